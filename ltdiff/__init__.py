@@ -1,0 +1,3 @@
+"""ltdiff: make CT images reconstructed with different kernels comparable (LTDiff++ on Ray). Not for diagnostic use."""
+
+__version__ = "0.1.0"

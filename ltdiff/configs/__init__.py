@@ -1,0 +1,1 @@
+"""One YAML file per kind of run; each says its command, its time and its score."""

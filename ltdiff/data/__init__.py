@@ -1,0 +1,1 @@
+"""Volumes, pairs, the manifest, regions of interest, and the Ray Data stream that feeds training."""

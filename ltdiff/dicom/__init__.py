@@ -1,0 +1,1 @@
+"""Reading CT series and writing derived ones: the only place that knows DICOM."""

@@ -1,0 +1,1 @@
+"""Noise schedule, the two processes (ddpm, bridge) and the sampler. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""How close two sets of images and features are: CCC, image metrics in HU, tables, figures."""

@@ -1,0 +1,1 @@
+"""Standardizing a slice, a volume, an archive."""

@@ -1,0 +1,1 @@
+"""The networks: kernel match h, UNet++ encoder and decoder, latent scaling, denoiser."""

@@ -1,0 +1,1 @@
+"""A chest phantom and a CT scanner: paired series with lesions whose masks are exact."""

@@ -1,0 +1,1 @@
+"""The three training phases behind one protocol and one loop, on Ray Train."""
