@@ -1,0 +1,132 @@
+"""Regions of interest in the axial plane: seeded random discs and the lesions of a label volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+RADIUS_RANGE_PX = (8, 15)  # both included
+BORDER_PX = 60  # least distance of a disc's centre from the edge of the image
+BORDER_FRACTION = 0.25  # images narrower than BORDER_PX / BORDER_FRACTION = 240 px keep this fraction of it clear
+LOWEST_MEAN_HU = -950.0  # darker discs lie in the air round the patient
+HU_RANGES = ((-800.0, -300.0), (-100.0, 250.0), (10.0, 250.0), (300.0, 800.0))  # lung, soft tissue, contrast, bone
+MIN_LESION_PIXELS = 16
+_CANDIDATES_PER_ROI = 1000
+_BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Roi:
+    """A region of one slice; the same mask is laid on the source, the target and every standardized image.
+
+    `roi_set` names the recipe ("random", "hu_-800_-300", "tumour"), `mask` is bool (Y, X), `label` tells the regions
+    of one slice apart and, for a disc, holds what rebuilds it ("y201_x300_r11", see `disc_mask`).
+    """
+
+    roi_set: str
+    slice_index: int
+    mask: np.ndarray
+    label: str
+
+
+def disc_mask(shape: tuple[int, int], *, centre_yx: tuple[int, int], radius_px: int) -> np.ndarray:
+    """Bool (Y, X): the pixels at most `radius_px` from the centre."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return (y - centre_yx[0]) ** 2 + (x - centre_yx[1]) ** 2 <= radius_px**2
+
+
+def random_rois(
+    target_hu: np.ndarray, *, num_rois: int = 100, seed: int = 0, hu_range: tuple[float, float] | None = None
+) -> list[Roi]:
+    """Draw `num_rois` discs in all over the slices of `target_hu` (Z, Y, X), at uniformly random slices and places.
+
+    Radius 8–15 px; centre at least 60 px from the border (a quarter of the image where that is less); mean of the
+    target above −950 HU or, with `hu_range` (low, high) in HU, inside that range. Discs may overlap. The same seed
+    gives the same discs; fewer come back where a thousand candidates per disc do not hold enough. ValueError when
+    the image is too small for a disc of the smallest radius.
+    """
+    border, largest_radius = _margins(target_hu.shape)
+    low, high = (LOWEST_MEAN_HU, np.inf) if hu_range is None else hu_range
+    roi_set = "random" if hu_range is None else hu_set_name(hu_range)
+    rois: list[Roi] = []
+    for candidates in _candidates(target_hu.shape, border, largest_radius, seed, num_rois * _CANDIDATES_PER_ROI):
+        means = _disc_means(target_hu, candidates)
+        accepted = candidates[(means > low) & (means <= high)]
+        rois += [_disc_roi(roi_set, candidate, target_hu.shape) for candidate in accepted[: num_rois - len(rois)]]
+        if len(rois) == num_rois:
+            break
+    return rois
+
+
+def mask_rois(labels: np.ndarray, *, roi_set: str = "tumour", min_pixels: int = MIN_LESION_PIXELS) -> list[Roi]:
+    """One region per label and slice of `labels`, whole numbers (Z, Y, X), 0 being background.
+
+    Cross-sections with fewer than `min_pixels` pixels, or only one pixel high or wide, hold no texture and are left
+    out.
+    """
+    rois = []
+    for slice_index, plane in enumerate(labels):
+        for value in np.unique(plane[plane > 0]):
+            mask = plane == value
+            if mask.sum() >= min_pixels and min(bounding_shape(mask)) >= 2:
+                rois.append(Roi(roi_set, slice_index, mask, f"label_{value}"))
+    return rois
+
+
+def hu_set_name(hu_range: tuple[float, float]) -> str:
+    """The roi_set of random discs in a HU range: (-800, -300) gives "hu_-800_-300"."""
+    return f"hu_{hu_range[0]:g}_{hu_range[1]:g}"
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
+    """The smallest rectangle (rows, columns) that holds every True of a bool (Y, X); ValueError when there is none."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found:
+        raise ValueError("The mask of a region of interest is empty.")
+    return found[0]
+
+
+def bounding_shape(mask: np.ndarray) -> tuple[int, int]:
+    """Height and width in pixels of `bounding_box`."""
+    rows, columns = bounding_box(mask)
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Border and largest radius in px; a disc must not stick out of a small image."""
+    border = min(BORDER_PX, int(min(shape[1:]) * BORDER_FRACTION))
+    if border < RADIUS_RANGE_PX[0]:
+        raise ValueError(f"Random discs need slices of at least 32 × 32 pixels; these have {shape[1]} × {shape[2]}.")
+    return border, min(RADIUS_RANGE_PX[1], border)
+
+
+def _candidates(
+    shape: tuple[int, ...], border: int, largest_radius: int, seed: int, limit: int
+) -> Iterator[np.ndarray]:
+    """Batches of rows (slice, y, x, radius) of int64, each uniform within its bounds."""
+    low = np.array([0, border, border, RADIUS_RANGE_PX[0]])
+    high = np.array([shape[0], shape[1] - border, shape[2] - border, largest_radius + 1])
+    rng = np.random.default_rng(seed)
+    for _ in range(0, limit, _BATCH):
+        yield low + (rng.random((_BATCH, 4)) * (high - low)).astype(np.int64)
+
+
+def _disc_means(hu: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Mean HU inside each candidate disc, (num candidates,)."""
+    means = np.empty(len(candidates))
+    for radius in np.unique(candidates[:, 3]):
+        chosen = candidates[:, 3] == radius
+        z, y, x = candidates[chosen, :3].T[..., None]
+        size = 2 * radius + 1
+        dy, dx = np.nonzero(disc_mask((size, size), centre_yx=(radius, radius), radius_px=radius))
+        means[chosen] = hu[z, y + dy - radius, x + dx - radius].mean(axis=1, dtype=np.float64)
+    return means
+
+
+def _disc_roi(roi_set: str, candidate: np.ndarray, shape: tuple[int, ...]) -> Roi:
+    z, y, x, radius = (int(value) for value in candidate)
+    mask = disc_mask((shape[1], shape[2]), centre_yx=(y, x), radius_px=radius)
+    return Roi(roi_set, z, mask, f"y{y}_x{x}_r{radius}")

@@ -1,0 +1,223 @@
+"""From images to tables: features of every region, CCC, relative error and image metrics of every method.
+
+Images are compared as they are given. What a viewer or a feature extractor will see is whole HU, as DICOM stores
+them, inside the range that the target series can store: round and clip before scoring.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ltdiff.data.rois import Roi, bounding_box
+from ltdiff.evaluation import image_metrics
+from ltdiff.evaluation.concordance import Concordance, ccc_across_features, ccc_across_rois, ccc_per_column
+from ltdiff.radiomics.extraction import FEATURE_CLASSES, extract_features
+
+TARGET = "target"  # the method name of the target's own rows in the feature table
+FEATURE_SET = "pyradiomics"
+RELATIVE_ERROR_EPSILON = 1e-6  # of features that are 0 in the target
+REPRODUCIBLE_CCC = (0.85, 0.90)
+CCC_COLUMNS = (
+    "method",
+    "roi_set",
+    "feature_set",
+    "feature_class",
+    "definition",
+    "ccc_mean",
+    "ccc_sd",
+    "ci_low",
+    "ci_high",
+    "num_features",
+    "num_rois",
+)
+_DEFINITIONS: dict[str, Callable[..., Concordance]] = {
+    "across_rois": ccc_across_rois,
+    "across_features": ccc_across_features,
+}
+_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "mae_hu": image_metrics.mae_hu,
+    "rmse_hu": image_metrics.rmse_hu,
+    "bias_hu": image_metrics.bias_hu,
+    "psnr_db": image_metrics.psnr_db,
+    "ssim": image_metrics.ssim,
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The tables of one evaluation.
+
+    `features`: one row per method (and the target), region and feature. `ccc`: CCC_COLUMNS. `feature_ccc`: the CCC
+    across regions of each feature. `relative_error`: median over regions and features of a class of
+    |f(A') − f(B)| / max(|f(B)|, RELATIVE_ERROR_EPSILON). `image_metrics`: one row per method, over all slices.
+    """
+
+    features: pd.DataFrame
+    ccc: pd.DataFrame
+    feature_ccc: pd.DataFrame
+    relative_error: pd.DataFrame
+    image_metrics: pd.DataFrame
+    rois: tuple[Roi, ...]
+    seed: int
+
+
+class _Region(NamedTuple):
+    """What a worker process needs of one region: a few kB."""
+
+    image_hu: np.ndarray
+    mask: np.ndarray
+    spacing_mm: tuple[float, float]
+
+
+def score(
+    images: Mapping[str, np.ndarray],
+    *,
+    target_hu: np.ndarray,
+    spacing_mm: Sequence[float] | np.ndarray,
+    rois: Sequence[Roi],
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> Scores:
+    """Score each method's `images` (Z, Y, X) against `target_hu` (Z, Y, X), all in HU, on the same `rois`.
+
+    `spacing_mm` is (between rows, between columns), one for all slices or one row per slice (Z, 2). `seed` is that of
+    the bootstrap. With `num_workers` > 1 features are extracted in that many processes; the result is the same.
+    ValueError for a method whose images have another shape or values that are not finite.
+    """
+    spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(target_hu), 2))
+    for method, image_hu in images.items():
+        _check_images(method, image_hu, target_hu)
+    volumes = {TARGET: target_hu, **images}
+    regions = [_region(volume, roi, spacings_mm) for volume in volumes.values() for roi in rois]
+    rows = _extract_all(regions, num_workers=num_workers, progress=progress)
+    features = _feature_table(list(volumes), rois, rows)
+    return Scores(
+        features=features,
+        ccc=_ccc_table(features, seed=seed),
+        feature_ccc=_feature_ccc_table(features),
+        relative_error=_relative_error_table(features),
+        image_metrics=_image_metrics_table(images, target_hu),
+        rois=tuple(rois),
+        seed=seed,
+    )
+
+
+def reproducible_shares(feature_ccc: pd.DataFrame) -> pd.DataFrame:
+    """Share of the features with a CCC of at least each of REPRODUCIBLE_CCC, per method, roi_set and class."""
+    defined = feature_ccc.dropna(subset="ccc")
+    shares = {f"ccc_from_{least:.2f}": defined["ccc"] >= least for least in REPRODUCIBLE_CCC}
+    keys = ["method", "roi_set", "feature_class"]
+    return defined.assign(**shares).groupby(keys, sort=False)[list(shares)].mean().reset_index()
+
+
+def _check_images(method: str, image_hu: np.ndarray, target_hu: np.ndarray) -> None:
+    if method == TARGET:
+        raise ValueError(f'A method cannot be called "{TARGET}".')
+    if image_hu.shape != target_hu.shape:
+        raise ValueError(f"The images of {method} have the shape {image_hu.shape}, the target's {target_hu.shape}.")
+    if not np.isfinite(image_hu).all():
+        raise ValueError(f"The images of {method} hold values that are not finite.")
+
+
+def _region(volume_hu: np.ndarray, roi: Roi, spacings_mm: np.ndarray) -> _Region:
+    box = bounding_box(roi.mask)
+    spacing_y, spacing_x = spacings_mm[roi.slice_index]
+    return _Region(volume_hu[roi.slice_index][box], roi.mask[box], (float(spacing_y), float(spacing_x)))
+
+
+def _extract_all(regions: Sequence[_Region], *, num_workers: int, progress: bool) -> list[dict[str, float]]:
+    with _mapper(num_workers) as mapper:
+        rows = mapper(_features_of, regions)
+        return list(tqdm(rows, total=len(regions), desc="features", unit="roi", disable=not progress))
+
+
+@contextmanager
+def _mapper(num_workers: int) -> Iterator[Callable[..., Iterator[dict[str, float]]]]:
+    """`map` in this process or over several; spawned, because a fork of a process with torch's threads can hang."""
+    if num_workers <= 1:
+        yield map
+        return
+    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield lambda function, items: pool.map(function, items, chunksize=16)
+
+
+def _features_of(region: _Region) -> dict[str, float]:
+    return extract_features(region.image_hu, region.mask, spacing_mm=region.spacing_mm)
+
+
+def _feature_table(methods: Sequence[str], rois: Sequence[Roi], rows: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """Long table; `roi_index` counts all regions and is the same for every method."""
+    keys = pd.DataFrame(
+        [(method, i, roi.roi_set, roi.slice_index, roi.label) for method in methods for i, roi in enumerate(rois)],
+        columns=["method", "roi_index", "roi_set", "slice_index", "label"],
+    )
+    wide = pd.concat([keys, pd.DataFrame(list(rows))], axis=1)
+    table = wide.melt(id_vars=list(keys.columns), var_name="name", value_name="value")
+    names = table.pop("name").str.split("_", n=1, expand=True) if len(table) else pd.DataFrame({0: [], 1: []})
+    return table.assign(feature_set=FEATURE_SET, feature_class=names[0], feature=names[1])
+
+
+def _matrices(features: pd.DataFrame) -> Iterator[tuple[dict[str, str], np.ndarray, np.ndarray, list[str]]]:
+    """Per method, roi_set and class: the keys, the method's and the target's values (rois, features), feature names."""
+    for roi_set in features["roi_set"].unique():
+        of_set = features[features["roi_set"] == roi_set]
+        for feature_class in FEATURE_CLASSES:
+            of_class = of_set[of_set["feature_class"] == feature_class]
+            wide = of_class.pivot_table(
+                index=["method", "roi_index"], columns="feature", values="value", dropna=False, sort=False
+            )
+            target = wide.loc[TARGET].to_numpy()
+            for method in of_set["method"].unique():
+                if method != TARGET:
+                    keys = {"method": method, "roi_set": roi_set, "feature_set": FEATURE_SET}
+                    values = wide.loc[method].to_numpy()
+                    yield {**keys, "feature_class": feature_class}, values, target, list(wide.columns)
+
+
+def _ccc_table(features: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    rows = []
+    for keys, values, target, _ in _matrices(features):
+        for definition, concordance in _DEFINITIONS.items():
+            result = asdict(concordance(values, target, seed=seed))
+            mean, sd = result.pop("mean"), result.pop("sd")
+            rows.append({**keys, "definition": definition, "ccc_mean": mean, "ccc_sd": sd, **result})
+    return pd.DataFrame(rows, columns=list(CCC_COLUMNS))
+
+
+def _feature_ccc_table(features: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        {**keys, "feature": name, "ccc": value}
+        for keys, values, target, names in _matrices(features)
+        for name, value in zip(names, ccc_per_column(values, target), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["method", "roi_set", "feature_set", "feature_class", "feature", "ccc"])
+
+
+def _relative_error_table(features: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for keys, values, target, _ in _matrices(features):
+        errors = np.abs(values - target) / np.maximum(np.abs(target), RELATIVE_ERROR_EPSILON)
+        defined = np.isfinite(errors)
+        median = float(np.median(errors[defined])) if defined.any() else float("nan")
+        counts = {"num_features": int(defined.any(axis=0).sum()), "num_rois": int(defined.any(axis=1).sum())}
+        rows.append({**keys, "relative_error_median": median, **counts})
+    columns = [*CCC_COLUMNS[:4], "relative_error_median", "num_features", "num_rois"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _image_metrics_table(images: Mapping[str, np.ndarray], target_hu: np.ndarray) -> pd.DataFrame:
+    rows = [
+        {"method": method, **{name: metric(image_hu, target_hu) for name, metric in _METRICS.items()}}
+        for method, image_hu in images.items()
+    ]
+    return pd.DataFrame(rows, columns=["method", *_METRICS])
