@@ -1,0 +1,224 @@
+"""The manifest: one row per slice of the training and test data, kept as a Parquet file.
+
+Two rows with the same `pair_id` show the same anatomy from the same raw data, reconstructed with two kernels. A slice
+that is the target of several sources has one row per pair. Rows without a pair train the autoencoder only (phase 1).
+"""
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ltdiff.data.formats import is_volume_file, read_volume_slice
+from ltdiff.dicom.series import read_slice_hu
+
+logger = logging.getLogger(__name__)
+
+_TEXT: Final = pa.string()
+_NUMBER: Final = pa.float64()
+_COUNT: Final = pa.int64()
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("path", _TEXT, nullable=False),
+        pa.field("slice_index", _COUNT, nullable=False),  # 0 for DICOM files; index in the volume file otherwise
+        pa.field("series_uid", _TEXT, nullable=False),
+        pa.field("patient", _TEXT, nullable=False),  # Series.patient_key, never the patient's ID
+        pa.field("role", _TEXT, nullable=False),  # source, target or other
+        pa.field("pair_id", _TEXT),
+        pa.field("kernel", _TEXT, nullable=False),
+        pa.field("manufacturer", _TEXT, nullable=False),
+        pa.field("z_mm", _NUMBER, nullable=False),
+        pa.field("spacing_y_mm", _NUMBER, nullable=False),
+        pa.field("spacing_x_mm", _NUMBER, nullable=False),
+        pa.field("slice_thickness_mm", _NUMBER),
+        pa.field("rows", _COUNT, nullable=False),
+        pa.field("columns", _COUNT, nullable=False),
+        pa.field("split", _TEXT, nullable=False),  # train, val or test
+    ]
+)
+ROLES: Final = ("source", "target", "other")
+SPLITS: Final = ("train", "val", "test")
+TRAIN_FRACTION: Final = 0.7  # of the slices or patients, validation included
+VAL_FRACTION: Final = 0.12  # of the training part
+MIN_PATIENTS_TO_SPLIT: Final = 3  # train, val and test each need one
+_LOCATION_COLUMNS: Final = ("path",)  # where the data lies says nothing about what it is
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read a manifest; `df.attrs["split"]` says how it was split.
+
+    Raises ValueError naming the file when it is missing, no Parquet file, or no valid manifest.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such manifest; write one with `ltdiff pair`")
+    try:
+        manifest = pq.read_table(path).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: this is no Parquet file") from error
+    return check_manifest(manifest, name=str(path))
+
+
+def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
+    """Write the manifest as Parquet: a reader sees the whole old file or the whole new one, also after a crash.
+
+    Raises ValueError when it is no valid manifest (see `check_manifest`).
+    """
+    table = pa.Table.from_pandas(check_manifest(manifest, name=str(path)), schema=SCHEMA, preserve_index=False)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_manifest(manifest: pd.DataFrame, *, name: str = "manifest") -> pd.DataFrame:
+    """The manifest's own columns in order, absent pair ids as None; ValueError naming what is wrong otherwise."""
+    missing = [column for column in SCHEMA.names if column not in manifest]
+    if missing:
+        raise ValueError(f"{name}: the manifest lacks the columns {', '.join(missing)}")
+    if manifest.empty:
+        raise ValueError(f"{name}: the manifest has no rows")
+    checked = manifest[SCHEMA.names].reset_index(drop=True)
+    pair_ids = checked["pair_id"].astype(object)
+    checked["pair_id"] = pair_ids.where(pair_ids.notna(), None)
+    _check_values(checked, name)
+    _check_pairs(checked, name)
+    return checked
+
+
+def _check_values(manifest: pd.DataFrame, name: str) -> None:
+    for column in SCHEMA.names:
+        if not SCHEMA.field(column).nullable and manifest[column].isna().any():
+            raise ValueError(f"{name}: row {manifest[column].isna().idxmax()} has no {column}")
+    for column, known in (("role", ROLES), ("split", SPLITS)):
+        for value in manifest[column].unique():
+            if value not in known:
+                raise ValueError(f"{name}: {column} {value!r} is none of {', '.join(known)}")
+
+
+def _check_pairs(manifest: pd.DataFrame, name: str) -> None:
+    paired = manifest[manifest["pair_id"].notna()]
+    for role in ("source", "target"):
+        wrong = set(paired["pair_id"]) ^ set(paired.loc[paired["role"] == role, "pair_id"])
+        if wrong:
+            raise ValueError(f"{name}: pair {min(wrong)} has no {role} row")
+    by_pair = paired.groupby("pair_id")
+    for pair_id, num_rows in by_pair.size().items():
+        if num_rows != 2:
+            raise ValueError(f"{name}: pair {pair_id} is in {num_rows} rows, not in one source and one target row")
+    for column in ("split", "patient"):
+        differing = by_pair[column].nunique().loc[lambda counts: counts > 1]
+        if len(differing):
+            raise ValueError(f"{name}: the two rows of pair {differing.index[0]} differ in {column}")
+
+
+def read_hu(row: Mapping[str, Any]) -> np.ndarray:
+    """The slice (Y, X) of a manifest row in HU, float32.
+
+    Raises ValueError naming the file when it cannot be read or no longer has the size that the manifest says.
+    """
+    path = Path(row["path"])
+    hu = read_volume_slice(path, row["slice_index"]) if is_volume_file(path) else read_slice_hu(path)
+    if hu.shape != (row["rows"], row["columns"]):
+        raise ValueError(f"{path}: the slice has {hu.shape} pixels, the manifest says {(row['rows'], row['columns'])}")
+    return hu
+
+
+def data_fingerprint(manifest: pd.DataFrame) -> str:
+    """sha256 (hex) of what the manifest says about the data: independent of paths, row order and other columns.
+
+    Pixels are not read: a DICOM slice is known by its series and position, a volume file by a `series_uid` made from
+    its voxels.
+    """
+    content = manifest[[column for column in SCHEMA.names if column not in _LOCATION_COLUMNS]]
+    lines = sorted("\t".join(_canonical(value) for value in row) for row in content.itertuples(index=False))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _canonical(value: object) -> str:
+    if value is None or value != value:  # NaN differs from itself
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
+    """A copy with its `split` column filled in; `df.attrs["split"]` and the log say how.
+
+    `spec` is one of
+
+    - ``patient:0.7``: at least one paired patient, and otherwise 30 % of them, is test; no patient is in two splits;
+    - ``z:0.7``: in each series the first 70 % of the slices in ascending z, rounded up, train, the rest is test. The
+      last eighth of the training part validates: one contiguous block. A series of one slice only trains;
+    - ``auto``: by patient where at least 3 patients have pairs, by z otherwise.
+
+    Unpaired patients train, whatever the split; unpaired series of paired patients are split as their pairs are. Where
+    nothing is paired, all patients count as paired. Raises ValueError naming a spec or data that cannot be split so.
+    """
+    basis = manifest["pair_id"].notna() if manifest["pair_id"].notna().any() else pd.Series(True, index=manifest.index)
+    patients = sorted(manifest.loc[basis, "patient"].unique())
+    by, fraction = _parse_split(spec, num_patients=len(patients))
+    result = manifest.assign(split="train")
+    concerned = manifest["patient"].isin(patients)
+    if by == "patient":
+        result.loc[concerned, "split"] = manifest.loc[concerned, "patient"].map(_split_patients(patients, fraction))
+    else:
+        result.loc[concerned, "split"] = _split_blocks(manifest[concerned], fraction)
+    result.attrs["split"] = f"{by}:{fraction:g}"
+    counts = ", ".join(f"{split} {(result['split'] == split).sum()}" for split in SPLITS)
+    manner = "by patient" if by == "patient" else "by blocks of z (train and test show the same patients)"
+    logger.info("split %s of %d patient(s) with pairs, fraction %g: %s rows", manner, len(patients), fraction, counts)
+    return result
+
+
+def _parse_split(spec: str, *, num_patients: int) -> tuple[str, float]:
+    if spec == "auto":
+        return ("patient" if num_patients >= MIN_PATIENTS_TO_SPLIT else "z"), TRAIN_FRACTION
+    by, _, number = spec.partition(":")
+    try:
+        fraction = float(number)
+    except ValueError:
+        fraction = math.nan
+    if by not in ("patient", "z") or not 0 < fraction <= 1:
+        raise ValueError(f"split {spec!r} is none of auto, patient:FRACTION and z:FRACTION with a fraction up to 1")
+    if by == "patient" and num_patients < 2 and fraction < 1:
+        raise ValueError(
+            f"split {spec!r} needs at least 2 paired patients and there is {num_patients}: take z:FRACTION"
+        )
+    return by, fraction
+
+
+def _split_patients(patients: list[str], fraction: float) -> dict[str, str]:
+    """Patient keys are hashes: their sorted order is as good as drawn at random, and the same on every machine."""
+    num_test = max(1, math.floor(round((1 - fraction) * len(patients), 9))) if fraction < 1 else 0
+    num_val = _num_val(len(patients) - num_test)
+    splits = ["test"] * num_test + ["val"] * num_val
+    return dict(zip(patients, splits + ["train"] * (len(patients) - len(splits)), strict=True))
+
+
+def _split_blocks(manifest: pd.DataFrame, fraction: float) -> pd.Series:
+    by_series = manifest.groupby("series_uid")["z_mm"]
+    position = by_series.rank(method="dense")  # from 1; a target shared by several pairs has its slices several times
+    num_slices = by_series.transform("nunique")
+    num_train = (fraction * num_slices).round(9).map(math.ceil)
+    num_fitted = num_train - num_train.map(_num_val)
+    splits = np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test")
+    return pd.Series(splits, index=manifest.index)
+
+
+def _num_val(num_train: int) -> int:
+    """How many of the training part validate: about an eighth, at least one, but something must be left to train."""
+    return min(max(1, round(VAL_FRACTION * num_train)), num_train - 1)
