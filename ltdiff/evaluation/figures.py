@@ -1,0 +1,135 @@
+"""Pictures of an evaluation (the only import of matplotlib). Each function returns a figure; the report saves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from ltdiff.data.rois import Roi, bounding_box
+
+LUNG_WINDOW_HU = (-1350.0, 150.0)  # level −600, width 1500
+DIFFERENCE_HU = 200.0  # full colour of the difference images
+_ZOOM_MARGIN_PX = 24
+_PANEL_INCHES = 2.4
+_COLOURS = (
+    "#9aa3ad",
+    "#e0a030",
+    "#1f6fb4",
+    "#3b9b6d",
+    "#b5517a",
+    "#7a5bb0",
+    "#c0653a",
+    "#4aa7b8",
+    "#8a8a2b",
+    "#444444",
+)
+
+
+def draw_slices(images_hu: Mapping[str, np.ndarray], *, target_hu: np.ndarray, roi: Roi) -> Figure:
+    """One slice of every method and the target, each (Y, X): lung window, difference to the target, region enlarged."""
+    panels = {**images_hu, "target": target_hu}
+    figure = Figure(figsize=(_PANEL_INCHES * len(panels), _PANEL_INCHES * 3.25), layout="constrained")
+    axes = figure.subplots(3, len(panels), squeeze=False)
+    zoom = _zoom(roi.mask)
+    for (method, plane), (whole, difference, detail) in zip(panels.items(), axes.T, strict=True):
+        _show_ct(whole, plane)
+        _outline(whole, zoom)
+        whole.set_title(method, fontsize=10)
+        _show_ct(detail, plane[zoom])
+        detail.contour(roi.mask[zoom], levels=[0.5], colors="#ffd21f", linewidths=0.8)
+        if method == "target":
+            difference.axis("off")
+        else:
+            shown = _show_difference(difference, plane - target_hu)
+    bar = figure.colorbar(shown, cax=axes[1, -1].inset_axes((0.05, 0.1, 0.08, 0.8)), extend="both")
+    bar.set_label("method − target (HU)", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    for row, name in zip(axes, ("lung window", "difference", f"{roi.roi_set} region"), strict=True):
+        row[0].set_ylabel(name, fontsize=9)
+    return figure
+
+
+def draw_ccc(ccc: pd.DataFrame, *, definition: str = "across_rois") -> Figure:
+    """Bars of the class means with their confidence intervals, one panel per roi_set of a CCC table."""
+    chosen = ccc[ccc["definition"] == definition]
+    roi_sets = list(chosen["roi_set"].unique())
+    figure = Figure(figsize=(7.0, 0.6 + 2.4 * len(roi_sets)), layout="constrained")
+    for axis, roi_set in zip(figure.subplots(len(roi_sets), 1, squeeze=False)[:, 0], roi_sets, strict=True):
+        _draw_bars(axis, chosen[chosen["roi_set"] == roi_set])
+        axis.set_title(f"CCC {definition.replace('_', ' ')}, {roi_set} regions", fontsize=10, loc="left")
+    methods = chosen["method"].nunique()
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=min(methods, 6),
+        frameon=False,
+        fontsize=9,
+    )
+    return figure
+
+
+def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
+    methods, classes = list(table["method"].unique()), list(table["feature_class"].unique())
+    width = 0.8 / len(methods)
+    for i, method in enumerate(methods):
+        rows = table[table["method"] == method].set_index("feature_class").loc[classes]
+        mean = rows["ccc_mean"].to_numpy(dtype=float)
+        # a percentile interval need not hold the mean of the whole sample: no negative bar then
+        below, above = mean - rows["ci_low"].to_numpy(dtype=float), rows["ci_high"].to_numpy(dtype=float) - mean
+        axis.bar(
+            np.arange(len(classes)) + (i - (len(methods) - 1) / 2) * width,
+            mean,
+            width * 0.92,
+            yerr=np.maximum([below, above], 0.0),
+            label=method,
+            color=_COLOURS[i % len(_COLOURS)],
+            error_kw={"elinewidth": 0.9, "capsize": 2.5, "ecolor": "#222222"},
+        )
+    axis.set_xticks(np.arange(len(classes)), classes)
+    axis.set_ylim(min(0.0, float(np.nanmin(table["ci_low"], initial=0.0))), 1.02)
+    axis.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=9)
+
+
+def _show_ct(axis: Axes, plane_hu: np.ndarray) -> None:
+    low, high = LUNG_WINDOW_HU
+    axis.imshow(plane_hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    _bare(axis)
+
+
+def _show_difference(axis: Axes, difference_hu: np.ndarray) -> AxesImage:
+    shown = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="nearest")
+    _bare(axis)
+    return shown
+
+
+def _bare(axis: Axes) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+
+
+def _outline(axis: Axes, zoom: tuple[slice, slice]) -> None:
+    rows, columns = zoom
+    corners_y = [rows.start, rows.start, rows.stop, rows.stop, rows.start]
+    corners_x = [columns.start, columns.stop, columns.stop, columns.start, columns.start]
+    axis.plot(corners_x, corners_y, color="#ffd21f", linewidth=0.8, scalex=False, scaley=False)
+
+
+def _zoom(mask: np.ndarray) -> tuple[slice, slice]:
+    """A square round the region, inside the image where that is large enough."""
+    box = bounding_box(mask)
+    side = max(part.stop - part.start for part in box) + 2 * _ZOOM_MARGIN_PX
+    starts = [
+        int(np.clip((part.start + part.stop - side) // 2, 0, max(size - side, 0)))
+        for part, size in zip(box, mask.shape, strict=True)
+    ]
+    rows, columns = (slice(start, min(start + side, size)) for start, size in zip(starts, mask.shape, strict=True))
+    return rows, columns

@@ -1,0 +1,202 @@
+"""Write the tables of an evaluation for people (report.md, PNG) and for programs (CSV, Parquet, JSON).
+
+Every file is written beside its place and moved there when complete, so a reader never meets half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import ltdiff
+from ltdiff.data import rois as recipe
+from ltdiff.data.rois import Roi, bounding_box
+from ltdiff.evaluation import concordance, figures
+from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
+from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, Scores, reproducible_shares
+from ltdiff.radiomics import extraction
+
+_CCC_DEFINITIONS = {
+    "across_rois": "Primary definition, `across_rois`: one CCC per feature over the regions, mean ± sd over the "
+    "features of the class",
+    "across_features": "Second definition, `across_features`: one CCC per region over the features of the class, "
+    "mean ± sd over the regions. Not comparable with the first",
+}
+
+
+def write_report(
+    scores: Scores,
+    *,
+    out_dir: Path,
+    images: Mapping[str, np.ndarray],
+    target_hu: np.ndarray,
+    summary: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write everything under `out_dir` and return the path of report.md.
+
+    `images` and `target_hu` (Z, Y, X) are those that were scored; one slice of them is drawn. `summary` (times,
+    memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes
+    summary.json. It must not hold anything that tells who a patient is.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("ccc", "feature_ccc", "relative_error", "image_metrics"):
+        table: pd.DataFrame = getattr(scores, name)
+        _replace(out_dir / f"{name}.csv", partial(table.to_csv, index=False))
+    _replace(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
+    _write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
+    _write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
+    _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu)
+    _write_text(out_dir / "report.md", to_markdown(scores))
+    return out_dir / "report.md"
+
+
+def to_markdown(scores: Scores) -> str:
+    """The report as Markdown; its pictures are ccc.png and slices.png beside it."""
+    parts = ["# Evaluation", "Not for diagnostic use."]
+    for definition, meaning in _CCC_DEFINITIONS.items():
+        parts += [f"## Concordance correlation coefficient, {definition.replace('_', ' ')}", f"{meaning}."]
+        for roi_set, table in scores.ccc[scores.ccc["definition"] == definition].groupby("roi_set", sort=False):
+            parts += [f"### {roi_set}", ccc_markdown(table)]
+    parts += ["![CCC of every class with its confidence interval](ccc.png)"]
+    parts += ["## Images", "Mean over all pixels of all scored slices.", _image_metrics_markdown(scores.image_metrics)]
+    parts += ["![One slice of every method, its difference to the target, a region enlarged](slices.png)"]
+    parts += ["## Relative error", _relative_error_note(), _relative_error_markdown(scores.relative_error)]
+    parts += ["## Reproducible features", "Share of the features of a class whose CCC across regions is high enough."]
+    parts += [reproducible_shares(scores.feature_ccc).to_markdown(index=False, floatfmt=".2f")]
+    parts += ["## How it was measured", _method_note(scores)]
+    return "\n\n".join(parts) + "\n"
+
+
+def ccc_markdown(table: pd.DataFrame) -> str:
+    """One row per method, one column per class, "mean ± sd", of the rows of a CCC table with one set and definition."""
+    return _pivot_markdown(table.assign(cell=list(map(_mean_sd, table["ccc_mean"], table["ccc_sd"]))), "cell")
+
+
+def describe_scoring(scores: Scores) -> dict[str, Any]:
+    """What a reader needs to repeat the scoring: versions, conventions, counts and the bootstrap's seed."""
+    return {
+        "ltdiff_version": ltdiff.__version__,
+        "extractor": extraction.EXTRACTOR,
+        "extractor_version": extraction.EXTRACTOR_VERSION,
+        "discretisation": extraction.DISCRETISATION,
+        "bin_width_hu": extraction.BIN_WIDTH_HU,
+        "bootstrap_seed": scores.seed,
+        "bootstrap_resamples": concordance.NUM_RESAMPLES,
+        "confidence": concordance.CONFIDENCE,
+        "num_rois": pd.Series([roi.roi_set for roi in scores.rois], dtype=object).value_counts(sort=False).to_dict(),
+    }
+
+
+def describe_rois(rois: tuple[Roi, ...]) -> dict[str, Any]:
+    """The recipe and every region; a disc is rebuilt from its label by `ltdiff.data.rois.disc_mask`."""
+    return {
+        "recipe": {
+            "radius_px": recipe.RADIUS_RANGE_PX,
+            "border_px": recipe.BORDER_PX,
+            "border_fraction_of_small_images": recipe.BORDER_FRACTION,
+            "lowest_mean_hu": recipe.LOWEST_MEAN_HU,
+            "hu_ranges": recipe.HU_RANGES,
+            "lesion_min_pixels": recipe.MIN_LESION_PIXELS,
+        },
+        "rois": [_describe_roi(roi) for roi in rois],
+    }
+
+
+def _describe_roi(roi: Roi) -> dict[str, Any]:
+    rows, columns = bounding_box(roi.mask)
+    return {
+        "roi_set": roi.roi_set,
+        "slice_index": roi.slice_index,
+        "label": roi.label,
+        "num_pixels": int(roi.mask.sum()),
+        "rows": [rows.start, rows.stop],
+        "columns": [columns.start, columns.stop],
+    }
+
+
+def _draw_figures(scores: Scores, *, out_dir: Path, images: Mapping[str, np.ndarray], target_hu: np.ndarray) -> None:
+    # a lesion if there is one, and the largest: the region that a reader wants to see
+    roi = max(scores.rois, key=lambda roi: (not roi.roi_set.startswith(("random", "hu_")), roi.mask.sum()))
+    planes = {method: volume[roi.slice_index] for method, volume in images.items()}
+    slices = figures.draw_slices(planes, target_hu=target_hu[roi.slice_index], roi=roi)
+    for name, figure in {"slices.png": slices, "ccc.png": figures.draw_ccc(scores.ccc)}.items():
+        save = partial(figure.savefig, format="png", dpi=110, pil_kwargs={"optimize": True})
+        _replace(out_dir / name, save)
+
+
+def _pivot_markdown(table: pd.DataFrame, column: str, *, index: tuple[str, ...] = ("method",)) -> str:
+    wide = table.pivot_table(
+        index=list(index), columns="feature_class", values=column, aggfunc="first", sort=False, observed=True
+    )
+    return wide.reset_index().to_markdown(index=False, disable_numparse=True)
+
+
+def _image_metrics_markdown(table: pd.DataFrame) -> str:
+    return table.rename(
+        columns={
+            "mae_hu": "MAE (HU)",
+            "rmse_hu": "RMSE (HU)",
+            "bias_hu": "bias (HU)",
+            "psnr_db": f"PSNR (dB, {DATA_RANGE_HU:g} HU)",
+            "ssim": f"SSIM (L = {DATA_RANGE_HU:g} HU)",
+        }
+    ).to_markdown(index=False, floatfmt=("", ".2f", ".2f", ".2f", ".2f", ".4f"))
+
+
+def _relative_error_markdown(table: pd.DataFrame) -> str:
+    cells = table.assign(cell=[f"{value:.4f}" for value in table["relative_error_median"]])
+    return _pivot_markdown(cells, "cell", index=("roi_set", "method"))
+
+
+def _relative_error_note() -> str:
+    return (
+        "Median over the regions and the features of a class of |f(A′) − f(B)| / max(|f(B)|, "
+        f"{RELATIVE_ERROR_EPSILON:g})."
+    )
+
+
+def _method_note(scores: Scores) -> str:
+    facts = describe_scoring(scores)
+    counts = ", ".join(f"{name}: {count}" for name, count in facts["num_rois"].items())
+    return (
+        f"Features by {facts['extractor']} {facts['extractor_version']}, {facts['bin_width_hu']:g} HU bins: "
+        f"{facts['discretisation']}. Regions ({counts}) are in rois.json; the same masks on every image. Intervals in "
+        f"ccc.csv are {facts['confidence']:.0%} percentile bootstraps over regions "
+        f"({facts['bootstrap_resamples']} resamples, seed {facts['bootstrap_seed']}). Features that a region does not "
+        "define are left out; num_features and num_rois in ccc.csv count what entered."
+    )
+
+
+def _mean_sd(mean: float, sd: float) -> str:
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+
+
+def _to_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _write_text(path: Path, text: str) -> None:
+    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write to a hidden neighbour, then move it over `path` in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
