@@ -1,0 +1,238 @@
+"""The header of one CT slice: what is read, what must be in it, what makes a file unusable."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import UID, CTImageStorage
+
+from ltdiff.dicom.elements import (
+    integer_of,
+    number_of,
+    numbers_of,
+    optional_number_of,
+    text_of,
+    texts_of,
+    uid_of,
+    value_of,
+)
+from ltdiff.dicom.faults import BadFile, SkippedFile, printable, quoted
+from ltdiff.dicom.file import MULTI_FRAME_CT, ParsedFile, parse_file, without_warnings
+
+MAX_PIXELS = 4096 * 4096  # of one slice: bounds what a lying header can make a decoder allocate
+ORTHONORMAL_TOLERANCE = 1e-3  # of the direction cosines, which many scanners write with four decimals
+LTDIFF_DERIVATION = "Kernel standardization by ltdiff"  # how the DerivationDescription of our own series begins
+
+# fmt: off
+_KEYWORDS = [
+    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ManufacturerModelName",
+    "DerivationDescription", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "PatientID",
+    "IssuerOfPatientID", "SliceThickness", "KVP", "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID",
+    "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
+    "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept",
+    "RescaleSlope",
+]
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a slice lies: PS3.3 C.7.6.2 (Image Plane)."""
+
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float]  # between rows (y), between columns (x), as in PixelSpacing
+    orientation: tuple[float, float, float, float, float, float]
+    position_mm: tuple[float, float, float]
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit normal (3,): row direction × column direction."""
+        normal = np.cross(self.orientation[:3], self.orientation[3:])
+        return normal / np.linalg.norm(normal)
+
+    @property
+    def z_mm(self) -> float:
+        """Position along the normal."""
+        return float(np.dot(self.normal, self.position_mm))
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How stored values become HU: PS3.3 C.7.6.3 and C.8.2.1."""
+
+    transfer_syntax: UID
+    bits_stored: int
+    signed: bool
+    slope: float
+    intercept_hu: float
+    padding: tuple[int, int] | None  # lowest and highest stored value that means "no pixel"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What ltdiff needs to know of one CT slice; every value is checked. Absent texts are ""."""
+
+    path: Path
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    frame_of_reference_uid: str
+    patient_key: str
+    kernel: str
+    manufacturer: str
+    manufacturer_model: str
+    slice_thickness_mm: float | None
+    kvp: float | None
+    acquisition: str  # AcquisitionDate, AcquisitionTime and AcquisitionNumber; "" when all are absent
+    instance_number: int | None
+    derived: bool
+    standardized_by_ltdiff: bool
+    geometry: Geometry
+    pixel_format: PixelFormat
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of one file, without its pixels.
+
+    Raises SkippedFile or BadFile (both ValueError) with a sentence that names the file and the offending value.
+    """
+    try:
+        with without_warnings():
+            parsed = parse_file(path, keywords=_KEYWORDS)
+            _check_is_ct_slice(parsed)
+            return _checked_header(path, parsed)
+    except (SkippedFile, BadFile) as error:
+        error.args = (f"{printable(path)} {error}",)
+        raise
+
+
+def hashed(*parts: str) -> str:
+    """12 hex digits that stand for identifying values and do not give them away in a report."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _check_is_ct_slice(parsed: ParsedFile) -> None:
+    sop_class, modality = text_of(parsed.dataset, "SOPClassUID"), text_of(parsed.dataset, "Modality")
+    if sop_class in MULTI_FRAME_CT:
+        raise BadFile("is a multi-frame (enhanced) CT, which is not supported: convert it to single slices")
+    if sop_class != CTImageStorage:
+        raise SkippedFile(f"is no CT image but {quoted(UID(sop_class).name)}" if sop_class else "has no SOPClassUID")
+    if modality not in ("CT", ""):
+        raise SkippedFile(f"is no CT image: its Modality is {quoted(modality)}")
+    if "LOCALIZER" in texts_of(parsed.dataset, "ImageType"):
+        raise SkippedFile("is a localizer")
+    if not parsed.num_pixel_bytes:
+        raise SkippedFile("has no PixelData")
+
+
+def _checked_header(path: Path, parsed: ParsedFile) -> Header:
+    series_uid = uid_of(parsed.dataset, "SeriesInstanceUID")
+    try:
+        _check_frame(parsed.dataset)
+        header = _header(path, parsed)
+        _check_size(header.geometry, parsed)
+    except BadFile as error:
+        raise BadFile(str(error), series_instance_uid=series_uid) from error
+    return header
+
+
+def _check_frame(dataset: Dataset) -> None:
+    if (optional_number_of(dataset, "NumberOfFrames") or 1) > 1:
+        raise BadFile("has several frames, which is not supported: convert it to single slices")
+    for keyword, needed in (
+        ("SamplesPerPixel", 1),
+        ("PhotometricInterpretation", "MONOCHROME2"),
+        ("BitsAllocated", 16),
+    ):
+        if (value := value_of(dataset, keyword)) != needed:
+            raise BadFile(f"has {keyword} {quoted(value)} where a CT slice has {needed}")
+
+
+def _check_size(geometry: Geometry, parsed: ParsedFile) -> None:
+    num_pixels = geometry.rows * geometry.columns
+    size = f"{geometry.rows}×{geometry.columns} pixels"
+    if not 0 < num_pixels <= MAX_PIXELS:
+        raise BadFile(f"claims {size}, which is not the size of a CT slice")
+    if not parsed.transfer_syntax.is_encapsulated and parsed.num_pixel_bytes < 2 * num_pixels:
+        raise BadFile(f"is truncated: {parsed.num_pixel_bytes} bytes of pixels where {size} take {2 * num_pixels}")
+
+
+def _header(path: Path, parsed: ParsedFile) -> Header:
+    dataset = parsed.dataset
+    return Header(
+        path=path,
+        sop_instance_uid=uid_of(dataset, "SOPInstanceUID"),
+        series_instance_uid=uid_of(dataset, "SeriesInstanceUID"),
+        study_instance_uid=uid_of(dataset, "StudyInstanceUID"),
+        frame_of_reference_uid=uid_of(dataset, "FrameOfReferenceUID")
+        if text_of(dataset, "FrameOfReferenceUID")
+        else "",
+        patient_key=hashed(text_of(dataset, "PatientID"), text_of(dataset, "IssuerOfPatientID")),
+        kernel=text_of(dataset, "ConvolutionKernel"),
+        manufacturer=text_of(dataset, "Manufacturer"),
+        manufacturer_model=text_of(dataset, "ManufacturerModelName"),
+        slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
+        kvp=optional_number_of(dataset, "KVP"),
+        acquisition=" ".join(text_of(dataset, f"Acquisition{part}") for part in ("Date", "Time", "Number")).strip(),
+        instance_number=integer_of(dataset, "InstanceNumber") if text_of(dataset, "InstanceNumber") else None,
+        derived=texts_of(dataset, "ImageType")[:1] == ["DERIVED"],
+        standardized_by_ltdiff=text_of(dataset, "DerivationDescription").startswith(LTDIFF_DERIVATION),
+        geometry=_geometry(dataset),
+        pixel_format=_pixel_format(dataset, parsed.transfer_syntax),
+    )
+
+
+def _geometry(dataset: Dataset) -> Geometry:
+    spacing_y, spacing_x = numbers_of(dataset, "PixelSpacing", count=2)
+    if min(spacing_y, spacing_x) <= 0:
+        raise BadFile(f"has PixelSpacing {[spacing_y, spacing_x]} where both must be above 0")
+    x, y, z = numbers_of(dataset, "ImagePositionPatient", count=3)
+    row_x, row_y, row_z, column_x, column_y, column_z = numbers_of(dataset, "ImageOrientationPatient", count=6)
+    orientation = (row_x, row_y, row_z, column_x, column_y, column_z)
+    axes = np.array(orientation).reshape(2, 3)
+    if not np.allclose(axes @ axes.T, np.eye(2), rtol=0, atol=ORTHONORMAL_TOLERANCE):
+        raise BadFile(f"has the ImageOrientationPatient {list(orientation)}, which is not orthonormal")
+    return Geometry(
+        rows=integer_of(dataset, "Rows"),
+        columns=integer_of(dataset, "Columns"),
+        spacing_mm=(spacing_y, spacing_x),
+        orientation=orientation,
+        position_mm=(x, y, z),
+    )
+
+
+def _pixel_format(dataset: Dataset, transfer_syntax: UID) -> PixelFormat:
+    bits_stored, high_bit = integer_of(dataset, "BitsStored"), integer_of(dataset, "HighBit")
+    if not (1 <= bits_stored <= 16 and high_bit == bits_stored - 1):
+        raise BadFile(f"has BitsStored {bits_stored} with HighBit {high_bit}")
+    representation, slope = integer_of(dataset, "PixelRepresentation"), number_of(dataset, "RescaleSlope")
+    if representation not in (0, 1):
+        raise BadFile(f"has PixelRepresentation {representation} where 0 or 1 belongs")
+    if slope == 0:
+        raise BadFile("has RescaleSlope 0")
+    return PixelFormat(
+        transfer_syntax=transfer_syntax,
+        bits_stored=bits_stored,
+        signed=representation == 1,
+        slope=slope,
+        intercept_hu=number_of(dataset, "RescaleIntercept"),
+        padding=_padding(dataset, signed=representation == 1),
+    )
+
+
+def _padding(dataset: Dataset, *, signed: bool) -> tuple[int, int] | None:
+    """Range of PixelPaddingValue and PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2), in the pixels' own signedness."""
+    values = [value_of(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    stored = [_as_stored(value, signed=signed) for value in values if value is not None]
+    return (min(stored), max(stored)) if values[0] is not None else None
+
+
+def _as_stored(value: int | bytes, *, signed: bool) -> int:
+    """Scanners write −2000 of signed pixels as the unsigned 63536, and pydicom leaves what it is unsure of as bytes."""
+    number = int.from_bytes(value, "little") if isinstance(value, bytes) else int(value)
+    number &= 0xFFFF
+    return number - 0x10000 if signed and number >= 0x8000 else number

@@ -1,0 +1,123 @@
+"""The pixels of one CT slice: stored values, which of them are padding, HU."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGTransferSyntaxes
+
+from ltdiff.dicom.faults import BadFile, printable
+from ltdiff.dicom.file import without_warnings
+from ltdiff.dicom.header import Header, PixelFormat, read_header
+
+AIR_FILL_HU = -1024.0  # what padding becomes: nothing was measured there, and air is what lies around a patient
+OUTSIDE_FOV_HU = -1500.0  # a corner below this holds no air but a scanner's filler (−2000, −2048, −3024)
+
+# Ranges that hold no more than this share of a CT slice's pixels. Wrong signedness, wrong BitsStored, or a wrong
+# rescale puts far more of them there.
+PLAUSIBLE_SHARES = (
+    (-np.inf, -2000.0, 0.001),
+    (-np.inf, -1200.0, 0.5),
+    (1500.0, np.inf, 0.5),
+    (2500.0, np.inf, 0.1),
+)
+
+
+@dataclass(frozen=True)
+class StoredSlice:
+    """A decoded slice as it is stored; `hu` is what it means."""
+
+    header: Header
+    stored: np.ndarray  # (Y, X) int16 or uint16
+    padding: np.ndarray  # (Y, X) bool: no pixel here
+
+    @property
+    def hu(self) -> np.ndarray:
+        """(Y, X) float32, AIR_FILL_HU where there is padding."""
+        hu = _rescaled(self.stored, self.header.pixel_format)
+        hu[self.padding] = AIR_FILL_HU
+        return hu
+
+
+def read_slice_hu(path: Path) -> np.ndarray:
+    """One CT slice in HU, (Y, X) float32, with padding and what lies outside the field of view at AIR_FILL_HU.
+
+    Raises ValueError with a sentence that names the file: no CT slice, broken, not decodable, or implausible HU.
+    """
+    return read_stored_slice(path).hu
+
+
+def read_stored_slice(path: Path) -> StoredSlice:
+    """One CT slice as it is stored. Raises ValueError as `read_slice_hu` does."""
+    header = read_header(path)
+    try:
+        stored, padding = _tagged_padding(_decoded(header), header.pixel_format)
+        hu = _rescaled(stored, header.pixel_format)
+        padding |= _outside_field_of_view(hu)
+        _check_plausible(hu, padding)
+    except BadFile as error:
+        raise BadFile(f"{printable(path)} {error}", series_instance_uid=header.series_instance_uid) from error
+    return StoredSlice(header, stored, padding)
+
+
+def _decoded(header: Header) -> np.ndarray:
+    transfer_syntax = header.pixel_format.transfer_syntax
+    _check_decoder(transfer_syntax)
+    try:
+        with without_warnings():
+            source: Path | pydicom.Dataset = header.path
+            if transfer_syntax == DeflatedExplicitVRLittleEndian:  # pydicom's fast path does not inflate
+                source = pydicom.dcmread(header.path)
+            pixels = pixel_array(source, correct_unused_bits=False)
+    except Exception as error:  # every decoder has its own; none of them may end the job
+        raise BadFile(f"cannot be decoded as {transfer_syntax.name} ({type(error).__name__})") from error
+    if pixels.shape != (header.geometry.rows, header.geometry.columns):
+        raise BadFile(f"holds {pixels.shape} pixels, not the Rows and Columns of its header")
+    return pixels
+
+
+def _check_decoder(transfer_syntax: UID) -> None:
+    try:
+        available = get_decoder(transfer_syntax).is_available
+    except NotImplementedError as error:
+        raise BadFile(f"is compressed as {transfer_syntax.name}, which cannot be decoded") from error
+    if not available:
+        package = "pylibjpeg-libjpeg" if transfer_syntax in JPEGTransferSyntaxes else "'ltdiff[codecs]'"
+        raise BadFile(f"is compressed as {transfer_syntax.name}; to decode it: pip install {package}")
+
+
+def _tagged_padding(pixels: np.ndarray, pixel_format: PixelFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Stored values (Y, X) without their unused bits, and where PixelPaddingValue says that there is no pixel.
+
+    Padding is looked for before and after: −2000 is often written into all 16 bits of 12-bit pixels.
+    """
+    unused_bits = 16 - pixel_format.bits_stored
+    stored = (pixels << unused_bits) >> unused_bits if unused_bits else pixels  # extends the sign of signed pixels
+    if pixel_format.padding is None:
+        return stored, np.zeros(stored.shape, dtype=bool)
+    low, high = pixel_format.padding
+    return stored, ((pixels >= low) & (pixels <= high)) | ((stored >= low) & (stored <= high))
+
+
+def _rescaled(stored: np.ndarray, pixel_format: PixelFormat) -> np.ndarray:
+    return stored * np.float32(pixel_format.slope) + np.float32(pixel_format.intercept_hu)
+
+
+def _outside_field_of_view(hu: np.ndarray) -> np.ndarray:
+    """Filler without a padding tag: it reaches a corner, or there is none (noise and streaks stay as they are)."""
+    has_filler = hu[:: hu.shape[0] - 1 or 1, :: hu.shape[1] - 1 or 1].min() < OUTSIDE_FOV_HU
+    return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)
+
+
+def _check_plausible(hu: np.ndarray, padding: np.ndarray) -> None:
+    for low, high, limit in PLAUSIBLE_SHARES:
+        share = np.count_nonzero(((hu < high) & ~padding) if np.isneginf(low) else ((hu > low) & ~padding)) / hu.size
+        if share > limit:
+            side = f"below {high:.0f}" if np.isneginf(low) else f"above {low:.0f}"
+            raise BadFile(
+                f"has implausible HU: {share:.1%} of the pixels are {side} HU, at most {limit:.1%} can be; "
+                "its RescaleSlope, RescaleIntercept, BitsStored or PixelRepresentation is wrong"
+            )

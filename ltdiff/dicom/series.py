@@ -1,0 +1,185 @@
+"""Finding the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ltdiff.dicom.faults import BadFile, SkippedFile, printable
+from ltdiff.dicom.grid import check_grid
+from ltdiff.dicom.header import Header, hashed, read_header
+from ltdiff.dicom.pixels import AIR_FILL_HU, read_slice_hu
+
+__all__ = ["AIR_FILL_HU", "Finding", "Series", "SliceHeader", "find_series", "read_slice_hu"]
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """One slice of a series."""
+
+    path: Path
+    sop_instance_uid: str
+    instance_number: int | None
+    position_mm: tuple[float, float, float]
+    z_mm: float  # projection of the position on the slice normal
+
+
+@dataclass(frozen=True)
+class Series:
+    """One CT series whose slices form a regular grid. Texts that the files do not have are ""."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    frame_of_reference_uid: str
+    patient_key: str  # 12 hex digits that stand for PatientID and IssuerOfPatientID
+    kernel: str  # several joined with a backslash
+    manufacturer: str
+    manufacturer_model: str
+    slice_thickness_mm: float | None
+    kvp: float | None
+    acquisition_key: str  # 12 hex digits that stand for AcquisitionDate, AcquisitionTime and AcquisitionNumber
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float]  # between rows (y), between columns (x), as in PixelSpacing
+    orientation: tuple[float, float, float, float, float, float]
+    slices: tuple[SliceHeader, ...]  # in ascending z_mm
+    derived: bool  # ImageType says DERIVED: made from other images, by ltdiff or anything else
+    standardized_by_ltdiff: bool
+
+    @property
+    def num_slices(self) -> int:
+        """Number of slices."""
+        return len(self.slices)
+
+    @property
+    def slice_spacing_mm(self) -> float | None:
+        """Mean distance of neighbouring slices; None where there is one slice."""
+        if self.num_slices == 1:
+            return None
+        return (self.slices[-1].z_mm - self.slices[0].z_mm) / (self.num_slices - 1)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file that was left out ("skip") or a series that cannot be used ("fail")."""
+
+    path: Path
+    action: Literal["skip", "fail"]
+    reason: str  # one sentence
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def find_series(root: Path) -> tuple[list[Series], list[Finding]]:
+    """All usable CT series in a folder tree (or of one file), and everything that is not one, with the reason.
+
+    Links to folders are not followed. A bad file fails its whole series; no file makes this function raise.
+    Raises ValueError when `root` does not exist.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise ValueError(f"{printable(root)} does not exist")
+    findings: list[Finding] = []
+    headers: dict[str, list[Header]] = {}  # by SeriesInstanceUID
+    bad_files: dict[str, list[Finding]] = {}
+    for path in _regular_files(root, findings):
+        try:
+            header = read_header(path)
+            headers.setdefault(header.series_instance_uid, []).append(header)
+        except SkippedFile as error:
+            findings.append(Finding(path, "skip", str(error)))
+        except BadFile as error:
+            bad_files.setdefault(error.series_instance_uid, []).append(Finding(path, "fail", str(error)))
+    findings += bad_files.pop("", [])
+    findings += [_series_finding(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
+    return _checked_series(headers.values(), findings), findings
+
+
+def _regular_files(root: Path, findings: list[Finding]) -> Iterator[Path]:
+    """Files to read, in a fixed order; what is no file (FIFO, link to a folder, unreadable folder) is a finding."""
+    if not root.is_dir():
+        yield from _if_regular(root, findings)
+        return
+
+    def note_unreadable(error: OSError) -> None:
+        path = Path(error.filename)
+        findings.append(Finding(path, "skip", f"{printable(path)} cannot be listed ({error.strerror})"))
+
+    for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
+        subfolders.sort()
+        links = [name for name in subfolders if Path(folder, name).is_symlink()]
+        findings += [
+            Finding(link, "skip", f"{printable(link)} is a link to a folder, which is not followed")
+            for link in (Path(folder, name) for name in links)
+        ]
+        for name in sorted(names):
+            yield from _if_regular(Path(folder, name), findings)
+
+
+def _if_regular(path: Path, findings: list[Finding]) -> Iterator[Path]:
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        findings.append(Finding(path, "skip", f"{printable(path)} leads nowhere ({error.strerror})"))
+        return
+    if regular:
+        yield path
+    else:
+        findings.append(Finding(path, "skip", f"{printable(path)} is no regular file"))
+
+
+def _series_finding(bad_files: Sequence[Finding], *, num_good: int) -> Finding:
+    first, num_more = bad_files[0], len(bad_files) - 1
+    if not num_good + num_more:
+        return first
+    others = f"as {num_more} more do" if num_more else f"which also fails the {num_good} good slices"
+    return Finding(first.path, "fail", f"{first.reason}, {others} of its series")
+
+
+def _checked_series(groups: Iterable[list[Header]], findings: list[Finding]) -> list[Series]:
+    series = []
+    for group in groups:
+        try:
+            series.append(_series(check_grid(group)))
+        except BadFile as error:
+            path = group[0].path
+            reason = f"the series of {len(group)} slices of which {printable(path)} is one {error}"
+            findings.append(Finding(path, "fail", reason))
+    return series
+
+
+def _series(headers: Sequence[Header]) -> Series:
+    first = headers[0]
+    acquisition = min(header.acquisition for header in headers)
+    return Series(
+        series_instance_uid=first.series_instance_uid,
+        study_instance_uid=first.study_instance_uid,
+        frame_of_reference_uid=first.frame_of_reference_uid,
+        patient_key=first.patient_key,
+        kernel=first.kernel,
+        manufacturer=first.manufacturer,
+        manufacturer_model=first.manufacturer_model,
+        slice_thickness_mm=first.slice_thickness_mm,
+        kvp=first.kvp,
+        acquisition_key=hashed(acquisition) if acquisition else "",
+        rows=first.geometry.rows,
+        columns=first.geometry.columns,
+        spacing_mm=first.geometry.spacing_mm,
+        orientation=first.geometry.orientation,
+        slices=tuple(map(_slice_header, headers)),
+        derived=any(header.derived for header in headers),
+        standardized_by_ltdiff=any(header.standardized_by_ltdiff for header in headers),
+    )
+
+
+def _slice_header(header: Header) -> SliceHeader:
+    return SliceHeader(
+        path=header.path,
+        sop_instance_uid=header.sop_instance_uid,
+        instance_number=header.instance_number,
+        position_mm=header.geometry.position_mm,
+        z_mm=header.geometry.z_mm,
+    )
