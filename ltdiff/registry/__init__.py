@@ -1,0 +1,15 @@
+"""Runs and models in MLflow: log a finished run, register the model it made, load it back with its hashes checked.
+
+    run_id = log_run("joint", out=out, run_key=weights_sha256, data_fingerprint=…, parameters=…, metrics=…, history=…)
+    if run_id is not None:
+        register_model(out / "model", run_id=run_id, out=out)
+    folder = download("models:/ltdiff@champion", out_dir=cache)
+
+Training does not depend on MLflow: where it is down, hangs or fails, `log_run` and `register_model` say so in one warning
+and return None, and the same call, later, adds what is missing. Nothing given to this package may name a patient.
+"""
+
+from ltdiff.registry.models import download, register_model
+from ltdiff.registry.runs import code_version, log_run
+
+__all__ = ["code_version", "download", "log_run", "register_model"]
