@@ -15,7 +15,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ltdiff.data.volume import Volume
-from ltdiff.dicom.series import Series, SliceHeader
+from ltdiff.dicom.faults import printable
+from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
+from ltdiff.dicom.series import AIR_FILL_HU, Series, SliceHeader
 
 SUFFIXES: Final = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 NIFTI_SUFFIXES: Final = (".nii", ".nii.gz")
@@ -54,7 +56,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     ValueError when the name is of no known format.
     """
     if not is_volume_file(path):
-        raise ValueError(f"{path}: the name ends with none of {', '.join(SUFFIXES)}")
+        raise ValueError(f"{printable(path)}: the name ends with none of {', '.join(SUFFIXES)}")
     image = sitk.DICOMOrient(_image(volume), volume.stored_orientation)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
@@ -77,20 +79,24 @@ def _image(volume: Volume) -> sitk.Image:
 def read_volume_slice(path: Path, index: int) -> np.ndarray:
     """Axial slice `index` (from 0, ascending z) of a volume file: float32 (Y, X) in HU. Errors as `read_volume`.
 
-    Where the format allows it, only this slice is read; a compressed file is decompressed as a whole.
+    What lies outside the field of view becomes air, as in a DICOM slice. Where the format allows it, only this slice is
+    read; a compressed file is decompressed as a whole.
     """
     reader = _header(path)
     axis, flipped = _z_axis(reader)
     size, start = list(reader.GetSize()), [0] * reader.GetDimension()
     num_slices = size[axis] if axis < len(size) else 1
     if not 0 <= index < num_slices:
-        raise ValueError(f"{path}: slice {index} is not among the {num_slices} slices of the file")
+        raise ValueError(f"{printable(path)}: slice {index} is not among the {num_slices} slices of the file")
     if axis < len(size):
         size[axis], start[axis] = 1, num_slices - 1 - index if flipped else index
     reader.SetExtractSize(size)
     reader.SetExtractIndex(start)
     image = sitk.DICOMOrient(_volume_image(_execute(reader, path)), ORIENTATION)
-    return _checked_hu(sitk.GetArrayFromImage(image)[0], path)
+    hu = _checked_hu(sitk.GetArrayFromImage(image)[0], path)
+    if hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU:  # a corner holds a scanner's filler, not air
+        hu[hu < OUTSIDE_FOV_HU] = AIR_FILL_HU
+    return hu
 
 
 def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:
@@ -111,7 +117,7 @@ def read_mask(path: Path) -> np.ndarray:
     values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, ORIENTATION))
     labels = np.nan_to_num(values, nan=-1.0).astype(np.uint8)
     if not np.array_equal(labels, values):
-        raise ValueError(f"{path}: a mask holds whole numbers from 0 to 255, and this file holds others")
+        raise ValueError(f"{printable(path)}: a mask holds whole numbers from 0 to 255, and this file holds others")
     return labels
 
 
@@ -142,6 +148,7 @@ def read_volume_series(path: Path) -> Series:
         orientation=tuple(axes[:2].ravel().tolist()),
         slices=slices,
         derived=False,
+        standardized_by_ltdiff=False,
     )
 
 
@@ -159,17 +166,17 @@ def _slice_header(path: Path, volume: Volume, axes: np.ndarray, index: int) -> S
 
 def _header(path: Path) -> sitk.ImageFileReader:
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{printable(path)}: there is no such file")
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK writes warnings to the terminal, past Python
     reader = sitk.ImageFileReader()
     reader.SetFileName(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise ValueError(f"{path}: cannot be read as a NIfTI, NRRD or MetaImage file") from error
+        raise ValueError(f"{printable(path)}: cannot be read as a NIfTI, NRRD or MetaImage file") from error
     if reader.GetDimension() not in (2, 3) or reader.GetNumberOfComponents() != 1:
         raise ValueError(
-            f"{path}: a CT volume has 3 dimensions and one value per voxel, not {reader.GetDimension()} dimensions "
+            f"{printable(path)}: a CT volume has 3 dimensions and one value per voxel, not {reader.GetDimension()} dimensions "
             f"with {reader.GetNumberOfComponents()} values"
         )
     return reader
@@ -183,7 +190,7 @@ def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
     try:
         return reader.Execute()
     except RuntimeError as error:
-        raise ValueError(f"{path}: the voxels cannot be read, the file is damaged or cut short") from error
+        raise ValueError(f"{printable(path)}: the voxels cannot be read, the file is damaged or cut short") from error
 
 
 def _volume_image(image: sitk.Image) -> sitk.Image:
@@ -202,14 +209,14 @@ def _check_complete(path: Path, image: sitk.Image) -> None:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: the file is damaged or cut short") from error
+        raise ValueError(f"{printable(path)}: the file is damaged or cut short") from error
     if len(content) < num_bytes:
-        raise ValueError(f"{path}: the file is cut short")
+        raise ValueError(f"{printable(path)}: the file is cut short")
 
 
 def _checked_hu(values: np.ndarray, path: Path) -> np.ndarray:
     hu = values.astype(np.float32)
     low, high = float(hu.min()), float(hu.max())
     if not (low >= MIN_HU and high <= MAX_HU):  # also for NaN
-        raise ValueError(f"{path}: values from {low:g} to {high:g} are no Hounsfield units")
+        raise ValueError(f"{printable(path)}: values from {low:g} to {high:g} are no Hounsfield units")
     return hu

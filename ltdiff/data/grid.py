@@ -1,10 +1,12 @@
 """Whether two series lie on the same grid: same patient, frame of reference, pixels and slice positions."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from ltdiff.dicom.faults import printable
 from ltdiff.dicom.series import Series, SliceHeader
 
 POSITION_TOLERANCE_MM: Final = 0.05  # a sixteenth of a pixel: below what resampling could see
@@ -34,12 +36,20 @@ def _plane_difference(source: Series, target: Series) -> str:
         return f"one has {sizes[0][0]} x {sizes[0][1]} pixels, the other {sizes[1][0]} x {sizes[1][1]}"
     if not np.allclose(source.spacing_mm, target.spacing_mm, rtol=0, atol=SPACING_TOLERANCE_MM):
         return f"their pixel spacing is {_numbers(source.spacing_mm)} mm and {_numbers(target.spacing_mm)} mm"
-    if not np.allclose(source.orientation, target.orientation, rtol=0, atol=ORIENTATION_TOLERANCE):
-        return f"their orientation is {_numbers(source.orientation)} and {_numbers(target.orientation)}"
-    thickness = source.slice_thickness_mm, target.slice_thickness_mm
-    if None not in thickness and not np.isclose(*thickness, rtol=0, atol=THICKNESS_TOLERANCE_MM):
-        return f"their slices are {thickness[0]:g} mm and {thickness[1]:g} mm thick"
-    return ""
+    return _orientation_difference(source, target) or _thickness_difference(source, target)
+
+
+def _orientation_difference(source: Series, target: Series) -> str:
+    if np.allclose(source.orientation, target.orientation, rtol=0, atol=ORIENTATION_TOLERANCE):
+        return ""
+    return f"their orientation is {_numbers(source.orientation)} and {_numbers(target.orientation)}"
+
+
+def _thickness_difference(source: Series, target: Series) -> str:
+    thick_mm, other_mm = source.slice_thickness_mm, target.slice_thickness_mm
+    if thick_mm is None or other_mm is None or abs(thick_mm - other_mm) <= THICKNESS_TOLERANCE_MM:
+        return ""
+    return f"their slices are {thick_mm:g} mm and {other_mm:g} mm thick"
 
 
 def _slice_difference(source: Series, target: Series) -> str:
@@ -58,7 +68,7 @@ def _slices_without_partner(series: Series, other: Series) -> list[SliceHeader]:
 
 
 def _names(headers: Sequence[SliceHeader]) -> str:
-    named = [f"{header.path.name} at z {header.z_mm:g} mm" for header in headers[:MAX_NAMED_SLICES]]
+    named = [f"{printable(Path(header.path.name))} at z {header.z_mm:g} mm" for header in headers[:MAX_NAMED_SLICES]]
     return ", ".join(named + ["…"] * (len(headers) > MAX_NAMED_SLICES))
 
 
@@ -67,7 +77,9 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def slice_overlap(one: Series, other: Series) -> float:
-    """Share of the longer series' slices that have a slice of the other at the same z, from 0 to 1."""
+    """Share of the longer series' slices that the other has too, from 0 to 1: same z, orientation and thickness."""
+    if _orientation_difference(one, other) or _thickness_difference(one, other):
+        return 0.0
     z_mm, other_z_mm = (np.array([header.z_mm for header in series.slices]) for series in (one, other))
     common = np.abs(z_mm[:, None] - other_z_mm[None, :]).min(axis=1) <= POSITION_TOLERANCE_MM
     return float(common.sum() / max(len(z_mm), len(other_z_mm)))

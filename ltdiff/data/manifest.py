@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ltdiff.data.formats import is_volume_file, read_volume_slice
+from ltdiff.dicom.faults import printable
 from ltdiff.dicom.series import read_slice_hu
 
 logger = logging.getLogger(__name__)
@@ -58,12 +59,12 @@ def read_manifest(path: Path) -> pd.DataFrame:
     Raises ValueError naming the file when it is missing, no Parquet file, or no valid manifest.
     """
     if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such manifest; write one with `ltdiff pair`")
+        raise ValueError(f"{printable(path)}: there is no such manifest; write one with `ltdiff pair`")
     try:
         manifest = pq.read_table(path).to_pandas()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: this is no Parquet file") from error
-    return check_manifest(manifest, name=str(path))
+        raise ValueError(f"{printable(path)}: this is no Parquet file") from error
+    return check_manifest(manifest, name=printable(path))
 
 
 def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
@@ -71,7 +72,7 @@ def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
 
     Raises ValueError when it is no valid manifest (see `check_manifest`).
     """
-    table = pa.Table.from_pandas(check_manifest(manifest, name=str(path)), schema=SCHEMA, preserve_index=False)
+    table = pa.Table.from_pandas(check_manifest(manifest, name=printable(path)), schema=SCHEMA, preserve_index=False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -133,8 +134,9 @@ def read_hu(row: Mapping[str, Any]) -> np.ndarray:
     """
     path = Path(row["path"])
     hu = read_volume_slice(path, row["slice_index"]) if is_volume_file(path) else read_slice_hu(path)
-    if hu.shape != (row["rows"], row["columns"]):
-        raise ValueError(f"{path}: the slice has {hu.shape} pixels, the manifest says {(row['rows'], row['columns'])}")
+    size, expected = f"{hu.shape[0]} x {hu.shape[1]}", f"{row['rows']} x {row['columns']}"
+    if size != expected:
+        raise ValueError(f"{printable(path)}: the slice has {size} pixels, the manifest says {expected}")
     return hu
 
 

@@ -10,21 +10,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-import numpy as np
 import pandas as pd
 
 from ltdiff.data.formats import is_volume_file, read_volume_series
 from ltdiff.data.grid import grid_difference, slice_overlap
 from ltdiff.data.manifest import SCHEMA, split_manifest
-from ltdiff.dicom.series import Finding, Series, find_series, read_slice_hu
+from ltdiff.data.sharpness import sharpest_kernel
+from ltdiff.dicom.faults import printable
+from ltdiff.dicom.series import Finding, Series, find_series
 
 logger = logging.getLogger(__name__)
 
 NEAR_MISS_OVERLAP: Final = 0.5  # more of the slices than this at the same z: meant as a pair, so it fails, not skips
-NUM_SHARPNESS_SLICES: Final = 3
-SHARPNESS_CUTOFF: Final = 0.5  # of the Nyquist frequency: above it soft kernels let almost nothing pass
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def pair_archive(root: Path, *, target_kernel: str | None = None, split: str = "
     paired_uids = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]
     if not pairs and not unpaired:
-        raise ValueError(f"{root}: no original CT series found")
+        raise ValueError(f"{printable(root)}: no original CT series found")
     manifest = split_manifest(build_manifest(pairs, unpaired), split)
     return PairingResult(manifest, kernel_table(pairs), [*unreadable, *findings])
 
@@ -72,7 +71,7 @@ def pair_named(source: Path, target: Path, *, split: str = "auto") -> PairingRes
         pair = SeriesPair(*(replace(one, patient_key=known.patient_key) for one in (pair.source, pair.target)))
     reason = grid_difference(pair.source, pair.target)
     if reason:
-        raise ValueError(f"{source} and {target} are no pair: {reason}")
+        raise ValueError(f"{printable(source)} and {printable(target)} are no pair: {reason}")
     if pair.source.kernel and pair.source.kernel == pair.target.kernel:
         logger.warning("%s and %s have the same kernel %r", source, target, pair.source.kernel)
     return PairingResult(split_manifest(build_manifest([pair]), split), kernel_table([pair]), [])
@@ -80,7 +79,7 @@ def pair_named(source: Path, target: Path, *, split: str = "auto") -> PairingRes
 
 def _only_series(path: Path) -> Series:
     if not path.exists():
-        raise ValueError(f"{path}: there is no such file or folder")
+        raise ValueError(f"{printable(path)}: there is no such file or folder")
     if is_volume_file(path):
         return read_volume_series(path)
     series, findings = find_series(path)
@@ -88,9 +87,9 @@ def _only_series(path: Path) -> Series:
     if failures:
         raise ValueError(str(failures[0]))
     if len(series) != 1:
-        raise ValueError(f"{path}: name one CT series; here are {len(series)}")
+        raise ValueError(f"{printable(path)}: name one CT series; here are {len(series)}")
     if series[0].derived:
-        raise ValueError(f"{path}: this series is derived, and only original ones are paired")
+        raise ValueError(f"{printable(path)}: this series is derived, and only original ones are paired")
     return series[0]
 
 
@@ -98,35 +97,26 @@ def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) ->
     """Every pair of original series of the same patient, study and acquisition on the same grid with different kernels.
 
     Several kernels of one acquisition: each is paired with the target kernel. When `target_kernel` is None the sharpest
-    is the target, decided once for each set of kernels by the high-frequency power of the first acquisition that has
-    it, and logged. Findings say, for every series left without a partner although its acquisition has another kernel,
-    what the difference is: "fail" where most slices agree (meant as a pair), "skip" where it is another kind of series.
+    is the target, decided once for each set of kernels by the first acquisition that has it. Findings say, for every
+    series left without a partner although its acquisition has another kernel, what the difference is: "fail" where most
+    slices agree (meant as a pair), "skip" where it is another kind of series.
     """
     series = sorted(series, key=lambda one: one.series_instance_uid)
     findings = [_finding(one, "skip", "is derived and never paired") for one in series if one.derived]
     originals = [one for one in series if not one.derived]
-    pairs: list[SeriesPair] = []
-    targets: dict[frozenset[str], str] = {}
-    for grid in _group_by_grid(originals):
-        kernels = frozenset(one.kernel for one in grid)
-        if len(kernels) < 2:
-            continue
-        try:
-            target = target_kernel or targets.get(kernels) or targets.setdefault(kernels, _sharpest_kernel(grid))
-        except ValueError as error:
-            findings.append(_finding(grid[0], "fail", f"could not be paired: {error}"))
-            continue
-        pairs += _pairs_with(target, grid)
-    if len(set(targets.values())) > 1:
-        logger.warning("several target kernels (%s): name the one to train for", ", ".join(sorted(targets.values())))
-    return pairs, findings + _explain_unpaired(originals, pairs, target_kernel)
+    grids = [grid for grid in _group_by_grid(originals) if len(_kernels(grid)) > 1]
+    targets, unreadable = _target_kernels(grids, target_kernel)
+    pairs = [pair for grid in grids if _kernels(grid) in targets for pair in _pairs_with(targets[_kernels(grid)], grid)]
+    undecided = [one for grid in grids if _kernels(grid) not in targets for one in grid]
+    decided = [one for one in originals if one not in undecided]
+    return pairs, [*findings, *unreadable, *_explain_unpaired(decided, pairs, target_kernel)]
 
 
 def _group_by_grid(series: Sequence[Series]) -> list[list[Series]]:
-    """Series with a kernel of the same acquisition on the same grid; groups and their members in a stable order."""
+    """Series of the same acquisition on the same grid; groups and their members in a stable order."""
     acquisitions: dict[tuple[str, str, str, str], list[list[Series]]] = defaultdict(list)
     for one in series:
-        if not one.kernel:
+        if not one.kernel or not one.frame_of_reference_uid:  # without them nothing says what it may be paired with
             continue
         key = (one.patient_key, one.study_instance_uid, one.frame_of_reference_uid, one.acquisition_key)
         grids = acquisitions[key]
@@ -138,34 +128,33 @@ def _group_by_grid(series: Sequence[Series]) -> list[list[Series]]:
     return [grid for grids in acquisitions.values() for grid in grids]
 
 
+def _kernels(grid: Iterable[Series]) -> frozenset[str]:
+    return frozenset(one.kernel for one in grid)
+
+
+def _target_kernels(
+    grids: Sequence[Sequence[Series]], target_kernel: str | None
+) -> tuple[dict[frozenset[str], str], list[Finding]]:
+    """The target kernel of each set of kernels, and what could not be read to find it out."""
+    if target_kernel is not None:
+        return {_kernels(grid): target_kernel for grid in grids}, []
+    targets: dict[frozenset[str], str] = {}
+    findings = []
+    for grid in grids:
+        try:
+            if _kernels(grid) not in targets:
+                targets[_kernels(grid)] = sharpest_kernel(grid)
+        except ValueError as error:
+            findings.append(_finding(grid[0], "fail", f"cannot be compared with its other kernels: {error}"))
+    if len(set(targets.values())) > 1:
+        names = ", ".join(sorted(set(targets.values())))
+        logger.warning("several target kernels (%s): name the one that a model shall be trained for", names)
+    return targets, findings
+
+
 def _pairs_with(target_kernel: str, grid: Sequence[Series]) -> list[SeriesPair]:
     targets = [one for one in grid if one.kernel == target_kernel]  # of two alike, the first serves
     return [SeriesPair(one, targets[0]) for one in grid if targets and one.kernel != target_kernel]
-
-
-def _sharpest_kernel(grid: Sequence[Series]) -> str:
-    sharpness = {one.kernel: _high_frequency_power(one) for one in reversed(grid)}
-    target = max(sharpness, key=lambda kernel: sharpness[kernel])
-    measured = ", ".join(f"{kernel} {power:.3g}" for kernel, power in sorted(sharpness.items()))
-    logger.info(
-        "target kernel %s is the sharpest (power above half the Nyquist frequency in HU²: %s)", target, measured
-    )
-    return target
-
-
-def _high_frequency_power(series: Series) -> float:
-    """Mean power (HU²) above half the Nyquist frequency in the middle slices; ValueError when one cannot be read."""
-    first = max(0, (series.num_slices - NUM_SHARPNESS_SLICES) // 2)
-    headers = series.slices[first : first + NUM_SHARPNESS_SLICES]
-    return float(np.mean([_power_above_cutoff(read_slice_hu(header.path)) for header in headers]))
-
-
-def _power_above_cutoff(hu: np.ndarray) -> float:
-    rows, columns = hu.shape
-    window = np.outer(np.hanning(rows), np.hanning(columns))  # without it the image's border counts as an edge
-    frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :])  # cycles/pixel
-    spectrum = np.fft.rfft2((hu - hu.mean()) * window)[frequency > SHARPNESS_CUTOFF / 2]
-    return float((np.abs(spectrum) ** 2).sum() / hu.size**2)
 
 
 def _explain_unpaired(
@@ -175,31 +164,35 @@ def _explain_unpaired(
     studies: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for one in series:
         studies[one.patient_key, one.study_instance_uid].append(one)
-    findings, explained = [], set()
+    couples: dict[frozenset[str], Finding] = {}
     for study in studies.values():
         for one in study:
             others = [other for other in study if _is_candidate(one, other)]
-            if one.series_instance_uid in paired or not others:
-                continue
-            closest = max(others, key=lambda other: slice_overlap(one, other))
-            couple = frozenset((one.series_instance_uid, closest.series_instance_uid))
-            if couple not in explained:
-                findings.append(_explain(one, closest, target_kernel))
-            explained.add(couple)
-    return findings
+            if one.series_instance_uid not in paired and others:
+                closest = max(others, key=lambda other: (_is_same_acquisition(one, other), slice_overlap(one, other)))
+                couple = frozenset((one.series_instance_uid, closest.series_instance_uid))
+                couples.setdefault(couple, _explain(one, closest, target_kernel))
+    return list(couples.values())
 
 
 def _is_candidate(one: Series, other: Series) -> bool:
     same_frame = one.frame_of_reference_uid == other.frame_of_reference_uid
-    same_acquisition = bool(one.acquisition_key) and one.acquisition_key == other.acquisition_key
-    return one.kernel != other.kernel and (same_frame or same_acquisition)
+    return one.kernel != other.kernel and (
+        same_frame or (bool(one.acquisition_key) and _is_same_acquisition(one, other))
+    )
+
+
+def _is_same_acquisition(one: Series, other: Series) -> bool:
+    return one.acquisition_key == other.acquisition_key
 
 
 def _explain(one: Series, other: Series, target_kernel: str | None) -> Finding:
-    couple = f"was not paired with the series of kernel {other.kernel!r} in {other.slices[0].path.parent}"
+    couple = f"has no partner in the series of kernel {other.kernel!r} in {printable(_folder(other))}"
     if not one.kernel or not other.kernel:
-        return _finding(one, "skip", f"{couple}: one of them names no kernel")
-    if one.acquisition_key != other.acquisition_key:
+        return _finding(one, "skip", f"{couple}: only one of them names its kernel")
+    if not one.frame_of_reference_uid or not other.frame_of_reference_uid:
+        return _finding(one, "skip", f"{couple}: a FrameOfReferenceUID is missing")
+    if not _is_same_acquisition(one, other):
         return _finding(one, "skip", f"{couple}: it is another acquisition")
     reason = grid_difference(one, other)
     if not reason:
@@ -214,9 +207,14 @@ def _no_target(one: Series, target_kernel: str | None) -> str:
     return f"none has the target kernel {target_kernel!r}"
 
 
-def _finding(series: Series, action: str, reason: str) -> Finding:
-    assert action in ("skip", "fail")
-    return Finding(series.slices[0].path.parent, "fail" if action == "fail" else "skip", f"the series {reason}")
+def _finding(series: Series, action: Literal["skip", "fail"], reason: str) -> Finding:
+    return Finding(
+        _folder(series), action, f"{printable(_folder(series))}: the series of kernel {series.kernel!r} {reason}"
+    )
+
+
+def _folder(series: Series) -> Path:
+    return series.slices[0].path.parent
 
 
 def kernel_table(pairs: Sequence[SeriesPair]) -> pd.DataFrame:

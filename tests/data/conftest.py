@@ -1,0 +1,65 @@
+"""Series without files, for everything that looks at headers only."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltdiff.dicom.series import Series, SliceHeader
+
+SeriesFactory = Callable[..., Series]
+
+
+def _series(
+    uid: str,
+    *,
+    kernel: str = "B",
+    patient: str = "p1",
+    z_mm: tuple[float, ...] = (0.0, 5.0, 10.0, 15.0),
+    frame: str = "1.2.9",
+    acquisition: str = "a1",
+    rows: int = 8,
+    spacing_mm: float = 0.8,
+    orientation: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    thickness_mm: float | None = 5.0,
+    derived: bool = False,
+    study: str = "",
+) -> Series:
+    normal = np.cross(orientation[:3], orientation[3:])
+    slices = tuple(
+        SliceHeader(
+            path=Path(f"/archive/{uid}/{index:03d}.dcm"),
+            sop_instance_uid=f"{uid}.{index}",
+            instance_number=index + 1,
+            position_mm=tuple(np.array([-100.0, -90.0, 0.0]) + z * normal),
+            z_mm=z,
+        )
+        for index, z in enumerate(z_mm)
+    )
+    return Series(
+        series_instance_uid=uid,
+        study_instance_uid=study or f"study of {patient}",
+        frame_of_reference_uid=frame,
+        patient_key=hashlib.sha256(patient.encode()).hexdigest()[:12],
+        kernel=kernel,
+        manufacturer="Maker",
+        manufacturer_model="Model",
+        slice_thickness_mm=thickness_mm,
+        kvp=120.0,
+        acquisition_key=acquisition,
+        rows=rows,
+        columns=8,
+        spacing_mm=(spacing_mm, spacing_mm),
+        orientation=orientation,
+        slices=slices,
+        derived=derived,
+        standardized_by_ltdiff=derived,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_series() -> SeriesFactory:
+    """make_series(uid, kernel=…, patient=…, z_mm=…, …): an axial series of four slices unless told otherwise."""
+    return _series

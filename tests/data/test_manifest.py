@@ -1,0 +1,186 @@
+"""The manifest file, its checks, its fingerprint and the splits."""
+
+import logging
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltdiff.data.formats import write_volume
+from ltdiff.data.manifest import (
+    check_manifest,
+    data_fingerprint,
+    read_hu,
+    read_manifest,
+    split_manifest,
+    write_manifest,
+)
+from ltdiff.data.pairing import SeriesPair, build_manifest
+from ltdiff.data.volume import Volume
+
+
+@pytest.fixture
+def pair_of(make_series):
+    """pair_of(name, patient, num_slices): two series of one acquisition."""
+
+    def pair(name="1", patient="p1", num_slices=4):
+        z_mm = tuple(5.0 * np.arange(num_slices))
+        soft, sharp = (make_series(f"{name}.{k}", kernel=k, patient=patient, z_mm=z_mm) for k in ("B", "L"))
+        return SeriesPair(source=soft, target=sharp)
+
+    return pair
+
+
+@pytest.fixture
+def manifest(pair_of, make_series):
+    return build_manifest([pair_of()], [make_series("2", patient="p2", thickness_mm=None)])
+
+
+def test_reads_back_what_was_written(manifest, tmp_path):
+    write_manifest(split_manifest(manifest, "z:0.5"), tmp_path / "new" / "pairs.parquet")
+    read = read_manifest(tmp_path / "new" / "pairs.parquet")
+    expected = split_manifest(manifest, "z:0.5")
+    assert read.to_dict("records")[:8] == expected.to_dict("records")[:8]
+    assert read.attrs == {"split": "z:0.5"}
+    assert list(read["pair_id"].dropna().value_counts()) == [2] * 4
+    assert [value is None for value in read["pair_id"]] == [False] * 8 + [True] * 4
+    assert read["slice_thickness_mm"].isna().sum() == 4
+    assert data_fingerprint(read) == data_fingerprint(expected)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["pairs.parquet"]
+
+
+def test_a_failed_write_keeps_the_old_file(manifest, tmp_path, monkeypatch):
+    path = tmp_path / "pairs.parquet"
+    write_manifest(manifest, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        write_manifest(manifest.iloc[8:], path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["pairs.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda m: m.drop(columns=["z_mm", "split"]), "lacks the columns z_mm, split"),
+        (lambda m: m.iloc[:0], "has no rows"),
+        (lambda m: m.drop(index=4), "pair .*-0000 has no target row"),
+        (lambda m: pd.concat([m, m.iloc[:1]]), "pair .*-0000 is in 3 rows"),
+        (lambda m: m.assign(role="source"), "has no target row"),
+        (lambda m: m.assign(role="both"), "role 'both' is none of source, target, other"),
+        (lambda m: m.assign(split=["test"] + ["train"] * 11), "pair .*-0000 differ in split"),
+        (lambda m: m.assign(path=[None] + ["x"] * 11), "row 0 has no path"),
+    ],
+)
+def test_a_broken_manifest_is_named(manifest, tmp_path, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        check_manifest(change(manifest))
+    change(manifest).to_parquet(tmp_path / "broken.parquet")
+    with pytest.raises(ValueError, match=f"broken.parquet: .*{sentence}"):
+        read_manifest(tmp_path / "broken.parquet")
+
+
+def test_a_missing_file_and_another_format_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.parquet: there is no such manifest"):
+        read_manifest(tmp_path / "gone.parquet")
+    (tmp_path / "text.parquet").write_text("path,split\n")
+    with pytest.raises(ValueError, match=r"text\.parquet: this is no Parquet file"):
+        read_manifest(tmp_path / "text.parquet")
+
+
+def test_fingerprint_is_of_the_content(manifest):
+    fingerprint = data_fingerprint(manifest)
+    assert data_fingerprint(manifest.assign(path="/elsewhere", note="x")) == fingerprint
+    assert data_fingerprint(manifest.sample(frac=1, random_state=0)) == fingerprint
+    assert data_fingerprint(manifest.assign(kernel="Q")) != fingerprint
+    assert data_fingerprint(manifest.iloc[:-1]) != fingerprint
+    assert data_fingerprint(split_manifest(manifest, "z:0.5")) != fingerprint
+
+
+def test_standard_split_of_64_slices(pair_of):
+    split = split_manifest(build_manifest([pair_of(num_slices=64)]), "z:0.7")
+    sources = split[split["role"] == "source"].sort_values("z_mm")
+    assert list(sources["split"]) == ["train"] * 40 + ["val"] * 5 + ["test"] * 19
+
+
+@pytest.mark.parametrize(
+    "splits", [["train"], ["train", "val"], ["train", "train", "val"], ["train", "train", "val", "test"]]
+)
+def test_few_slices_train_first(pair_of, splits):
+    split = split_manifest(build_manifest([pair_of(num_slices=len(splits))]), "z:0.7")
+    assert list(split.loc[split["role"] == "source", "split"]) == splits
+
+
+def test_unpaired_patients_train_and_unpaired_series_follow_their_patient(pair_of, make_series):
+    unpaired = [make_series("8", patient="p1"), make_series("9", patient="p9")]
+    manifest = build_manifest([pair_of()], unpaired)
+    by_z = split_manifest(manifest, "z:0.5").groupby("series_uid")["split"].agg(list)
+    assert by_z["8"] == by_z["1.B"] == ["train", "val", "test", "test"]
+    assert set(by_z["9"]) == {"train"}
+
+
+def test_auto_takes_patients_where_there_are_three(pair_of, caplog):
+    caplog.set_level(logging.INFO, logger="ltdiff")
+    two, three = ([pair_of(str(n), f"p{n}") for n in range(count)] for count in (2, 3))
+    assert split_manifest(build_manifest(two), "auto").attrs["split"] == "z:0.7"
+    assert "by blocks of z (train and test show the same patients) of 2 patient(s)" in caplog.text
+    split = split_manifest(build_manifest(three), "auto")
+    assert split.attrs["split"] == "patient:0.7"
+    assert sorted(split.groupby("patient")["split"].first()) == ["test", "train", "val"]
+
+
+def test_without_pairs_all_patients_are_split(make_series):
+    manifest = build_manifest([], [make_series(str(n), patient=f"p{n}") for n in range(10)])
+    counts = split_manifest(manifest, "patient:0.7").groupby("split")["patient"].nunique()
+    assert counts.to_dict() == {"train": 6, "val": 1, "test": 3}
+
+
+@pytest.mark.parametrize("spec", ["", "z", "z:0", "z:1.2", "z:nan", "slices:0.7", "patient:-1", "patient:x"])
+def test_a_bad_spec_is_named(manifest, spec):
+    with pytest.raises(ValueError, match=f"split '{spec}' is none of auto"):
+        split_manifest(manifest, spec)
+
+
+def test_one_patient_cannot_be_split_by_patient(manifest):
+    with pytest.raises(ValueError, match="needs at least 2 paired patients and there is 1"):
+        split_manifest(manifest, "patient:0.7")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    patients=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+    unpaired=st.lists(st.integers(0, 12), max_size=5),
+    num_slices=st.integers(1, 9),
+    fraction=st.floats(0.05, 1),
+    by=st.sampled_from(["patient", "z"]),
+)
+def test_splits_are_sound(make_series, patients, unpaired, num_slices, fraction, by):
+    z_mm = tuple(2.5 * np.arange(num_slices))
+    pairs = [
+        SeriesPair(*(make_series(f"{n}.{k}", kernel=k, patient=f"p{p}", z_mm=z_mm) for k in ("B", "L")))
+        for n, p in enumerate(patients)
+    ]
+    others = [make_series(f"other.{n}", patient=f"p{p}") for n, p in enumerate(unpaired)]
+    by = by if len(set(patients)) > 1 else "z"
+    split = split_manifest(build_manifest(pairs, others), f"{by}:{fraction}")
+    check_manifest(split)  # the rows of a pair share their split
+    assert (split["split"] == "train").any()
+    if by == "patient":
+        assert split.groupby("patient")["split"].nunique().max() == 1
+    for _, series in split.groupby("series_uid"):  # at most one block of each, in this order
+        ranks = series.sort_values("z_mm")["split"].map({"train": 0, "val": 1, "test": 2})
+        assert ranks.is_monotonic_increasing
+
+
+def test_reads_the_slice_of_a_row(manifest, tmp_path):
+    hu = np.arange(3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5)
+    path = tmp_path / "volume.nrrd"
+    write_volume(Volume(hu, (5.0, 0.8, 0.8), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel())), path)
+    row = {"path": str(path), "slice_index": 1, "rows": 4, "columns": 5}
+    np.testing.assert_array_equal(read_hu(row), hu[1])
+    with pytest.raises(ValueError, match=r"volume\.nrrd: the slice has 4 x 5 pixels, the manifest says 4 x 6"):
+        read_hu(row | {"columns": 6})

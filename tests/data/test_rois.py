@@ -1,0 +1,125 @@
+"""Regions: the recipe holds, the seed decides, lesions come slice by slice."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ltdiff.data.rois import (
+    HU_RANGES,
+    MIN_LESION_PIXELS,
+    bounding_box,
+    disc_mask,
+    hu_set_name,
+    mask_rois,
+    random_rois,
+)
+
+
+def chest(shape: tuple[int, int, int] = (3, 256, 256)) -> np.ndarray:
+    """Air, a soft-tissue ellipse, a lung in its left and a bone in its right half."""
+    y, x = np.mgrid[: shape[1], : shape[2]] / np.array(shape[1:])[:, None, None] - 0.5
+    plane = np.full(shape[1:], -1000.0, np.float32)
+    plane[(y / 0.45) ** 2 + (x / 0.45) ** 2 < 1] = 40
+    plane[(y / 0.3) ** 2 + ((x + 0.15) / 0.18) ** 2 < 1] = -750
+    plane[(y / 0.2) ** 2 + ((x - 0.2) / 0.12) ** 2 < 1] = 500
+    return np.repeat(plane[None], shape[0], axis=0)
+
+
+def discs(rois):
+    return [(roi.slice_index, roi.label) for roi in rois]
+
+
+def test_random_rois_follow_the_recipe():
+    target_hu = chest()
+    rois = random_rois(target_hu, seed=3)
+    assert len(rois) == 100
+    assert {roi.slice_index for roi in rois} == {0, 1, 2}
+    for roi in rois:
+        y, x, radius = (int(part[1:]) for part in roi.label.split("_"))
+        np.testing.assert_array_equal(roi.mask, disc_mask(roi.mask.shape, centre_yx=(y, x), radius_px=radius))
+        assert 8 <= radius <= 15
+        assert min(y, x, 255 - y, 255 - x) >= 60 - 1
+        assert target_hu[roi.slice_index][roi.mask].mean() > -950
+        assert roi.roi_set == "random"
+
+
+def test_a_disc_is_round_and_closed():
+    mask = disc_mask((9, 9), centre_yx=(4, 4), radius_px=3)
+    assert mask.sum() == 29
+    assert mask[4, 1]
+    assert mask[4, 7]
+    assert not mask[1, 3]
+
+
+def test_the_seed_decides():
+    target_hu = chest()
+    assert discs(random_rois(target_hu, seed=1)) == discs(random_rois(target_hu, seed=1))
+    assert discs(random_rois(target_hu, seed=1)) != discs(random_rois(target_hu, seed=2))
+    # asking for fewer gives the first of the many
+    assert discs(random_rois(target_hu, num_rois=7, seed=1)) == discs(random_rois(target_hu, seed=1))[:7]
+
+
+@pytest.mark.parametrize("hu_range", HU_RANGES, ids=hu_set_name)
+def test_hu_ranges(hu_range):
+    target_hu = chest((2, 240, 300))
+    rois = random_rois(target_hu, num_rois=20, hu_range=hu_range)
+    assert len(rois) == 20
+    assert {roi.roi_set for roi in rois} == {hu_set_name(hu_range)}
+    assert all(hu_range[0] <= target_hu[roi.slice_index][roi.mask].mean() <= hu_range[1] for roi in rois)
+
+
+def test_set_name():
+    assert hu_set_name((-800.0, -300.0)) == "hu_-800_-300"
+
+
+def test_fewer_rois_where_nothing_fits():
+    assert random_rois(np.full((1, 200, 200), -1000.0), num_rois=2) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    num_slices=st.integers(1, 4), rows=st.integers(32, 256), columns=st.integers(32, 256), seed=st.integers(0, 2**32)
+)
+def test_discs_lie_whole_inside_images_of_any_size(num_slices, rows, columns, seed):
+    for roi in random_rois(np.zeros((num_slices, rows, columns), np.float32), num_rois=5, seed=seed):
+        y, x, radius = (int(part[1:]) for part in roi.label.split("_"))
+        assert radius <= y <= rows - 1 - radius + 1
+        whole = disc_mask((64, 64), centre_yx=(32, 32), radius_px=radius).sum()
+        assert roi.mask.sum() == whole
+        assert x >= radius
+
+
+def test_images_too_small_for_a_disc_are_refused():
+    with pytest.raises(ValueError, match="20 × 300"):
+        random_rois(np.zeros((1, 20, 300)))
+
+
+def test_mask_rois_one_per_label_and_slice():
+    labels = np.zeros((3, 40, 40), np.uint8)
+    labels[0, 5:15, 5:15] = 1
+    labels[0, 20:30, 20:30] = 7
+    labels[2, 5:10, 5:10] = 1
+    rois = mask_rois(labels)
+    assert [(roi.slice_index, roi.label, int(roi.mask.sum())) for roi in rois] == [
+        (0, "label_1", 100),
+        (0, "label_7", 100),
+        (2, "label_1", 25),
+    ]
+    assert {roi.roi_set for roi in rois} == {"tumour"}
+    assert mask_rois(labels, roi_set="nodule")[0].roi_set == "nodule"
+
+
+def test_mask_rois_leave_out_what_has_no_texture():
+    labels = np.zeros((2, 40, 40), np.uint8)
+    labels[0, 0, : MIN_LESION_PIXELS + 5] = 1  # one row
+    labels[1, :3, :5] = 1  # too few pixels
+    assert mask_rois(labels) == []
+
+
+def test_bounding_box():
+    mask = np.zeros((10, 12), bool)
+    mask[2, 3] = mask[6, 9] = True
+    assert bounding_box(mask) == (slice(2, 7), slice(3, 10))
+    with pytest.raises(ValueError, match="empty"):
+        bounding_box(np.zeros((3, 3), bool))
