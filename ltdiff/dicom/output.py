@@ -1,0 +1,88 @@
+"""Writing DICOM: slices as Explicit VR Little Endian, and a folder that is there complete or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import FileMetaDataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
+
+from ltdiff.dicom.uids import stable_uid
+
+PARTIAL_PREFIX = ".partial-"  # of the hidden folders in which a series grows
+_IMPLEMENTATION_UID = stable_uid("ltdiff", "implementation class")
+
+
+@contextmanager
+def complete_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes `folder` by one rename when the block ends, and vanishes if it raises.
+
+    Whoever finished first wins where two write the same folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=folder.parent))  # 0700: nobody reads half a series
+    try:
+        growing = hidden / folder.name
+        growing.mkdir()
+        yield growing
+        _sync(growing)
+        if not folder.exists():
+            growing.rename(folder)
+            _sync(folder.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def remove_partial_folders(parent: Path) -> None:
+    """Remove what killed writers left in `parent`. For the one process that may write there."""
+    for hidden in parent.glob(f"{PARTIAL_PREFIX}*"):
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def save_dataset(dataset: pydicom.Dataset, path: Path) -> None:
+    """Write a dataset as a DICOM file with fresh file meta information and an empty preamble, safely on the disk."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = _IMPLEMENTATION_UID
+    dataset.file_meta = meta
+    dataset.preamble = b"\0" * 128
+    with path.open("wb") as file:
+        pydicom.dcmwrite(file, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def set_pixels(dataset: pydicom.Dataset, stored: np.ndarray, *, bits_stored: int) -> None:
+    """Set PixelData and the Image Pixel module (PS3.3 C.7.6.3) from stored values (Y, X) int16 or uint16."""
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.BitsAllocated = 16
+    dataset.BitsStored, dataset.HighBit = bits_stored, bits_stored - 1
+    dataset.PixelRepresentation = int(stored.dtype == np.int16)
+    dataset.add_new("PixelData", "OW", stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+
+
+def code_item(code: Code) -> pydicom.Dataset:
+    """An item of a code sequence (PS3.3 8.8)."""
+    item = pydicom.Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
