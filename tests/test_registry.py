@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from ltdiff.model.ltdiff import LTDiff, ModelConfig, load_model, save_model, weights_sha256
 from ltdiff.registry import client as registry_client
 from ltdiff.registry import code_version, download, log_run, register_model
 
@@ -177,6 +178,19 @@ def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_
     assert sorted(path.name for path in part.iterdir()) == ["denoiser.safetensors", "model.json"]
     assert json.loads((part / "model.json").read_text())["kernel_match"] == [1.0, 0.5]
     np.testing.assert_array_equal(load_file(part / "denoiser.safetensors")["weight"], np.ones(4, np.float32))
+
+
+def test_a_saved_model_is_the_same_after_the_registry(out, tmp_path):
+    model = LTDiff(ModelConfig())
+    save_model(model, tmp_path / "model", about={"process": "bridge"})
+    run_id = log(out, weights_sha256(tmp_path / "model"))
+    version = register_model(tmp_path / "model", run_id=run_id, out=out)["ltdiff"]
+    loaded, about = load_model(
+        download(f"models:/ltdiff/{version}", out_dir=tmp_path / "cache", tracking_uri=uri_of(out))
+    )
+    assert about == {"process": "bridge"}
+    for name, value in model.state_dict().items():
+        assert loaded.state_dict()[name].equal(value), name
 
 
 def test_mlflow_itself_loads_the_champion(out, tmp_path, monkeypatch):
