@@ -49,12 +49,11 @@ def random_rois(
     the image is too small for a disc of the smallest radius.
     """
     border, largest_radius = _margins(target_hu.shape)
-    low, high = (LOWEST_MEAN_HU, np.inf) if hu_range is None else hu_range
     roi_set = "random" if hu_range is None else hu_set_name(hu_range)
     rois: list[Roi] = []
     for candidates in _candidates(target_hu.shape, border, largest_radius, seed, num_rois * _CANDIDATES_PER_ROI):
         means = _disc_means(target_hu, candidates)
-        accepted = candidates[(means > low) & (means <= high)]
+        accepted = candidates[_wanted(means, hu_range)]
         rois += [_disc_roi(roi_set, candidate, target_hu.shape) for candidate in accepted[: num_rois - len(rois)]]
         if len(rois) == num_rois:
             break
@@ -124,6 +123,12 @@ def _disc_means(hu: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         dy, dx = np.nonzero(disc_mask((size, size), centre_yx=(radius, radius), radius_px=radius))
         means[chosen] = hu[z, y + dy - radius, x + dx - radius].mean(axis=1, dtype=np.float64)
     return means
+
+
+def _wanted(means_hu: np.ndarray, hu_range: tuple[float, float] | None) -> np.ndarray:
+    if hu_range is None:
+        return means_hu > LOWEST_MEAN_HU
+    return (means_hu >= hu_range[0]) & (means_hu <= hu_range[1])
 
 
 def _disc_roi(roi_set: str, candidate: np.ndarray, shape: tuple[int, ...]) -> Roi:

@@ -33,7 +33,7 @@ _COLOURS = (
 def draw_slices(images_hu: Mapping[str, np.ndarray], *, target_hu: np.ndarray, roi: Roi) -> Figure:
     """One slice of every method and the target, each (Y, X): lung window, difference to the target, region enlarged."""
     panels = {**images_hu, "target": target_hu}
-    figure = Figure(figsize=(_PANEL_INCHES * len(panels), _PANEL_INCHES * 3.25), layout="constrained")
+    figure = Figure(figsize=(_PANEL_INCHES * len(panels), _PANEL_INCHES * 3.1), layout="constrained")
     axes = figure.subplots(3, len(panels), squeeze=False)
     zoom = _zoom(roi.mask)
     for (method, plane), (whole, difference, detail) in zip(panels.items(), axes.T, strict=True):
@@ -91,7 +91,7 @@ def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
             error_kw={"elinewidth": 0.9, "capsize": 2.5, "ecolor": "#222222"},
         )
     axis.set_xticks(np.arange(len(classes)), classes)
-    axis.set_ylim(min(0.0, float(np.nanmin(table["ci_low"], initial=0.0))), 1.02)
+    axis.set_ylim(min(0.0, float(table["ci_low"].min())), 1.02)
     axis.grid(axis="y", color="#dddddd", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
@@ -100,12 +100,12 @@ def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
 
 def _show_ct(axis: Axes, plane_hu: np.ndarray) -> None:
     low, high = LUNG_WINDOW_HU
-    axis.imshow(plane_hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axis.imshow(plane_hu, cmap="gray", vmin=low, vmax=high, interpolation="auto")
     _bare(axis)
 
 
 def _show_difference(axis: Axes, difference_hu: np.ndarray) -> AxesImage:
-    shown = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="nearest")
+    shown = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="auto")
     _bare(axis)
     return shown
 

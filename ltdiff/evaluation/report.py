@@ -20,9 +20,10 @@ from ltdiff.data import rois as recipe
 from ltdiff.data.rois import Roi, bounding_box
 from ltdiff.evaluation import concordance, figures
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
-from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, Scores, reproducible_shares
+from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
 from ltdiff.radiomics import extraction
 
+FEW_ROIS = 20
 _CCC_DEFINITIONS = {
     "across_rois": "Primary definition, `across_rois`: one CCC per feature over the regions, mean ± sd over the "
     "features of the class",
@@ -63,13 +64,13 @@ def to_markdown(scores: Scores) -> str:
     for definition, meaning in _CCC_DEFINITIONS.items():
         parts += [f"## Concordance correlation coefficient, {definition.replace('_', ' ')}", f"{meaning}."]
         for roi_set, table in scores.ccc[scores.ccc["definition"] == definition].groupby("roi_set", sort=False):
-            parts += [f"### {roi_set}", ccc_markdown(table)]
+            parts += [f"### {roi_set}", _regions_note(table), ccc_markdown(table)]
     parts += ["![CCC of every class with its confidence interval](ccc.png)"]
     parts += ["## Images", "Mean over all pixels of all scored slices.", _image_metrics_markdown(scores.image_metrics)]
     parts += ["![One slice of every method, its difference to the target, a region enlarged](slices.png)"]
     parts += ["## Relative error", _relative_error_note(), _relative_error_markdown(scores.relative_error)]
-    parts += ["## Reproducible features", "Share of the features of a class whose CCC across regions is high enough."]
-    parts += [reproducible_shares(scores.feature_ccc).to_markdown(index=False, floatfmt=".2f")]
+    parts += ["## Reproducible features", _shares_note()]
+    parts += [_shares_markdown(reproducible_shares(scores.feature_ccc))]
     parts += ["## How it was measured", _method_note(scores)]
     return "\n\n".join(parts) + "\n"
 
@@ -127,7 +128,7 @@ def _draw_figures(scores: Scores, *, out_dir: Path, images: Mapping[str, np.ndar
     planes = {method: volume[roi.slice_index] for method, volume in images.items()}
     slices = figures.draw_slices(planes, target_hu=target_hu[roi.slice_index], roi=roi)
     for name, figure in {"slices.png": slices, "ccc.png": figures.draw_ccc(scores.ccc)}.items():
-        save = partial(figure.savefig, format="png", dpi=110, pil_kwargs={"optimize": True})
+        save = partial(figure.savefig, format="png", dpi=100, pil_kwargs={"optimize": True})
         _replace(out_dir / name, save)
 
 
@@ -153,6 +154,23 @@ def _image_metrics_markdown(table: pd.DataFrame) -> str:
 def _relative_error_markdown(table: pd.DataFrame) -> str:
     cells = table.assign(cell=[f"{value:.4f}" for value in table["relative_error_median"]])
     return _pivot_markdown(cells, "cell", index=("roi_set", "method"))
+
+
+def _shares_note() -> str:
+    limits = " / ".join(f"{least:.2f}" for least in REPRODUCIBLE_CCC)
+    return f"Share of the features of a class whose CCC across regions is at least {limits}."
+
+
+def _shares_markdown(table: pd.DataFrame) -> str:
+    shares = table.filter(like="ccc_from_").to_numpy()
+    cells = table.assign(cell=[" / ".join(f"{share:.2f}" for share in row) for row in shares])
+    return _pivot_markdown(cells, "cell", index=("roi_set", "method"))
+
+
+def _regions_note(table: pd.DataFrame) -> str:
+    num_rois = int(table["num_rois"].max())
+    few = f"; a CCC of fewer than {FEW_ROIS} says little" if num_rois < FEW_ROIS else ""
+    return f"{num_rois} region{'' if num_rois == 1 else 's'}{few}."
 
 
 def _relative_error_note() -> str:

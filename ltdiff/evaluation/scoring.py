@@ -92,8 +92,10 @@ def score(
 
     `spacing_mm` is (between rows, between columns), one for all slices or one row per slice (Z, 2). `seed` is that of
     the bootstrap. With `num_workers` > 1 features are extracted in that many processes; the result is the same.
-    ValueError for a method whose images have another shape or values that are not finite.
+    ValueError for a method whose images have another shape or values that are not finite, for regions of another
+    shape, and when there are no regions.
     """
+    _check_rois(rois, target_hu)
     spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(target_hu), 2))
     for method, image_hu in images.items():
         _check_images(method, image_hu, target_hu)
@@ -127,6 +129,18 @@ def _check_images(method: str, image_hu: np.ndarray, target_hu: np.ndarray) -> N
         raise ValueError(f"The images of {method} have the shape {image_hu.shape}, the target's {target_hu.shape}.")
     if not np.isfinite(image_hu).all():
         raise ValueError(f"The images of {method} hold values that are not finite.")
+
+
+def _check_rois(rois: Sequence[Roi], target_hu: np.ndarray) -> None:
+    if not rois:
+        raise ValueError("There are no regions of interest to score.")
+    num_slices, *size = target_hu.shape
+    for roi in rois:
+        if roi.mask.shape != tuple(size) or not 0 <= roi.slice_index < num_slices:
+            raise ValueError(
+                f"The {roi.roi_set} region {roi.label} of slice {roi.slice_index}, {roi.mask.shape} pixels, "
+                f"does not lie in the {num_slices} slices of {tuple(size)} pixels."
+            )
 
 
 def _region(volume_hu: np.ndarray, roi: Roi, spacings_mm: np.ndarray) -> _Region:
@@ -163,25 +177,22 @@ def _feature_table(methods: Sequence[str], rois: Sequence[Roi], rows: Sequence[d
     )
     wide = pd.concat([keys, pd.DataFrame(list(rows))], axis=1)
     table = wide.melt(id_vars=list(keys.columns), var_name="name", value_name="value")
-    names = table.pop("name").str.split("_", n=1, expand=True) if len(table) else pd.DataFrame({0: [], 1: []})
+    names = table.pop("name").str.split("_", n=1, expand=True)
     return table.assign(feature_set=FEATURE_SET, feature_class=names[0], feature=names[1])
 
 
 def _matrices(features: pd.DataFrame) -> Iterator[tuple[dict[str, str], np.ndarray, np.ndarray, list[str]]]:
     """Per method, roi_set and class: the keys, the method's and the target's values (rois, features), feature names."""
+    methods = [method for method in features["method"].unique() if method != TARGET]
     for roi_set in features["roi_set"].unique():
         of_set = features[features["roi_set"] == roi_set]
         for feature_class in FEATURE_CLASSES:
             of_class = of_set[of_set["feature_class"] == feature_class]
-            wide = of_class.pivot_table(
-                index=["method", "roi_index"], columns="feature", values="value", dropna=False, sort=False
-            )
-            target = wide.loc[TARGET].to_numpy()
-            for method in of_set["method"].unique():
-                if method != TARGET:
-                    keys = {"method": method, "roi_set": roi_set, "feature_set": FEATURE_SET}
-                    values = wide.loc[method].to_numpy()
-                    yield {**keys, "feature_class": feature_class}, values, target, list(wide.columns)
+            wide = of_class.pivot(index=["method", "roi_index"], columns="feature", values="value")
+            target, names = wide.loc[TARGET].to_numpy(), list(wide.columns)
+            for method in methods:
+                keys = {"method": method, "roi_set": roi_set, "feature_set": FEATURE_SET}
+                yield {**keys, "feature_class": feature_class}, wide.loc[method].to_numpy(), target, names
 
 
 def _ccc_table(features: pd.DataFrame, *, seed: int) -> pd.DataFrame:

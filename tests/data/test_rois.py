@@ -39,7 +39,7 @@ def test_random_rois_follow_the_recipe():
         y, x, radius = (int(part[1:]) for part in roi.label.split("_"))
         np.testing.assert_array_equal(roi.mask, disc_mask(roi.mask.shape, centre_yx=(y, x), radius_px=radius))
         assert 8 <= radius <= 15
-        assert min(y, x, 255 - y, 255 - x) >= 60 - 1
+        assert min(y, x, 255 - y, 255 - x) >= 59
         assert target_hu[roi.slice_index][roi.mask].mean() > -950
         assert roi.roi_set == "random"
 
@@ -83,11 +83,8 @@ def test_fewer_rois_where_nothing_fits():
 )
 def test_discs_lie_whole_inside_images_of_any_size(num_slices, rows, columns, seed):
     for roi in random_rois(np.zeros((num_slices, rows, columns), np.float32), num_rois=5, seed=seed):
-        y, x, radius = (int(part[1:]) for part in roi.label.split("_"))
-        assert radius <= y <= rows - 1 - radius + 1
-        whole = disc_mask((64, 64), centre_yx=(32, 32), radius_px=radius).sum()
-        assert roi.mask.sum() == whole
-        assert x >= radius
+        radius = int(roi.label.split("_r")[1])
+        assert roi.mask.sum() == disc_mask((64, 64), centre_yx=(32, 32), radius_px=radius).sum()
 
 
 def test_images_too_small_for_a_disc_are_refused():

@@ -1,0 +1,32 @@
+"""A small scored volume that several tests read."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ltdiff.data.rois import mask_rois, random_rois
+from ltdiff.evaluation.scoring import score
+
+
+@pytest.fixture(scope="session")
+def volumes():
+    """(images by method, target, labels): noise with structure; "source" is it blurred, "better" halfway."""
+    rng = np.random.default_rng(4)
+    structure = ndimage.gaussian_filter(rng.normal(0, 4000, (2, 96, 96)), (0, 6, 6))
+    target = np.round(-600 + structure + rng.normal(0, 60, (2, 96, 96)))
+    blurred = ndimage.gaussian_filter(target, (0, 1, 1))
+    labels = np.zeros((2, 96, 96), np.uint8)
+    labels[1, 40:60, 30:55] = 1
+    return {"source": np.round(blurred), "better": np.round((blurred + 3 * target) / 4)}, target, labels
+
+
+@pytest.fixture(scope="session")
+def rois(volumes):
+    _, target, labels = volumes
+    return random_rois(target, num_rois=12, seed=1) + mask_rois(labels)
+
+
+@pytest.fixture(scope="session")
+def scores(volumes, rois):
+    images, target, _ = volumes
+    return score(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois)

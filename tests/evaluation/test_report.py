@@ -1,0 +1,112 @@
+"""The report: every file is there, complete and readable, and what it says is what was scored."""
+
+import json
+from dataclasses import replace
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from ltdiff.data.rois import disc_mask
+from ltdiff.evaluation.report import to_markdown, write_report
+from ltdiff.radiomics.extraction import EXTRACTOR_VERSION
+
+FILES = {
+    "ccc.csv",
+    "feature_ccc.csv",
+    "relative_error.csv",
+    "image_metrics.csv",
+    "features.parquet",
+    "rois.json",
+    "summary.json",
+    "report.md",
+    "ccc.png",
+    "slices.png",
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, scores, volumes):
+    images, target, _ = volumes
+    out_dir = tmp_path_factory.mktemp("evaluation") / "new"
+    summary = {"seconds": np.float64(1.5), "split": "z:0.7", "bootstrap_seed": 0}
+    path = write_report(scores, out_dir=out_dir, images=images, target_hu=target, summary=summary)
+    assert path == out_dir / "report.md"
+    return out_dir
+
+
+def test_files(report):
+    assert {path.name for path in report.iterdir()} == FILES  # and nothing temporary
+
+
+def test_tables_come_back(report, scores):
+    pd.testing.assert_frame_equal(pd.read_csv(report / "ccc.csv"), scores.ccc, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_csv(report / "image_metrics.csv"), scores.image_metrics, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(report / "features.parquet"), scores.features, check_dtype=False)
+
+
+def test_rois_can_be_rebuilt(report, rois):
+    stored = json.loads((report / "rois.json").read_text())
+    assert stored["recipe"]["radius_px"] == [8, 15]
+    for description, roi in zip(stored["rois"], rois, strict=True):
+        assert (description["roi_set"], description["slice_index"]) == (roi.roi_set, roi.slice_index)
+        if roi.roi_set == "random":
+            y, x, radius = (int(part[1:]) for part in description["label"].split("_"))
+            np.testing.assert_array_equal(disc_mask((96, 96), centre_yx=(y, x), radius_px=radius), roi.mask)
+
+
+def test_summary_merges_the_callers(report):
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary["seconds"] == 1.5
+    assert summary["split"] == "z:0.7"
+    assert summary["extractor_version"] == EXTRACTOR_VERSION
+    assert summary["num_rois"] == {"random": 12, "tumour": 1}
+
+
+def test_markdown_says_what_was_scored(report, scores):
+    text = (report / "report.md").read_text()
+    row = scores.ccc.query(
+        "method == 'better' and roi_set == 'random' and definition == 'across_rois' and feature_class == 'ngtdm'"
+    ).squeeze()
+    first, second = text.split("Second definition")
+    assert f"{row['ccc_mean']:.3f} ± {row['ccc_sd']:.3f}" in first
+    assert "across_rois" in first
+    assert "across_features" in second
+    assert "Not for diagnostic use" in text
+    assert "MAE (HU)" in text
+    assert "1 region; a CCC of fewer than 20 says little" in text
+
+
+def test_undefined_values_are_dashes(scores):
+    nothing = replace(scores, ccc=scores.ccc.assign(ccc_mean=np.nan, ccc_sd=np.nan))
+    assert "| – " in to_markdown(nothing)
+
+
+def test_pictures_are_small_and_not_blank(report):
+    for name in ("ccc.png", "slices.png"):
+        assert (report / name).stat().st_size < 1_000_000
+        assert matplotlib.image.imread(report / name)[..., :3].std() > 0.05
+
+
+def test_writing_again_replaces(report, scores, volumes):
+    images, target, _ = volumes
+    (report / "ccc.csv").write_text("old")
+    write_report(scores, out_dir=report, images=images, target_hu=target)
+    assert len(pd.read_csv(report / "ccc.csv")) == len(scores.ccc)
+    assert {path.name for path in report.iterdir()} == FILES
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, scores, volumes, monkeypatch):
+    images, target, _ = volumes
+    (tmp_path / "ccc.csv").write_text("old")
+
+    def fail_half_way(self, path, **_):
+        path.write_text("half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fail_half_way)
+    with pytest.raises(OSError, match="No space"):
+        write_report(scores, out_dir=tmp_path, images=images, target_hu=target)
+    assert [path.name for path in tmp_path.iterdir()] == ["ccc.csv"]
+    assert (tmp_path / "ccc.csv").read_text() == "old"

@@ -1,0 +1,159 @@
+"""Scoring: the tables hold what their names say, and the known picture of a real pair."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+
+from ltdiff.data.formats import read_mask
+from ltdiff.data.rois import Roi, mask_rois, random_rois
+from ltdiff.evaluation.concordance import ccc_across_features, ccc_across_rois
+from ltdiff.evaluation.scoring import REPRODUCIBLE_CCC, TARGET, reproducible_shares, score
+from ltdiff.radiomics.extraction import FEATURE_CLASSES, extract_features, feature_names
+
+COLUMNS = [
+    "method",
+    "roi_set",
+    "feature_set",
+    "feature_class",
+    "definition",
+    "ccc_mean",
+    "ccc_sd",
+    "ci_low",
+    "ci_high",
+    "num_features",
+    "num_rois",
+]
+
+
+def values(features: pd.DataFrame, method: str, roi_set: str, feature_class: str) -> np.ndarray:
+    rows = features.query("method == @method and roi_set == @roi_set and feature_class == @feature_class")
+    return rows.pivot(index="roi_index", columns="feature", values="value").to_numpy()
+
+
+def test_ccc_table(scores):
+    assert list(scores.ccc.columns) == COLUMNS
+    assert len(scores.ccc) == 2 * 2 * len(FEATURE_CLASSES) * 2  # methods, roi_sets, classes, definitions
+    assert set(scores.ccc["feature_set"]) == {"pyradiomics"}
+    for row in scores.ccc.query("roi_set == 'random'").itertuples():
+        concordance = {"across_rois": ccc_across_rois, "across_features": ccc_across_features}[row.definition]
+        expected = concordance(
+            values(scores.features, row.method, row.roi_set, row.feature_class),
+            values(scores.features, TARGET, row.roi_set, row.feature_class),
+        )
+        assert (row.ccc_mean, row.ccc_sd) == (expected.mean, expected.sd)
+        assert (row.ci_low, row.ci_high) == (expected.ci_low, expected.ci_high)
+        assert (row.num_features, row.num_rois) == (expected.num_features, expected.num_rois)
+
+
+def test_better_images_score_better(scores):
+    for definition in ("across_rois", "across_features"):
+        table = scores.ccc[(scores.ccc["roi_set"] == "random") & (scores.ccc["definition"] == definition)]
+        means = table.pivot(index="feature_class", columns="method", values="ccc_mean")
+        assert (means["better"] > means["source"]).all()
+    errors = scores.relative_error.pivot(
+        index=["roi_set", "feature_class"], columns="method", values="relative_error_median"
+    )
+    assert (errors["better"] < errors["source"]).all()
+
+
+def test_feature_table(scores, volumes, rois):
+    images, _, _ = volumes
+    assert len(scores.features) == 3 * len(rois) * len(feature_names())
+    row = scores.features.query("method == 'source' and roi_index == 3 and feature == 'JointEntropy'").squeeze()
+    image_hu = images["source"][rois[3].slice_index]
+    assert row["value"] == extract_features(image_hu, rois[3].mask, spacing_mm=(0.8, 0.7))["glcm_JointEntropy"]
+    assert (row["feature_class"], row["label"], row["slice_index"]) == ("glcm", rois[3].label, rois[3].slice_index)
+
+
+def test_relative_error(scores):
+    row = scores.relative_error.query("method == 'source' and roi_set == 'random' and feature_class == 'ngtdm'")
+    source, target = (values(scores.features, method, "random", "ngtdm") for method in ("source", TARGET))
+    assert row["relative_error_median"].item() == pytest.approx(np.median(np.abs(source / target - 1)))
+
+
+def test_identical_images_are_perfect(volumes, rois):
+    _, target, _ = volumes
+    scores = score({"copy": target}, target_hu=target, spacing_mm=(1, 1), rois=rois[:4])
+    assert scores.ccc["ccc_mean"].to_numpy() == pytest.approx(1)
+    assert (scores.relative_error["relative_error_median"] == 0).all()
+    assert scores.image_metrics.squeeze().to_dict() == {
+        "method": "copy",
+        "mae_hu": 0,
+        "rmse_hu": 0,
+        "bias_hu": 0,
+        "psnr_db": np.inf,
+        "ssim": pytest.approx(1),
+    }
+
+
+def test_several_processes_give_the_same(scores, volumes, rois):
+    images, target, _ = volumes
+    parallel = score(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, num_workers=2)
+    pd.testing.assert_frame_equal(parallel.features, scores.features, check_exact=True)
+    pd.testing.assert_frame_equal(parallel.ccc, scores.ccc, check_exact=True)
+
+
+def test_spacing_per_slice(volumes, rois):
+    images, target, _ = volumes
+    spacings_mm = np.array([[1.0, 1.0], [2.0, 3.0]])
+    scores = score({"source": images["source"]}, target_hu=target, spacing_mm=spacings_mm, rois=rois[:6])
+    wide = scores.features.query("method == 'target' and feature_class == 'firstorder'").pivot(
+        index=["roi_index", "slice_index"], columns="feature", values="value"
+    )
+    area_mm2 = np.array([1.0, 6.0])[wide.index.get_level_values("slice_index")]
+    np.testing.assert_allclose(wide["TotalEnergy"], wide["Energy"] * area_mm2)
+
+
+def test_reproducible_shares():
+    table = pd.DataFrame(
+        {"method": "m", "roi_set": "random", "feature_class": "glcm", "ccc": [0.84, 0.86, 0.95, np.nan]}
+    )
+    shares = reproducible_shares(table).squeeze()
+    assert [shares[f"ccc_from_{least:.2f}"] for least in REPRODUCIBLE_CCC] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_bad_input_is_named(volumes, rois):
+    images, target, _ = volumes
+    with pytest.raises(ValueError, match="images of short have the shape"):
+        score({"short": target[:1]}, target_hu=target, spacing_mm=(1, 1), rois=rois)
+    with pytest.raises(ValueError, match="images of broken hold values that are not finite"):
+        score({"broken": np.where(target > 0, np.nan, target)}, target_hu=target, spacing_mm=(1, 1), rois=rois)
+    with pytest.raises(ValueError, match="target"):
+        score({"target": target}, target_hu=target, spacing_mm=(1, 1), rois=rois)
+    with pytest.raises(ValueError, match="no regions"):
+        score(images, target_hu=target, spacing_mm=(1, 1), rois=[])
+    elsewhere = Roi("nodule", 0, np.ones((8, 8), bool), "a")
+    with pytest.raises(ValueError, match="nodule region a of slice 0"):
+        score(images, target_hu=target, spacing_mm=(1, 1), rois=[elsewhere])
+
+
+def read_series(folder: Path) -> np.ndarray:
+    slices = sorted((pydicom.dcmread(path) for path in folder.rglob("*.dcm")), key=lambda s: s.ImagePositionPatient[2])
+    return np.stack([s.pixel_array * float(s.RescaleSlope) + float(s.RescaleIntercept) for s in slices])
+
+
+def test_source_against_target_of_a_real_pair(real_data):
+    """Lung-PET-CT-Dx A0001, soft against sharp kernel: class means over three drawings of the 100 discs.
+
+    One drawing does not do: over seeds 0 … 9 the standard deviation is .013 / .030 / .021 / .031, and only half of
+    them lie within 0.05 of the known values, themselves one drawing, in all four classes.
+    """
+    folder = real_data / "lung-pet-ct-dx-a0001"
+    source_hu, target_hu = (read_series(folder / kernel)[45:] for kernel in ("soft_B", "sharp_L"))
+    drawings = [
+        replace(roi, roi_set=f"random_{seed}") for seed in range(3) for roi in random_rois(target_hu, seed=seed)
+    ]
+    scores = score({"source": source_hu}, target_hu=target_hu, spacing_mm=(0.842, 0.842), rois=drawings, num_workers=2)
+    primary = scores.ccc[scores.ccc["definition"] == "across_rois"].groupby("feature_class")["ccc_mean"].mean()
+    known = {"firstorder": 0.807, "glcm": 0.353, "glrlm": 0.374, "ngtdm": 0.303}
+    assert primary.to_dict() == pytest.approx(known, abs=0.05)
+    assert scores.image_metrics["mae_hu"].item() == pytest.approx(48.6, abs=1)
+
+
+def test_tumour_of_a_real_pair_has_rois(real_data):
+    labels = read_mask(real_data / "lung-pet-ct-dx-a0001" / "tumour_mask.nii.gz")
+    assert [roi.slice_index for roi in mask_rois(labels)] == list(range(41, 52))
