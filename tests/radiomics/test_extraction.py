@@ -138,7 +138,10 @@ def test_ibsi_intensity_statistics():
 
 
 def test_ngtdm_worked_example():
-    """The 4 × 4 image of PyRadiomics' documentation: s = (13.35, 2, 3.03, 10.075) at levels 1, 2, 3, 5 (its table misprints 2.63)."""
+    """The 4 × 4 image of PyRadiomics' documentation: s = (13.35, 2, 3.03, 10.075) at levels 1, 2, 3, 5.
+
+    Its table prints 2.63 for level 3, its own sum below the table 3.03.
+    """
     image = np.array([[1, 2, 5, 2], [3, 5, 1, 3], [1, 3, 5, 5], [3, 1, 1, 1]])
     levels, probability = np.array([1, 2, 3, 5]), np.array([6, 2, 4, 4]) / 16
     differences = np.array([13.35, 2.0, 3.03, 10.075])
