@@ -4,7 +4,6 @@ Whatever order a file keeps its voxels in, arrays here hold axial slices in asce
 posterior and columns from right to left, as a standard axial DICOM series does. `write_volume` restores the file's order.
 """
 
-import gzip
 import hashlib
 import math
 import tempfile
@@ -14,13 +13,13 @@ from typing import Final
 import numpy as np
 import SimpleITK as sitk
 
+from ltdiff.data.truncation import DAMAGED, check_complete
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
 from ltdiff.dicom.series import AIR_FILL_HU, Series, SliceHeader
 
 SUFFIXES: Final = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-NIFTI_SUFFIXES: Final = (".nii", ".nii.gz")
 ORIENTATION: Final = "LPS"  # axes point to the patient's left, posterior, superior: DICOM's axial standard
 MIN_HU, MAX_HU = -10_000.0, 40_000.0  # beyond what any CT stores: the values are no HU
 
@@ -36,7 +35,6 @@ def read_volume(path: Path) -> Volume:
     Raises ValueError naming the file when it is missing, broken, cut short, no scalar volume, or its values are no HU.
     """
     image = _read(path)
-    _check_complete(path, image)
     oriented = sitk.DICOMOrient(image, ORIENTATION)
     hu = _checked_hu(sitk.GetArrayFromImage(oriented), path)
     x_mm, y_mm, z_mm = oriented.GetSpacing()
@@ -113,7 +111,6 @@ def read_mask(path: Path) -> np.ndarray:
     Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 255.
     """
     image = _read(path)
-    _check_complete(path, image)
     values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, ORIENTATION))
     labels = np.nan_to_num(values, nan=-1.0).astype(np.uint8)
     if not np.array_equal(labels, values):
@@ -183,14 +180,17 @@ def _header(path: Path) -> sitk.ImageFileReader:
 
 
 def _read(path: Path) -> sitk.Image:
-    return _volume_image(_execute(_header(path), path))
+    reader = _header(path)
+    num_bytes = math.prod(reader.GetSize()) * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+    check_complete(path, num_bytes=num_bytes)
+    return _volume_image(_execute(reader, path))
 
 
 def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
     try:
         return reader.Execute()
     except RuntimeError as error:
-        raise ValueError(f"{printable(path)}: the voxels cannot be read, the file is damaged or cut short") from error
+        raise ValueError(f"{printable(path)}: {DAMAGED}") from error
 
 
 def _volume_image(image: sitk.Image) -> sitk.Image:
@@ -199,19 +199,6 @@ def _volume_image(image: sitk.Image) -> sitk.Image:
 
 def _orientation_code(image: sitk.Image) -> str:
     return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
-
-
-def _check_complete(path: Path, image: sitk.Image) -> None:
-    """ITK reads a NIfTI file that was cut short without a word and invents the rest."""
-    if not path.name.lower().endswith(NIFTI_SUFFIXES):
-        return
-    num_bytes = math.prod(image.GetSize()) * image.GetSizeOfPixelComponent()
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{printable(path)}: the file is damaged or cut short") from error
-    if len(content) < num_bytes:
-        raise ValueError(f"{printable(path)}: the file is cut short")
 
 
 def _checked_hu(values: np.ndarray, path: Path) -> np.ndarray:

@@ -102,7 +102,9 @@ def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) ->
     slices agree (meant as a pair), "skip" where it is another kind of series.
     """
     series = sorted(series, key=lambda one: one.series_instance_uid)
-    findings = [_finding(one, "skip", "is derived and never paired") for one in series if one.derived]
+    findings = [
+        _finding(one, "skip", "is derived, so it is neither paired nor trained on") for one in series if one.derived
+    ]
     originals = [one for one in series if not one.derived]
     grids = [grid for grid in _group_by_grid(originals) if len(_kernels(grid)) > 1]
     targets, unreadable = _target_kernels(grids, target_kernel)

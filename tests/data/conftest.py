@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 
 from ltdiff.dicom.series import Series, SliceHeader
 
@@ -63,3 +66,41 @@ def _series(
 def make_series() -> SeriesFactory:
     """make_series(uid, kernel=…, patient=…, z_mm=…, …): an axial series of four slices unless told otherwise."""
     return _series
+
+
+def _write_dicom(
+    folder: Path,
+    hu: np.ndarray,
+    *,
+    kernel: str = "B",
+    patient: str = "p1",
+    z_mm: tuple[float, ...] | None = None,
+    frame: str = "1.2.9",
+    study: str = "1.2.8",
+    acquisition_number: int = 1,
+    spacing_mm: float = 0.8,
+    image_type: str = "ORIGINAL",
+) -> Path:
+    folder.mkdir(parents=True)
+    series_uid = generate_uid()
+    for index, (slice_hu, z) in enumerate(zip(hu, z_mm or 5.0 * np.arange(len(hu)), strict=True)):
+        dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        dataset.ImageType = [image_type, "PRIMARY", "AXIAL"]
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = series_uid, study, frame
+        dataset.PatientID, dataset.ConvolutionKernel, dataset.AcquisitionNumber = patient, kernel, acquisition_number
+        dataset.PixelSpacing, dataset.SliceThickness = [spacing_mm, spacing_mm], 5.0
+        dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [-50.0, -40.0, float(z)], [1, 0, 0, 0, 1, 0]
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+        dataset.Rows, dataset.Columns = slice_hu.shape
+        dataset.PixelData = (slice_hu + 1024).astype("<i2").tobytes()
+        for keyword in ("PixelPaddingValue", "DataSetTrailingPadding"):
+            dataset.pop(keyword, None)
+        dataset.save_as(folder / f"{len(hu) - index:03d}.dcm")  # file names do not follow z
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., Path]:
+    """write_dicom(folder, hu (Z, Y, X), kernel=…, patient=…, z_mm=…, …) -> folder: a small CT series."""
+    return _write_dicom

@@ -1,0 +1,270 @@
+"""Pairs found in an archive, pairs that are named, and what is said about near misses."""
+
+import logging
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ltdiff.data.formats import write_volume
+from ltdiff.data.manifest import check_manifest, read_hu, read_manifest, write_manifest
+from ltdiff.data.pairing import build_manifest, find_pairs, kernel_table, pair_archive, pair_named
+from ltdiff.data.volume import Volume
+
+
+def _kernels(pairs):
+    return [(pair.source.kernel, pair.target.kernel) for pair in pairs]
+
+
+def _shifted(series, *, by_mm):
+    slices = tuple(
+        replace(one, position_mm=tuple(np.add(one.position_mm, by_mm)), z_mm=one.z_mm + by_mm[2])
+        for one in series.slices
+    )
+    return replace(series, slices=slices)
+
+
+# --- headers only
+
+
+def test_two_kernels_of_one_acquisition_are_a_pair(make_series):
+    pairs, findings = find_pairs([make_series("1", kernel="L"), make_series("2", kernel="B")], target_kernel="L")
+    assert _kernels(pairs) == [("B", "L")]
+    assert findings == []
+
+
+def test_one_slice_is_enough(make_series):
+    series = [make_series("1", kernel="L", z_mm=(7.0,)), make_series("2", kernel="B", z_mm=(7.0,))]
+    assert len(find_pairs(series, target_kernel="L")[0]) == 1
+
+
+def test_each_of_several_kernels_is_paired_with_the_target(make_series):
+    series = [make_series(f"{n}", kernel=kernel) for n, kernel in enumerate("DBL")]
+    pairs, findings = find_pairs(series, target_kernel="L")
+    assert _kernels(pairs) == [("D", "L"), ("B", "L")]
+    assert findings == []
+    manifest = build_manifest(pairs)
+    check_manifest(manifest)
+    assert (manifest["kernel"] == "L").sum() == 8  # each target slice once per pair
+
+
+def test_the_order_of_the_archive_does_not_matter(make_series):
+    series = [make_series(f"{p}.{k}", kernel=k, patient=p, frame=p) for p in ("p1", "p2") for k in "BLD"]
+    assert find_pairs(series, target_kernel="L") == find_pairs(series[::-1], target_kernel="L")
+
+
+@pytest.mark.parametrize("by_mm", [(0.04, 0, 0), (0, 0, 0.04)])
+def test_rounded_positions_still_pair(make_series, by_mm):
+    series = [make_series("1", kernel="L"), _shifted(make_series("2"), by_mm=by_mm)]
+    assert len(find_pairs(series, target_kernel="L")[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "action", "sentence"),
+    [
+        ({"z_mm": (0.0, 5.0, 10.0)}, "fail", r"1 of 4 slices of kernel 'L' have no partner \(003\.dcm at z 15 mm\)"),
+        ({"z_mm": (0.0, 5.0, 10.0, 15.0, 20.0)}, "fail", r"1 of 5 slices of kernel 'B' have no partner .*at z 20 mm"),
+        ({"rows": 16}, "fail", "16 x 8 pixels, the other 8 x 8|8 x 8 pixels, the other 16 x 8"),
+        ({"spacing_mm": 0.81}, "fail", r"pixel spacing is 0.8\\0.8 mm and 0.81\\0.81 mm"),
+        ({"frame": "1.2.10"}, "fail", "their FrameOfReferenceUID differs"),
+        ({"z_mm": tuple(np.arange(0.0, 16.0))}, "skip", r"12 of 16 slices of kernel 'B' have no partner"),
+        ({"thickness_mm": 1.0}, "skip", "slices are 5 mm and 1 mm thick"),
+        ({"orientation": (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)}, "skip", "their orientation is"),
+        ({"acquisition": "a2"}, "skip", "another acquisition"),
+        ({"kernel": ""}, "skip", "only one of them names its kernel"),
+        ({"derived": True}, "skip", "is derived, so it is neither paired nor trained on"),
+    ],
+)
+def test_a_near_miss_is_no_pair_and_is_explained(make_series, change, action, sentence):
+    pairs, findings = find_pairs([make_series("1", kernel="L"), make_series("2", **change)], target_kernel="L")
+    assert pairs == []
+    assert [finding.action for finding in findings] == [action]
+    assert re.search(sentence, str(findings[0]))
+    assert "/archive/" in findings[0].reason
+
+
+@pytest.mark.parametrize("change", [{"patient": "p2"}, {"study": "other"}, {"kernel": "L"}])
+def test_unrelated_series_are_neither_paired_nor_reported(make_series, change):
+    assert find_pairs([make_series("1", kernel="L"), make_series("2", **change)], target_kernel="L") == ([], [])
+
+
+def test_contrast_phases_are_not_mixed_up(make_series):
+    series = [make_series(f"{phase}.{k}", kernel=k, acquisition=phase) for phase in ("early", "late") for k in "BL"]
+    pairs, findings = find_pairs(series, target_kernel="L")
+    assert [(pair.source.series_instance_uid, pair.target.series_instance_uid) for pair in pairs] == [
+        ("early.B", "early.L"),
+        ("late.B", "late.L"),
+    ]
+    assert findings == []
+
+
+def test_an_acquisition_without_the_target_kernel_is_reported(make_series):
+    pairs, findings = find_pairs([make_series("1", kernel="L"), make_series("2")], target_kernel="Br40")
+    assert pairs == []
+    assert [(finding.action, "none has the target kernel 'Br40'" in str(finding)) for finding in findings] == [
+        ("skip", True)
+    ]
+
+
+def test_kernel_table_counts_acquisitions_and_slices(make_series):
+    series = [make_series(f"{p}.{k}", kernel=k, patient=p, frame=p) for p in ("p1", "p2") for k in "BL"]
+    series += [make_series("3.D", kernel="D", patient="p3"), make_series("3.L", kernel="L", patient="p3")]
+    table = kernel_table(find_pairs(series, target_kernel="L")[0])
+    assert table["acquisitions"].to_dict() == {"L": {"B": 2, "D": 1}}
+    assert table["slices"].to_dict() == {"L": {"B": 8, "D": 4}}
+    assert kernel_table([]).empty
+
+
+# --- files
+
+
+@pytest.fixture
+def images():
+    """Soft and sharp images (4, 32, 32) of the same anatomy."""
+    anatomy = np.random.default_rng(0).normal(-400, 150, (4, 32, 32))
+    soft = sum(np.roll(anatomy, shift, axis=(1, 2)) for shift in [(0, 0), (0, 1), (1, 0), (1, 1)]) / 4
+    return np.round(soft), np.round(anatomy)
+
+
+def test_an_archive_is_paired_by_itself(tmp_path, write_dicom, images, caplog):
+    caplog.set_level(logging.INFO, logger="ltdiff")
+    soft, sharp = images
+    for patient in ("p1", "p2"):
+        ids = {"patient": patient, "frame": f"1.{patient[1]}", "study": f"2.{patient[1]}"}
+        write_dicom(tmp_path / patient / "x", sharp, kernel="ASHARP", **ids)  # the name must not decide
+        write_dicom(tmp_path / patient / "y", soft, kernel="ZSOFT", **ids)
+    write_dicom(tmp_path / "alone", soft, kernel="ZSOFT", patient="p3", frame="1.3", study="2.3")
+    write_dicom(tmp_path / "made", soft, kernel="ASHARP", patient="p3", frame="1.3", study="2.3", image_type="DERIVED")
+    (tmp_path / "note.txt").write_text("no CT")
+    result = pair_archive(tmp_path)
+    assert result.table["acquisitions"].to_dict() == {"ASHARP": {"ZSOFT": 2}}
+    assert "sharpest kernel is ASHARP" in caplog.text
+    assert result.manifest.groupby(["role", "kernel"]).size().to_dict() == {
+        ("other", "ZSOFT"): 4,
+        ("source", "ZSOFT"): 8,
+        ("target", "ASHARP"): 8,
+    }
+    assert sorted((finding.action, finding.path.name) for finding in result.findings) == [
+        ("skip", "made"),
+        ("skip", "note.txt"),
+    ]
+    assert result.manifest.attrs["split"] == "z:0.7"
+    for row in result.manifest.to_dict("records"):
+        expected = sharp if row["role"] == "target" else soft
+        np.testing.assert_array_equal(read_hu(row), expected[round(row["z_mm"] / 5)])
+    write_manifest(result.manifest, tmp_path / "pairs.parquet")
+    assert len(read_manifest(tmp_path / "pairs.parquet")) == 20
+
+
+def test_an_unreadable_slice_fails_its_acquisition_only(tmp_path, write_dicom, images):
+    soft, sharp = images
+    for patient, kernels in (("p1", "QR"), ("p2", "BL")):
+        ids = {"patient": patient, "frame": f"1.{patient[1]}", "study": f"2.{patient[1]}"}
+        write_dicom(tmp_path / patient / "soft", soft if patient == "p2" else soft + 4000, kernel=kernels[0], **ids)
+        write_dicom(tmp_path / patient / "sharp", sharp, kernel=kernels[1], **ids)
+    result = pair_archive(tmp_path)
+    assert result.table["acquisitions"].to_dict() == {"L": {"B": 1}}
+    assert [finding.action for finding in result.findings] == ["fail"]
+    assert "implausible" in str(result.findings[0])
+
+
+def test_an_archive_without_ct_says_so(tmp_path):
+    with pytest.raises(ValueError, match="no original CT series found"):
+        pair_archive(tmp_path)
+
+
+def test_named_folders_pair(tmp_path, write_dicom, images):
+    soft, sharp = (
+        write_dicom(tmp_path / k, hu, kernel=k, acquisition_number=n)  # the user knows that it is one acquisition
+        for n, (k, hu) in enumerate(zip("BL", images, strict=True))
+    )
+    manifest = pair_named(sharp, soft).manifest  # in the order that the user wants
+    assert manifest.groupby("role")["kernel"].first().to_dict() == {"source": "L", "target": "B"}
+
+
+def test_named_files_pair(tmp_path, write_dicom, images):
+    soft, sharp = (write_dicom(tmp_path / k, hu, kernel=k) for k, hu in zip("BL", images, strict=True))
+    result = pair_named(soft / "002.dcm", sharp / "002.dcm")
+    assert len(result.manifest) == 2
+    with pytest.raises(ValueError, match=r"1 of 1 slices .* have no partner \(002\.dcm at z 10 mm\)"):
+        pair_named(soft / "002.dcm", sharp / "003.dcm")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"patient": "p2"}, "different patients"),
+        ({"frame": "1.2.10"}, "FrameOfReferenceUID differs"),
+        ({"spacing_mm": 0.7}, "pixel spacing"),
+        (
+            {"z_mm": (0.0, 5.0, 10.0, 15.1)},
+            "1 of 4 slices of kernel 'B' have no partner .* and 1 of 4 slices of kernel 'L'",
+        ),
+        ({"z_mm": (0.0, 5.0, 15.0, 20.0)}, "gaps"),
+        ({"image_type": "DERIVED"}, "this series is derived"),
+    ],
+)
+def test_named_series_that_differ_fail_in_one_sentence(tmp_path, write_dicom, images, change, sentence):
+    soft = write_dicom(tmp_path / "soft", images[0])
+    sharp = write_dicom(tmp_path / "sharp", images[1], kernel="L", **change)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        pair_named(soft, sharp)
+    assert "\n" not in str(caught.value)
+    assert str(sharp) in str(caught.value)
+
+
+def test_naming_too_much_or_nothing_is_refused(tmp_path, write_dicom, images):
+    soft = write_dicom(tmp_path / "soft", images[0])
+    write_dicom(tmp_path / "sharp", images[1], kernel="L")
+    with pytest.raises(ValueError, match="here are 2"):
+        pair_named(tmp_path, soft)
+    with pytest.raises(ValueError, match="no such file or folder"):
+        pair_named(soft, tmp_path / "gone")
+    with pytest.raises(ValueError, match="the same series"):
+        pair_named(soft, soft)
+
+
+@pytest.mark.parametrize("num_slices", [1, 4])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_named_volume_files_pair(tmp_path, images, suffix, num_slices):
+    paths = []
+    for name, hu in zip(("soft", "sharp"), images, strict=True):
+        paths.append(tmp_path / f"{name}{suffix}")
+        grid = {"spacing_mm": (5.0, 0.8, 0.8), "origin_mm": (-50.0, -40.0, 7.0), "direction": tuple(np.eye(3).ravel())}
+        write_volume(Volume(hu[:num_slices].astype(np.float32), **grid), paths[-1])
+    manifest = check_manifest(pair_named(*paths).manifest)
+    assert len(manifest) == 2 * num_slices
+    assert manifest["patient"].nunique() == 1
+    for row in manifest.to_dict("records"):
+        np.testing.assert_array_equal(read_hu(row), images[row["role"] == "target"][row["slice_index"]])
+    with pytest.raises(ValueError, match="the same series"):
+        pair_named(paths[0], paths[0])
+
+
+def test_a_volume_file_pairs_with_a_dicom_folder(tmp_path, write_dicom, images):
+    soft = write_dicom(tmp_path / "soft", images[0])
+    grid = {"spacing_mm": (5.0, 0.8, 0.8), "origin_mm": (-50.0, -40.0, 0.0), "direction": tuple(np.eye(3).ravel())}
+    write_volume(Volume(images[1].astype(np.float32), **grid), tmp_path / "sharp.nii.gz")
+    manifest = pair_named(soft, tmp_path / "sharp.nii.gz").manifest
+    assert manifest["patient"].nunique() == 1
+    assert manifest.groupby("role")["kernel"].first().to_dict() == {"source": "B", "target": ""}
+    write_volume(
+        Volume(images[1].astype(np.float32), **(grid | {"origin_mm": (-50.0, -40.0, 2.5)})), tmp_path / "off.nrrd"
+    )
+    with pytest.raises(ValueError, match="4 of 4 slices"):
+        pair_named(soft, tmp_path / "off.nrrd")
+
+
+def test_the_real_pair_is_found(real_data):
+    result = pair_archive(real_data / "lung-pet-ct-dx-a0001")
+    assert result.table["slices"].to_dict() == {"L": {"B": 64}}
+    sources = result.manifest[result.manifest["role"] == "source"]
+    assert sources["split"].value_counts().to_dict() == {"train": 40, "test": 19, "val": 5}
+
+
+def test_real_series_of_other_patients_train_phase_1(real_data):
+    result = pair_archive(real_data / "lidc-small")
+    assert result.table.empty
+    assert sorted(result.manifest.groupby("patient").size()) == [11, 12, 16]
+    assert set(result.manifest["role"]) == {"other"}
