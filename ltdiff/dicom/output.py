@@ -11,12 +11,12 @@ import numpy as np
 import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ltdiff.dicom.uids import stable_uid
 
 PARTIAL_PREFIX = ".partial-"  # of the hidden folders in which a series grows
-_IMPLEMENTATION_UID = stable_uid("ltdiff", "implementation class")
+_IMPLEMENTATION_UID = UID(stable_uid("ltdiff", "implementation class"))
 
 
 @contextmanager

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGTransferSyntaxes
 
+from ltdiff.dicom.codestream import codestream_size
 from ltdiff.dicom.faults import BadFile, printable
-from ltdiff.dicom.file import without_warnings
+from ltdiff.dicom.file import read_pixel_bytes, without_warnings
 from ltdiff.dicom.header import Header, PixelFormat, read_header
 
 AIR_FILL_HU = -1024.0  # what padding becomes: nothing was measured there, and air is what lies around a patient
@@ -66,6 +68,9 @@ def read_stored_slice(path: Path) -> StoredSlice:
 def _decoded(header: Header) -> np.ndarray:
     transfer_syntax = header.pixel_format.transfer_syntax
     _check_decoder(transfer_syntax)
+    shape = (header.geometry.rows, header.geometry.columns)
+    if transfer_syntax.is_encapsulated:
+        _check_claimed_size(header.path, shape)
     try:
         with without_warnings():
             source: Path | pydicom.Dataset = header.path
@@ -74,9 +79,16 @@ def _decoded(header: Header) -> np.ndarray:
             pixels = pixel_array(source, correct_unused_bits=False)
     except Exception as error:  # every decoder has its own; none of them may end the job
         raise BadFile(f"cannot be decoded as {transfer_syntax.name} ({type(error).__name__})") from error
-    if pixels.shape != (header.geometry.rows, header.geometry.columns):
-        raise BadFile(f"holds {pixels.shape} pixels, not the Rows and Columns of its header")
+    if pixels.shape != shape:
+        raise BadFile(f"holds {pixels.shape} pixels where its header says {shape}")
     return pixels
+
+
+def _check_claimed_size(path: Path, shape: tuple[int, int]) -> None:
+    """Before decoding: a decoder allocates what the frame's own header says, were it 60000 × 60000."""
+    claimed = codestream_size(next(generate_frames(read_pixel_bytes(path), number_of_frames=1), b""))
+    if claimed not in (None, shape):
+        raise BadFile(f"holds a compressed frame of {claimed} pixels where its header says {shape}")
 
 
 def _check_decoder(transfer_syntax: UID) -> None:
@@ -92,14 +104,15 @@ def _check_decoder(transfer_syntax: UID) -> None:
 def _tagged_padding(pixels: np.ndarray, pixel_format: PixelFormat) -> tuple[np.ndarray, np.ndarray]:
     """Stored values (Y, X) without their unused bits, and where PixelPaddingValue says that there is no pixel.
 
-    Padding is looked for before and after: −2000 is often written into all 16 bits of 12-bit pixels.
+    Padding is looked for before and after: −2000 is often written into all 16 bits of 12-bit pixels. It keeps them.
     """
     unused_bits = 16 - pixel_format.bits_stored
     stored = (pixels << unused_bits) >> unused_bits if unused_bits else pixels  # extends the sign of signed pixels
     if pixel_format.padding is None:
         return stored, np.zeros(stored.shape, dtype=bool)
     low, high = pixel_format.padding
-    return stored, ((pixels >= low) & (pixels <= high)) | ((stored >= low) & (stored <= high))
+    padding = ((pixels >= low) & (pixels <= high)) | ((stored >= low) & (stored <= high))
+    return np.where(padding, pixels, stored), padding
 
 
 def _rescaled(stored: np.ndarray, pixel_format: PixelFormat) -> np.ndarray:

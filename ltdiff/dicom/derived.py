@@ -1,0 +1,143 @@
+"""Writing a standardized series: new images of the same patient and place, which say what they are and came from."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from ltdiff.dicom.derivation import Derivation, describe_derived
+from ltdiff.dicom.faults import printable
+from ltdiff.dicom.file import without_warnings
+from ltdiff.dicom.header import PixelFormat
+from ltdiff.dicom.output import complete_folder, save_dataset, set_pixels
+from ltdiff.dicom.pixels import AIR_FILL_HU, StoredSlice, read_stored_slice
+from ltdiff.dicom.series import Series
+from ltdiff.dicom.uids import stable_uid
+
+__all__ = ["Derivation", "derived_series_uid", "write_derived_series"]
+
+
+def derived_series_uid(series: Series, derivation: Derivation) -> str:
+    """SeriesInstanceUID of the derived series: the same for the same slices, weights, settings and seed."""
+    sources = sorted(slice_header.sop_instance_uid for slice_header in series.slices)
+    return stable_uid("derived series", series.series_instance_uid, *sources, *map(str, astuple(derivation)))
+
+
+def write_derived_series(
+    series: Series, slices_hu: Iterable[np.ndarray], *, out_dir: Path, derivation: Derivation
+) -> Path:
+    """Write `slices_hu`, (Y, X) each in the order of `series.slices`, as out_dir/<new SeriesInstanceUID>/slice_0001.dcm …
+
+    Patient, study, frame of reference, positions and pixel spacing stay the source's; so do its rescale and, where
+    there is padding, its stored values. HU are rounded, and clipped to what the source can store and to −1024 HU (or
+    as low as the source slice goes). The folder appears complete or not at all. If it is there already, it is
+    returned at once and `slices_hu` is not consumed.
+    Raises ValueError: `series` is derived itself, wrong number or shape of slices, values that are not finite.
+    """
+    name = f"the series of {printable(series.slices[0].path)}"
+    if series.derived:
+        raise ValueError(f"{name} is derived itself: it is not standardized again")
+    folder = out_dir / derived_series_uid(series, derivation)
+    if folder.exists():
+        return folder
+    with complete_folder(folder) as growing:
+        num_written = 0
+        for dataset in _derived_datasets(series, slices_hu, derivation=derivation, series_uid=folder.name):
+            num_written += 1
+            with without_warnings():
+                save_dataset(dataset, growing / f"slice_{num_written:04d}.dcm")
+        if num_written != series.num_slices:
+            raise ValueError(f"{name} has {series.num_slices} slices, and {num_written} came to be written")
+    return folder
+
+
+def _derived_datasets(
+    series: Series, slices_hu: Iterable[np.ndarray], *, derivation: Derivation, series_uid: str
+) -> Iterator[pydicom.Dataset]:
+    made = datetime.now()
+    sharper: bool | None = None
+    for index, hu in enumerate(slices_hu):
+        if index == series.num_slices:
+            raise ValueError(f"more slices came to be written than the {series.num_slices} of the source series")
+        source = read_stored_slice(series.slices[index].path)
+        _check_hu(hu, source)
+        if sharper is None:  # by the first slice for all of them: a series has one derivation
+            sharper = _roughness(hu) > _roughness(source.hu)
+        with without_warnings():
+            dataset = pydicom.dcmread(source.header.path, stop_before_pixels=True)
+            describe_derived(
+                dataset,
+                source=source.header,
+                derivation=derivation,
+                series_uid=series_uid,
+                sharper=sharper,
+                made=made,
+            )
+            dataset.InstanceNumber = source.header.instance_number or index + 1
+            _set_hu(dataset, hu, source=source)
+        yield dataset
+
+
+def _check_hu(hu: np.ndarray, source: StoredSlice) -> None:
+    name = printable(source.header.path)
+    if hu.shape != source.stored.shape:
+        raise ValueError(f"the derived slice of {name} has shape {hu.shape}, not {source.stored.shape}")
+    if not np.isfinite(hu[~source.padding]).all():
+        raise ValueError(f"the derived slice of {name} holds NaN or infinity")
+
+
+def _roughness(hu: np.ndarray) -> float:
+    """Mean square difference of neighbouring pixels: larger for a sharper kernel."""
+    return float(np.mean(np.diff(hu, axis=0) ** 2) + np.mean(np.diff(hu, axis=1) ** 2))
+
+
+def _set_hu(dataset: pydicom.Dataset, hu: np.ndarray, *, source: StoredSlice) -> None:
+    source_format = source.header.pixel_format
+    pixel_format = _format_for_whole_hu(source_format)
+    lowest_hu = min(AIR_FILL_HU, float(source.hu.min()))
+    stored = _stored_values(np.maximum(hu, lowest_hu), pixel_format)
+    if pixel_format is source_format:
+        stored[source.padding] = source.stored[source.padding]
+    elif pixel_format.padding is not None:
+        stored[source.padding] = pixel_format.padding[0]
+    set_pixels(dataset, stored, bits_stored=pixel_format.bits_stored)
+    if pixel_format is not source_format:
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
+    _set_padding(dataset, pixel_format)
+
+
+def _format_for_whole_hu(source: PixelFormat) -> PixelFormat:
+    """The source's format if it can express whole HU, else 16 signed bits of HU with −2000 for padding."""
+    steps = np.array([1 / source.slope, source.intercept_hu / source.slope])
+    if source.slope > 0 and np.allclose(steps, np.rint(steps), rtol=0, atol=1e-6):
+        return source
+    return replace(source, bits_stored=16, signed=True, slope=1.0, intercept_hu=0.0, padding=(-2000, -2000))
+
+
+def _stored_values(hu: np.ndarray, pixel_format: PixelFormat) -> np.ndarray:
+    """Stored values (Y, X), int16 or uint16, within the format's range and outside its padding."""
+    with np.errstate(invalid="ignore"):  # NaN may stand where there is padding
+        stored = np.nan_to_num(np.rint((hu - pixel_format.intercept_hu) / pixel_format.slope))
+    lowest = -(2 ** (pixel_format.bits_stored - 1)) if pixel_format.signed else 0
+    stored = np.clip(stored, lowest, lowest + 2**pixel_format.bits_stored - 1)
+    if pixel_format.padding is not None:
+        low, high = pixel_format.padding
+        is_below_water = high < -pixel_format.intercept_hu / pixel_format.slope
+        stored[(stored >= low) & (stored <= high)] = high + 1 if is_below_water else low - 1
+    return stored.astype(np.int16 if pixel_format.signed else np.uint16)
+
+
+def _set_padding(dataset: pydicom.Dataset, pixel_format: PixelFormat) -> None:
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    if pixel_format.padding is None:
+        return
+    low, high = pixel_format.padding
+    vr = "SS" if pixel_format.signed else "US"  # scanners often write the other one
+    dataset.add_new("PixelPaddingValue", vr, low)
+    if high != low:
+        dataset.add_new("PixelPaddingRangeLimit", vr, high)
