@@ -1,0 +1,152 @@
+"""A chest phantom: `build_phantom` draws a patient; slices of it are attenuation in HU and exact lesion masks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltdiff.simulation.anatomy import AIR_HU, Anatomy, SliceTexture, draw_anatomy
+from ltdiff.simulation.couch import Couch, draw_couch
+from ltdiff.simulation.lesions import Lesion, draw_lesions
+from ltdiff.simulation.shapes import Grid
+from ltdiff.simulation.texture import Texture
+from ltdiff.simulation.vessels import Tubes, accompany, grow_tree, merge
+
+_VESSEL_HU, _BRONCHUS_WALL_HU = 45.0, 20.0
+_LESION_TEXTURE_HU = 70.0
+_PLANE_MM = 1.7  # organs are averaged over planes at most this far apart
+_MARGIN_MM = 14.0  # round the trunk
+_TREE_Z_MM = (-130.0, 170.0)
+
+
+@dataclass(frozen=True)
+class LungStructure:
+    """How the lungs look: their vessel trees, and the tissue in between."""
+
+    texture_hu: float = 45.0  # standard deviation in a thin slice
+    gravity_hu_per_mm: float = 0.3  # denser towards the back of a supine patient
+    leaves_per_tree: int = 4096  # a power of two
+    leaf_radius_mm: float = 0.4
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One patient: organs, vessel and airway trees, textures, couch, and lesions within `z_range_mm`."""
+
+    anatomy: Anatomy
+    couch: Couch
+    vessels: Tubes
+    bronchi: Tubes
+    lumina: Tubes
+    fine: Texture
+    coarse: Texture
+    lung: LungStructure
+    lesions: tuple[Lesion, ...]
+    z_range_mm: tuple[float, float]
+
+    def attenuation(self, grid: Grid, *, z_mm: float, thickness_mm: float) -> np.ndarray:
+        """HU (size, size), float32, averaged over a slice of `thickness_mm` round `z_mm`."""
+        hu = AIR_HU + self.couch.attenuation(grid)
+        rows, columns = self._window(grid)
+        x, y = grid.axis_mm[columns], grid.axis_mm[rows][:, None]
+        texture = SliceTexture(
+            fine=self.fine.slice(grid, z_mm=z_mm, thickness_mm=thickness_mm)[rows, columns],
+            coarse=self.coarse.slice(grid, z_mm=z_mm, thickness_mm=thickness_mm)[rows, columns],
+        )
+        lung = self._lung(grid, rows, columns, texture, z_mm, thickness_mm)
+        planes = z_mm + thickness_mm * _midpoints(thickness_mm)
+        mean = np.zeros_like(lung)
+        for z in planes:
+            mean += self.anatomy.attenuation(x, y, float(z), texture=texture, lung=lung, pixel_mm=grid.pixel_mm)
+        mean /= len(planes)
+        mean += self.couch.clothes(-self.anatomy.trunk_distance(x, y, z_mm), x, y, pixel_mm=grid.pixel_mm)
+        hu[rows, columns] += mean - AIR_HU
+        self._paint_lesions(hu, grid, texture, (rows, columns), z_mm, thickness_mm)
+        return hu
+
+    def lesion_labels(self, grid: Grid, *, z_mm: float, thickness_mm: float) -> np.ndarray:
+        """Labels (size, size), uint8: the lesion that fills at least half of the voxel, or 0."""
+        labels = np.zeros((grid.size, grid.size), np.uint8)
+        for lesion in self._lesions_near(z_mm, thickness_mm):
+            filled = lesion.fill(grid, z_mm=z_mm, thickness_mm=thickness_mm) >= 0.5
+            labels[lesion.window(grid)][filled] = lesion.label
+        return labels
+
+    def _window(self, grid: Grid) -> tuple[slice, slice]:
+        """Rows and columns of the grid that patient and clothes reach."""
+        half_x, half_y = (size + _MARGIN_MM for size in (self.anatomy.trunk_x_mm, self.anatomy.trunk_y_mm))
+        centre = self.anatomy.centre_y_mm
+        return grid.window(centre - half_y, centre + half_y), grid.window(-half_x, half_x)
+
+    def _lung(
+        self, grid: Grid, rows: slice, columns: slice, texture: SliceTexture, z_mm: float, thickness_mm: float
+    ) -> np.ndarray:
+        """HU of lung tissue with vessels and bronchi in the window, as if all of it were lung."""
+        behind_mm = grid.axis_mm[rows][:, None] - self.anatomy.centre_y_mm
+        tissue = self.anatomy.lung_hu + self.lung.gravity_hu_per_mm * behind_mm
+        hu = (tissue + self.lung.texture_hu * texture.fine).astype(np.float32)
+        for tubes, value in ((self.vessels, _VESSEL_HU), (self.bronchi, _BRONCHUS_WALL_HU), (self.lumina, AIR_HU)):
+            fill = tubes.fill(grid, z_mm=z_mm, thickness_mm=thickness_mm)[rows, columns]
+            hu += fill * (value - hu)
+        return hu
+
+    def _lesions_near(self, z_mm: float, thickness_mm: float) -> list[Lesion]:
+        return [s for s in self.lesions if abs(s.centre_mm[2] - z_mm) < (s.diameter_mm + thickness_mm) / 2]
+
+    def _paint_lesions(
+        self,
+        hu: np.ndarray,
+        grid: Grid,
+        texture: SliceTexture,
+        window: tuple[slice, slice],
+        z_mm: float,
+        thickness_mm: float,
+    ) -> None:
+        full = np.zeros_like(hu)
+        full[window] = texture.fine
+        for lesion in self._lesions_near(z_mm, thickness_mm):
+            place = lesion.window(grid)
+            fill = lesion.fill(grid, z_mm=z_mm, thickness_mm=thickness_mm)
+            value = lesion.hu + (_LESION_TEXTURE_HU * full[place] if lesion.textured else 0)
+            hu[place] += fill * (value - hu[place])
+
+
+def build_phantom(
+    seed: int, *, z_range_mm: tuple[float, float], num_lesions: int = 6, lung: LungStructure | None = None
+) -> Phantom:
+    """Draw a patient from `seed`, with lesions whose centres lie within `z_range_mm`."""
+    anatomy_rng, tree_rng, lesion_rng = (np.random.default_rng((seed, stream)) for stream in range(3))
+    lung = lung or LungStructure()
+    anatomy = draw_anatomy(anatomy_rng)
+    arteries, veins = ([_grow(anatomy, lung, side, tree_rng) for side in (-1, 1)] for _ in range(2))
+    return Phantom(
+        anatomy=anatomy,
+        couch=draw_couch(anatomy.centre_y_mm + anatomy.trunk_y_mm, anatomy_rng),
+        vessels=merge(*arteries, *veins),
+        bronchi=merge(*(accompany(tree, min_radius_mm=0.9, relative_radius=1.1) for tree in arteries)),
+        lumina=merge(*(accompany(tree, min_radius_mm=0.9, relative_radius=0.75) for tree in arteries)),
+        fine=Texture(seed=4 * seed, exponent=2.5, min_wavelength_mm=1.0),
+        coarse=Texture(seed=4 * seed + 1, exponent=4.0, min_wavelength_mm=8.0),
+        lung=lung,
+        lesions=tuple(
+            draw_lesions(num_lesions, z_range_mm=z_range_mm, lung_distance=anatomy.lung_distance, rng=lesion_rng)
+        ),
+        z_range_mm=z_range_mm,
+    )
+
+
+def _grow(anatomy: Anatomy, lung: LungStructure, side: int, rng: np.random.Generator) -> Tubes:
+    """A tree from the hilum of one lung (side −1 right, 1 left) to points spread evenly in it."""
+    found: list[np.ndarray] = []
+    while sum(map(len, found)) < lung.leaves_per_tree:
+        points = rng.uniform((5, -120, _TREE_Z_MM[0]), (150, 120, _TREE_Z_MM[1]), (4 * lung.leaves_per_tree, 3))
+        points[:, 0] *= side
+        found.append(points[anatomy.lung_distance(*points.T) > 1])
+    targets = np.concatenate(found)[: lung.leaves_per_tree]
+    hilum = np.array([side * 28.0, anatomy.centre_y_mm + 5, 12.0]) + rng.normal(scale=4, size=3)
+    return grow_tree(hilum, targets, leaf_radius_mm=lung.leaf_radius_mm, rng=rng)
+
+
+def _midpoints(thickness_mm: float) -> np.ndarray:
+    """Middle of equal parts of a slice, as fractions −0.5 … 0.5 of its thickness."""
+    num = max(1, int(np.ceil(thickness_mm / _PLANE_MM)))
+    return (np.arange(num) + 0.5) / num - 0.5
