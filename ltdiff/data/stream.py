@@ -1,0 +1,167 @@
+"""The Ray Data stream that feeds training: manifest → visits → decoded, cropped, augmented patches → batches.
+
+Stages, all lazy and streaming, nothing runs before the worker iterates:
+
+1. `ray.data.range`: the numbers of all visits of the run, in blocks of `VISITS_PER_BLOCK`. A visit is one patch of one slice
+   (or slice pair); visit k belongs to epoch k // N of N slices.
+2. `PatchLoader` (map_batches): which slice visit k sees (a permutation per epoch), decoding, kernel match, crop, flips.
+   Each is a function of (seed, visit) alone: the stream of a resumed run goes on as if it had never stopped, and needs no
+   state but the number of the first visit.
+3. `iter_torch_batches` in the worker, over its `Share` of the visits.
+
+Memory is bounded by the blocks in flight, whatever the size of the data set.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray.data
+import torch
+from numpy.typing import NDArray
+
+from ltdiff.data.manifest import read_hu
+
+logger = logging.getLogger(__name__)
+
+VISITS_PER_BLOCK = 64
+HALO_PX = 32
+"""Margin that is decoded around a patch, so that the kernel match sees what lies outside it."""
+MIN_MEAN_HU = -950.0
+"""A patch whose target is emptier than this is drawn again: air outside the body teaches nothing."""
+NUM_DRAWS = 4
+
+Image = NDArray[np.float32]
+MatchKernel = Callable[[Image, tuple[float, float]], Image]
+"""(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
+Item = Mapping[str, Mapping[str, Any]]
+"""Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item share their geometry."""
+
+
+def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:
+    """What a phase trains on: every slice once as `image`, or every pair as `source` and `target`.
+
+    Raises:
+        ValueError: the split holds none.
+    """
+    rows = manifest[manifest["split"] == split]
+    items: list[Item]
+    if pairs:
+        paired = rows[rows["pair_id"].notna()]
+        by_role = {role: paired[paired["role"] == role].set_index("pair_id") for role in ("source", "target")}
+        items = [
+            {role: by_role[role].loc[pair_id].to_dict() for role in by_role} for pair_id in by_role["source"].index
+        ]
+    else:
+        items = [{"image": row} for row in rows.drop_duplicates(["path", "slice_index"]).to_dict("records")]
+    if not items:
+        raise ValueError(f"the manifest has no {'pair' if pairs else 'slice'} in its split {split!r}")
+    return items
+
+
+@dataclass(frozen=True)
+class PatchLoader:
+    """Visits → patches; see the module's stage 2.
+
+    `match_kernel` is applied to rows whose role is `source`; `augment` flips and turns patches by multiples of 90°.
+    """
+
+    items: Sequence[Item]
+    patch_size: int
+    seed: int
+    match_kernel: MatchKernel
+    augment: bool = True
+
+    def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, Image]:
+        """{"id": visits (B,)} → patches in HU (B, patch_size, patch_size), one column per column of the items."""
+        patches = [self.load(int(visit)) for visit in block["id"]]
+        return {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
+
+    def load(self, visit: int) -> dict[str, Image]:
+        """The patch of one visit. An item that cannot be read is named in the log and the next one takes its place."""
+        epoch, place = divmod(visit, len(self.items))
+        first = int(_permutation(len(self.items), self.seed, epoch)[place])
+        for offset in range(len(self.items)):
+            item = self.items[(first + offset) % len(self.items)]
+            try:
+                images = {name: read_hu(row) for name, row in item.items()}
+            except ValueError as error:
+                logger.warning("left out of training: %s", error)
+                continue
+            return self._cut(item, images, np.random.default_rng([self.seed, visit]))
+        raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
+
+    def _cut(self, item: Item, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
+        """One random crop of all images of an item, matched, then turned alike."""
+        size, halo = self.patch_size, HALO_PX
+        reference = images.get("target", next(iter(images.values())))
+        padded = {name: _pad_to(image, size + 2 * halo) for name, image in images.items()}
+        top, left = self._draw_corner(_pad_to(reference, size + 2 * halo), rng)
+        turns, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
+        patches = {}
+        for name, image in padded.items():
+            window = image[top : top + size + 2 * halo, left : left + size + 2 * halo]
+            if item[name]["role"] == "source":
+                spacing_mm = (float(item[name]["spacing_y_mm"]), float(item[name]["spacing_x_mm"]))
+                window = self.match_kernel(window, spacing_mm)
+            patch = np.rot90(window[halo : halo + size, halo : halo + size], turns)
+            patches[name] = np.ascontiguousarray(patch[:, ::-1] if flip else patch)
+        return patches
+
+    def _draw_corner(self, reference: Image, rng: np.random.Generator) -> tuple[int, int]:
+        """Corner of a window (patch and halo) whose patch is not mostly air, if a few draws find one."""
+        size, halo = self.patch_size, HALO_PX
+        top = left = 0
+        for _ in range(NUM_DRAWS):
+            top, left = (int(rng.integers(n - size - 2 * halo + 1)) for n in reference.shape)
+            if reference[top + halo : top + halo + size, left + halo : left + halo + size].mean() > MIN_MEAN_HU:
+                break
+        return top, left
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which visits one of `world_size` workers makes: of every global batch, the `rank`-th `batch_size` of them."""
+
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    first_step: int = 0
+
+    def visits(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This worker's own numbers 0, 1, 2 … → numbers among all visits of the run."""
+        steps, places = np.divmod(numbers, self.batch_size)
+        return ((self.first_step + steps) * self.world_size + self.rank) * self.batch_size + places
+
+
+def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.data.Dataset:
+    """The lazy Ray Data stream of a worker's next `num_visits` visits, in order."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False  # the training loop shows the progress
+    numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // VISITS_PER_BLOCK)))
+    return numbers.map_batches(_load_block, batch_size=VISITS_PER_BLOCK, fn_args=(loader, share))
+
+
+def _load_block(block: dict[str, NDArray[np.int64]], loader: PatchLoader, share: Share) -> dict[str, Image]:
+    torch.set_num_threads(1)  # the stream shares its cores with the training
+    return loader({"id": share.visits(block["id"])})
+
+
+@lru_cache(maxsize=4)
+def _permutation(num_items: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch, num_items]).permutation(num_items)
+
+
+def _pad_to(image: Image, size: int) -> Image:
+    """Extend an image smaller than `size` by reflection (again and again where it is much smaller)."""
+    missing = [max(0, size - n) for n in image.shape]
+    if not any(missing):
+        return image
+    return np.pad(image, [(m // 2, m - m // 2) for m in missing], mode="symmetric")

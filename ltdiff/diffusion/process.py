@@ -1,0 +1,193 @@
+"""The two noise processes that carry a source latent to a target latent, behind one interface.
+
+Symbols: `z_0` the target latent Z_B, `source` the condition Z_A = E(Ã), `z_t` the noisy latent at time t, `eps` unit noise,
+`output` what the denoising network returns. Times run from 0 (the target) to `t_max` (where sampling starts); every
+transition names both of its times, `step(z_t, t, s)` with s < t, so strided samplers cannot be got wrong.
+Decision 2 of the design: the condition is the source's latent, the target's is only ever a training target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ltdiff.diffusion.schedule import Schedule, ScheduleConfig
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Which process, and its parameters.
+
+    Args:
+        process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
+        kappa: noise level κ of the bridge, in standard deviations of the latent.
+        schedule: noise schedule of the ddpm.
+        start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
+        printed_start: ddpm only: start from Z_A + η at T, as the paper prints it.
+        num_inference_steps: default number of sampling steps.
+    """
+
+    process: Literal["bridge", "ddpm"] = "bridge"
+    kappa: float = 0.1
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    start_timestep: int = 400
+    printed_start: bool = False
+    num_inference_steps: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their ranges."""
+        if self.kappa < 0:
+            raise ValueError(f"kappa must not be negative, got {self.kappa}")
+        if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:
+            raise ValueError(
+                f"start_timestep must lie in 1…{self.schedule.num_train_timesteps}, got {self.start_timestep}"
+            )
+        if self.num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
+
+
+class Process(Protocol):
+    """What training and sampling need of a process; tensors are (B, C, H, W), times are (B,)."""
+
+    t_max: float
+
+    def sample_times(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Training times (B,), all of them > 0."""
+
+    def unit_time(self, t: Tensor) -> Tensor:
+        """Times scaled to [0, 1], as the network sees them."""
+
+    def add_noise(self, z_0: Tensor, *, source: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """z_t drawn from the marginal q(z_t | z_0, source)."""
+
+    def predict_z0(self, output: Tensor, *, z_t: Tensor, source: Tensor, t: Tensor) -> Tensor:
+        """The one-step estimate Ẑ_0 that the network's output stands for."""
+
+    def network_target(self, z_0: Tensor, *, source: Tensor, eps: Tensor) -> Tensor:
+        """What the network's output is trained towards."""
+
+    def start(self, source: Tensor, *, eps: Tensor) -> Tensor:
+        """z at `t_max`, made from the source alone."""
+
+    def step(self, z_t: Tensor, *, z_0: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
+        """z_s drawn from the posterior q(z_s | z_t, z_0), s < t; at s = 0 it is z_0."""
+
+    def time_grid(self, num_steps: int) -> Tensor:
+        """Times t_max = t_0 > t_1 > … > t_N = 0 of a sampler with N steps."""
+
+
+def make_process(config: DiffusionConfig) -> Process:
+    """The process that the configuration names."""
+    return Bridge(config.kappa) if config.process == "bridge" else DDPM(config)
+
+
+class Bridge:
+    """Source-anchored process: z_t = (1 − t)·z_0 + t·source + κ√t·ε, t in (0, 1].
+
+    The network predicts a correction to the source, so one that returns zeros changes nothing.
+    κ√t is a Wiener process κW_t, hence the posterior W_s | W_t ~ N(s/t·W_t, s(1 − s/t)).
+    """
+
+    t_max = 1.0
+
+    def __init__(self, kappa: float) -> None:
+        self.kappa = kappa
+
+    def sample_times(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Uniform on (0, 1]."""
+        return 1 - torch.rand(batch_size, generator=generator)
+
+    def unit_time(self, t: Tensor) -> Tensor:
+        """Already in [0, 1]."""
+        return t
+
+    def add_noise(self, z_0: Tensor, *, source: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """See `Process`."""
+        t = _broadcast(t, z_0)
+        return (1 - t) * z_0 + t * source + self.kappa * t.sqrt() * eps
+
+    def predict_z0(self, output: Tensor, *, z_t: Tensor, source: Tensor, t: Tensor) -> Tensor:
+        """See `Process`."""
+        return source + output
+
+    def network_target(self, z_0: Tensor, *, source: Tensor, eps: Tensor) -> Tensor:
+        """See `Process`."""
+        return z_0 - source
+
+    def start(self, source: Tensor, *, eps: Tensor) -> Tensor:
+        """See `Process`."""
+        return source + self.kappa * eps
+
+    def step(self, z_t: Tensor, *, z_0: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
+        """See `Process`; mean (1 − s/t)·z_0 + s/t·z_t, variance κ²s(1 − s/t)."""
+        ratio = _broadcast(s / t, z_t)
+        spread = self.kappa * (_broadcast(s, z_t) * (1 - ratio)).sqrt()
+        return (1 - ratio) * z_0 + ratio * z_t + spread * eps
+
+    def time_grid(self, num_steps: int) -> Tensor:
+        """Uniform."""
+        return torch.linspace(1, 0, num_steps + 1)
+
+
+class DDPM:
+    """The paper's Markov chain on Z_B: z_t = √ᾱ_t·z_0 + √(1 − ᾱ_t)·ε, t in 1 … T; the network predicts ε.
+
+    Sampling starts at τ from √ᾱ_τ·Z_A + √(1 − ᾱ_τ)·η, the chain's marginal with the source in the target's place,
+    or (`printed_start`) at T from Z_A + η.
+    """
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        self.schedule = Schedule(config.schedule)
+        self.printed_start = config.printed_start
+        self.t_max = float(self.schedule.num_train_timesteps if config.printed_start else config.start_timestep)
+
+    def sample_times(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Uniform on 1 … t_max: later times are never visited by the sampler."""
+        return torch.randint(1, int(self.t_max) + 1, (batch_size,), generator=generator)
+
+    def unit_time(self, t: Tensor) -> Tensor:
+        """t / T."""
+        return t / self.schedule.num_train_timesteps
+
+    def add_noise(self, z_0: Tensor, *, source: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """See `Process`; the source plays no part in the chain's marginal."""
+        alpha_bar = self.schedule.at(t, z_0)
+        return alpha_bar.sqrt() * z_0 + (1 - alpha_bar).sqrt() * eps
+
+    def predict_z0(self, output: Tensor, *, z_t: Tensor, source: Tensor, t: Tensor) -> Tensor:
+        """See `Process`."""
+        alpha_bar = self.schedule.at(t, z_t)
+        return (z_t - (1 - alpha_bar).sqrt() * output) / alpha_bar.sqrt()
+
+    def network_target(self, z_0: Tensor, *, source: Tensor, eps: Tensor) -> Tensor:
+        """See `Process`."""
+        return eps
+
+    def start(self, source: Tensor, *, eps: Tensor) -> Tensor:
+        """See `Process`."""
+        if self.printed_start:
+            return source + eps
+        t = torch.full((source.shape[0],), self.t_max)
+        return self.add_noise(source, source=source, t=t, eps=eps)
+
+    def step(self, z_t: Tensor, *, z_0: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
+        """See `Process`; Ho 2020, eq. 7, for a stride t → s."""
+        alpha_bar_t, alpha_bar_s = self.schedule.at(t, z_t), self.schedule.at(s, z_t)
+        beta = 1 - alpha_bar_t / alpha_bar_s
+        of_z0 = alpha_bar_s.sqrt() * beta / (1 - alpha_bar_t)
+        of_zt = (alpha_bar_t / alpha_bar_s).sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+        variance = beta * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+        return of_z0 * z_0 + of_zt * z_t + variance.sqrt() * eps
+
+    def time_grid(self, num_steps: int) -> Tensor:
+        """Uniform, whole times; at most τ steps."""
+        if num_steps > self.t_max:
+            raise ValueError(f"{num_steps} sampling steps are more than the chain's {int(self.t_max)}")
+        return torch.linspace(self.t_max, 0, num_steps + 1).round()
+
+
+def _broadcast(t: Tensor, like: Tensor) -> Tensor:
+    return t.to(dtype=like.dtype, device=like.device).view(-1, *[1] * (like.ndim - 1))

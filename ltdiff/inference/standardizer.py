@@ -1,0 +1,87 @@
+"""Standardizing slices: pure torch, no files and no Ray. The target image plays no part in any of it (decision 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ltdiff.data.intensity import to_hu, to_network
+from ltdiff.diffusion.process import DiffusionConfig, make_process
+from ltdiff.diffusion.sampler import Latents, Sampler
+from ltdiff.model.ltdiff import LTDiff
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How a trained model is used.
+
+    Args:
+        decode: `residual`: A' = Ã + D(Z_A') − D(E(Ã)), so what the autoencoder cannot hold is not lost;
+            `direct`: A' = D(Z_A'), as in the paper.
+        num_inference_steps: sampling steps; None takes the model's default.
+        precision: arithmetic of the networks.
+        seed: seed of the sampling noise. Each slice has its own noise, a function of the seed and its number.
+    """
+
+    decode: Literal["residual", "direct"] = "residual"
+    num_inference_steps: int | None = None
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 0
+
+
+class Standardizer:
+    """A trained model ready for use: `standardize(hu, spacing_mm)`."""
+
+    def __init__(self, model: LTDiff, *, diffusion: DiffusionConfig, inference: InferenceConfig) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.inference = inference
+        self.num_steps = inference.num_inference_steps or diffusion.num_inference_steps
+        self.sampler = Sampler(make_process(diffusion), num_steps=self.num_steps)
+
+    @torch.inference_mode()
+    def standardize(
+        self, hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, first_slice: int = 0
+    ) -> NDArray[np.float32]:
+        """A' in HU (Z, H, W) of source slices A (Z, H, W) with PixelSpacing (y, x), whole numbers as DICOM stores them.
+
+        `first_slice` is the number of hu[0] in its series: the noise of a slice does not depend on how a series is cut up.
+        Values are kept inside the range that the target series of the training pairs had.
+        """
+        if hu.ndim != 3:
+            raise ValueError(f"standardize needs slices of shape (Z, H, W), got {hu.shape}")
+        low, high = (float(v) for v in self.model.kernel_match.range_hu)
+        result = np.empty(hu.shape, np.float32)
+        for i, image in enumerate(hu):
+            generator = torch.Generator().manual_seed(self.inference.seed * 1_000_003 + first_slice + i)
+            matched = self.model.match_kernel(torch.from_numpy(image)[None].to(self.device), spacing_mm)
+            output = to_hu(self._standardize_matched(to_network(matched)[:, None], generator))
+            result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
+        return result
+
+    def _standardize_matched(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Ã → A', (1, 1, H, W) in network units, any H and W."""
+        height, width = x.shape[-2:]
+        divisor = self.model.config.autoencoder.size_divisor
+        padding = (0, -width % divisor, 0, -height % divisor)
+        padded = functional.pad(x, padding, mode="replicate").contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.inference.precision == "bf16"):
+            source, features = self.model.encode(padded)
+            latents = self.sampler.sample(
+                lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device)), source, generator=generator
+            )
+            change = self._decode(latents, source, features)[..., :height, :width]
+        return x + change if self.inference.decode == "residual" else change
+
+    def _decode(self, latents: Latents, source: Latents, features: list[Tensor]) -> Tensor:
+        """D(Z_A') (`direct`), or D(Z_A') − D(E(Ã)) (`residual`), (1, 1, H, W)."""
+        standardized = self.model.decode(latents, features)[-1].float()
+        if self.inference.decode == "direct":
+            return standardized
+        return standardized - self.model.decode(source, features)[-1].float()

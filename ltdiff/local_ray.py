@@ -1,0 +1,62 @@
+"""Joining a Ray cluster, or starting a small private one on this machine for as long as it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+logger = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 1 << 30
+"""Enough for the blocks in flight; Ray's own default takes 30 % of the machine's memory."""
+
+
+@contextmanager
+def ray_session(*, num_cpus: int, num_gpus: int = 0) -> Iterator[None]:
+    """Have Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs inside the block.
+
+    Joins the cluster that `RAY_ADDRESS` names (a submitted job's does) or a Ray that this process has already started;
+    else starts one here and stops it afterwards. Logical CPUs are permits, not cores: Ray Data needs whole ones beside the
+    workers' own, and a job that lacks them would wait for ever.
+
+    Raises:
+        ValueError: the cluster is too small.
+    """
+    owned = not ray.is_initialized()
+    if owned:
+        _start(num_cpus=num_cpus, num_gpus=num_gpus)
+    try:
+        resources = ray.cluster_resources()
+        for name, needed in (("CPU", num_cpus), ("GPU", num_gpus)):
+            if resources.get(name, 0) < needed:
+                raise ValueError(
+                    f"this job needs {needed} logical {name}s, the Ray cluster has {resources.get(name, 0):g}; "
+                    "use fewer workers or a larger cluster"
+                )
+        yield
+    finally:
+        if owned:
+            ray.shutdown()
+
+
+def _start(*, num_cpus: int, num_gpus: int) -> None:
+    # Ray writes its authentication token readable to everybody unless the umask forbids it.
+    previous = os.umask(0o077)
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level=logging.WARNING)
+            return
+        logger.info("starting a local Ray with %d logical CPUs", num_cpus)
+        ray.init(
+            num_cpus=num_cpus,
+            num_gpus=num_gpus or None,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+        )
+    finally:
+        os.umask(previous)

@@ -1,0 +1,121 @@
+"""The linear kernel match h: one radial frequency response between two reconstruction kernels, fitted in closed form.
+
+Two kernels applied to the same raw data differ, to first order, by a filter that depends on spatial frequency alone. The
+filter here is piecewise linear in frequency with knots in cycles/mm, so it carries over to any PixelSpacing. It is fitted
+by least squares over all frequencies of all training pairs (a Wiener filter: where the source holds only noise, its gain
+falls by itself), and its output Ã = h∗A is what LTDiff++ starts from (decision 11).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+NUM_KNOTS = 128
+PADDING_MM = 32.0
+"""Slices are extended by reflection before the FFT, else its periodicity wraps one border into the other."""
+
+
+class KernelMatch(nn.Module):
+    """h: gains at knots in cycles/mm, and the range of HU that the target series can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("knots", torch.linspace(0, 1, NUM_KNOTS, dtype=torch.float64))
+        self.register_buffer("gains", torch.ones(NUM_KNOTS, dtype=torch.float64))
+        self.register_buffer("range_hu", torch.tensor([-1024.0, 3071.0], dtype=torch.float64))
+        self.knots: Tensor
+        self.gains: Tensor
+        self.range_hu: Tensor
+
+    def forward(self, hu: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
+        """Ã in HU, (…, H, W) float32, of slices (…, H, W) with PixelSpacing (y, x); clipped to the target's range."""
+        height, width = hu.shape[-2:]
+        pad_y, pad_x = (min(round(PADDING_MM / s), n - 1) for s, n in zip(spacing_mm, (height, width), strict=True))
+        x = hu.reshape(-1, 1, height, width).float()
+        x = functional.pad(x, (pad_x, pad_x, pad_y, pad_y), mode="reflect")
+        frequency = radial_frequency(x.shape[-2], x.shape[-1], spacing_mm)
+        gain = torch.from_numpy(np.interp(frequency, self.knots.cpu().numpy(), self.gains.cpu().numpy()))
+        spectrum = torch.fft.rfft2(x) * gain.to(device=x.device, dtype=torch.float32)
+        y = torch.fft.irfft2(spectrum, s=x.shape[-2:])[..., pad_y : pad_y + height, pad_x : pad_x + width]
+        low, high = (float(v) for v in self.range_hu)
+        return y.clamp(low, high).reshape(hu.shape)
+
+
+class KernelMatchFit:
+    """Accumulates the normal equations of h over slice pairs; `solve` gives the filter. Memory does not grow."""
+
+    def __init__(self, *, max_frequency: float) -> None:
+        """`max_frequency` in cycles/mm: the corner frequency of the finest PixelSpacing that is to come."""
+        self.knots = np.linspace(0, max_frequency, NUM_KNOTS)
+        # A knot overlaps only with its neighbours, so the normal matrix is tridiagonal.
+        self.diagonal = np.zeros(NUM_KNOTS)
+        self.off_diagonal = np.zeros(NUM_KNOTS)
+        self.moment = np.zeros(NUM_KNOTS)
+        self.range_hu = (np.inf, -np.inf)
+
+    def add(
+        self, source_hu: NDArray[np.float32], target_hu: NDArray[np.float32], *, spacing_mm: tuple[float, float]
+    ) -> None:
+        """Add one slice pair (H, W) in HU with PixelSpacing (y, x)."""
+        if source_hu.shape != target_hu.shape:
+            raise ValueError(f"source {source_hu.shape} and target {target_hu.shape} slices differ in size")
+        spectrum_a, spectrum_b = np.fft.rfft2(_windowed(source_hu)), np.fft.rfft2(_windowed(target_hu))
+        frequency = radial_frequency(*source_hu.shape, spacing_mm)
+        lower, weight = _hat_weights(frequency.ravel(), self.knots)
+        power = (np.abs(spectrum_a) ** 2).ravel()
+        cross = (spectrum_a.conj() * spectrum_b).real.ravel()
+        self.moment += _sum_at(lower, (1 - weight) * cross) + _sum_at(lower + 1, weight * cross)
+        self.diagonal += _sum_at(lower, (1 - weight) ** 2 * power) + _sum_at(lower + 1, weight**2 * power)
+        self.off_diagonal += _sum_at(lower, weight * (1 - weight) * power)
+        self.range_hu = (min(self.range_hu[0], float(target_hu.min())), max(self.range_hu[1], float(target_hu.max())))
+
+    def solve(self) -> KernelMatch:
+        """h minimizing Σ|B − hA|² over all added pairs. Knots that no frequency reached keep their neighbour's gain."""
+        if not np.isfinite(self.range_hu).all():
+            raise ValueError("a kernel match needs at least one slice pair")
+        reached = self.diagonal > 1e-12 * self.diagonal.max()
+        normal = np.diag(self.diagonal) + np.diag(self.off_diagonal[:-1], 1) + np.diag(self.off_diagonal[:-1], -1)
+        gains = np.linalg.solve(normal[np.ix_(reached, reached)], self.moment[reached])
+        match = KernelMatch()
+        match.knots.copy_(torch.from_numpy(self.knots))
+        match.gains.copy_(torch.from_numpy(np.interp(self.knots, self.knots[reached], gains)))
+        match.range_hu.copy_(torch.tensor(self.range_hu, dtype=torch.float64))
+        return match
+
+
+def radial_frequency(height: int, width: int, spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
+    """Frequencies in cycles/mm of an `rfft2` of (height, width) pixels: (height, width // 2 + 1)."""
+    return np.hypot(np.fft.fftfreq(height, spacing_mm[0])[:, None], np.fft.rfftfreq(width, spacing_mm[1])[None, :])
+
+
+def corner_frequency(spacing_mm: tuple[float, float]) -> float:
+    """The highest radial frequency, in cycles/mm, that pixels of this size can hold."""
+    return float(np.hypot(0.5 / spacing_mm[0], 0.5 / spacing_mm[1]))
+
+
+def _windowed(hu: NDArray[np.float32]) -> NDArray[np.float64]:
+    # The mean is kept (gain at frequency 0); the rest is tapered so that the borders do not leak into all frequencies.
+    mean = hu.mean(dtype=np.float64)
+    taper = np.outer(*(_tukey(n) for n in hu.shape))
+    return mean + (hu - mean) * taper
+
+
+def _tukey(size: int, *, fraction: float = 0.1) -> NDArray[np.float64]:
+    ramp = np.minimum(np.arange(size) + 0.5, size - np.arange(size) - 0.5) / (fraction * size)
+    return np.where(ramp < 1, 0.5 - 0.5 * np.cos(np.pi * np.minimum(ramp, 1)), 1.0)
+
+
+def _sum_at(index: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.bincount(index, weights=values, minlength=NUM_KNOTS)
+
+
+def _hat_weights(
+    frequency: NDArray[np.float64], knots: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    position = np.clip(frequency / knots[1], 0, len(knots) - 1)
+    lower = np.minimum(position.astype(np.int64), len(knots) - 2)
+    return lower, position - lower

@@ -1,0 +1,45 @@
+"""Raw latents (the encoder's) and scaled ones (the diffusion's): whitening beside its inverse."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+Latents = list[Tensor]
+"""One tensor (B, C_i, H_i, W_i) per level, finest first."""
+
+
+class LatentScaling(nn.Module):
+    """Per-channel standardization of every level; mean and variance are tracked while the autoencoder trains."""
+
+    MOMENTUM = 0.01
+    EPSILON = 1e-6
+
+    def __init__(self, latent_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.num_levels = len(latent_channels)
+        for i, c in enumerate(latent_channels):
+            self.register_buffer(f"mean_{i}", torch.zeros(1, c, 1, 1))
+            self.register_buffer(f"variance_{i}", torch.ones(1, c, 1, 1))
+
+    @torch.no_grad()
+    def track(self, latents: Latents) -> None:
+        """Move the running moments towards those of a batch of raw latents."""
+        for i, z in enumerate(latents):
+            variance, mean = torch.var_mean(z.float(), dim=(0, 2, 3), keepdim=True, correction=0)
+            self.get_buffer(f"mean_{i}").lerp_(mean, self.MOMENTUM)
+            self.get_buffer(f"variance_{i}").lerp_(variance, self.MOMENTUM)
+
+    def apply_scaling(self, latents: Latents) -> Latents:
+        """Raw → scaled: zero mean, unit variance per channel, in float32."""
+        return [(z.float() - mean) / std for z, (mean, std) in zip(latents, self._moments(), strict=True)]
+
+    def inverse(self, latents: Latents) -> Latents:
+        """Scaled → raw."""
+        return [z * std + mean for z, (mean, std) in zip(latents, self._moments(), strict=True)]
+
+    def _moments(self) -> list[tuple[Tensor, Tensor]]:
+        return [
+            (self.get_buffer(f"mean_{i}"), (self.get_buffer(f"variance_{i}") + self.EPSILON).sqrt())
+            for i in range(self.num_levels)
+        ]

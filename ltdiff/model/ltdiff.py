@@ -1,0 +1,158 @@
+"""The composed model: kernel match, encoder, latent scaling, denoiser, decoder; built, saved and loaded as one.
+
+On disk it is a folder of safetensors and one JSON file. `model.json` holds the configuration, the kernel match, whatever its
+trainer wants remembered (`about`) and the sha256 of every weights file, which `load` verifies. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ltdiff.model.denoiser import Denoiser, DenoiserConfig
+from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.model.latent import Latents, LatentScaling
+from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
+
+FORMAT_VERSION = 1
+DESCRIPTION_FILE = "model.json"
+PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
+"""Weights file → modules in it."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the shapes of the networks.
+
+    Args:
+        kernel_match: start from the linear kernel match Ã = h∗A instead of A.
+        autoencoder: encoder and decoder.
+        denoiser: the network of the diffusion.
+    """
+
+    kernel_match: bool = True
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+
+
+class LTDiff(nn.Module):
+    """The networks in network units; HU, noise processes and sampling are the caller's (training, inference)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.kernel_match = KernelMatch()
+        self.encoder = Encoder(config.autoencoder)
+        self.scaling = LatentScaling(config.autoencoder.latent_channels)
+        self.denoiser = Denoiser(config.autoencoder.latent_channels, config.denoiser)
+        self.decoder = Decoder(config.autoencoder)
+
+    def match_kernel(self, hu: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
+        """Ã in HU: h applied to slices (…, H, W), or the slices themselves where the configuration has no h."""
+        return self.kernel_match(hu, spacing_mm) if self.config.kernel_match else hu.float()
+
+    def encode(self, x: Tensor) -> tuple[Latents, list[Tensor]]:
+        """Image (B, 1, H, W) → scaled latents and the encoder's features."""
+        latents, features = self.encoder(x)
+        return self.scaling.apply_scaling(latents), features
+
+    def decode(self, latents: Latents, features: list[Tensor] | None = None) -> list[Tensor]:
+        """Scaled latents → images (B, 1, H, W), one per supervised head, the full decoder's last."""
+        return self.decoder(self.scaling.inverse(latents), features)
+
+    def denoise(self, z_t: Latents, source: Latents, t: Tensor) -> Latents:
+        """The denoiser's output for scaled latents; t (B,) in [0, 1]."""
+        return self.denoiser(z_t, source, t)
+
+
+def save_model(model: LTDiff, folder: Path, *, about: dict[str, Any]) -> None:
+    """Write the model to `folder`, which must not exist yet; it appears whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for name, modules in PARTS.items():
+        weights = {
+            f"{module}.{key}": value.detach().cpu().contiguous()
+            for module in modules
+            for key, value in model.get_submodule(module).state_dict().items()
+        }
+        save_file(weights, partial / f"{name}.safetensors")
+    description = {
+        "format_version": FORMAT_VERSION,
+        "config": asdict(model.config),
+        "kernel_match": {key: value.tolist() for key, value in model.kernel_match.state_dict().items()},
+        "about": about,
+        "files": {f"{name}.safetensors": _sha256(partial / f"{name}.safetensors") for name in PARTS},
+    }
+    (partial / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n")
+    partial.rename(folder)
+
+
+def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
+    """The model in `folder` and what its trainer noted about it.
+
+    Raises:
+        ValueError: not a model folder, another format version, or a file that is damaged.
+    """
+    description = read_description(folder)
+    model = LTDiff(_model_config(description["config"]))
+    match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
+    model.kernel_match.load_state_dict(match)
+    for name, modules in PARTS.items():
+        path = folder / f"{name}.safetensors"
+        if not path.is_file() or _sha256(path) != description["files"][path.name]:
+            raise ValueError(f"{path} is missing or damaged: its sha256 is not the one in {DESCRIPTION_FILE}")
+        try:
+            weights = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no safetensors file: {error}") from error
+        for module in modules:
+            prefix = f"{module}."
+            model.get_submodule(module).load_state_dict(
+                {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            )
+    return model, description["about"]
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """`model.json` of a model folder, checked for its format version."""
+    path = folder / DESCRIPTION_FILE
+    try:
+        description: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no model: {path.name} cannot be read ({error})") from error
+    if description.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {description.get('format_version')!r}; this ltdiff reads {FORMAT_VERSION}"
+        )
+    return description
+
+
+def weights_sha256(folder: Path) -> str:
+    """One sha256 over all weights files and the kernel match: what a derived image says it was made with."""
+    description = read_description(folder)
+    content = {key: description[key] for key in ("config", "kernel_match", "files")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _model_config(values: dict[str, Any]) -> ModelConfig:
+    def tuples(section: dict[str, Any]) -> dict[str, Any]:
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
+
+    return ModelConfig(
+        kernel_match=values["kernel_match"],
+        autoencoder=AutoencoderConfig(**tuples(values["autoencoder"])),
+        denoiser=DenoiserConfig(**tuples(values["denoiser"])),
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,120 @@
+"""UNet++ encoder and decoder with one spatial latent per level (Zhou 2018; decisions 3, 4 and 5 of the design).
+
+The encoder maps an image to latents z_0 … z_{L−1}. Level i lives at 1/(scale·2^i) of the image's resolution: `scale` pixels
+are folded into channels first (a lossless rearrangement that makes everything scale² cheaper). The decoder makes X[i, 0]
+from the latent of level i, never from encoder features, so whatever reaches the image went through the latents; the nested
+pathways are X[i, j] = H([X[i, 0] … X[i, j−1], U(X[i+1, j−1])]), with an image head on every X[0, j], j ≥ 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, cat, nn
+from torch.nn import functional
+
+from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
+from ltdiff.model.latent import Latents
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Shape of the encoder and the decoder.
+
+    Args:
+        scale: pixels per side that are folded into channels before the first level.
+        channels: feature channels of each level, finest first.
+        latent_channels: latent channels of each level, finest first.
+        encoder_skips: feed the encoder's features to the decoder too (the paper's ablation; the source then bypasses
+            the diffusion).
+    """
+
+    scale: int = 2
+    channels: tuple[int, ...] = (32, 48, 64)
+    latent_channels: tuple[int, ...] = (8, 8, 8)
+    encoder_skips: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that fit no network."""
+        if len(self.channels) != len(self.latent_channels) or len(self.channels) < 2:
+            raise ValueError(
+                f"channels {self.channels} and latent_channels {self.latent_channels} must both name the same "
+                "number of levels, at least 2"
+            )
+        if self.scale < 1:
+            raise ValueError(f"scale must be at least 1, got {self.scale}")
+
+    @property
+    def num_levels(self) -> int:
+        """Number of latent levels L."""
+        return len(self.channels)
+
+    @property
+    def size_divisor(self) -> int:
+        """Image sides must be multiples of this."""
+        return self.scale * 2 ** (self.num_levels - 1)
+
+    @property
+    def latent_values_per_pixel(self) -> float:
+        """Latent values over all levels per image pixel: above 1 nothing needs to be lost."""
+        return sum(c / (self.scale * 2**i) ** 2 for i, c in enumerate(self.latent_channels))
+
+
+class Encoder(nn.Module):
+    """E: image → latents; X[i, 0] = H(X[i−1, 0]) as in UNet++, each projected to its latent."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.scale = config.scale
+        channels = config.channels
+        self.stem = ConvBlock(config.scale**2, channels[0], precise=True)
+        self.down = nn.ModuleList(Down(a, b) for a, b in pairwise(channels))
+        self.blocks = nn.ModuleList(ConvBlock(c, c) for c in channels[1:])
+        self.project = nn.ModuleList(
+            PreciseConv2d(c, z, kernel_size=1) for c, z in zip(channels, config.latent_channels, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Latents, list[Tensor]]:
+        """Image (B, 1, H, W) → latents and features, (B, C_i, H/(scale·2^i), W/(scale·2^i)) for each level i."""
+        features = [self.stem(functional.pixel_unshuffle(x, self.scale))]
+        for down, block in zip(self.down, self.blocks, strict=True):
+            features.append(block(down(features[-1])))
+        return [project(f) for project, f in zip(self.project, features, strict=True)], features
+
+
+class Decoder(nn.Module):
+    """D: latents → images, one for every supervised node X[0, j]; the last is the full decoder's."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.scale = config.scale
+        self.num_levels = config.num_levels
+        self.encoder_skips = config.encoder_skips
+        channels = config.channels
+        self.nodes = nn.ModuleDict()
+        self.up = nn.ModuleDict()
+        for i, (c, z) in enumerate(zip(channels, config.latent_channels, strict=True)):
+            self.nodes[f"{i},0"] = ConvBlock(z + (c if config.encoder_skips else 0), c)
+        for j in range(1, config.num_levels):
+            for i in range(config.num_levels - j):
+                self.up[f"{i},{j}"] = Up(channels[i + 1], channels[i])
+                self.nodes[f"{i},{j}"] = ConvBlock((j + 1) * channels[i], channels[i])
+        self.heads = nn.ModuleList(
+            PreciseConv2d(channels[0], config.scale**2, kernel_size=3, padding=1) for _ in range(1, config.num_levels)
+        )
+
+    def forward(self, latents: Latents, features: list[Tensor] | None = None) -> list[Tensor]:
+        """Latents (B, C_i, …) → images (B, 1, H, W), one per head X[0, 1] … X[0, L−1].
+
+        `features` are the encoder's, for `encoder_skips` only.
+        """
+        x: dict[tuple[int, int], Tensor] = {}
+        for i, z in enumerate(latents):
+            inputs = cat([z, features[i]], dim=1) if self.encoder_skips and features is not None else z
+            x[i, 0] = self.nodes[f"{i},0"](inputs)
+        for j in range(1, self.num_levels):
+            for i in range(self.num_levels - j):
+                above = self.up[f"{i},{j}"](x[i + 1, j - 1])
+                x[i, j] = self.nodes[f"{i},{j}"](cat([x[i, k] for k in range(j)] + [above], dim=1))
+        return [functional.pixel_shuffle(head(x[0, j]), self.scale) for j, head in enumerate(self.heads, start=1)]

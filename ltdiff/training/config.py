@@ -1,0 +1,123 @@
+"""Settings of a training run: one frozen, typed section per owner; read from YAML and the command line (jsonargparse)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ltdiff.diffusion.process import DiffusionConfig
+from ltdiff.model.ltdiff import ModelConfig
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What the networks are trained towards.
+
+    Args:
+        reconstruction: robust regression (Charbonnier) per head, or the paper's BCE + soft Dice on intensities in [0, 1].
+        supervision_weights: deep-supervision weights w_j of the image heads, the full decoder's last.
+        image_weight: λ, weight of the image term of the joint phase.
+        decode: which decoded image the joint phase trains: `residual` (together with direct) or `direct` alone.
+    """
+
+    reconstruction: Literal["robust", "bce_dice"] = "robust"
+    supervision_weights: tuple[float, ...] = (0.3, 1.0)
+    image_weight: float = 10.0
+    decode: Literal["residual", "direct"] = "residual"
+
+    def __post_init__(self) -> None:
+        """Refuse weights that train nothing."""
+        if min(self.supervision_weights, default=-1.0) < 0 or sum(self.supervision_weights) <= 0:
+            raise ValueError(f"supervision_weights must not be negative nor all zero, got {self.supervision_weights}")
+        if self.image_weight < 0:
+            raise ValueError(f"image_weight (λ) must not be negative, got {self.image_weight}")
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """Length and learning rate of one phase.
+
+    Args:
+        num_steps: optimizer steps; 0 skips the phase.
+        learning_rate: peak of the learning-rate schedule (short linear warm-up, then a cosine to zero).
+    """
+
+    num_steps: int
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuse lengths and rates outside their ranges."""
+        if self.num_steps < 0 or self.learning_rate <= 0:
+            raise ValueError(
+                f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the three phases are run.
+
+    Args:
+        autoencoder: phase 1, encoder and decoder on all images.
+        ddpm: phase 2, the latent diffusion on pairs, encoder and decoder fixed.
+        joint: phase 3, denoiser and decoder together on pairs, encoder fixed.
+        patch_size: side of the training patches in pixels.
+        batch_size_per_worker: patches per step and worker.
+        num_workers: workers of Ray Train.
+        use_gpu: one GPU for every worker.
+        precision: arithmetic of the forward and backward pass; weights stay in float32.
+        max_gradient_norm: gradients are clipped to this norm.
+        ema_decay: decay of the exponential moving average of the weights, which is what is kept.
+        checkpoint_every_steps: a checkpoint and a validation loss every so many steps.
+        seed: seed of weights, patches, augmentation and noise.
+    """
+
+    autoencoder: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=1000))
+    ddpm: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=800))
+    joint: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=1000))
+    patch_size: int = 128
+    batch_size_per_worker: int = 8
+    num_workers: int = 1
+    use_gpu: bool = False
+    precision: Literal["bf16", "fp32"] = "bf16"
+    max_gradient_norm: float = 1.0
+    ema_decay: float = 0.998
+    checkpoint_every_steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse counts below one."""
+        for name in ("patch_size", "batch_size_per_worker", "num_workers", "checkpoint_every_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run.
+
+    Args:
+        model: the networks.
+        diffusion: noise process and sampler.
+        loss: losses and their weights.
+        training: phases, patches, workers.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse sections that contradict each other."""
+        num_heads = self.model.autoencoder.num_levels - 1
+        if len(self.loss.supervision_weights) != num_heads:
+            raise ValueError(
+                f"loss.supervision_weights must name one weight for each of the {num_heads} image heads, "
+                f"got {self.loss.supervision_weights}"
+            )
+        if self.training.patch_size % self.model.autoencoder.size_divisor:
+            raise ValueError(
+                f"training.patch_size must be a multiple of {self.model.autoencoder.size_divisor}, "
+                f"got {self.training.patch_size}"
+            )

@@ -1,0 +1,153 @@
+"""The paper's three training phases behind one protocol: a module whose forward gives the loss of a batch.
+
+1. `autoencoder`: encoder and decoder on all images, source and target and unpaired alike.
+2. `ddpm`: the denoiser on pairs of latents, encoder and decoder fixed.
+3. `joint`: denoiser and decoder on pairs: ‖Ẑ_0 − Z_B‖² + λ·ρ(A' − B), A' decoded from the one-step estimate Ẑ_0; the
+   encoder is fixed and Z_B carries no gradient (decision 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltdiff.data.intensity import to_network
+from ltdiff.diffusion.process import make_process
+from ltdiff.model.latent import Latents
+from ltdiff.model.ltdiff import LTDiff
+from ltdiff.training.config import LossConfig, PhaseConfig, Settings
+from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
+
+Batch = Mapping[str, Tensor]
+"""Patches in HU (B, H, W): `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3."""
+
+
+class Phase(Protocol):
+    """What the training loop needs of a phase, which is an `nn.Module`."""
+
+    uses_pairs: bool
+    config: PhaseConfig
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses by name; `loss` is the one that is minimized."""
+
+
+class AutoencoderPhase(nn.Module):
+    """Phase 1: reconstruct every image at every supervised head, and track the moments of the latents."""
+
+    uses_pairs = False
+
+    def __init__(self, model: LTDiff, settings: Settings) -> None:
+        super().__init__()
+        self.config = settings.training.autoencoder
+        self.model = _train_only(model, "encoder", "decoder")
+        self.weights = settings.loss.supervision_weights
+        self.image_loss = _image_loss(settings.loss)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """See `Phase`."""
+        x = _to_input(batch["image"])
+        latents, features = self.model.encoder(x)
+        if self.training:
+            self.model.scaling.track(latents)
+        heads = self.model.decoder(latents, features)
+        return {"loss": supervise(self.image_loss, heads, x, self.weights)}
+
+
+class DDPMPhase(nn.Module):
+    """Phase 2: train the denoiser between the fixed latents of source and target."""
+
+    uses_pairs = True
+
+    def __init__(self, model: LTDiff, settings: Settings) -> None:
+        super().__init__()
+        self.config = settings.training.ddpm
+        self.model = _train_only(model, "denoiser")
+        self.process = make_process(settings.diffusion)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """See `Phase`."""
+        return {"loss": self.diffuse(batch, generator).loss}
+
+    def diffuse(self, batch: Batch, generator: torch.Generator) -> _Diffused:
+        """Noise Z_B to a random time, predict it back, and compare: one mean square for every level."""
+        with torch.no_grad():
+            source, features = self.model.encode(_to_input(batch["source"]))
+            target, _ = self.model.encode(_to_input(batch["target"]))
+        t = self.process.sample_times(source[0].shape[0], generator)
+        eps = [torch.randn(z.shape, generator=generator).to(z.device) for z in target]
+        z_t = [self.process.add_noise(z, source=a, t=t, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
+        outputs = self.model.denoise(z_t, source, self.process.unit_time(t).to(z_t[0].device))
+        goals = [self.process.network_target(z, source=a, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
+        loss = torch.stack([functional.mse_loss(o.float(), g) for o, g in zip(outputs, goals, strict=True)]).mean()
+        estimate = [
+            self.process.predict_z0(o.float(), z_t=z, source=a, t=t)
+            for o, z, a in zip(outputs, z_t, source, strict=True)
+        ]
+        return _Diffused(loss, estimate, source, features)
+
+
+class JointPhase(DDPMPhase):
+    """Phase 3: the diffusion's loss and the decoded image's, denoiser and decoder together."""
+
+    def __init__(self, model: LTDiff, settings: Settings) -> None:
+        super().__init__(model, settings)
+        self.config = settings.training.joint
+        _train_only(model, "denoiser", "decoder")
+        self.loss_config = settings.loss
+        self.image_loss = _image_loss(settings.loss)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """See `Phase`."""
+        diffused = self.diffuse(batch, generator)
+        image = self.image_term(diffused, _to_input(batch["source"]), _to_input(batch["target"]))
+        return {
+            "loss": diffused.loss + self.loss_config.image_weight * image,
+            "latent_loss": diffused.loss,
+            "image_loss": image,
+        }
+
+    def image_term(self, diffused: _Diffused, source: Tensor, target: Tensor) -> Tensor:
+        """ρ(A' − B) at every head. `residual` keeps a `direct` term, without which direct decoding would be unlearned."""
+        weights = self.loss_config.supervision_weights
+        direct = self.model.decode(diffused.estimate, diffused.features)
+        term = supervise(self.image_loss, direct, target, weights)
+        if self.loss_config.decode == "direct":
+            return term
+        own = self.model.decode(diffused.source, diffused.features)
+        residual = [source + d - o for d, o in zip(direct, own, strict=True)]
+        return 0.5 * (term + supervise(self.image_loss, residual, target, weights))
+
+
+PHASES: dict[str, type[AutoencoderPhase] | type[DDPMPhase] | type[JointPhase]] = {
+    "autoencoder": AutoencoderPhase,
+    "ddpm": DDPMPhase,
+    "joint": JointPhase,
+}
+"""In the order in which they are trained."""
+
+
+class _Diffused(NamedTuple):
+    loss: Tensor
+    estimate: Latents
+    source: Latents
+    features: list[Tensor]
+
+
+def _train_only(model: LTDiff, *parts: str) -> LTDiff:
+    model.requires_grad_(False)
+    for part in parts:
+        model.get_submodule(part).requires_grad_(True)
+    return model
+
+
+def _to_input(hu: Tensor) -> Tensor:
+    return to_network(hu)[:, None].contiguous(memory_format=torch.channels_last)
+
+
+def _image_loss(config: LossConfig) -> ImageLoss:
+    return charbonnier if config.reconstruction == "robust" else bce_dice

@@ -1,0 +1,178 @@
+"""Ray Train's side of the training: a TorchTrainer for each phase, and what each of its workers does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.data
+import ray.train
+import torch
+from numpy.typing import NDArray
+from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
+
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.stream import PatchLoader, Share, make_items, make_stream
+from ltdiff.local_ray import ray_session
+from ltdiff.model.ltdiff import LTDiff
+from ltdiff.training.config import Settings, TrainingConfig
+from ltdiff.training.context import WorkerContext
+from ltdiff.training.loop import train
+from ltdiff.training.phases import PHASES, Batch, Phase
+from ltdiff.training.run import finish_phase, load_start
+
+NUM_DATA_CPUS = 2
+"""Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
+NUM_VALIDATION_BATCHES = 4
+MAX_FAILURES = 3
+METRICS_FILE = "metrics.jsonl"
+
+
+def num_cpus_needed(settings: Settings) -> int:
+    """Logical CPUs that a phase needs in the cluster."""
+    return settings.training.num_workers + NUM_DATA_CPUS
+
+
+def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path, folder: Path) -> None:
+    """Train one phase on Ray Train, resuming from its last checkpoint where there is one; leaves `folder`/model.
+
+    `folder` must be on storage that all nodes share.
+    """
+    training = settings.training
+    job = {"name": name, "settings": settings, "manifest": manifest_path, "start": start, "folder": folder}
+    num_gpus = training.num_workers if training.use_gpu else 0
+    with ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus):
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={key: str(value) if isinstance(value, Path) else value for key, value in job.items()},
+            torch_config=TorchConfig(backend="nccl" if training.use_gpu and torch.cuda.is_available() else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=training.num_workers,
+                use_gpu=training.use_gpu,
+                resources_per_worker={"CPU": 1, **({"GPU": 1} if training.use_gpu else {})},
+            ),
+            run_config=ray.train.RunConfig(
+                name=folder.name,
+                storage_path=str(folder.parent.absolute()),
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            ),
+        )
+        trainer.fit()
+
+
+def _work(job: dict[str, Any]) -> None:
+    """What every worker of a phase does."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    settings: Settings = job["settings"]
+    name, start, folder = job["name"], Path(job["start"]), Path(job["folder"])
+    reporter = _Reporter(folder)
+    context = _worker_context(reporter)
+    model = load_start(start)
+    phase = PHASES[name](model, settings)
+    streams = _Streams(job, phase, model, context)
+    checkpoint = ray.train.get_checkpoint()
+    with checkpoint.as_directory() if checkpoint else nullcontext() as resume_from:
+        trained = train(
+            phase,
+            name=name,
+            config=settings.training,
+            batches=streams.batches,
+            validation=streams.validation,
+            context=context,
+            resume_from=Path(resume_from) if resume_from else None,
+        )
+    if context.rank == 0:
+        finish_phase(trained.model, name=name, start=start, folder=folder, metrics=reporter.latest)
+
+
+class _Reporter:
+    """Hands metrics and checkpoints to Ray Train, and keeps all metrics in a file: Ray keeps those of kept checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS_FILE
+        self.latest: dict[str, float] = {}
+
+    def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        self.latest = metrics
+        if checkpoint is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None)
+
+
+def _worker_context(report: _Reporter) -> WorkerContext:
+    train_context = ray.train.get_context()
+    num_cores = os.cpu_count() or 1
+    torch.set_num_threads(max(1, num_cores // train_context.get_local_world_size()))
+    return WorkerContext(
+        rank=train_context.get_world_rank(),
+        world_size=train_context.get_world_size(),
+        device=get_device() if torch.cuda.is_available() else torch.device("cpu"),
+        report=report,
+        wrap=prepare_model,
+    )
+
+
+class _Streams:
+    """A worker's batches from Ray Data.
+
+    Every worker runs a stream of its own over its share of the visits: of each global batch, worker `rank` takes its
+    `batch_size` consecutive visits. So the shares neither overlap nor leave anything out, and a stream can start at any step.
+    """
+
+    def __init__(self, job: dict[str, Any], phase: Phase, model: LTDiff, context: WorkerContext) -> None:
+        self.training: TrainingConfig = job["settings"].training
+        self.num_steps = phase.config.num_steps
+        self.context = context
+        self.batch_size = self.training.batch_size_per_worker
+        self.manifest = read_manifest(Path(job["manifest"]))
+        self.uses_pairs = phase.uses_pairs
+        self.match_kernel = KernelMatcher(model)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """This worker's batches from `first_step` to the last step."""
+        loader = self._loader("train", augment=True)
+        return self._iterate(loader, first_step=first_step, num_steps=self.num_steps, context=self.context)
+
+    def validation(self) -> Iterator[Batch]:
+        """The same few unaugmented patches every time; none where the manifest has no validation rows."""
+        try:
+            loader = self._loader("val", augment=False)
+        except ValueError:
+            return iter(())
+        alone = replace(self.context, rank=0, world_size=1)
+        return self._iterate(loader, first_step=0, num_steps=NUM_VALIDATION_BATCHES, context=alone)
+
+    def _loader(self, split: str, *, augment: bool) -> PatchLoader:
+        items = make_items(self.manifest, split=split, pairs=self.uses_pairs)
+        return PatchLoader(items, self.training.patch_size, self.training.seed, self.match_kernel, augment)
+
+    def _iterate(
+        self, loader: PatchLoader, *, first_step: int, num_steps: int, context: WorkerContext
+    ) -> Iterator[Batch]:
+        share = Share(self.batch_size, rank=context.rank, world_size=context.world_size, first_step=first_step)
+        stream = make_stream(loader, share, num_visits=(num_steps - first_step) * self.batch_size)
+        return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=context.device, prefetch_batches=2))
+
+
+class KernelMatcher:
+    """A model's kernel match on numpy slices, for the data stream."""
+
+    def __init__(self, model: LTDiff) -> None:
+        self.kernel_match = model.kernel_match if model.config.kernel_match else None
+
+    def __call__(self, hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
+        """(H, W) in HU, PixelSpacing (y, x) → Ã (H, W) in HU."""
+        if self.kernel_match is None:
+            return hu
+        matched: NDArray[np.float32] = self.kernel_match(torch.from_numpy(hu.copy()), spacing_mm).numpy()
+        return matched

@@ -1,0 +1,158 @@
+"""A whole training run in one folder: kernel match, then the three phases, each starting from the weights before it.
+
+out/run.json              settings and data fingerprint; the same command resumes, another one is refused
+out/start/                untrained networks with the fitted kernel match
+out/<phase>/              Ray Train's checkpoints
+out/<phase>/metrics.jsonl losses at every checkpoint
+out/<phase>/model/        the phase's result
+out/model/                the trained model
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ltdiff import __version__
+from ltdiff.data.manifest import data_fingerprint, read_hu, read_manifest
+from ltdiff.data.stream import make_items
+from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.model.ltdiff import LTDiff, load_model, read_description, save_model
+from ltdiff.training.config import Settings
+from ltdiff.training.phases import PHASES
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "run.json"
+START_FOLDER = "start"
+MODEL_FOLDER = "model"
+MAX_KERNEL_MATCH_PAIRS = 256
+"""About a hundred numbers are fitted: more pairs than this, spread evenly over the training set, change nothing."""
+
+RunPhase = Callable[..., None]
+"""(name, settings, manifest_path, start, folder): trains one phase and leaves `folder`/model"""
+
+
+def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
+    """Make the run's folder with its kernel match and untrained networks, or check that it is this very run's.
+
+    Raises:
+        ValueError: `out` holds a run with other settings or data; the difference is named.
+    """
+    manifest = read_manifest(manifest_path)
+    description = {
+        "version": __version__,
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "data_fingerprint": data_fingerprint(manifest),
+        "split": manifest.attrs.get("split", ""),
+        **_describe_kernels(manifest),
+    }
+    path = out / RUN_FILE
+    if path.is_file():
+        _check_same_run(json.loads(path.read_text()), description, path)
+        return
+    if out.is_dir() and any(out.iterdir()) and not (out / START_FOLDER).is_dir():
+        raise ValueError(f"{out} is not empty and holds no training run; choose another folder")
+    torch.manual_seed(settings.training.seed)
+    model = LTDiff(settings.model)
+    model.kernel_match = fit_kernel_match(manifest)
+    shutil.rmtree(out / START_FOLDER, ignore_errors=True)
+    save_model(model, out / START_FOLDER, about=description | {"trained": {}})
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(description, indent=1) + "\n")
+    partial.rename(path)
+
+
+def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: Settings, run_phase: RunPhase) -> Path:
+    """Train the named phases in order, those already done left alone, and return the folder of the last result.
+
+    A phase of 0 steps is skipped. When the last phase is done its result becomes `out`/model.
+
+    Raises:
+        ValueError: a phase is asked for before the one it builds on is done.
+    """
+    active = [name for name in PHASES if getattr(settings.training, name).num_steps > 0]
+    result = out / START_FOLDER
+    for name in active:
+        start, folder = result, out / name
+        result = folder / MODEL_FOLDER
+        if result.is_dir():
+            logger.info("%s: done already", name)
+        elif name in names:
+            run_phase(name, settings=settings, manifest_path=manifest_path, start=start, folder=folder)
+        elif any(later in names for later in active[active.index(name) :]):
+            raise ValueError(f"phase {name} must be trained first: {result} is missing")
+    if not (out / MODEL_FOLDER).is_dir() and result.is_dir():
+        shutil.copytree(result, out / f".{MODEL_FOLDER}.partial", dirs_exist_ok=True)
+        (out / f".{MODEL_FOLDER}.partial").rename(out / MODEL_FOLDER)
+    return result
+
+
+def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
+    """The linear kernel match of the training pairs (its validation block and the test pairs are not seen)."""
+    items = make_items(manifest, split="train", pairs=True)
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), MAX_KERNEL_MATCH_PAIRS)).round().astype(int))
+    spacings_mm = [_spacing_mm(items[i]["source"]) for i in chosen]
+    fit = KernelMatchFit(max_frequency=max(corner_frequency(s) for s in spacings_mm))
+    for i, spacing_mm in zip(tqdm(chosen, desc="kernel match", unit="pair"), spacings_mm, strict=True):
+        try:
+            fit.add(read_hu(items[i]["source"]), read_hu(items[i]["target"]), spacing_mm=spacing_mm)
+        except ValueError as error:
+            logger.warning("left out of the kernel match: %s", error)
+    return fit.solve()
+
+
+def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics: dict[str, float]) -> None:
+    """Save a phase's result with what is known about its training."""
+    about = read_description(start)["about"]
+    about = about | {"trained": about["trained"] | {name: metrics}}
+    save_model(model, folder / MODEL_FOLDER, about=about)
+
+
+def load_start(start: Path) -> LTDiff:
+    """The networks a phase begins with."""
+    model, _ = load_model(start)
+    return model
+
+
+def _spacing_mm(row: Any) -> tuple[float, float]:
+    return float(row["spacing_y_mm"]), float(row["spacing_x_mm"])
+
+
+def _describe_kernels(manifest: pd.DataFrame) -> dict[str, list[str]]:
+    paired = manifest[manifest["pair_id"].notna()]
+    return {
+        f"{role}_kernels": sorted(paired.loc[paired["role"] == role, "kernel"].unique())
+        for role in ("source", "target")
+    }
+
+
+def _check_same_run(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
+    differences = [
+        f"{key} was {before!r}, now {after!r}" for key, before, after in _compare(old, new) if key != "version"
+    ]
+    if differences:
+        raise ValueError(
+            f"{path.parent} holds a run with other settings or data ({'; '.join(differences)}); "
+            "use the same ones to resume it, or another folder"
+        )
+
+
+def _compare(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for name in sorted(old | new)
+            for difference in _compare(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        ]
+    return [] if old == new else [(key, old, new)]
