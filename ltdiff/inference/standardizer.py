@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch.nn import functional
 from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.diffusion.process import DiffusionConfig, make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
-from ltdiff.model.ltdiff import LTDiff
+from ltdiff.diffusion.schedule import ScheduleConfig
+from ltdiff.model.ltdiff import LTDiff, load_model
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class InferenceConfig:
 
     Args:
         decode: `residual`: A' = Ã + D(Z_A') − D(E(Ã)), so what the autoencoder cannot hold is not lost;
-            `direct`: A' = D(Z_A'), as in the paper.
+            `direct`: A' = D(Z_A'), as in the paper. None takes what the model was trained for.
         num_inference_steps: sampling steps; None takes the model's default.
         precision: arithmetic of the networks.
         seed: seed of the sampling noise. Each slice has its own noise, a function of the seed and its number.
     """
 
-    decode: Literal["residual", "direct"] = "residual"
+    decode: Literal["residual", "direct"] | None = None
     num_inference_steps: int | None = None
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
@@ -38,12 +40,30 @@ class InferenceConfig:
 class Standardizer:
     """A trained model ready for use: `standardize(hu, spacing_mm)`."""
 
-    def __init__(self, model: LTDiff, *, diffusion: DiffusionConfig, inference: InferenceConfig) -> None:
+    def __init__(
+        self, model: LTDiff, *, diffusion: DiffusionConfig, decode: str, inference: InferenceConfig | None = None
+    ) -> None:
+        """`diffusion` and `decode` are those that the model was trained with."""
+        self.inference = inference or InferenceConfig()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
-        self.inference = inference
-        self.num_steps = inference.num_inference_steps or diffusion.num_inference_steps
+        self.diffusion = diffusion
+        self.decode = self.inference.decode or decode
+        self.num_steps = self.inference.num_inference_steps or diffusion.num_inference_steps
         self.sampler = Sampler(make_process(diffusion), num_steps=self.num_steps)
+
+    @classmethod
+    def load(cls, folder: Path, inference: InferenceConfig | None = None) -> Standardizer:
+        """The trained model in `folder` (written by training), ready for use.
+
+        Raises:
+            ValueError: no model there, or a damaged one.
+        """
+        model, about = load_model(folder)
+        settings = about["settings"]
+        diffusion = settings["diffusion"]
+        diffusion = DiffusionConfig(**diffusion | {"schedule": ScheduleConfig(**diffusion["schedule"])})
+        return cls(model, diffusion=diffusion, decode=settings["loss"]["decode"], inference=inference)
 
     @torch.inference_mode()
     def standardize(
@@ -77,11 +97,11 @@ class Standardizer:
                 lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device)), source, generator=generator
             )
             change = self._decode(latents, source, features)[..., :height, :width]
-        return x + change if self.inference.decode == "residual" else change
+        return x + change if self.decode == "residual" else change
 
     def _decode(self, latents: Latents, source: Latents, features: list[Tensor]) -> Tensor:
         """D(Z_A') (`direct`), or D(Z_A') − D(E(Ã)) (`residual`), (1, 1, H, W)."""
         standardized = self.model.decode(latents, features)[-1].float()
-        if self.inference.decode == "direct":
+        if self.decode == "direct":
             return standardized
         return standardized - self.model.decode(source, features)[-1].float()

@@ -22,12 +22,12 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.stream import PatchLoader, Share, make_items, make_stream
 from ltdiff.local_ray import ray_session
-from ltdiff.model.ltdiff import LTDiff
+from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.training.config import Settings, TrainingConfig
 from ltdiff.training.context import WorkerContext
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Batch, Phase
-from ltdiff.training.run import finish_phase, load_start
+from ltdiff.training.run import finish_phase
 
 NUM_DATA_CPUS = 2
 """Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
@@ -72,11 +72,12 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
 def _work(job: dict[str, Any]) -> None:
     """What every worker of a phase does."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # else every validation announces its pipeline
     settings: Settings = job["settings"]
     name, start, folder = job["name"], Path(job["start"]), Path(job["folder"])
     reporter = _Reporter(folder)
     context = _worker_context(reporter)
-    model = load_start(start)
+    model, _ = load_model(start)
     phase = PHASES[name](model, settings)
     streams = _Streams(job, phase, model, context)
     checkpoint = ray.train.get_checkpoint()

@@ -27,7 +27,7 @@ from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, read_hu, read_manifest
 from ltdiff.data.stream import make_items
 from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
-from ltdiff.model.ltdiff import LTDiff, load_model, read_description, save_model
+from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
 
@@ -117,12 +117,6 @@ def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics
     about = read_description(start)["about"]
     about = about | {"trained": about["trained"] | {name: metrics}}
     save_model(model, folder / MODEL_FOLDER, about=about)
-
-
-def load_start(start: Path) -> LTDiff:
-    """The networks a phase begins with."""
-    model, _ = load_model(start)
-    return model
 
 
 def _spacing_mm(row: Any) -> tuple[float, float]:
