@@ -55,8 +55,6 @@ def _start(*, num_cpus: int, num_gpus: int) -> None:
             num_cpus=num_cpus,
             num_gpus=num_gpus or None,
             object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=True,  # Ray Train asks it for the state of its actors
-            dashboard_host="127.0.0.1",
             include_dashboard=True,  # on loopback; Ray Train asks it for the state of its actors
             dashboard_host="127.0.0.1",
             logging_level=logging.WARNING,

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import pydicom
+from pydicom.multival import MultiValue
 
 from ltdiff.dicom.faults import BadFile, quoted
 
@@ -27,8 +27,7 @@ def texts_of(dataset: pydicom.Dataset, keyword: str) -> list[str]:
     value = value_of(dataset, keyword)
     if value is None:
         return []
-    many = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-    return [str(item).strip() for item in (value if many else [value])]
+    return [str(item).strip() for item in (value if isinstance(value, MultiValue | list) else [value])]
 
 
 def text_of(dataset: pydicom.Dataset, keyword: str) -> str:

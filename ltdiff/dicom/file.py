@@ -85,13 +85,14 @@ def _check_is_dicom(file: BinaryIO) -> None:
 def _transfer_syntax(path: Path) -> UID:
     try:
         meta = read_file_meta_info(path)
-        media, transfer_syntax = meta.get("MediaStorageSOPClassUID"), UID(meta.get("TransferSyntaxUID", ""))
+        media = UID(str(meta.get("MediaStorageSOPClassUID", "")))
+        transfer_syntax = UID(str(meta.get("TransferSyntaxUID", "")))
     except Exception as error:  # as above
         raise BadFile(f"has broken file meta information ({type(error).__name__})") from error
     if media == MediaStorageDirectoryStorage:
         raise SkippedFile("is a DICOMDIR")
     if media and media not in (CTImageStorage, *MULTI_FRAME_CT):
-        raise SkippedFile(f"is no CT image but {quoted(UID(media).name)}")
+        raise SkippedFile(f"is no CT image but {quoted(media.name)}")
     if not transfer_syntax:
         raise SkippedFile("has no TransferSyntaxUID")
     if not transfer_syntax.is_transfer_syntax:

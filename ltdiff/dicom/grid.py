@@ -80,7 +80,8 @@ def _identical(header: Header, twin: Header) -> bool:
 def _check_line(ordered: Sequence[Header]) -> None:
     first = ordered[0].geometry
     offsets = np.array([header.geometry.position_mm for header in ordered]) - first.position_mm
-    beside_mm = np.linalg.norm(offsets - np.outer(offsets @ first.normal, first.normal), axis=1)
+    normal = np.array(first.normal)
+    beside_mm = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1)
     if beside_mm.max() > IN_PLANE_TOLERANCE_MM:
         odd = [header for header, distance in zip(ordered, beside_mm, strict=True) if distance > IN_PLANE_TOLERANCE_MM]
         raise BadFile(f"is sheared or tilted, up to {beside_mm.max():.2f} mm beside the first slice: {_at(odd)}")

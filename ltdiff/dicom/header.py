@@ -1,10 +1,10 @@
 """The header of one CT slice: what is read, what must be in it, what makes a file unusable."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage
 
@@ -49,15 +49,17 @@ class Geometry:
     position_mm: tuple[float, float, float]
 
     @property
-    def normal(self) -> np.ndarray:
-        """Unit normal (3,): row direction × column direction."""
-        normal = np.cross(self.orientation[:3], self.orientation[3:])
-        return normal / np.linalg.norm(normal)
+    def normal(self) -> tuple[float, float, float]:
+        """Unit normal: row direction × column direction."""
+        ax, ay, az, bx, by, bz = self.orientation
+        normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
+        length = math.hypot(*normal)
+        return normal[0] / length, normal[1] / length, normal[2] / length
 
     @property
     def z_mm(self) -> float:
         """Position along the normal."""
-        return float(np.dot(self.normal, self.position_mm))
+        return _dot(self.normal, self.position_mm)
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,7 @@ def _geometry(dataset: Dataset) -> Geometry:
     x, y, z = numbers_of(dataset, "ImagePositionPatient", count=3)
     row_x, row_y, row_z, column_x, column_y, column_z = numbers_of(dataset, "ImageOrientationPatient", count=6)
     orientation = (row_x, row_y, row_z, column_x, column_y, column_z)
-    axes = np.array(orientation).reshape(2, 3)
-    if not np.allclose(axes @ axes.T, np.eye(2), rtol=0, atol=ORTHONORMAL_TOLERANCE):
+    if not _is_orthonormal(orientation):
         raise BadFile(f"has the ImageOrientationPatient {list(orientation)}, which is not orthonormal")
     return Geometry(
         rows=integer_of(dataset, "Rows"),
@@ -203,6 +204,16 @@ def _geometry(dataset: Dataset) -> Geometry:
         orientation=orientation,
         position_mm=(x, y, z),
     )
+
+
+def _is_orthonormal(orientation: tuple[float, ...]) -> bool:
+    row, column = orientation[:3], orientation[3:]
+    products = (_dot(row, row) - 1, _dot(column, column) - 1, _dot(row, column))
+    return max(map(abs, products)) <= ORTHONORMAL_TOLERANCE
+
+
+def _dot(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
 
 
 def _pixel_format(dataset: Dataset, transfer_syntax: UID) -> PixelFormat:

@@ -18,30 +18,24 @@ from ltdiff.dicom.header import Header, PixelFormat, read_header
 AIR_FILL_HU = -1024.0  # what padding becomes: nothing was measured there, and air is what lies around a patient
 OUTSIDE_FOV_HU = -1500.0  # a corner below this holds no air but a scanner's filler (−2000, −2048, −3024)
 
-# Ranges that hold no more than this share of a CT slice's pixels. Wrong signedness, wrong BitsStored, or a wrong
-# rescale puts far more of them there.
+# The largest share of a CT slice's pixels that is below or above so many HU. Wrong signedness, wrong BitsStored or a
+# wrong rescale puts far more of them there.
 PLAUSIBLE_SHARES = (
-    (-np.inf, -2000.0, 0.001),
-    (-np.inf, -1200.0, 0.5),
-    (1500.0, np.inf, 0.5),
-    (2500.0, np.inf, 0.1),
+    ("below", -2000.0, 0.001),
+    ("below", -1200.0, 0.5),
+    ("above", 1500.0, 0.5),
+    ("above", 2500.0, 0.1),
 )
 
 
 @dataclass(frozen=True)
 class StoredSlice:
-    """A decoded slice as it is stored; `hu` is what it means."""
+    """A decoded slice: as it is stored, and what that means."""
 
     header: Header
     stored: np.ndarray  # (Y, X) int16 or uint16
     padding: np.ndarray  # (Y, X) bool: no pixel here
-
-    @property
-    def hu(self) -> np.ndarray:
-        """(Y, X) float32, AIR_FILL_HU where there is padding."""
-        hu = _rescaled(self.stored, self.header.pixel_format)
-        hu[self.padding] = AIR_FILL_HU
-        return hu
+    hu: np.ndarray  # (Y, X) float32, AIR_FILL_HU where there is padding
 
 
 def read_slice_hu(path: Path) -> np.ndarray:
@@ -58,26 +52,29 @@ def read_stored_slice(path: Path) -> StoredSlice:
     try:
         stored, padding = _tagged_padding(_decoded(header), header.pixel_format)
         hu = _rescaled(stored, header.pixel_format)
-        padding |= _outside_field_of_view(hu)
-        _check_plausible(hu, padding)
+        padding |= _outside_field_of_view(hu, derived=header.derived)
+        hu[padding] = AIR_FILL_HU
+        _check_plausible(hu)
     except BadFile as error:
         raise BadFile(f"{printable(path)} {error}", series_instance_uid=header.series_instance_uid) from error
-    return StoredSlice(header, stored, padding)
+    return StoredSlice(header, stored, padding, hu)
 
 
 def _decoded(header: Header) -> np.ndarray:
     transfer_syntax = header.pixel_format.transfer_syntax
-    _check_decoder(transfer_syntax)
     shape = (header.geometry.rows, header.geometry.columns)
-    if transfer_syntax.is_encapsulated:
-        _check_claimed_size(header.path, shape)
+    _check_decoder(transfer_syntax)
     try:
         with without_warnings():
+            if transfer_syntax.is_encapsulated:
+                _check_claimed_size(header.path, shape)
             source: Path | pydicom.Dataset = header.path
             if transfer_syntax == DeflatedExplicitVRLittleEndian:  # pydicom's fast path does not inflate
                 source = pydicom.dcmread(header.path)
             pixels = pixel_array(source, correct_unused_bits=False)
-    except Exception as error:  # every decoder has its own; none of them may end the job
+    except (BadFile, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # each decoder has its own; the panic of one written in Rust is no Exception
         raise BadFile(f"cannot be decoded as {transfer_syntax.name} ({type(error).__name__})") from error
     if pixels.shape != shape:
         raise BadFile(f"holds {pixels.shape} pixels where its header says {shape}")
@@ -116,21 +113,28 @@ def _tagged_padding(pixels: np.ndarray, pixel_format: PixelFormat) -> tuple[np.n
 
 
 def _rescaled(stored: np.ndarray, pixel_format: PixelFormat) -> np.ndarray:
-    return stored * np.float32(pixel_format.slope) + np.float32(pixel_format.intercept_hu)
+    hu = stored.astype(np.float32)
+    hu *= pixel_format.slope
+    hu += pixel_format.intercept_hu
+    return hu
 
 
-def _outside_field_of_view(hu: np.ndarray) -> np.ndarray:
-    """Filler without a padding tag: it reaches a corner, or there is none (noise and streaks stay as they are)."""
-    has_filler = hu[:: hu.shape[0] - 1 or 1, :: hu.shape[1] - 1 or 1].min() < OUTSIDE_FOV_HU
-    return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)
+def _outside_field_of_view(hu: np.ndarray, *, derived: bool) -> np.ndarray:
+    """Filler without a padding tag: one value, which reaches a corner. Noise and streaks stay as they are.
+
+    In derived images it may have been blurred by a lossy compression.
+    """
+    darkest = hu[:: hu.shape[0] - 1 or 1, :: hu.shape[1] - 1 or 1].min()  # of the corners
+    if darkest >= OUTSIDE_FOV_HU:
+        return np.zeros(hu.shape, dtype=bool)
+    return hu < OUTSIDE_FOV_HU if derived else hu == darkest
 
 
-def _check_plausible(hu: np.ndarray, padding: np.ndarray) -> None:
-    for low, high, limit in PLAUSIBLE_SHARES:
-        share = np.count_nonzero(((hu < high) & ~padding) if np.isneginf(low) else ((hu > low) & ~padding)) / hu.size
-        if share > limit:
-            side = f"below {high:.0f}" if np.isneginf(low) else f"above {low:.0f}"
+def _check_plausible(hu: np.ndarray) -> None:
+    for side, limit_hu, largest_share in PLAUSIBLE_SHARES:
+        share = np.count_nonzero(hu < limit_hu if side == "below" else hu > limit_hu) / hu.size
+        if share > largest_share:
             raise BadFile(
-                f"has implausible HU: {share:.1%} of the pixels are {side} HU, at most {limit:.1%} can be; "
+                f"has implausible HU: {share:.1%} of its pixels are {side} {limit_hu:.0f} HU, {largest_share:.1%} can be; "
                 "its RescaleSlope, RescaleIntercept, BitsStored or PixelRepresentation is wrong"
             )

@@ -22,6 +22,7 @@ AIR_HU = -1000.0
 Z_RANGE_MM = (-100.0, 110.0)  # where the anatomy is worth scanning
 _RIB_PERIOD_MM, _RIB_DESCENT_MM = 28.0, 80.0
 _VERTEBRA_PERIOD_MM, _DISC_MM = 26.0, 6.0
+_SCAPULA_Z_MM = 25.0  # from here up
 _NUM_BENDS = 4
 
 
@@ -109,7 +110,7 @@ class Anatomy:
 
     def _cage(self, bx: np.ndarray, by: np.ndarray, z: Coordinate) -> np.ndarray:
         """Distance to the inner surface of the rib cage, which narrows towards the neck."""
-        narrowing = 1 - 0.45 * smooth_step(np.asarray(z), 20, 170)
+        narrowing = 1 - 0.45 * smooth_step(np.asarray(z), 5, 130)
         dy = by - self.centre_y_mm - 12 * (1 - narrowing)
         return rounded_box_distance(bx, dy, self.cage_x_mm * narrowing, self.cage_y_mm * (0.4 + 0.6 * narrowing))
 
@@ -132,9 +133,10 @@ class Anatomy:
         inner = rounded_box_distance(
             bx, by - self.centre_y_mm, self.trunk_x_mm - self.fat_mm, self.trunk_y_mm - 0.7 * self.fat_mm
         )
-        marbling = smooth_step(texture.coarse, 0.6, 2.4)
-        canvas.paint(inner + 2 * texture.coarse, self.soft_tissue_hu + 8 * texture.fine - 140 * marbling)
-        canvas.paint(2 - np.abs(cage + 15), -80.0)  # fat between the muscles
+        muscle = self.soft_tissue_hu + 8 * texture.fine - 60 * smooth_step(texture.coarse, 0.6, 2.4)
+        canvas.paint(inner + 2 * texture.coarse, muscle)
+        for depth_mm in (14, 23):  # fat between the layers of muscle
+            canvas.paint(1.5 + texture.coarse - np.abs(cage + depth_mm + 2 * texture.coarse), -85.0)
         canvas.paint(cage + 3, self.soft_tissue_hu - 5)  # pleura
 
     def _paint_mediastinum(
@@ -170,6 +172,14 @@ class Anatomy:
         sternum = Ellipsoid((0.0, self.centre_y_mm - self.cage_y_mm - 6, 0.0), 17, 6).distance(bx, by, z)
         canvas.paint(sternum, 380 + 50 * texture.fine)
         canvas.paint(sternum - 1.4, self.marrow_hu - 40 + 70 * texture.fine)
+        if z > _SCAPULA_Z_MM:
+            y = self.centre_y_mm
+            scapula = _bar(
+                np.abs(bx), by, (0.6 * self.cage_x_mm, y + 0.85 * self.cage_y_mm), (0.95 * self.cage_x_mm, y + 20), 4.0
+            )
+            scapula = np.minimum(scapula, -cage - 14)
+            canvas.paint(scapula, 480 + 60 * texture.fine)
+            canvas.paint(scapula - 1.5, self.marrow_hu + 70 * texture.fine)
 
     def _paint_spine(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, texture: SliceTexture) -> None:
         y = self.spine_y_mm
@@ -210,8 +220,8 @@ class _Canvas:
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     """A new patient."""
     trunk_x_mm = rng.uniform(148, 178)
-    trunk_y_mm = trunk_x_mm * rng.uniform(0.64, 0.74)
-    fat_mm, wall_mm = rng.uniform(9, 24), rng.uniform(22, 27)
+    trunk_y_mm = trunk_x_mm * rng.uniform(0.7, 0.82)
+    fat_mm, wall_mm = rng.uniform(9, 24), rng.uniform(24, 30)
     centre_y_mm = rng.uniform(-8, 8)
     cage_x_mm, cage_y_mm = trunk_x_mm - fat_mm - wall_mm, trunk_y_mm - 0.7 * fat_mm - wall_mm
     size = cage_x_mm / 120

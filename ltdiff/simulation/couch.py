@@ -10,7 +10,7 @@ import numpy as np
 
 from ltdiff.simulation.shapes import Grid, coverage
 
-_SHELL_HU, _FOAM_HU, _FRAME_HU, _CLOTH_HU = 60.0, -965.0, 250.0, -500.0
+_SHELL_HU, _FOAM_HU, _FRAME_HU, _CLOTH_HU = 60.0, -965.0, -300.0, -500.0
 _HALF_WIDTH_MM = 235.0
 _SHEET_MM = 0.4  # half of a cloth's thickness
 
@@ -59,6 +59,6 @@ def draw_couch(patient_back_mm: float, rng: np.random.Generator) -> Couch:
         top_y_mm=patient_back_mm + rng.uniform(6, 10),
         curvature_per_mm=rng.uniform(5e-4, 9e-4),
         depth_mm=rng.uniform(20, 30),
-        frame_half_width_mm=rng.uniform(60, 110),
+        frame_half_width_mm=rng.uniform(50, 90),
         fold_phase=rng.uniform(0, 6),
     )

@@ -117,7 +117,7 @@ def build_phantom(
     anatomy_rng, tree_rng, lesion_rng = (np.random.default_rng((seed, stream)) for stream in range(3))
     lung = lung or LungStructure()
     anatomy = draw_anatomy(anatomy_rng)
-    arteries, veins = ([_grow(anatomy, lung, side, tree_rng) for side in (-1, 1)] for _ in range(2))
+    arteries, veins = ([_grow(anatomy, lung, side, z, tree_rng) for side in (-1, 1)] for z in (15.0, -15.0))
     return Phantom(
         anatomy=anatomy,
         couch=draw_couch(anatomy.centre_y_mm + anatomy.trunk_y_mm, anatomy_rng),
@@ -134,15 +134,15 @@ def build_phantom(
     )
 
 
-def _grow(anatomy: Anatomy, lung: LungStructure, side: int, rng: np.random.Generator) -> Tubes:
-    """A tree from the hilum of one lung (side −1 right, 1 left) to points spread evenly in it."""
+def _grow(anatomy: Anatomy, lung: LungStructure, side: int, z_mm: float, rng: np.random.Generator) -> Tubes:
+    """A tree from the hilum of one lung (side −1 right, 1 left), `z_mm` high, to points spread evenly in it."""
     found: list[np.ndarray] = []
     while sum(map(len, found)) < lung.leaves_per_tree:
         points = rng.uniform((5, -120, _TREE_Z_MM[0]), (150, 120, _TREE_Z_MM[1]), (4 * lung.leaves_per_tree, 3))
         points[:, 0] *= side
         found.append(points[anatomy.lung_distance(*points.T) > 1])
     targets = np.concatenate(found)[: lung.leaves_per_tree]
-    hilum = np.array([side * 28.0, anatomy.centre_y_mm + 5, 12.0]) + rng.normal(scale=4, size=3)
+    hilum = np.array([side * 28.0, anatomy.centre_y_mm + 5, z_mm]) + rng.normal(scale=4, size=3)
     return grow_tree(hilum, targets, leaf_radius_mm=lung.leaf_radius_mm, rng=rng)
 
 

@@ -59,7 +59,7 @@ def grow_tree(root_mm: np.ndarray, targets_mm: np.ndarray, *, leaf_radius_mm: fl
         parts.append(_sample_tubes(starts, ends, leaf_radius_mm * size ** (1 / _MURRAY_EXPONENT), rng))
         if size == 1:
             return _join(parts)
-        groups, starts = _halve(groups), np.repeat(ends, 2, axis=0)
+        groups, starts = _halve(groups, rng), np.repeat(ends, 2, axis=0)
 
 
 def accompany(tubes: Tubes, *, min_radius_mm: float, relative_radius: float) -> Tubes:
@@ -76,9 +76,10 @@ def merge(*tubes: Tubes) -> Tubes:
     return _join([(t.points_mm, t.radius_mm, t.length_mm) for t in tubes])
 
 
-def _halve(groups: np.ndarray) -> np.ndarray:
-    """Groups (G, n, 3) split across their longest extent into (2 G, n / 2, 3); the lung's own height counts less."""
-    axis = (groups.var(axis=1) * (1, 1, 0.3)).argmax(axis=1)
+def _halve(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Groups (G, n, 3) split across a long extent, mostly the longest, into (2 G, n / 2, 3)."""
+    variance = groups.var(axis=1)
+    axis = (variance * rng.lognormal(sigma=0.7, size=variance.shape)).argmax(axis=1)
     key = np.take_along_axis(groups, axis[:, None, None], axis=2)[..., 0]
     ordered = np.take_along_axis(groups, key.argsort(axis=1)[..., None], axis=1)
     return ordered.reshape(2 * len(groups), -1, 3)
