@@ -10,7 +10,7 @@ from torch import Tensor
 CENTRE_HU = -400.0
 SCALE_HU = 500.0
 
-Values = TypeVar("Values", Tensor, np.ndarray)
+Values = TypeVar("Values", Tensor, np.ndarray, float)
 
 
 def to_network(hu: Values) -> Values:

@@ -40,7 +40,7 @@ NUM_DRAWS = 4
 Image = NDArray[np.float32]
 MatchKernel = Callable[[Image, tuple[float, float]], Image]
 """(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
-Item = Mapping[str, Mapping[str, Any]]
+Item = Mapping[str, Mapping[Any, Any]]
 """Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item share their geometry."""
 
 
@@ -59,7 +59,8 @@ def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]
             {role: by_role[role].loc[pair_id].to_dict() for role in by_role} for pair_id in by_role["source"].index
         ]
     else:
-        items = [{"image": row} for row in rows.drop_duplicates(["path", "slice_index"]).to_dict("records")]
+        unique = rows.drop_duplicates(["path", "slice_index"])
+        items = [{"image": dict(row)} for row in unique.to_dict("records")]
     if not items:
         raise ValueError(f"the manifest has no {'pair' if pairs else 'slice'} in its split {split!r}")
     return items

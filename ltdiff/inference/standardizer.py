@@ -46,7 +46,7 @@ class Standardizer:
         """`diffusion` and `decode` are those that the model was trained with."""
         self.inference = inference or InferenceConfig()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.diffusion = diffusion
         self.decode = self.inference.decode or decode
         self.num_steps = self.inference.num_inference_steps or diffusion.num_inference_steps

@@ -37,7 +37,7 @@ class KernelMatch(nn.Module):
         pad_y, pad_x = (min(round(PADDING_MM / s), n - 1) for s, n in zip(spacing_mm, (height, width), strict=True))
         x = hu.reshape(-1, 1, height, width).float()
         x = functional.pad(x, (pad_x, pad_x, pad_y, pad_y), mode="reflect")
-        frequency = radial_frequency(x.shape[-2], x.shape[-1], spacing_mm)
+        frequency = radial_frequency((x.shape[-2], x.shape[-1]), spacing_mm)
         gain = torch.from_numpy(np.interp(frequency, self.knots.cpu().numpy(), self.gains.cpu().numpy()))
         spectrum = torch.fft.rfft2(x) * gain.to(device=x.device, dtype=torch.float32)
         y = torch.fft.irfft2(spectrum, s=x.shape[-2:])[..., pad_y : pad_y + height, pad_x : pad_x + width]
@@ -64,7 +64,7 @@ class KernelMatchFit:
         if source_hu.shape != target_hu.shape:
             raise ValueError(f"source {source_hu.shape} and target {target_hu.shape} slices differ in size")
         spectrum_a, spectrum_b = np.fft.rfft2(_windowed(source_hu)), np.fft.rfft2(_windowed(target_hu))
-        frequency = radial_frequency(*source_hu.shape, spacing_mm)
+        frequency = radial_frequency((source_hu.shape[0], source_hu.shape[1]), spacing_mm)
         lower, weight = _hat_weights(frequency.ravel(), self.knots)
         power = (np.abs(spectrum_a) ** 2).ravel()
         cross = (spectrum_a.conj() * spectrum_b).real.ravel()
@@ -87,8 +87,9 @@ class KernelMatchFit:
         return match
 
 
-def radial_frequency(height: int, width: int, spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
-    """Frequencies in cycles/mm of an `rfft2` of (height, width) pixels: (height, width // 2 + 1)."""
+def radial_frequency(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
+    """Frequencies in cycles/mm of an `rfft2` of pixels (H, W): (H, W // 2 + 1)."""
+    height, width = shape
     return np.hypot(np.fft.fftfreq(height, spacing_mm[0])[:, None], np.fft.rfftfreq(width, spacing_mm[1])[None, :])
 
 
@@ -110,7 +111,7 @@ def _tukey(size: int, *, fraction: float = 0.1) -> NDArray[np.float64]:
 
 
 def _sum_at(index: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.bincount(index, weights=values, minlength=NUM_KNOTS)
+    return np.bincount(index, weights=values, minlength=NUM_KNOTS).astype(np.float64)
 
 
 def _hat_weights(

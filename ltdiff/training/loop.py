@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 NUM_WARMUP_STEPS = 50
 LOG_EVERY_S = 10.0
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def train(
     phase: Phase,
@@ -144,9 +146,9 @@ class _Progress:
         return means
 
 
-def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+    def update(averaged: Tensors, current: Tensors, num_averaged: Tensor | int) -> None:
         n = float(num_averaged)
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
 

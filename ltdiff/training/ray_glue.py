@@ -92,6 +92,7 @@ def _work(job: dict[str, Any]) -> None:
             resume_from=Path(resume_from) if resume_from else None,
         )
     if context.rank == 0:
+        assert isinstance(trained.model, LTDiff)
         finish_phase(trained.model, name=name, start=start, folder=folder, metrics=reporter.latest)
 
 
