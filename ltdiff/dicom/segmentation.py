@@ -6,6 +6,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from pydicom.sr.codedict import codes
+from pydicom.uid import SegmentationStorage
 
 import ltdiff
 from ltdiff.dicom.faults import printable
@@ -57,17 +58,33 @@ def read_segmentation(path: Path, series: Series) -> np.ndarray:
 
     Raises ValueError when the file is no segmentation, or one of another series, or its segments overlap.
     """
+    uids = [slice_header.sop_instance_uid for slice_header in series.slices]
     try:
         with without_warnings():
             segmentation = hd.seg.segread(path)
-            return segmentation.get_pixels_by_source_instance(
-                source_sop_instance_uids=[slice_header.sop_instance_uid for slice_header in series.slices],
-                combine_segments=True,
-                assert_missing_frames_are_empty=True,
-                dtype=np.uint8,
+            segmented = {sop_uid for _, _, sop_uid in segmentation.get_source_image_uids()}
+            labels = segmentation.get_pixels_by_source_instance(
+                uids, combine_segments=True, assert_missing_frames_are_empty=True, dtype=np.uint8
             )
-    except Exception as error:  # highdicom raises anything from AttributeError to its own for other files
-        raise ValueError(f"{printable(path)} is no segmentation of this series ({type(error).__name__})") from error
+    except Exception as error:  # highdicom raises anything from AttributeError on for what it does not expect
+        raise ValueError(f"{printable(path)} cannot be read as a segmentation ({type(error).__name__})") from error
+    if segmented.isdisjoint(uids):
+        raise ValueError(f"{printable(path)} is the segmentation of another series")
+    return labels
+
+
+def find_segmentations(root: Path) -> dict[str, Path]:
+    """The DICOM SEG files below `root` (or `root` itself), by the SeriesInstanceUID of the series each belongs to."""
+    found = {}
+    for path in sorted(root.rglob("*.dcm")) if root.is_dir() else [root]:
+        try:
+            with without_warnings():
+                dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["ReferencedSeriesSequence"])
+        except (pydicom.errors.InvalidDicomError, OSError):
+            continue
+        if dataset.file_meta.MediaStorageSOPClassUID == SegmentationStorage:
+            found[str(dataset.ReferencedSeriesSequence[0].SeriesInstanceUID)] = path
+    return found
 
 
 def _segment(number: int, series_uid: str, algorithm: str) -> hd.seg.SegmentDescription:

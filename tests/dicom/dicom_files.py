@@ -1,0 +1,82 @@
+"""A small valid CT series, and ways to break one of its files."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.data import get_testdata_file
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+
+from ltdiff.dicom.original import SeriesIdentity
+from ltdiff.dicom.uids import stable_uid
+
+NUM_SLICES, SIZE = 5, 32
+SPACING_MM = (2.5, 0.8, 0.7)  # z, y, x
+
+
+def identity(**changes) -> SeriesIdentity:
+    values = {
+        "patient_id": "patient-1",
+        "study_uid": stable_uid("study"),
+        "frame_of_reference_uid": stable_uid("frame"),
+        "series_uid": stable_uid("series"),
+        "series_number": 2,
+        "kernel": "Br40",
+        "slice_thickness_mm": 2.5,
+        "acquired": datetime(2020, 5, 17, 11, 30),
+        "exposure_mas": 90.0,
+    }
+    return SeriesIdentity(**(values | changes))
+
+
+def phantom_hu(seed: int = 0) -> np.ndarray:
+    """A body of 40 HU with noise in air, (Z, Y, X); different in every slice."""
+    hu = np.full((NUM_SLICES, SIZE, SIZE), -1000.0, dtype=np.float32)
+    hu[:, 8:24, 6:26] = 40
+    return np.rint(np.maximum(hu + np.random.default_rng(seed).normal(0, 8, hu.shape), -1024)).astype(np.float32)
+
+
+def bundled(name: str) -> Path:
+    """One of the test files inside the pydicom package."""
+    return Path(get_testdata_file(name, download=False))
+
+
+def edit(path: Path, change: Callable[[pydicom.Dataset], None] | None = None, **elements) -> Path:
+    """Change a file in place; None removes an element, bytes are written as they are."""
+    dataset = pydicom.dcmread(path)
+    with pydicom.config.disable_value_validation():
+        for keyword, value in elements.items():
+            if value is None:
+                delattr(dataset, keyword)
+            elif isinstance(value, bytes):
+                set_raw(dataset, keyword, value)
+            elif keyword.startswith("PixelPadding"):
+                dataset.add_new(keyword, "SS" if value < 0 else "US", value)
+            else:
+                setattr(dataset, keyword, value)
+        if change:
+            change(dataset)
+        if "SOPInstanceUID" in elements:
+            dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        dataset.save_as(path)
+    return path
+
+
+def set_raw(dataset: pydicom.Dataset, keyword: str, value: bytes) -> None:
+    tag = Tag(tag_for_keyword(keyword))
+    value += b" " * (len(value) % 2)
+    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+
+
+def set_stored(path: Path, stored: np.ndarray, **elements) -> Path:
+    """Replace the stored pixels (Y, X) of a slice, int16 or uint16, bit by bit."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        dataset.Rows, dataset.Columns = stored.shape
+        dataset.PixelData = stored.tobytes()
+
+    return edit(path, change, **elements)

@@ -1,0 +1,71 @@
+"""Lesion masks as DICOM Segmentation."""
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import NUM_SLICES, SIZE
+from pydicom.uid import SegmentationStorage
+
+from ltdiff.dicom.segmentation import read_segmentation, write_segmentation
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.uids import stable_uid
+
+
+@pytest.fixture
+def series(write_series):
+    return find_series(write_series())[0][0]
+
+
+def lesions() -> np.ndarray:
+    labels = np.zeros((NUM_SLICES, SIZE, SIZE), dtype=np.uint8)
+    labels[1:3, 5:9, 5:9] = 1
+    labels[2, 20:24, 10:20] = 3  # 2 has no pixels
+    return labels
+
+
+@pytest.fixture
+def segmentation(series, tmp_path):
+    return write_segmentation(series, lesions(), path=tmp_path / "out" / "lesions.dcm", algorithm="phantom")
+
+
+def test_round_trip(series, segmentation):
+    read = read_segmentation(segmentation, series)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, lesions())
+
+
+def test_it_conforms(segmentation, conformance_errors):
+    assert conformance_errors(segmentation) == []
+
+
+def test_segments_are_tracked_lesions_of_the_series(series, segmentation):
+    dataset = pydicom.dcmread(segmentation)
+    assert dataset.SOPClassUID == SegmentationStorage
+    assert dataset.FrameOfReferenceUID == series.frame_of_reference_uid
+    assert dataset.StudyInstanceUID == series.study_instance_uid
+    assert [segment.TrackingID for segment in dataset.SegmentSequence] == ["lesion 1", "lesion 2", "lesion 3"]
+    assert dataset.ReferencedSeriesSequence[0].SeriesInstanceUID == series.series_instance_uid
+
+
+def test_it_is_no_ct_series(segmentation):
+    series, (finding,) = find_series(segmentation)
+    assert (series, finding.action) == ([], "skip")
+
+
+def test_another_series_is_refused(segmentation, write_series):
+    (other,), _ = find_series(write_series("other", series_uid=stable_uid("other")))
+    with pytest.raises(ValueError, match="is the segmentation of another series"):
+        read_segmentation(segmentation, other)
+
+
+def test_another_file_is_refused(series):
+    with pytest.raises(ValueError, match="cannot be read as a segmentation"):
+        read_segmentation(series.slices[0].path, series)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"), [(lesions()[1:], "do not fit"), (np.zeros_like(lesions()), "there is no lesion")]
+)
+def test_labels_that_cannot_be_written(series, tmp_path, labels, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        write_segmentation(series, labels, path=tmp_path / "x.dcm", algorithm="phantom")

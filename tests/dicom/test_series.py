@@ -1,0 +1,227 @@
+"""Which series are found in a folder tree, and what is said of the rest."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import NUM_SLICES, SPACING_MM, bundled, edit, phantom_hu
+
+from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.uids import stable_uid
+
+
+def only_finding(root: Path, *, action: str = "fail"):
+    series, findings = find_series(root)
+    assert not series
+    (finding,) = findings
+    assert finding.action == action
+    assert str(finding) == finding.reason
+    assert "\n" not in str(finding)
+    return finding
+
+
+def test_a_series_is_described(write_series):
+    (series,), findings = find_series(write_series(kernel="Br40"))
+    assert findings == []
+    assert (series.num_slices, series.rows, series.columns) == (NUM_SLICES, 32, 32)
+    assert series.spacing_mm == SPACING_MM[1:]
+    assert series.slice_spacing_mm == pytest.approx(SPACING_MM[0])
+    assert (series.kernel, series.manufacturer, series.kvp, series.slice_thickness_mm) == ("Br40", "ltdiff", 120, 2.5)
+    assert len(series.patient_key) == len(series.acquisition_key) == 12
+    assert not series.derived
+    assert not series.standardized_by_ltdiff
+
+
+def test_slices_ascend_along_the_normal_whatever_their_names_and_numbers(write_series):
+    folder = write_series()
+    paths = sorted(folder.iterdir())
+    names = [f"{number:02d}" for number in range(len(paths))]
+    random.Random(0).shuffle(names)
+    for path, name in zip(paths, names, strict=True):
+        edit(path, InstanceNumber=int(name) + 1).rename(folder / name)
+    (series,), _ = find_series(folder)
+    assert [header.path.name for header in series.slices] == names
+    assert [header.z_mm for header in series.slices] == [-100 + 2.5 * index for index in range(NUM_SLICES)]
+    volume = np.stack([read_slice_hu(header.path) for header in series.slices])
+    np.testing.assert_array_equal(volume, phantom_hu())
+
+
+def test_positions_project_on_the_normal_of_a_coronal_series(write_series):
+    folder = write_series()
+    for index, path in enumerate(sorted(folder.iterdir())):
+        edit(path, ImageOrientationPatient=[1, 0, 0, 0, 0, -1], ImagePositionPatient=[5, 10 - 3 * index, 7])
+    (series,), _ = find_series(folder)
+    assert [header.z_mm for header in series.slices] == [-2, 1, 4, 7, 10]  # the normal is +y
+    assert series.slice_spacing_mm == pytest.approx(3)
+
+
+def test_mixed_series_are_grouped(write_series, tmp_path):
+    for name in ("a", "b"):
+        folder = write_series(name, series_uid=stable_uid(name), kernel=name)
+        for path in folder.iterdir():
+            path.rename(tmp_path / f"{name}-{path.name}")
+    series, findings = find_series(tmp_path)
+    assert sorted((one.kernel, one.num_slices) for one in series) == [("a", NUM_SLICES), ("b", NUM_SLICES)]
+    assert findings == []
+
+
+def test_one_file_is_a_series_of_one_slice(one_slice):
+    (series,), findings = find_series(one_slice)
+    assert (series.num_slices, series.slice_spacing_mm, findings) == (1, None, [])
+
+
+def test_absent_kernel_and_kvp_are_legal(write_series):
+    folder = write_series()
+    for path in folder.iterdir():
+        edit(path, ConvolutionKernel=None, KVP=None, AcquisitionDate=None, AcquisitionTime=None, AcquisitionNumber=None)
+    (series,), findings = find_series(folder)
+    assert (series.kernel, series.kvp, series.acquisition_key, findings) == ("", None, "", [])
+
+
+def test_a_kernel_of_two_values_is_joined(write_series):
+    folder = write_series()
+    for path in folder.iterdir():
+        edit(path, ConvolutionKernel=["I40f", "3"])
+    assert find_series(folder)[0][0].kernel == "I40f\\3"
+
+
+def test_two_kernels_of_one_acquisition_share_their_keys(write_series):
+    keys = set()
+    for name in ("a", "b"):
+        (series,), _ = find_series(write_series(name, series_uid=stable_uid(name), kernel=name))
+        keys.add((series.patient_key, series.acquisition_key))
+    (other,), _ = find_series(write_series("c", patient_id="patient-2"))
+    assert len(keys) == 1
+    assert other.patient_key not in {patient_key for patient_key, _ in keys}
+
+
+def test_an_identical_duplicate_is_dropped(write_series):
+    folder = write_series()
+    shutil.copy(folder / "slice_0003.dcm", folder / "copy.dcm")
+    renamed = shutil.copy(folder / "slice_0002.dcm", folder / "sent_again.dcm")
+    edit(renamed, SOPInstanceUID="1.2.3")
+    (series,), findings = find_series(folder)
+    assert (series.num_slices, findings) == (NUM_SLICES, [])
+
+
+@pytest.mark.parametrize("sop_instance_uid", [None, "1.2.3"], ids=["same UID", "other UID"])
+def test_a_different_duplicate_fails(write_series, sop_instance_uid):
+    folder = write_series()
+    other = shutil.copy(folder / "slice_0003.dcm", folder / "z.dcm")
+    edit(other, PixelData=pydicom.dcmread(folder / "slice_0001.dcm").PixelData)
+    if sop_instance_uid:
+        edit(other, SOPInstanceUID=sop_instance_uid)
+    reason = only_finding(folder).reason
+    assert "two different slices" in reason
+    assert "z = -95.00, -95.00 mm" in reason
+
+
+def test_two_slices_with_one_uid_fail(write_series):
+    folder = write_series()
+    uid = pydicom.dcmread(folder / "slice_0001.dcm").SOPInstanceUID
+    edit(folder / "slice_0004.dcm", SOPInstanceUID=uid)
+    assert "z = -100.00, -92.50 mm" in only_finding(folder).reason
+
+
+def test_a_gap_fails_with_its_position(write_series):
+    folder = write_series()
+    (folder / "slice_0003.dcm").unlink()
+    assert "2.50 mm apart, but not from z = -97.50 to -92.50 mm" in only_finding(folder).reason
+
+
+def test_rounded_positions_are_no_gap(write_series):
+    folder = write_series()
+    for index, path in enumerate(sorted(folder.iterdir())):
+        edit(path, ImagePositionPatient=[-10, -20, round(1.25 * index, 1)])
+    assert find_series(folder)[0][0].num_slices == NUM_SLICES
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"ImageOrientationPatient": [0.8, 0.6, 0, -0.6, 0.8, 0]}, "mixes orientations: z = -92.50 mm"),
+        ({"PixelSpacing": [0.9, 0.9]}, "mixes PixelSpacings: z = -92.50 mm"),
+        ({"ConvolutionKernel": "Bl64"}, "mixes convolution kernels: z = -92.50 mm"),
+        ({"FrameOfReferenceUID": "1.2.3"}, "mixes FrameOfReferenceUIDs: z = -92.50 mm"),
+        ({"StudyInstanceUID": "1.2.3"}, "mixes StudyInstanceUIDs: z = -92.50 mm"),
+        ({"PatientID": "somebody else"}, "mixes patients: z = -92.50 mm"),
+        ({"Rows": 16, "Columns": 64}, "mixes sizes (Rows × Columns): z = -92.50 mm"),
+        ({"ImagePositionPatient": [-10, -18, -92.5]}, "2.00 mm beside the first slice: z = -92.50 mm"),
+    ],
+)
+def test_a_series_that_is_no_grid_fails_with_positions(write_series, change, sentence):
+    folder = write_series()
+    edit(folder / "slice_0004.dcm", **change)
+    assert sentence in only_finding(folder).reason
+
+
+def test_gantry_tilt_fails(write_series):
+    folder = write_series()
+    for index, path in enumerate(sorted(folder.iterdir())):
+        edit(path, ImagePositionPatient=[-10, -20 + 0.5 * index, -100 + 2.5 * index])
+    reason = only_finding(folder).reason
+    assert "sheared or tilted" in reason
+    assert "z = -97.50, -95.00, -92.50, -90.00 mm" in reason
+
+
+def test_a_bad_slice_fails_its_series_and_no_other(write_series, tmp_path):
+    write_series("good", series_uid=stable_uid("good"))
+    bad = write_series("bad", series_uid=stable_uid("bad"))
+    edit(bad / "slice_0002.dcm", RescaleSlope=None)
+    edit(bad / "slice_0003.dcm", RescaleSlope=None)
+    (series,), (finding,) = find_series(tmp_path)
+    assert series.series_instance_uid == stable_uid("good")
+    assert finding.path == bad / "slice_0002.dcm"
+    assert "has no RescaleSlope" in finding.reason
+
+
+def test_a_derived_series_is_marked(write_series):
+    folder = write_series()
+    edit(folder / "slice_0001.dcm", ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    (series,), _ = find_series(folder)
+    assert series.derived
+    assert not series.standardized_by_ltdiff
+
+
+def test_what_is_no_file_is_not_followed(write_series, tmp_path):
+    folder = write_series()
+    os.mkfifo(folder / "fifo.dcm")
+    (folder / "loop").symlink_to(tmp_path)
+    (folder / "nowhere.dcm").symlink_to(tmp_path / "absent")
+    (series,), findings = find_series(tmp_path)
+    assert series.num_slices == NUM_SLICES
+    reasons = {finding.path.name: finding.reason for finding in findings}
+    assert {finding.action for finding in findings} == {"skip"}
+    assert "no regular file" in reasons["fifo.dcm"]
+    assert "not followed" in reasons["loop"]
+    assert "leads nowhere" in reasons["nowhere.dcm"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_an_unreadable_folder_is_named(write_series, tmp_path):
+    write_series()
+    (tmp_path / "closed").mkdir(mode=0)
+    (_,), (finding,) = find_series(tmp_path)
+    assert finding.action == "skip"
+    assert "cannot be listed" in finding.reason
+
+
+def test_names_with_line_breaks_stay_on_one_line(tmp_path):
+    (tmp_path / "a\nb.dcm").write_text("no DICOM")
+    assert "a\\nb.dcm" in only_finding(tmp_path, action="skip").reason
+
+
+def test_a_root_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        find_series(tmp_path / "absent")
+
+
+def test_nothing_in_pydicoms_own_test_files_raises():
+    series, findings = find_series(bundled("CT_small.dcm").parent)
+    assert {"CT_small.dcm"} <= {header.path.name for one in series for header in one.slices}
+    assert {"skip", "fail"} == {finding.action for finding in findings}
+    assert all("\n" not in finding.reason for finding in findings)
