@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
 from ltdiff.diffusion.process import DiffusionConfig
 from ltdiff.model.ltdiff import ModelConfig
@@ -121,3 +125,22 @@ class Settings:
                 f"training.patch_size must be a multiple of {self.model.autoencoder.size_divisor}, "
                 f"got {self.training.patch_size}"
             )
+
+
+def read_settings(name: str) -> Settings:
+    """Settings by the name of a file in ltdiff/configs, without its ending.
+
+    Raises:
+        ValueError: there is no such file; or an unknown key or a bad value in it, which is named.
+    """
+    file = resources.files("ltdiff.configs") / f"{name}.yaml"
+    if not file.is_file():
+        raise ValueError(f"there is no configuration {name!r} in ltdiff/configs")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Settings, "settings")
+    try:
+        values = parser.parse_object({"settings": yaml.safe_load(file.read_text())})
+    except ArgumentError as error:
+        raise ValueError(f"ltdiff/configs/{name}.yaml: {error}") from error
+    settings: Settings = parser.instantiate_classes(values).settings
+    return settings

@@ -12,11 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray.data
 import ray.train
 import torch
-from numpy.typing import NDArray
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 
 from ltdiff.data.manifest import read_manifest
@@ -25,20 +23,38 @@ from ltdiff.local_ray import ray_session
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.training.config import Settings, TrainingConfig
 from ltdiff.training.context import WorkerContext
+from ltdiff.training.kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Batch, Phase
-from ltdiff.training.run import finish_phase
+from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, finish_phase, prepare_run, train_phases
+
+logger = logging.getLogger(__name__)
 
 NUM_DATA_CPUS = 2
 """Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
 NUM_VALIDATION_BATCHES = 4
 MAX_FAILURES = 3
-METRICS_FILE = "metrics.jsonl"
 
 
 def num_cpus_needed(settings: Settings) -> int:
     """Logical CPUs that a phase needs in the cluster."""
     return settings.training.num_workers + NUM_DATA_CPUS
+
+
+def train_on_ray(names: list[str], *, manifest_path: Path, out: Path, settings: Settings) -> Path:
+    """Train the named phases in the run folder `out` in one Ray session, resuming; the folder of the last result.
+
+    Raises:
+        ValueError: see `prepare_run` and `train_phases`; or the cluster is too small.
+    """
+    manifest_path, out = manifest_path.absolute(), out.absolute()  # workers may have another working directory
+    prepare_run(manifest_path, out=out, settings=settings)
+    if (out / MODEL_FOLDER).is_dir():
+        logger.info("%s: trained already", out)
+        return out / MODEL_FOLDER
+    num_gpus = settings.training.num_workers if settings.training.use_gpu else 0
+    with ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus):
+        return train_phases(names, manifest_path=manifest_path, out=out, settings=settings, run_phase=run_phase)
 
 
 def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path, folder: Path) -> None:
@@ -138,7 +154,7 @@ class _Streams:
         self.batch_size = self.training.batch_size_per_worker
         self.manifest = read_manifest(Path(job["manifest"]))
         self.uses_pairs = phase.uses_pairs
-        self.match_kernel = KernelMatcher(model)
+        self.match_kernel = KernelMatcher(model.kernel_match if model.config.kernel_match else None)
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """This worker's batches from `first_step` to the last step."""
@@ -164,17 +180,3 @@ class _Streams:
         share = Share(self.batch_size, rank=context.rank, world_size=context.world_size, first_step=first_step)
         stream = make_stream(loader, share, num_visits=(num_steps - first_step) * self.batch_size)
         return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=context.device, prefetch_batches=2))
-
-
-class KernelMatcher:
-    """A model's kernel match on numpy slices, for the data stream."""
-
-    def __init__(self, model: LTDiff) -> None:
-        self.kernel_match = model.kernel_match if model.config.kernel_match else None
-
-    def __call__(self, hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
-        """(H, W) in HU, PixelSpacing (y, x) → Ã (H, W) in HU."""
-        if self.kernel_match is None:
-            return hu
-        matched: NDArray[np.float32] = self.kernel_match(torch.from_numpy(hu.copy()), spacing_mm).numpy()
-        return matched

@@ -18,17 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from ltdiff import __version__
-from ltdiff.data.manifest import data_fingerprint, read_hu, read_manifest
-from ltdiff.data.stream import make_items
-from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import Settings
+from ltdiff.training.kernel_match import fit_kernel_match
 from ltdiff.training.phases import PHASES
 
 logger = logging.getLogger(__name__)
@@ -36,8 +33,7 @@ logger = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 START_FOLDER = "start"
 MODEL_FOLDER = "model"
-MAX_KERNEL_MATCH_PAIRS = 256
-"""About a hundred numbers are fitted: more pairs than this, spread evenly over the training set, change nothing."""
+METRICS_FILE = "metrics.jsonl"
 
 RunPhase = Callable[..., None]
 """(name, settings, manifest_path, start, folder): trains one phase and leaves `folder`/model"""
@@ -98,29 +94,11 @@ def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: 
     return result
 
 
-def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
-    """The linear kernel match of the training pairs (its validation block and the test pairs are not seen)."""
-    items = make_items(manifest, split="train", pairs=True)
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), MAX_KERNEL_MATCH_PAIRS)).round().astype(int))
-    spacings_mm = [_spacing_mm(items[i]["source"]) for i in chosen]
-    fit = KernelMatchFit(max_frequency=max(corner_frequency(s) for s in spacings_mm))
-    for i, spacing_mm in zip(tqdm(chosen, desc="kernel match", unit="pair"), spacings_mm, strict=True):
-        try:
-            fit.add(read_hu(items[i]["source"]), read_hu(items[i]["target"]), spacing_mm=spacing_mm)
-        except ValueError as error:
-            logger.warning("left out of the kernel match: %s", error)
-    return fit.solve()
-
-
 def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics: dict[str, float]) -> None:
     """Save a phase's result with what is known about its training."""
     about = read_description(start)["about"]
     about = about | {"trained": about["trained"] | {name: metrics}}
     save_model(model, folder / MODEL_FOLDER, about=about)
-
-
-def _spacing_mm(row: Any) -> tuple[float, float]:
-    return float(row["spacing_y_mm"]), float(row["spacing_x_mm"])
 
 
 def _describe_kernels(manifest: pd.DataFrame) -> dict[str, list[str]]:

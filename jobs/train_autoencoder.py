@@ -1,0 +1,29 @@
+"""Phase 1: encoder and decoder on all images of the manifest.
+
+    python jobs/train_autoencoder.py PAIRS --out RUN [--settings FILE]
+    ray job submit --working-dir . -- python jobs/train_autoencoder.py PAIRS --out RUN
+
+PAIRS and RUN must be absolute paths on storage that all nodes share. The same command resumes an interrupted phase.
+"""
+
+import sys
+from pathlib import Path
+
+from ltdiff.cli import run, run_phases
+from ltdiff.training.config import Settings
+
+
+def train_autoencoder(pairs: Path, *, out: Path, settings: Settings = Settings()) -> int:
+    """Train phase 1, encoder and decoder.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        out: Folder of the run.
+        settings: Networks, diffusion, losses, phases: a YAML file or single values.
+    """
+    run_phases(["autoencoder"], pairs=pairs, out=out, settings=settings)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(train_autoencoder))

@@ -1,0 +1,31 @@
+"""Phase 3: denoiser and decoder together on the pairs of the manifest; phases 1 and 2 must be done. Registers the model.
+
+    python jobs/train_joint.py PAIRS --out RUN [--settings FILE]
+    ray job submit --working-dir . -- python jobs/train_joint.py PAIRS --out RUN
+
+PAIRS and RUN must be absolute paths on storage that all nodes share. The same command resumes an interrupted phase.
+"""
+
+import sys
+from pathlib import Path
+
+from ltdiff.cli import run, run_phases
+from ltdiff.training.config import Settings
+from ltdiff.workflows.record import record_run
+
+
+def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings()) -> int:
+    """Train phase 3, denoiser and decoder together, and register the model.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        out: Folder of the run.
+        settings: Networks, diffusion, losses, phases: a YAML file or single values.
+    """
+    run_phases(["joint"], pairs=pairs, out=out, settings=settings)
+    record_run(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(train_joint))

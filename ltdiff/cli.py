@@ -1,0 +1,210 @@
+"""The command line: one function per command; options, types and help come from its signature and docstring.
+
+Exit codes: 0 all done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from ltdiff import __version__
+from ltdiff.evaluation.test_set import EvaluationConfig
+from ltdiff.inference.standardizer import InferenceConfig
+from ltdiff.simulation.dataset import SimulationConfig
+from ltdiff.training.config import Settings
+from ltdiff.training.phases import PHASES
+
+logger = logging.getLogger(__name__)
+
+MODEL_CACHE = Path.home() / ".cache" / "ltdiff"
+
+
+def pair(
+    root: Path | None = None,
+    *,
+    out: Path = Path("pairs.parquet"),
+    source: Path | None = None,
+    target: Path | None = None,
+    target_kernel: str | None = None,
+    split: str = "auto",
+) -> int:
+    """Find every dual-kernel acquisition in an archive, or pair two named series; write the manifest.
+
+    Args:
+        root: Folder tree of DICOM series to search.
+        out: The manifest, a Parquet file with one row per slice.
+        source: Instead of an archive: DICOM folder or volume file (NIfTI, NRRD, MHA) with the non-standard kernel.
+        target: Its partner with the standard kernel.
+        target_kernel: ConvolutionKernel that is the standard one; without it, the sharpest kernel.
+        split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
+    """
+    from ltdiff.data.manifest import write_manifest
+    from ltdiff.data.pairing import pair_archive, pair_named
+
+    if (root is None) == (source is None) or (source is None) != (target is None):
+        raise ValueError("name either a folder to search, or both --source and --target")
+    if source is not None and target is not None:
+        result = pair_named(source, target, split=split)
+    else:
+        assert root is not None
+        result = pair_archive(root, target_kernel=target_kernel, split=split)
+    for finding in result.findings:
+        logger.warning("%s: %s", finding.action, finding)
+    print(result.table.to_markdown() if len(result.table) else "no pairs found")
+    write_manifest(result.manifest, out)
+    counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts().to_dict()
+    print(f"{out}: {counts} pairs, {len(result.manifest)} rows")
+    return int(any(finding.action == "fail" for finding in result.findings))
+
+
+def simulate(*, out: Path, config: SimulationConfig = SimulationConfig(), num_workers: int = 2) -> int:
+    """Write paired CT series of simulated patients, with lesions whose masks are exact.
+
+    Args:
+        out: Folder for the archive; patients that are there already are left alone.
+        config: The patients, the scanner and the two kernels.
+        num_workers: Processes.
+    """
+    from ltdiff.simulation.dataset import simulate as simulate_patients
+
+    simulate_patients(out, config=config, num_workers=num_workers)
+    return 0
+
+
+def train(pairs: Path, *, out: Path, settings: Settings = Settings(), tracking_uri: str | None = None) -> int:
+    """Train the three phases on Ray and register the model. The same command resumes what was interrupted.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        out: Folder of the run; the model will be `out`/model.
+        settings: Networks, diffusion, losses, phases: a YAML file or single values.
+        tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
+    """
+    from ltdiff.workflows.record import record_run
+
+    run_phases(list(PHASES), pairs=pairs, out=out, settings=settings)
+    record_run(out, tracking_uri=tracking_uri)
+    print(f"model: {out / 'model'}")
+    return 0
+
+
+def run_phases(phases: Sequence[str], *, pairs: Path, out: Path, settings: Settings) -> None:
+    """Train some of the phases in the run folder `out`, resuming; what `train` and the training jobs share."""
+    from ltdiff.training.ray_glue import train_on_ray
+
+    train_on_ray(list(phases), manifest_path=pairs, out=out, settings=settings)
+
+
+def standardize(
+    root: Path,
+    *,
+    model: str,
+    out: Path,
+    inference: InferenceConfig = InferenceConfig(),
+    num_workers: int = 1,
+    use_gpu: bool = False,
+    force: bool = False,
+) -> int:
+    """Standardize a CT series, a volume file or a whole archive into derived series. Not for diagnostic use.
+
+    Args:
+        root: DICOM series, folder tree of them, or a NIfTI, NRRD or MHA file.
+        model: Folder of a trained model, or models:/ltdiff@champion.
+        out: Folder for the derived series; those that are there already are left alone.
+        inference: Decoding, steps, precision, seed.
+        num_workers: Model actors.
+        use_gpu: One GPU for each of them.
+        force: Also standardize kernels the model was not trained for.
+    """
+    from ltdiff.inference.batch import standardize as standardize_tree
+
+    return standardize_tree(
+        root,
+        model=resolve_model(model),
+        out=out,
+        inference=inference,
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        force=force,
+    )
+
+
+def evaluate(
+    pairs: Path,
+    *,
+    model: str,
+    out: Path,
+    mask: Path | None = None,
+    config: EvaluationConfig = EvaluationConfig(),
+    inference: InferenceConfig = InferenceConfig(),
+) -> int:
+    """Score source, linear match and LTDiff++ on held-out pairs: CCC of radiomic features, relative error, image metrics.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        model: Folder of a trained model, or models:/ltdiff@champion.
+        out: Folder for tables (CSV, Markdown) and figures (PNG).
+        mask: Lesion mask: a volume file, a DICOM SEG, or a folder of these.
+        config: Which slices and regions.
+        inference: Decoding, steps, precision, seed.
+    """
+    from ltdiff.workflows.comparison import evaluate_model
+
+    print(evaluate_model(pairs, model=resolve_model(model), out=out, mask=mask, config=config, inference=inference))
+    print(f"report: {out / 'report.md'}")
+    return 0
+
+
+def demo(*, out: Path = Path("demo"), num_workers: int = 1) -> int:
+    """Simulate paired scans, train the three phases, standardize held-out series and score them. Resumes.
+
+    Args:
+        out: Folder for everything the demo makes.
+        num_workers: Workers of Ray Train.
+    """
+    from ltdiff.workflows.demo import DERIVED_FOLDER, REPORT_FOLDER, run_demo
+
+    print(run_demo(out, num_workers=num_workers))
+    print(f"derived series: {out / DERIVED_FOLDER}\nreport with pictures: {out / REPORT_FOLDER / 'report.md'}")
+    return 0
+
+
+def resolve_model(model: str) -> Path:
+    """The folder of a model named by its folder or by a models:/ URI, which is downloaded and verified."""
+    if not model.startswith("models:/"):
+        return Path(model)
+    from ltdiff.registry import download
+
+    return download(model, out_dir=MODEL_CACHE)
+
+
+COMMANDS = [pair, simulate, train, standardize, evaluate, demo]
+
+
+def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list[str] | None = None) -> int:
+    """Run one of the commands (or the only one) with the given arguments, sys.argv's by default, and return its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        result: Any = auto_cli(commands, args=arguments, as_positional=True, version=f"ltdiff {__version__}")
+    except ValueError as error:
+        print(f"ltdiff: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ltdiff: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return int(result or 0)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(COMMANDS))
+
+
+if __name__ == "__main__":
+    main()

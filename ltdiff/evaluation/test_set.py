@@ -1,0 +1,126 @@
+"""Scoring methods on the test pairs of a manifest: the same slices, regions and seed for every one of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ltdiff.data.manifest import data_fingerprint, read_hu
+from ltdiff.data.masks import read_labels
+from ltdiff.data.rois import HU_RANGES, Roi, mask_rois, random_rois
+from ltdiff.evaluation.report import write_report
+from ltdiff.evaluation.scoring import Scores, score
+
+logger = logging.getLogger(__name__)
+
+Slices = NDArray[np.float32]
+
+
+class Method(Protocol):
+    """Anything that standardizes source slices. It gets the source alone: there is no way to the target."""
+
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float]) -> Slices:
+        """A' in HU (Z, H, W) of source slices A (Z, H, W) with PixelSpacing (y, x)."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored.
+
+    Args:
+        split: which rows of the manifest.
+        num_rois: number of random regions, in all, of each set (random, and one per HU range).
+        seed: seed of the regions and of the bootstrap.
+        num_workers: processes for the feature extraction.
+    """
+
+    split: str = "test"
+    num_rois: int = 100
+    seed: int = 0
+    num_workers: int = 2
+
+
+def evaluate(
+    manifest: pd.DataFrame,
+    *,
+    methods: Mapping[str, Method],
+    out: Path,
+    config: EvaluationConfig,
+    mask: Path | None = None,
+    summary: Mapping[str, Any] | None = None,
+) -> Scores:
+    """Standardize the source slices of a split with every method, score them against the targets, write the report.
+
+    The method `source` (nothing done) is always in the table.
+
+    Raises:
+        ValueError: the split has no pairs, or pairs of different sizes.
+    """
+    pairs, targets = _test_pairs(manifest, config.split)
+    source_hu, target_hu = _read_all(pairs), _read_all(targets)
+    spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
+    images, seconds = {"source": source_hu}, {}
+    for name, method in methods.items():
+        started_s = time.perf_counter()
+        images[name] = _standardize_all(name, method, source_hu, spacings_mm)
+        seconds[name] = (time.perf_counter() - started_s) / len(source_hu)
+    labels = read_labels(mask, manifest, pairs=pairs) if mask else None
+    rois = draw_rois(target_hu, labels=labels, config=config)
+    scores = score(
+        images,
+        target_hu=target_hu,
+        spacing_mm=spacings_mm,
+        rois=rois,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        progress=True,
+    )
+    facts = {
+        "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split, "num_pairs": len(pairs)},
+        "data_fingerprint": data_fingerprint(manifest),
+        "roi_seed": config.seed,
+        "seconds_per_slice": seconds,
+    }
+    write_report(scores, out_dir=out, images=images, target_hu=target_hu, summary={**facts, **(summary or {})})
+    return scores
+
+
+def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: EvaluationConfig) -> list[Roi]:
+    """Random discs, random discs for every HU range, and those of the lesion masks; drawn on the target alone."""
+    rois = random_rois(target_hu, num_rois=config.num_rois, seed=config.seed)
+    for hu_range in HU_RANGES:
+        rois += random_rois(target_hu, num_rois=config.num_rois, seed=config.seed, hu_range=hu_range)
+    if labels is not None:
+        rois += mask_rois(labels)
+    return rois
+
+
+def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = manifest[(manifest["split"] == split) & manifest["pair_id"].notna()]
+    if rows.empty:
+        raise ValueError(f"the manifest has no pair in its split {split!r}; see the option --split of `ltdiff pair`")
+    sizes = sorted(set(zip(rows["rows"], rows["columns"], strict=True)))
+    if len(sizes) > 1:
+        raise ValueError(f"the pairs of split {split!r} have different sizes ({sizes}); score one size at a time")
+    sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
+    targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
+    return sources.reset_index(drop=True), targets
+
+
+def _read_all(rows: pd.DataFrame) -> Slices:
+    return np.stack([read_hu(row) for _, row in rows.iterrows()])
+
+
+def _standardize_all(name: str, method: Method, source_hu: Slices, spacings_mm: NDArray[np.float64]) -> Slices:
+    progress = tqdm(zip(source_hu, spacings_mm, strict=True), desc=name, unit="slice", total=len(source_hu))
+    slices = [method.standardize(hu[None], (float(y), float(x)))[0] for hu, (y, x) in progress]
+    return np.stack(slices)

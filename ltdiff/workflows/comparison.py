@@ -1,0 +1,54 @@
+"""Putting a trained model beside what a user would pick instead, on the test pairs of a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ltdiff.comparators.linear import Linear
+from ltdiff.data.manifest import read_manifest
+from ltdiff.evaluation.report import ccc_markdown
+from ltdiff.evaluation.scoring import Scores
+from ltdiff.evaluation.test_set import EvaluationConfig, Method
+from ltdiff.evaluation.test_set import evaluate as evaluate_methods
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.model.ltdiff import read_description, weights_sha256
+
+
+def evaluate_model(
+    manifest_path: Path,
+    *,
+    model: Path,
+    out: Path,
+    config: EvaluationConfig,
+    inference: InferenceConfig,
+    mask: Path | None = None,
+    summary: dict[str, Any] | None = None,
+) -> str:
+    """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown."""
+    manifest = read_manifest(manifest_path)
+    standardizer = Standardizer.load(model, inference)
+    linear = Linear()
+    linear.fit(manifest)
+    methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
+    facts = {
+        "model_weights_sha256": weights_sha256(model),
+        "model": read_description(model)["about"],
+        "num_inference_steps": standardizer.num_steps,
+        "decode": standardizer.decode,
+        "inference_seed": standardizer.inference.seed,
+    }
+    scores = evaluate_methods(
+        manifest, methods=methods, out=out, config=config, mask=mask, summary={**facts, **(summary or {})}
+    )
+    return main_tables(scores)
+
+
+def main_tables(scores: Scores) -> str:
+    """CCC across regions (primary definition) of every region set, and the image metrics."""
+    primary = scores.ccc[scores.ccc["definition"] == "across_rois"]
+    parts = [
+        f"CCC, {roi_set} regions ({int(table['num_rois'].max())}):\n\n{ccc_markdown(table)}"
+        for roi_set, table in primary.groupby("roi_set", sort=False)
+    ]
+    return "\n\n".join([*parts, scores.image_metrics.to_markdown(index=False, floatfmt=".3f")])
