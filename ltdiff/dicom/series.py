@@ -10,6 +10,7 @@ from typing import Literal
 from ltdiff.dicom.faults import BadFile, SkippedFile, printable
 from ltdiff.dicom.grid import check_grid
 from ltdiff.dicom.header import Header, hashed, read_header
+from ltdiff.dicom.output import PARTIAL_PREFIX
 from ltdiff.dicom.pixels import AIR_FILL_HU, read_slice_hu
 
 __all__ = ["AIR_FILL_HU", "Finding", "Series", "SliceHeader", "find_series", "read_slice_hu"]
@@ -99,22 +100,21 @@ def find_series(root: Path) -> tuple[list[Series], list[Finding]]:
 
 
 def _regular_files(root: Path, findings: list[Finding]) -> Iterator[Path]:
-    """Files to read, in a fixed order; what is no file (FIFO, link to a folder, unreadable folder) is a finding."""
+    """Files to read, in a fixed order. What is not entered or read (links to folders, FIFOs …) becomes a finding."""
     if not root.is_dir():
         yield from _if_regular(root, findings)
         return
 
     def note_unreadable(error: OSError) -> None:
-        path = Path(error.filename)
-        findings.append(Finding(path, "skip", f"{printable(path)} cannot be listed ({error.strerror})"))
+        findings.append(_skip(Path(error.filename), f"cannot be listed ({error.strerror})"))
 
     for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
-        subfolders.sort()
-        links = [name for name in subfolders if Path(folder, name).is_symlink()]
-        findings += [
-            Finding(link, "skip", f"{printable(link)} is a link to a folder, which is not followed")
-            for link in (Path(folder, name) for name in links)
-        ]
+        for subfolder in [Path(folder, name) for name in sorted(subfolders)]:
+            if subfolder.is_symlink():  # os.walk does not follow it
+                findings.append(_skip(subfolder, "is a link to a folder, which is not followed"))
+            elif subfolder.name.startswith(PARTIAL_PREFIX):
+                findings.append(_skip(subfolder, "holds an unfinished series of a run that was interrupted"))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(PARTIAL_PREFIX))
         for name in sorted(names):
             yield from _if_regular(Path(folder, name), findings)
 
@@ -123,12 +123,16 @@ def _if_regular(path: Path, findings: list[Finding]) -> Iterator[Path]:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        findings.append(Finding(path, "skip", f"{printable(path)} leads nowhere ({error.strerror})"))
+        findings.append(_skip(path, f"leads nowhere ({error.strerror})"))
         return
     if regular:
         yield path
     else:
-        findings.append(Finding(path, "skip", f"{printable(path)} is no regular file"))
+        findings.append(_skip(path, "is no regular file"))
+
+
+def _skip(path: Path, reason: str) -> Finding:
+    return Finding(path, "skip", f"{printable(path)} {reason}")
 
 
 def _series_finding(bad_files: Sequence[Finding], *, num_good: int) -> Finding:

@@ -1,5 +1,6 @@
 """A small valid CT series, and ways to break one of its files."""
 
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -47,8 +48,9 @@ def bundled(name: str) -> Path:
 
 def edit(path: Path, change: Callable[[pydicom.Dataset], None] | None = None, **elements) -> Path:
     """Change a file in place; None removes an element, bytes are written as they are."""
-    dataset = pydicom.dcmread(path)
-    with pydicom.config.disable_value_validation():
+    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(path)
         for keyword, value in elements.items():
             if value is None:
                 delattr(dataset, keyword)
@@ -60,8 +62,6 @@ def edit(path: Path, change: Callable[[pydicom.Dataset], None] | None = None, **
                 setattr(dataset, keyword, value)
         if change:
             change(dataset)
-        if "SOPInstanceUID" in elements:
-            dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
         dataset.save_as(path)
     return path
 

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from dicom_files import NUM_SLICES, edit, phantom_hu, set_stored
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 import ltdiff
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
@@ -318,6 +318,16 @@ def test_text_that_is_not_ascii_is_kept_and_added_to(write_series, out_dir):
     assert "weich ?" in new.DerivationDescription
 
 
+@pytest.mark.parametrize("character_set", [None, "no such thing", "ISO_IR 192"])
+@pytest.mark.parametrize("transfer_syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_text_in_no_valid_character_set_is_no_obstacle(write_series, out_dir, character_set, transfer_syntax):
+    folder = write_series()
+    for path in folder.iterdir():
+        edit(path, SpecificCharacterSet=character_set, PatientName=b"M\xfcller^J", StudyDescription=b"\xff\xfe")
+        edit(path, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", transfer_syntax))
+    assert len(list(derive(folder, out_dir).iterdir())) == NUM_SLICES
+
+
 @pytest.mark.parametrize(
     ("hu", "sentence"),
     [
@@ -360,7 +370,11 @@ def test_a_killed_writer_leaves_no_visible_series(write_series, out_dir):
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"writing\n"
         os.kill(process.pid, signal.SIGKILL)
-    assert all(path.name.startswith(PARTIAL_PREFIX) for path in out_dir.iterdir())
+    (left,) = out_dir.iterdir()
+    assert left.name.startswith(PARTIAL_PREFIX)
+    series, (finding,) = find_series(out_dir)
+    assert (series, finding.action) == ([], "skip")
+    assert "unfinished" in finding.reason
     assert source_of(derive(source, out_dir)).num_slices == NUM_SLICES
 
 

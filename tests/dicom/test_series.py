@@ -3,6 +3,9 @@
 import os
 import random
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -201,13 +204,30 @@ def test_what_is_no_file_is_not_followed(write_series, tmp_path):
     assert "leads nowhere" in reasons["nowhere.dcm"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_an_unreadable_folder_is_named(write_series, tmp_path):
-    write_series()
-    (tmp_path / "closed").mkdir(mode=0)
-    (_,), (finding,) = find_series(tmp_path)
-    assert finding.action == "skip"
-    assert "cannot be listed" in finding.reason
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Not as root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_what_may_not_be_read_is_named():
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        (root / "closed").mkdir(mode=0)
+        (root / "closed.dcm").touch(mode=0)
+        with as_nobody():
+            series, findings = find_series(root)
+        assert series == []
+        reasons = {finding.path.name: (finding.action, finding.reason) for finding in findings}
+        assert reasons["closed"] == ("skip", f"{root}/closed cannot be listed (Permission denied)")
+        assert reasons["closed.dcm"] == ("fail", f"{root}/closed.dcm cannot be opened (Permission denied)")
 
 
 def test_names_with_line_breaks_stay_on_one_line(tmp_path):
