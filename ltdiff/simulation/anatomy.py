@@ -19,7 +19,6 @@ from ltdiff.simulation.shapes import (
 )
 
 AIR_HU = -1000.0
-Z_RANGE_MM = (-100.0, 110.0)  # where the anatomy is worth scanning
 _RIB_PERIOD_MM, _RIB_DESCENT_MM = 28.0, 80.0
 _VERTEBRA_PERIOD_MM, _DISC_MM = 26.0, 6.0
 _SCAPULA_Z_MM = 25.0  # from here up
@@ -110,7 +109,7 @@ class Anatomy:
 
     def _cage(self, bx: np.ndarray, by: np.ndarray, z: Coordinate) -> np.ndarray:
         """Distance to the inner surface of the rib cage, which narrows towards the neck."""
-        narrowing = 1 - 0.45 * smooth_step(np.asarray(z), 5, 130)
+        narrowing = 1 - 0.45 * smooth_step(np.asarray(z, np.float32), 5, 130)
         dy = by - self.centre_y_mm - 12 * (1 - narrowing)
         return rounded_box_distance(bx, dy, self.cage_x_mm * narrowing, self.cage_y_mm * (0.4 + 0.6 * narrowing))
 
@@ -227,10 +226,10 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     size = cage_x_mm / 120
     spine_y_mm = centre_y_mm + cage_y_mm - 16
 
-    def place(x: float, y: float, z: float, rx: float, ry: float, rz: float = np.inf) -> Ellipsoid:
-        centre = np.array([x, y, z]) * size + rng.normal(scale=4, size=3)
-        rx, ry, rz = np.array([rx, ry, rz]) * size * rng.uniform(0.9, 1.1, 3)
-        return Ellipsoid((centre[0], centre_y_mm + centre[1], centre[2]), rx, ry, rz)
+    def place(x: float, y: float, z: float, rx: float, ry: float, rz: float) -> Ellipsoid:
+        cx, cy, cz = (float(v) for v in np.array([x, y, z]) * size + rng.normal(scale=4, size=3))
+        radii = [size * r * rng.uniform(0.9, 1.1) for r in (rx, ry, rz)]
+        return Ellipsoid((cx, centre_y_mm + cy, cz), *radii)
 
     return Anatomy(
         trunk_x_mm=trunk_x_mm,

@@ -13,6 +13,8 @@ from ltdiff.simulation.shapes import Grid, coverage
 _SHELL_HU, _FOAM_HU, _FRAME_HU, _CLOTH_HU = 60.0, -965.0, -300.0, -500.0
 _HALF_WIDTH_MM = 235.0
 _SHEET_MM = 0.4  # half of a cloth's thickness
+_SHEETS = ((7, 3.5), (5, 8.0), (9, 17.0), (4, 24.0))  # number of folds, and mean distance from the skin in mm
+CLOTHES_REACH_MM = 40.0
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,12 @@ class Couch:
         return _couch_attenuation(self, grid)
 
     def clothes(self, outside_mm: np.ndarray, x: np.ndarray, y: np.ndarray, *, pixel_mm: float) -> np.ndarray:
-        """HU above air of two folded sheets; `outside_mm` is the distance from the skin, x (columns,), y (rows, 1)."""
+        """HU above air of folded sheets; `outside_mm` is the distance from the skin, x (columns,), y (rows, 1)."""
         angle = np.arctan2(x, -y)
         total = np.zeros_like(outside_mm)
-        for folds, base_mm in ((7, 3.5), (5, 8.0)):
+        for folds, height_mm in _SHEETS:
             waves = np.sin(folds * angle + self.fold_phase) + 0.5 * np.sin((3 * folds + 1) * angle - self.fold_phase)
-            total += coverage(_SHEET_MM - np.abs(outside_mm - base_mm - 2 * waves), pixel_mm)
+            total += coverage(_SHEET_MM - np.abs(outside_mm - height_mm * (1 + 0.35 * waves)), pixel_mm)
         return np.where((y < self.top_y_mm - 25) & (outside_mm > 0), np.minimum(total, 1) * (_CLOTH_HU + 1000), 0)
 
 

@@ -47,3 +47,5 @@ STANDARD = Kernel("standard", (1.0, 0.9338, 0.7441, 0.4425, 0.0531))
 BL64_LIKE = Kernel("Bl64-like", (1.0, 1.0485, 1.17, 1.2202, 0.9201))
 SMOOTH = Kernel("smooth", (1.0, 0.5, 0.22, 0.05, 0.0))
 LUNG = Kernel("lung", (1.0, 1.5, 2.1, 0.8, 0.0))
+
+KERNELS = {kernel.name: kernel for kernel in (BR40_LIKE, STANDARD, BL64_LIKE, SMOOTH, LUNG)}

@@ -29,7 +29,7 @@ class Lesion:
 
     def distance(self, x: Coordinate, y: Coordinate, z: Coordinate) -> np.ndarray:
         """Distance to the surface in mm, positive inside."""
-        dx, dy, dz = (v - c for v, c in zip((x, y, z), self.centre_mm, strict=True))
+        dx, dy, dz = (np.asarray(v - c) for v, c in zip((x, y, z), self.centre_mm, strict=True))
         radius_mm = self.diameter_mm / 2
         r = np.sqrt(dx**2 + dy**2 + dz**2)
         if self.shape == "spherical":
@@ -110,11 +110,11 @@ def _draw_parts(shape: str, radius_mm: float, rng: np.random.Generator) -> np.nd
         axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
         return np.column_stack([axes, radius_mm * np.array([1.0, rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.8)])])
     if shape == "lobulated":
-        directions = _directions(rng.integers(4, 8), rng)
+        directions = _directions(int(rng.integers(4, 8)), rng)
         lobe_mm = rng.uniform(0.35, 0.5, len(directions)) * radius_mm
         return np.column_stack([directions * (radius_mm - lobe_mm)[:, None], lobe_mm])
     if shape == "spiculated":
-        directions = _directions(rng.integers(9, 16), rng)
+        directions = _directions(int(rng.integers(9, 16)), rng)
         return np.column_stack([directions, rng.uniform(0.12, 0.25, len(directions)) * radius_mm])
     return np.zeros((0, 4))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ltdiff.simulation.anatomy import AIR_HU, Anatomy, SliceTexture, draw_anatomy
-from ltdiff.simulation.couch import Couch, draw_couch
+from ltdiff.simulation.couch import CLOTHES_REACH_MM, Couch, draw_couch
 from ltdiff.simulation.lesions import Lesion, draw_lesions
 from ltdiff.simulation.shapes import Grid
 from ltdiff.simulation.texture import Texture
@@ -14,8 +14,8 @@ from ltdiff.simulation.vessels import Tubes, accompany, grow_tree, merge
 _VESSEL_HU, _BRONCHUS_WALL_HU = 45.0, 20.0
 _LESION_TEXTURE_HU = 70.0
 _PLANE_MM = 1.7  # organs are averaged over planes at most this far apart
-_MARGIN_MM = 14.0  # round the trunk
-_TREE_Z_MM = (-130.0, 170.0)
+_MARGIN_MM = 12.0  # round the trunk, whose outline is bent
+Z_RANGE_MM = (-120.0, 150.0)  # where lungs and vessels are complete
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Phantom:
     def attenuation(self, grid: Grid, *, z_mm: float, thickness_mm: float) -> np.ndarray:
         """HU (size, size), float32, averaged over a slice of `thickness_mm` round `z_mm`."""
         hu = AIR_HU + self.couch.attenuation(grid)
-        rows, columns = self._window(grid)
+        rows, columns = self._window(grid, _MARGIN_MM)
         x, y = grid.axis_mm[columns], grid.axis_mm[rows][:, None]
         texture = SliceTexture(
             fine=self.fine.slice(grid, z_mm=z_mm, thickness_mm=thickness_mm)[rows, columns],
@@ -58,8 +58,8 @@ class Phantom:
         for z in planes:
             mean += self.anatomy.attenuation(x, y, float(z), texture=texture, lung=lung, pixel_mm=grid.pixel_mm)
         mean /= len(planes)
-        mean += self.couch.clothes(-self.anatomy.trunk_distance(x, y, z_mm), x, y, pixel_mm=grid.pixel_mm)
         hu[rows, columns] += mean - AIR_HU
+        self._add_clothes(hu, grid, z_mm)
         self._paint_lesions(hu, grid, texture, (rows, columns), z_mm, thickness_mm)
         return hu
 
@@ -71,9 +71,15 @@ class Phantom:
             labels[lesion.window(grid)][filled] = lesion.label
         return labels
 
-    def _window(self, grid: Grid) -> tuple[slice, slice]:
-        """Rows and columns of the grid that patient and clothes reach."""
-        half_x, half_y = (size + _MARGIN_MM for size in (self.anatomy.trunk_x_mm, self.anatomy.trunk_y_mm))
+    def _add_clothes(self, hu: np.ndarray, grid: Grid, z_mm: float) -> None:
+        rows, columns = self._window(grid, CLOTHES_REACH_MM)
+        x, y = grid.axis_mm[columns], grid.axis_mm[rows][:, None]
+        outside_mm = -self.anatomy.trunk_distance(x, y, z_mm)
+        hu[rows, columns] += self.couch.clothes(outside_mm, x, y, pixel_mm=grid.pixel_mm)
+
+    def _window(self, grid: Grid, margin_mm: float) -> tuple[slice, slice]:
+        """Rows and columns of the grid within `margin_mm` of the trunk's bounding box."""
+        half_x, half_y = (size + margin_mm for size in (self.anatomy.trunk_x_mm, self.anatomy.trunk_y_mm))
         centre = self.anatomy.centre_y_mm
         return grid.window(centre - half_y, centre + half_y), grid.window(-half_x, half_x)
 
@@ -138,7 +144,9 @@ def _grow(anatomy: Anatomy, lung: LungStructure, side: int, z_mm: float, rng: np
     """A tree from the hilum of one lung (side −1 right, 1 left), `z_mm` high, to points spread evenly in it."""
     found: list[np.ndarray] = []
     while sum(map(len, found)) < lung.leaves_per_tree:
-        points = rng.uniform((5, -120, _TREE_Z_MM[0]), (150, 120, _TREE_Z_MM[1]), (4 * lung.leaves_per_tree, 3))
+        points = rng.uniform(
+            (5, -120, Z_RANGE_MM[0] - 10), (150, 120, Z_RANGE_MM[1] + 10), (4 * lung.leaves_per_tree, 3)
+        )
         points[:, 0] *= side
         found.append(points[anatomy.lung_distance(*points.T) > 1])
     targets = np.concatenate(found)[: lung.leaves_per_tree]

@@ -1,0 +1,72 @@
+"""What is simulated: the configuration of `simulate`."""
+
+from dataclasses import dataclass
+
+from ltdiff.simulation.kernels import KERNELS, Kernel
+from ltdiff.simulation.noise_reduction import NoiseReduction
+from ltdiff.simulation.phantom import Z_RANGE_MM, LungStructure
+from ltdiff.simulation.scanner import Scanner
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """Patients, slices and scanner. Patients take thicknesses and doses in turn; dose 1 is the scanner's `photons`.
+
+    The defaults resemble a real pair (smooth and lung kernel, 5 mm) in noise, in the ratio of the two kernels' responses
+    and in how well radiomic features agree between the two.
+    """
+
+    num_patients: int = 4
+    num_slices: int = 24
+    matrix: int = 512
+    fov_mm: float = 400.0
+    slice_thicknesses_mm: tuple[float, ...] = (5.0,)
+    doses: tuple[float, ...] = (0.1,)
+    source_kernel: str = "smooth"
+    target_kernel: str = "lung"
+    custom_kernels: tuple[Kernel, ...] = ()
+    iterative: NoiseReduction | None = None  # applied to the source
+    num_lesions: int = 6
+    seed: int = 0
+    scanner: Scanner = Scanner()
+    lung: LungStructure = LungStructure()
+
+    def __post_init__(self) -> None:
+        for name in ("num_patients", "num_slices", "matrix"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("slice_thicknesses_mm", "doses"):
+            if not getattr(self, name) or min(getattr(self, name)) <= 0:
+                raise ValueError(f"{name} needs positive values, not {getattr(self, name)}")
+        if not 0 < self.fov_mm <= self.scanner.scan_field_mm:
+            raise ValueError(f"fov_mm must be positive and within the scan field, not {self.fov_mm}")
+        if not 0 <= self.num_lesions <= 255:
+            raise ValueError(f"num_lesions must be 0 … 255, not {self.num_lesions}")
+        self._check_length()
+        if self.source_kernel == self.target_kernel:
+            raise ValueError(f"source and target kernel must differ, both are {self.source_kernel!r}")
+        self.kernels()
+
+    def _check_length(self) -> None:
+        length_mm = self.num_slices * max(self.slice_thicknesses_mm)
+        if length_mm > Z_RANGE_MM[1] - Z_RANGE_MM[0]:
+            longest = Z_RANGE_MM[1] - Z_RANGE_MM[0]
+            raise ValueError(
+                f"{self.num_slices} slices cover {length_mm:g} mm, but the phantom has only {longest:g} mm"
+            )
+
+    def kernels(self) -> tuple[Kernel, Kernel]:
+        """Source and target kernel. Raises ValueError for a name that is neither built in nor custom."""
+        known = KERNELS | {kernel.name: kernel for kernel in self.custom_kernels}
+        for name in (self.source_kernel, self.target_kernel):
+            if name not in known:
+                raise ValueError(f"there is no kernel {name!r}; known are {', '.join(sorted(known))}")
+        return known[self.source_kernel], known[self.target_kernel]
+
+    def thickness_mm(self, patient: int) -> float:
+        """Slice thickness and spacing of a patient's scan."""
+        return self.slice_thicknesses_mm[patient % len(self.slice_thicknesses_mm)]
+
+    def dose(self, patient: int) -> float:
+        """Dose of a patient's scan: the next one once every thickness has had its turn."""
+        return self.doses[patient // len(self.slice_thicknesses_mm) % len(self.doses)]

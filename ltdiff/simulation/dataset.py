@@ -1,0 +1,145 @@
+"""`simulate`: a folder of patients, each a pair of CT series with two kernels and the exact masks of its lesions.
+
+    out/simulation.json               the configuration; another one is refused in the same folder
+    out/patient_000/source/*.dcm      one acquisition …
+    out/patient_000/target/*.dcm      … reconstructed twice
+    out/patient_000/lesions.dcm       DICOM SEG of the target series, segment n = lesion n; absent without lesions
+    out/patient_000/lesions.json      what each lesion is
+
+A patient's folder appears complete or not at all, and one that is there is not simulated again.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+from ltdiff.dicom.original import SeriesIdentity, write_ct_series
+from ltdiff.dicom.output import complete_folder, remove_partial_folders
+from ltdiff.dicom.segmentation import write_segmentation
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.uids import stable_uid
+from ltdiff.simulation.config import SimulationConfig
+from ltdiff.simulation.scan import Scan, scan_patient
+
+CONFIG_NAME, LESIONS_JSON_NAME, LESIONS_DICOM_NAME = "simulation.json", "lesions.json", "lesions.dcm"
+SOURCE_NAME, TARGET_NAME = "source", "target"
+_FIRST_ACQUISITION = datetime(2000, 1, 1, 8)
+
+
+def simulate(
+    out: Path,
+    *,
+    config: SimulationConfig,
+    num_workers: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Simulate the patients that are missing in `out`, by `num_workers` processes; returns all patients' folders.
+
+    `on_progress(done, total)` is called at the start and after each patient. One run at a time may write to `out`.
+    Raises ValueError when `out` holds a simulation with another configuration.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(out, config)
+    remove_partial_folders(out)
+    folders = [patient_folder(out, patient) for patient in range(config.num_patients)]
+    missing = [patient for patient, folder in enumerate(folders) if not folder.exists()]
+    done = len(folders) - len(missing)
+    if on_progress is not None:
+        on_progress(done, len(folders))
+    for _ in _simulate_patients(out, config, missing, num_workers):
+        done += 1
+        if on_progress is not None:
+            on_progress(done, len(folders))
+    return folders
+
+
+def patient_folder(out: Path, patient: int) -> Path:
+    """Where patient number `patient` is."""
+    return out / f"patient_{patient:03d}"
+
+
+def simulate_patient(out: Path, config: SimulationConfig, patient: int) -> Path:
+    """Simulate one patient into its folder and return the folder."""
+    scan = scan_patient(config, patient)
+    folder = patient_folder(out, patient)
+    with complete_folder(folder) as growing:
+        _write_series(scan, growing / SOURCE_NAME, _identity(config, patient, is_target=False))
+        _write_series(scan, growing / TARGET_NAME, _identity(config, patient, is_target=True))
+        _write_lesions(scan, growing)
+    return folder
+
+
+def _simulate_patients(out: Path, config: SimulationConfig, patients: list[int], num_workers: int) -> Iterator[Path]:
+    if num_workers == 1 or len(patients) < 2:
+        yield from (simulate_patient(out, config, patient) for patient in patients)
+        return
+    # Fresh processes: a fork would inherit the threads of whatever the caller runs.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(simulate_patient, out, config, patient) for patient in patients]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _claim(out: Path, config: SimulationConfig) -> None:
+    """Note the configuration in `out`, or check that it is the one noted. More patients may be added."""
+    path = out / CONFIG_NAME
+    wanted = json.loads(json.dumps(asdict(config)))
+    if path.exists():
+        noted = json.loads(path.read_text())
+        different = [key for key in wanted if key != "num_patients" and wanted[key] != noted.get(key)]
+        if different:
+            key = different[0]
+            raise ValueError(
+                f"{out} holds a simulation with {key} = {noted.get(key)!r}, not {wanted[key]!r}: choose another folder"
+            )
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(wanted, indent=2))
+    partial.replace(path)
+
+
+def _write_series(scan: Scan, folder: Path, identity: SeriesIdentity) -> None:
+    hu = scan.target_hu if folder.name == TARGET_NAME else scan.source_hu
+    write_ct_series(hu, out_dir=folder, identity=identity, spacing_mm=scan.spacing_mm, origin_mm=scan.origin_mm)
+
+
+def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> SeriesIdentity:
+    """The same configuration and number give the same UIDs; how many patients there are makes no difference."""
+    parameters = asdict(config)
+    del parameters["num_patients"]
+    key = json.dumps([parameters, patient])
+    source_kernel, target_kernel = config.kernels()
+    return SeriesIdentity(
+        patient_id=f"SIM{config.seed:04d}-{patient:03d}",
+        study_uid=stable_uid("study", key),
+        frame_of_reference_uid=stable_uid("frame of reference", key),
+        series_uid=stable_uid("target" if is_target else "source", key),
+        series_number=2 if is_target else 1,
+        kernel=(target_kernel if is_target else source_kernel).name,
+        slice_thickness_mm=config.thickness_mm(patient),
+        acquired=_FIRST_ACQUISITION + timedelta(days=patient),
+        study_description="Simulated chest CT",
+        series_description=f"Simulated, dose {config.dose(patient):g}",
+    )
+
+
+def _write_lesions(scan: Scan, folder: Path) -> None:
+    lesions = [
+        {
+            "label": lesion.label,
+            "hu": lesion.hu,
+            "diameter_mm": lesion.diameter_mm,
+            "shape": lesion.shape,
+            "textured": lesion.textured,
+            "centre_mm": lesion.centre_mm,
+            "num_voxels": int((scan.labels == lesion.label).sum()),
+        }
+        for lesion in scan.phantom.lesions
+    ]
+    (folder / LESIONS_JSON_NAME).write_text(json.dumps(lesions, indent=2))
+    if scan.labels.any():
+        (target,), _ = find_series(folder / TARGET_NAME)
+        write_segmentation(target, scan.labels, path=folder / LESIONS_DICOM_NAME, algorithm="ltdiff phantom")

@@ -1,0 +1,80 @@
+"""Scanning a phantom: a stack of slices, each reconstructed with two kernels from the same noisy raw data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from ltdiff.simulation.config import SimulationConfig
+from ltdiff.simulation.noise_reduction import reduce_noise
+from ltdiff.simulation.phantom import Z_RANGE_MM, Phantom, build_phantom
+from ltdiff.simulation.shapes import Grid
+
+MIN_HU, MAX_HU = -1024.0, 3071.0  # what a CT series stores; outside the scan field it is MIN_HU
+_MIDDLE_Z_MM = 30.0  # of a stack, where there is room for it
+_SUPERSAMPLING = 2  # object pixels per image pixel, along each axis
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One patient's images and lesion labels (Z, Y, X): whole HU as float32, uint8. z ascends from `origin_mm`."""
+
+    phantom: Phantom
+    source_hu: np.ndarray
+    target_hu: np.ndarray
+    labels: np.ndarray
+    spacing_mm: tuple[float, float, float]  # (z, y, x)
+    origin_mm: tuple[float, float, float]  # (x, y, z) of the first voxel's centre
+
+
+def scan_patient(config: SimulationConfig, patient: int) -> Scan:
+    """Draw patient number `patient` from the configuration's seed and scan it."""
+    thickness_mm = config.thickness_mm(patient)
+    z_mm = _slice_positions(config.num_slices, thickness_mm)
+    z_range_mm = (float(z_mm[0]), float(z_mm[-1]))
+    phantom_seed, noise_seed = np.random.SeedSequence((config.seed, patient)).generate_state(2)
+    phantom = build_phantom(int(phantom_seed), z_range_mm=z_range_mm, num_lesions=config.num_lesions, lung=config.lung)
+    rng = np.random.default_rng(noise_seed)
+    pixel_mm = config.fov_mm / config.matrix
+    image_grid = Grid(config.matrix, pixel_mm)
+    pairs = [scan_slice(phantom, config, patient, z_mm=float(z), rng=rng) for z in z_mm]
+    labels = [phantom.lesion_labels(image_grid, z_mm=float(z), thickness_mm=thickness_mm) for z in z_mm]
+    corner_mm = float(image_grid.axis_mm[0])
+    return Scan(
+        phantom=phantom,
+        source_hu=np.stack([pair[0] for pair in pairs]),
+        target_hu=np.stack([pair[1] for pair in pairs]),
+        labels=np.stack(labels),
+        spacing_mm=(thickness_mm, pixel_mm, pixel_mm),
+        origin_mm=(corner_mm, corner_mm, z_range_mm[0]),
+    )
+
+
+def scan_slice(
+    phantom: Phantom, config: SimulationConfig, patient: int, *, z_mm: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Source and target image (2, Y, X) of one slice: whole HU, clipped to what a series stores."""
+    scanner, thickness_mm = config.scanner, config.thickness_mm(patient)
+    grid = _object_grid(config)
+    attenuation = phantom.attenuation(grid, z_mm=z_mm, thickness_mm=thickness_mm)
+    line_integrals = scanner.project(attenuation, pixel_mm=grid.pixel_mm)
+    sinogram = scanner.expose(line_integrals, thickness_mm=thickness_mm, dose=config.dose(patient), rng=rng)
+    images = scanner.reconstruct(sinogram, config.kernels(), matrix=config.matrix, fov_mm=config.fov_mm)
+    if config.iterative is not None:
+        images[0] = reduce_noise(images[0], setting=config.iterative)
+    images[:, ~scanner.inside_scan_field(matrix=config.matrix, fov_mm=config.fov_mm)] = MIN_HU
+    return np.clip(np.rint(images), MIN_HU, MAX_HU)
+
+
+def _slice_positions(num_slices: int, thickness_mm: float) -> np.ndarray:
+    """Middles of adjacent slices, round `_MIDDLE_Z_MM` as far as the phantom reaches."""
+    half_mm = num_slices * thickness_mm / 2
+    middle_mm = np.clip(_MIDDLE_Z_MM, Z_RANGE_MM[0] + half_mm, Z_RANGE_MM[1] - half_mm)
+    return middle_mm + (np.arange(num_slices) + 0.5) * thickness_mm - half_mm
+
+
+def _object_grid(config: SimulationConfig) -> Grid:
+    """A grid over the scan field with pixels finer than the image's."""
+    pixel_mm = config.fov_mm / config.matrix / _SUPERSAMPLING
+    half = scipy.fft.next_fast_len(int(np.ceil(config.scanner.scan_field_mm / pixel_mm / 2)), real=True)
+    return Grid(2 * half, pixel_mm)
