@@ -74,17 +74,31 @@ def read_segmentation(path: Path, series: Series) -> np.ndarray:
 
 
 def find_segmentations(root: Path) -> dict[str, Path]:
-    """The DICOM SEG files below `root` (or `root` itself), by the SeriesInstanceUID of the series each belongs to."""
-    found = {}
+    """The DICOM SEG files (*.dcm) below `root`, or `root` itself, by the SeriesInstanceUID each belongs to.
+
+    Other files are passed over. Raises ValueError when two belong to one series.
+    """
+    found: dict[str, Path] = {}
     for path in sorted(root.rglob("*.dcm")) if root.is_dir() else [root]:
-        try:
-            with without_warnings():
-                dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["ReferencedSeriesSequence"])
-        except (pydicom.errors.InvalidDicomError, OSError):
-            continue
-        if dataset.file_meta.MediaStorageSOPClassUID == SegmentationStorage:
-            found[str(dataset.ReferencedSeriesSequence[0].SeriesInstanceUID)] = path
+        series_uid = _segmented_series(path)
+        if series_uid in found:
+            raise ValueError(f"{printable(path)} and {printable(found[series_uid])} are segmentations of one series")
+        if series_uid:
+            found[series_uid] = path
     return found
+
+
+def _segmented_series(path: Path) -> str:
+    """SeriesInstanceUID of the series that a segmentation belongs to; "" for any other file."""
+    try:
+        with without_warnings():
+            dataset = pydicom.dcmread(
+                path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ReferencedSeriesSequence"]
+            )
+            is_segmentation = dataset.SOPClassUID == SegmentationStorage
+            return str(dataset.ReferencedSeriesSequence[0].SeriesInstanceUID) if is_segmentation else ""
+    except Exception:  # whatever pydicom raises: not a file that could be read as a segmentation
+        return ""
 
 
 def _segment(number: int, series_uid: str, algorithm: str) -> hd.seg.SegmentDescription:

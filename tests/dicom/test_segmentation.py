@@ -1,12 +1,14 @@
 """Lesion masks as DICOM Segmentation."""
 
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
 from dicom_files import NUM_SLICES, SIZE
 from pydicom.uid import SegmentationStorage
 
-from ltdiff.dicom.segmentation import read_segmentation, write_segmentation
+from ltdiff.dicom.segmentation import find_segmentations, read_segmentation, write_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.uids import stable_uid
 
@@ -45,6 +47,15 @@ def test_segments_are_tracked_lesions_of_the_series(series, segmentation):
     assert dataset.StudyInstanceUID == series.study_instance_uid
     assert [segment.TrackingID for segment in dataset.SegmentSequence] == ["lesion 1", "lesion 2", "lesion 3"]
     assert dataset.ReferencedSeriesSequence[0].SeriesInstanceUID == series.series_instance_uid
+
+
+def test_segmentations_are_found_by_series(series, segmentation, tmp_path):
+    (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"?" * 90)
+    assert find_segmentations(tmp_path) == {series.series_instance_uid: segmentation}
+    assert find_segmentations(segmentation) == {series.series_instance_uid: segmentation}
+    shutil.copy(segmentation, tmp_path / "copy.dcm")
+    with pytest.raises(ValueError, match="segmentations of one series"):
+        find_segmentations(tmp_path)
 
 
 def test_it_is_no_ct_series(segmentation):
