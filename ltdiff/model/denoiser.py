@@ -25,6 +25,15 @@ class DenoiserConfig:
     num_blocks: int = 2
     embedding_size: int = 64
 
+    def __post_init__(self) -> None:
+        """Refuse shapes that fit no network."""
+        if min(self.channels, default=0) < 1:
+            raise ValueError(f"denoiser channels must all be at least 1, got {self.channels}")
+        if self.num_blocks < 1:
+            raise ValueError(f"num_blocks must be at least 1, got {self.num_blocks}")
+        if self.embedding_size < 2:
+            raise ValueError(f"embedding_size must be at least 2, got {self.embedding_size}")
+
 
 class Denoiser(nn.Module):
     """(z_t, z_A, t) → output for every level; level i enters and leaves at its own resolution.

@@ -42,6 +42,10 @@ class AutoencoderConfig:
                 f"channels {self.channels} and latent_channels {self.latent_channels} must both name the same "
                 "number of levels, at least 2"
             )
+        if min(self.channels + self.latent_channels) < 1:
+            raise ValueError(
+                f"channels and latent_channels must all be at least 1, got {self.channels} and {self.latent_channels}"
+            )
         if self.scale < 1:
             raise ValueError(f"scale must be at least 1, got {self.scale}")
 
