@@ -184,7 +184,7 @@ def resolve_model(model: str) -> Path:
     return download(model, out_dir=MODEL_CACHE)
 
 
-COMMANDS = [pair, simulate, train, standardize, evaluate, demo]
+COMMANDS: list[Callable[..., int]] = [pair, simulate, train, standardize, evaluate, demo]
 
 
 def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list[str] | None = None) -> int:

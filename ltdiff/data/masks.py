@@ -45,7 +45,8 @@ def _from_segmentations(mask: Path, pairs: pd.DataFrame) -> np.ndarray:
     labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint8)
     by_series = find_segmentations(mask)
     num_used = 0
-    for series_uid, rows in pairs.reset_index(drop=True).groupby("series_uid"):
+    for key, rows in pairs.reset_index(drop=True).groupby("series_uid"):
+        series_uid = str(key)
         if series_uid not in by_series:
             continue
         (series,) = (

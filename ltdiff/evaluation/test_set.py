@@ -117,7 +117,7 @@ def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.Da
 
 
 def _read_all(rows: pd.DataFrame) -> Slices:
-    return np.stack([read_hu(row) for _, row in rows.iterrows()])
+    return np.stack([read_hu({str(key): value for key, value in row.items()}) for _, row in rows.iterrows()])
 
 
 def _standardize_all(name: str, method: Method, source_hu: Slices, spacings_mm: NDArray[np.float64]) -> Slices:
