@@ -125,14 +125,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     """`model.json` of a model folder, checked for its format version."""
     path = folder / DESCRIPTION_FILE
     try:
-        description: dict[str, Any] = json.loads(path.read_text())
+        description = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds no model: {path.name} cannot be read ({error})") from error
-    if description.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {description.get('format_version')!r}; this ltdiff reads {FORMAT_VERSION}"
-        )
-    return description
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {version!r}; this ltdiff reads {FORMAT_VERSION}")
+    return dict(description)
 
 
 def weights_sha256(folder: Path) -> str:

@@ -55,14 +55,13 @@ def load_checkpoint(folder: Path, *, module: nn.Module, averaged: nn.Module, opt
 
 def _read_meta(folder: Path) -> dict[str, Any]:
     try:
-        meta: dict[str, Any] = json.loads((folder / META_FILE).read_text())
+        meta = json.loads((folder / META_FILE).read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds no checkpoint: {META_FILE} cannot be read ({error})") from error
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"checkpoint {folder} has format version {meta.get('format_version')!r}; this ltdiff reads {FORMAT_VERSION}"
-        )
-    return meta
+    version = meta.get("format_version") if isinstance(meta, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"checkpoint {folder} has format version {version!r}; this ltdiff reads {FORMAT_VERSION}")
+    return dict(meta)
 
 
 def _path(folder: Path, name: str) -> Path:
