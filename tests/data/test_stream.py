@@ -1,0 +1,271 @@
+"""The training stream: a patch is a function of (seed, visit), and visits are shared out without overlap or gap."""
+
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_run import SPACING_MM, make_rows, save_volume
+
+from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.data.stream import HALO_PX, PatchLoader, Share, make_items, make_stream
+from ltdiff.local_ray import ray_session
+
+PATCH = 16
+SHAPE = (5, 100, 120)
+TRAIN = ("train",) * 5
+
+
+def _unmatched(hu, spacing_mm):
+    return hu
+
+
+def _coordinates(num_slices=SHAPE[0]):
+    """Every pixel of every slice has a value of its own, and none is as dark as air."""
+    _, height, width = SHAPE
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * width + columns + 1 / 8 * k for k in range(num_slices)])
+
+
+def _items_of(folder, source, target):
+    paths = [save_volume(hu, folder / f"{role}.nrrd") for role, hu in (("source", source), ("target", target))]
+    rows = [
+        make_rows(path, shape=source.shape, role=role, splits=TRAIN)
+        for role, path in zip(("source", "target"), paths, strict=True)
+    ]
+    return make_items(pd.concat(rows), split="train", pairs=True)
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    """Five pairs; the source is the target plus 0.5."""
+    return _items_of(tmp_path_factory.mktemp("pairs"), _coordinates() + 0.5, _coordinates())
+
+
+@pytest.fixture(scope="module")
+def loader(items):
+    return PatchLoader(items, PATCH, 0, _unmatched)
+
+
+def _slice_number(patch):
+    return int(np.unique(np.round(patch % 1 * 8)).item())
+
+
+# --- what there is to train on ----------------------------------------------------------------------------------------
+
+
+def test_items(tmp_path):
+    paired = [make_rows(tmp_path / f"{role}.nrrd", shape=(6, 8, 8), role=role) for role in ("source", "target")]
+    other = make_rows(tmp_path / "other.nrrd", shape=(2, 8, 8), role="other")
+    second = [rows.assign(pair_id=rows["pair_id"] + "b") for rows in paired]
+    second[0]["path"] = "second.nrrd"  # the same targets, paired with another source
+    write_manifest(pd.concat([*paired, *second, other]), tmp_path / "manifest.parquet")
+    manifest = read_manifest(tmp_path / "manifest.parquet")
+    pairs, images = (make_items(manifest, split="train", pairs=pairs) for pairs in (True, False))
+    assert [[Path(row["path"]).stem for row in pair.values()] for pair in pairs] == [
+        *[["source", "target"]] * 4,
+        *[["second", "target"]] * 4,
+    ]
+    assert all(pair["source"]["slice_index"] == pair["target"]["slice_index"] for pair in pairs)
+    assert all((p["source"]["role"], p["target"]["role"]) == ("source", "target") for p in pairs)
+    names = Counter((item["image"]["path"], item["image"]["slice_index"]) for item in images)
+    assert set(names.values()) == {1}
+    assert len(names) == 3 * 4 + 2  # two sources, one target, and what has no pair
+    assert len(make_items(manifest, split="val", pairs=True)) == 2
+
+
+@pytest.mark.parametrize(("pairs", "what"), [(True, "pair"), (False, "slice")])
+def test_nothing_to_train_on_is_refused(tmp_path, pairs, what):
+    rows = make_rows(tmp_path / "other.nrrd", shape=(2, 8, 8), role="other")
+    if not pairs:
+        rows["split"] = "test"
+    with pytest.raises(ValueError, match=f"no {what} in its split 'train'"):
+        make_items(rows, split="train", pairs=pairs)
+
+
+# --- one patch --------------------------------------------------------------------------------------------------------
+
+
+def test_a_patch_is_a_function_of_seed_and_visit(items, loader):
+    forwards = [loader.load(visit) for visit in range(12)]
+    again = pickle.loads(pickle.dumps(loader))
+    for visit in (11, 3, 7, 3):
+        for name, patch in again.load(visit).items():
+            np.testing.assert_array_equal(patch, forwards[visit][name])
+    other_seed = PatchLoader(items, PATCH, 1, _unmatched)
+    assert any(not np.array_equal(other_seed.load(k)["target"], forwards[k]["target"]) for k in range(12))
+
+
+def test_a_patch_shows_the_same_place_of_all_images_turned_alike(loader):
+    for visit in range(40):
+        patches = loader.load(visit)
+        assert all(patch.shape == (PATCH, PATCH) for patch in patches.values())
+        assert all(patch.dtype == np.float32 and patch.flags.c_contiguous for patch in patches.values())
+        np.testing.assert_array_equal(patches["source"] - patches["target"], 0.5)
+
+
+def _orientation(patch):
+    """Steps of (row, column) along the patch's two axes."""
+    down, right = patch[1, 0] - patch[0, 0], patch[0, 1] - patch[0, 0]
+    return round(down), round(right)
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_patches_are_windows_turned_and_flipped_in_all_eight_ways(items, augment):
+    loader, width = PatchLoader(items, PATCH, 0, _unmatched, augment), SHAPE[2]
+    patches = [loader.load(visit)["target"] for visit in range(100)]
+    for patch in patches:
+        (down, right), (i, j) = _orientation(patch), np.mgrid[:PATCH, :PATCH]
+        np.testing.assert_array_equal(patch, patch[0, 0] + down * i + right * j)
+    row_first = {(a, b * width) for a in (-1, 1) for b in (-1, 1)}
+    every_way = row_first | {(b, a) for a, b in row_first}
+    assert {_orientation(patch) for patch in patches} == (every_way if augment else {(width, 1)})
+    assert len({patch.min() for patch in patches}) > 60  # and from everywhere
+
+
+def test_the_kernel_match_sees_sources_with_their_surroundings_and_spacing(items):
+    seen = []
+
+    def match_kernel(hu, spacing_mm):
+        seen.append((hu.shape, spacing_mm))
+        return hu + 7
+
+    patches = PatchLoader(items, PATCH, 0, match_kernel).load(0)
+    np.testing.assert_array_equal(patches["source"] - patches["target"], 7.5)
+    assert seen == [((PATCH + 2 * HALO_PX,) * 2, SPACING_MM[1:])]
+
+
+@pytest.mark.parametrize(("role", "is_matched"), [("source", True), ("target", False), ("other", False)])
+def test_alone_too_only_sources_are_matched(tmp_path, role, is_matched):
+    rows = make_rows(save_volume(_coordinates(1), tmp_path / "image.nrrd"), shape=(1, *SHAPE[1:]), role=role)
+    loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, lambda hu, spacing_mm: hu + 50_000)
+    assert (loader.load(0)["image"].min() >= 50_000) == is_matched
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (16, 300), (79, 80), (80, 81)])
+def test_small_images_are_extended_by_reflection(tmp_path, shape):
+    hu = np.arange(shape[0] * shape[1], dtype=float).reshape(1, *shape)
+    rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
+    loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
+    for visit in range(4):
+        patch = loader.load(visit)["image"]
+        assert patch.shape == (PATCH, PATCH)
+        assert np.isin(patch, hu).all()
+
+
+def test_air_is_avoided(tmp_path):
+    hu = np.full((1, 160, 400), -1000.0)
+    hu[..., 200:] = 0
+    rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
+    loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
+    share_of_air = np.mean([loader.load(visit)["image"].mean() < -950 for visit in range(100)])
+    assert share_of_air < 0.2  # four draws: 1/16 of them
+
+
+# --- visits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_epoch_visits_every_item_once_in_an_order_of_its_own(items, seed):
+    loader = PatchLoader(items, PATCH, seed, _unmatched)
+    epochs = [[_slice_number(loader.load(5 * epoch + k)["target"]) for k in range(5)] for epoch in range(4)]
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in epochs)
+    assert len({tuple(order) for order in epochs}) > 1
+
+
+@given(
+    world_size=st.sampled_from([1, 2, 4]),
+    batch_size=st.integers(1, 5),
+    first_step=st.integers(0, 20),
+    num_steps=st.integers(1, 6),
+)
+def test_shares_of_all_workers_make_up_the_global_batches(world_size, batch_size, first_step, num_steps):
+    shares = [Share(batch_size, rank, world_size, first_step) for rank in range(world_size)]
+    visits = [share.visits(np.arange(num_steps * batch_size)).reshape(num_steps, batch_size) for share in shares]
+    global_batches = np.concatenate(visits, axis=1)
+    first = first_step * batch_size * world_size
+    np.testing.assert_array_equal(global_batches.ravel(), first + np.arange(global_batches.size))
+
+
+def test_any_number_of_workers_sees_the_same_global_batch():
+    def batch(world_size, step):
+        shares = (Share(8 // world_size, rank, world_size, first_step=step) for rank in range(world_size))
+        return sorted(np.concatenate([share.visits(np.arange(8 // world_size)) for share in shares]))
+
+    assert all(batch(1, step) == batch(2, step) == batch(4, step) for step in range(5))
+
+
+# --- what cannot be read ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def single_files(tmp_path):
+    """Three slices, each in a file of its own, and the items for them."""
+    rows = [
+        make_rows(save_volume(_coordinates()[k : k + 1], tmp_path / f"{k}.nrrd"), shape=(1, *SHAPE[1:]), role="other")
+        for k in range(3)
+    ]
+    return tmp_path, make_items(pd.concat(rows), split="train", pairs=False)
+
+
+@pytest.mark.parametrize("fault", ["truncated", "missing", "resized"])
+def test_a_bad_file_is_named_and_the_next_takes_its_place(single_files, caplog, fault):
+    folder, items = single_files
+    path = folder / "1.nrrd"
+    content = path.read_bytes()
+    if fault == "resized":
+        save_volume(np.zeros((1, 8, 8)), path)
+    elif fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2])
+    loader = PatchLoader(items, PATCH, 0, _unmatched)
+    epoch = [loader.load(visit)["image"] for visit in range(3)]
+    assert sorted(_slice_number(patch) for patch in epoch) == [0, 2, 2]
+    assert "1.nrrd" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    for patch, again in zip(epoch, map(loader.load, range(3)), strict=True):
+        np.testing.assert_array_equal(patch, again["image"])
+
+
+def test_nothing_readable_is_an_error(single_files):
+    folder, items = single_files
+    for path in folder.glob("*.nrrd"):
+        path.unlink()
+    with pytest.raises(ValueError, match="none of the 3 training slices can be read"):
+        PatchLoader(items, PATCH, 0, _unmatched).load(0)
+
+
+# --- through Ray Data -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def _ray():
+    with ray_session(num_cpus=2):
+        yield
+
+
+@pytest.mark.usefixtures("_ray")
+def test_ray_data_gives_what_the_loader_gives_in_order(items):
+    loader = PatchLoader(items, PATCH, 0, lambda hu, spacing_mm: hu + 7)
+    share = Share(batch_size=5, rank=1, world_size=2, first_step=3)
+    stream = make_stream(loader, share, num_visits=150)  # three blocks
+    batches = list(stream.iter_torch_batches(batch_size=5, prefetch_batches=2))
+    assert len(batches) == 30
+    expected = loader({"id": share.visits(np.arange(150))})
+    for name in ("source", "target"):
+        patches = torch.cat([batch[name] for batch in batches])
+        assert patches.dtype == torch.float32
+        np.testing.assert_array_equal(patches, expected[name])
+
+
+@pytest.mark.usefixtures("_ray")
+def test_no_visits_are_an_empty_stream(loader):
+    """What a run finds that was killed after its last checkpoint."""
+    stream = make_stream(loader, Share(batch_size=5), num_visits=0)
+    assert list(stream.iter_torch_batches(batch_size=5)) == []
