@@ -128,28 +128,28 @@ class Anatomy:
     ) -> None:
         trunk = self._trunk(bx, by)
         canvas.paint(trunk, 10.0)  # skin
-        canvas.paint(trunk - 2, -105 + 7 * texture.fine)
+        canvas.paint(trunk - 2, -105 + 10 * texture.fine)
         inner = rounded_box_distance(
             bx, by - self.centre_y_mm, self.trunk_x_mm - self.fat_mm, self.trunk_y_mm - 0.7 * self.fat_mm
         )
-        muscle = self.soft_tissue_hu + 8 * texture.fine - 60 * smooth_step(texture.coarse, 0.6, 2.4)
-        canvas.paint(inner + 2 * texture.coarse, muscle)
+        muscle = self.soft_tissue_hu + 11 * texture.fine - 60 * smooth_step(texture.coarse, 0.4, 1.7)
+        canvas.paint(inner + 3 * texture.coarse, muscle)
         for depth_mm in (14, 23):  # fat between the layers of muscle
-            canvas.paint(1.5 + texture.coarse - np.abs(cage + depth_mm + 2 * texture.coarse), -85.0)
+            canvas.paint(1.5 + 1.4 * texture.coarse - np.abs(cage + depth_mm + 3 * texture.coarse), -85.0)
         canvas.paint(cage + 3, self.soft_tissue_hu - 5)  # pleura
 
     def _paint_mediastinum(
         self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
     ) -> None:
-        nodes = smooth_step(texture.coarse, -0.6, 1.2)
-        canvas.paint(cage, -95 + 125 * nodes + 6 * texture.fine)
-        canvas.paint(np.minimum(self.liver.distance(bx, by, z), cage), 62 + 7 * texture.fine + 4 * texture.coarse)
-        canvas.paint(np.minimum(self.spleen.distance(bx, by, z), cage), 48 + 7 * texture.fine)
+        nodes = smooth_step(texture.coarse, -0.4, 0.85)
+        canvas.paint(cage, -95 + 125 * nodes + 8 * texture.fine)
+        canvas.paint(np.minimum(self.liver.distance(bx, by, z), cage), 62 + 10 * texture.fine + 6 * texture.coarse)
+        canvas.paint(np.minimum(self.spleen.distance(bx, by, z), cage), 48 + 10 * texture.fine)
         heart = self.heart.distance(bx, by, z)
-        canvas.paint(np.minimum(heart, cage - 3), 52 + 6 * texture.fine)
-        canvas.paint(np.minimum(heart - 9 - 3 * texture.coarse, cage - 3), 40 + 5 * texture.fine)  # blood
-        canvas.paint(self.vessels.distance(bx, by, z) - 6 + 5 * texture.coarse, 42 + 5 * texture.fine)
-        canvas.paint(self.aorta.distance(bx, by, z) - 1, 44 + 5 * texture.fine)
+        canvas.paint(np.minimum(heart, cage - 3), 52 + 8 * texture.fine)
+        canvas.paint(np.minimum(heart - 9 - 4 * texture.coarse, cage - 3), 40 + 7 * texture.fine)  # blood
+        canvas.paint(self.vessels.distance(bx, by, z) - 6 + 7 * texture.coarse, 42 + 7 * texture.fine)
+        canvas.paint(self.aorta.distance(bx, by, z) - 1, 44 + 7 * texture.fine)
 
     def _paint_airway(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float) -> None:
         if z > 35:  # above the carina
@@ -166,36 +166,36 @@ class Anatomy:
         scaled = np.sqrt(((cage + 7.5) / 4.2) ** 2 + (height / 6.5) ** 2)
         rib = np.where(angle > 0.25, (1 - scaled) * 4.2, -9)
         bony = smooth_step(angle, 2.75, 2.6)  # cartilage towards the front
-        canvas.paint(rib, 110 + bony * (500 + 60 * texture.fine))
-        canvas.paint(rib - 1.4, 80 + bony * (self.marrow_hu - 60 + 70 * texture.fine))
+        canvas.paint(rib, 110 + bony * (500 + 85 * texture.fine))
+        canvas.paint(rib - 1.4, 80 + bony * (self.marrow_hu - 60 + 99 * texture.fine))
         sternum = Ellipsoid((0.0, self.centre_y_mm - self.cage_y_mm - 6, 0.0), 17, 6).distance(bx, by, z)
-        canvas.paint(sternum, 380 + 50 * texture.fine)
-        canvas.paint(sternum - 1.4, self.marrow_hu - 40 + 70 * texture.fine)
+        canvas.paint(sternum, 380 + 71 * texture.fine)
+        canvas.paint(sternum - 1.4, self.marrow_hu - 40 + 99 * texture.fine)
         if z > _SCAPULA_Z_MM:
             y = self.centre_y_mm
             scapula = _bar(
                 np.abs(bx), by, (0.6 * self.cage_x_mm, y + 0.85 * self.cage_y_mm), (0.95 * self.cage_x_mm, y + 20), 4.0
             )
             scapula = np.minimum(scapula, -cage - 14)
-            canvas.paint(scapula, 480 + 60 * texture.fine)
-            canvas.paint(scapula - 1.5, self.marrow_hu + 70 * texture.fine)
+            canvas.paint(scapula, 480 + 85 * texture.fine)
+            canvas.paint(scapula - 1.5, self.marrow_hu + 99 * texture.fine)
 
     def _paint_spine(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, texture: SliceTexture) -> None:
         y = self.spine_y_mm
         in_disc = (z % _VERTEBRA_PERIOD_MM) < _DISC_MM
         body = Ellipsoid((0.0, y, 0.0), 19, 15).distance(bx, by, z)
         if in_disc:
-            canvas.paint(body, 85 + 10 * texture.fine)
+            canvas.paint(body, 85 + 14 * texture.fine)
         else:
-            canvas.paint(body, 480 + 60 * texture.fine)
-            canvas.paint(body - 1.6, self.marrow_hu + 110 * texture.fine + 30 * texture.coarse)
+            canvas.paint(body, 480 + 85 * texture.fine)
+            canvas.paint(body - 1.6, self.marrow_hu + 156 * texture.fine + 42 * texture.coarse)
             arch = _bar(np.abs(bx), by, (6.0, y + 16), (38.0, y + 24), 5.0)
             arch = np.maximum(arch, _bar(np.abs(bx), by, (11.0, y + 14), (3.0, y + 34), 4.0))
-            canvas.paint(arch, 520 + 60 * texture.fine)
-            canvas.paint(arch - 1.5, self.marrow_hu + 80 + 110 * texture.fine)
+            canvas.paint(arch, 520 + 85 * texture.fine)
+            canvas.paint(arch - 1.5, self.marrow_hu + 80 + 156 * texture.fine)
         process = _bar(np.abs(bx), by, (0.0, y + 34), (0.0, y + 46), 3.5)
-        canvas.paint(process, 430 + 60 * texture.fine)
-        canvas.paint(process - 1.4, self.marrow_hu + 60 + 90 * texture.fine)
+        canvas.paint(process, 430 + 85 * texture.fine)
+        canvas.paint(process - 1.4, self.marrow_hu + 60 + 127 * texture.fine)
         canvas.paint(Ellipsoid((0.0, y + 22, 0.0), 8.5, 7).distance(bx, by, z), 25.0)  # canal
 
 

@@ -21,7 +21,7 @@ class SimulationConfig:
     matrix: int = 512
     fov_mm: float = 400.0
     slice_thicknesses_mm: tuple[float, ...] = (5.0,)
-    doses: tuple[float, ...] = (0.1,)
+    doses: tuple[float, ...] = (0.08,)
     source_kernel: str = "smooth"
     target_kernel: str = "lung"
     custom_kernels: tuple[Kernel, ...] = ()

@@ -61,6 +61,6 @@ def draw_couch(patient_back_mm: float, rng: np.random.Generator) -> Couch:
         top_y_mm=patient_back_mm + rng.uniform(6, 10),
         curvature_per_mm=rng.uniform(5e-4, 9e-4),
         depth_mm=rng.uniform(20, 30),
-        frame_half_width_mm=rng.uniform(50, 90),
+        frame_half_width_mm=rng.uniform(40, 75),
         fold_phase=rng.uniform(0, 6),
     )

@@ -12,7 +12,7 @@ from ltdiff.simulation.texture import Texture
 from ltdiff.simulation.vessels import Tubes, accompany, grow_tree, merge
 
 _VESSEL_HU, _BRONCHUS_WALL_HU = 45.0, 20.0
-_LESION_TEXTURE_HU = 70.0
+_LESION_TEXTURE_HU = 100.0
 _PLANE_MM = 1.7  # organs are averaged over planes at most this far apart
 _MARGIN_MM = 12.0  # round the trunk, whose outline is bent
 Z_RANGE_MM = (-120.0, 150.0)  # where lungs and vessels are complete
@@ -22,7 +22,7 @@ Z_RANGE_MM = (-120.0, 150.0)  # where lungs and vessels are complete
 class LungStructure:
     """How the lungs look: their vessel trees, and the tissue in between."""
 
-    texture_hu: float = 45.0  # standard deviation in a thin slice
+    texture_hu: float = 64.0  # standard deviation in a thin slice
     gravity_hu_per_mm: float = 0.3  # denser towards the back of a supine patient
     leaves_per_tree: int = 4096  # a power of two
     leaf_radius_mm: float = 0.4

@@ -49,7 +49,7 @@ class Texture:
         kept = np.r_[0:num_kept, high * 2 - num_kept : high * 2] if num_kept < high else slice(None)
         noise = self._noise(high, z_mm, thickness_mm, longest_mm / 2) * amplitude.astype(np.float32)
         spectrum[rows[kept], :num_kept] += noise[kept, :num_kept]
-        return float(2 * (amplitude**2).sum())
+        return float(4 * (amplitude**2).sum())  # two sides of the spectrum, real and imaginary part
 
     def _noise(self, high: int, z_mm: float, thickness_mm: float, plane_mm: float) -> np.ndarray:
         """White complex noise (2 high, high), averaged over the slice's thickness along z."""

@@ -11,12 +11,14 @@ from ltdiff.simulation.shapes import Grid
 
 _MURRAY_EXPONENT = 2.7  # of radius in the law of branching, measured 2.3 … 3 in lungs
 _STEP_MM = 0.4
-_CLASS_RATIO = 1.35  # between the radii that are drawn together
 
 
 @dataclass(frozen=True)
 class Tubes:
-    """Points (N, 3) along tubes in mm sorted by z, each standing for `length_mm` of a tube of `radius_mm`; all (N,)."""
+    """Points (N, 3) along tubes in mm sorted by z, each standing for `length_mm` of a tube of `radius_mm`; all (N,).
+
+    Drawing takes one Fourier transform for each different radius, of which a tree has few.
+    """
 
     points_mm: np.ndarray
     radius_mm: np.ndarray
@@ -36,12 +38,11 @@ class Tubes:
         index = np.round(points[:, :2] / grid.pixel_mm).astype(int) + grid.size // 2
         inside = ((index >= 0) & (index < grid.size)).all(axis=1) & (volume > 0)
         flat = index[:, 1] * grid.size + index[:, 0]
-        classes = np.round(np.log(radius) / np.log(_CLASS_RATIO)).astype(int)
         spectrum = np.zeros((grid.size, grid.size // 2 + 1), np.complex64)
-        for number in np.unique(classes[inside]):
-            chosen = inside & (classes == number)
+        for radius_mm in np.unique(radius[inside]):
+            chosen = inside & (radius == radius_mm)
             image = np.bincount(flat[chosen], volume[chosen], grid.size**2).astype(np.float32)
-            spectrum += scipy.fft.rfft2(image.reshape(grid.size, grid.size)) * _disc(grid, int(number))
+            spectrum += scipy.fft.rfft2(image.reshape(grid.size, grid.size)) * _disc(grid, float(radius_mm))
         return np.clip(scipy.fft.irfft2(spectrum, s=(grid.size, grid.size)), 0, 1)
 
 
@@ -115,9 +116,9 @@ def _share_within(offset_mm: np.ndarray, radius_mm: np.ndarray, thickness_mm: fl
 
 
 @lru_cache(maxsize=64)
-def _disc(grid: Grid, number: int) -> np.ndarray:
-    """Transform (size, size // 2 + 1) of a disc of mean 1 with the radius of class `number`."""
+def _disc(grid: Grid, radius_mm: float) -> np.ndarray:
+    """Transform (size, size // 2 + 1) of a disc of integral 1."""
     frequency = scipy.fft.fftfreq(grid.size, grid.pixel_mm)
     radial = np.hypot(frequency[:, None], scipy.fft.rfftfreq(grid.size, grid.pixel_mm))
-    argument = np.maximum(2 * np.pi * radial * _CLASS_RATIO**number, 1e-6)
+    argument = np.maximum(2 * np.pi * radial * radius_mm, 1e-6)
     return (2 * scipy.special.j1(argument) / argument).astype(np.float32)
