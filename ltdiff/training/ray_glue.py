@@ -61,6 +61,9 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
     """Train one phase on Ray Train, resuming from its last checkpoint where there is one; leaves `folder`/model.
 
     `folder` must be on storage that all nodes share.
+
+    Raises:
+        ValueError: a worker failed again and again; its error is named.
     """
     training = settings.training
     job = {"name": name, "settings": settings, "manifest": manifest_path, "start": start, "folder": folder}
@@ -82,7 +85,16 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             ),
         )
-        trainer.fit()
+        try:
+            trainer.fit()
+        except ray.train.WorkerGroupError as error:
+            cause = next(iter(error.worker_failures.values()))
+            raise ValueError(f"phase {name} failed: {_innermost(cause)}; the same command resumes it") from error
+
+
+def _innermost(error: BaseException) -> str:
+    """The last line of what went wrong in a worker, which Ray wraps in its own traceback."""
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
 
 
 def _work(job: dict[str, Any]) -> None:
