@@ -1,4 +1,4 @@
-# Five verbs: setup, demo, test, lint, bench.
+# Four verbs: setup, demo, test, lint.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -16,7 +16,7 @@ from jsonargparse import auto_cli
 from ltdiff import __version__
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
-from ltdiff.simulation.dataset import SimulationConfig
+from ltdiff.simulation.config import SimulationConfig
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
 

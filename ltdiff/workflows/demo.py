@@ -17,7 +17,8 @@ from ltdiff.data.pairing import pair_archive
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.batch import standardize
 from ltdiff.inference.standardizer import InferenceConfig
-from ltdiff.simulation.dataset import SimulationConfig, simulate
+from ltdiff.simulation.config import SimulationConfig
+from ltdiff.simulation.dataset import simulate
 from ltdiff.training.config import read_settings
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_glue import train_on_ray
