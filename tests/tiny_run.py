@@ -1,10 +1,13 @@
 """A training run so small that it takes seconds: a few slice pairs in volume files, and settings to match."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from scipy import ndimage
 
 from ltdiff.data.formats import write_volume
@@ -83,3 +86,12 @@ def write_pairs(folder: Path, *, volumes: tuple[np.ndarray, np.ndarray] | None =
     ]
     write_manifest(pd.concat(rows), folder / "pairs.parquet")
     return folder / "pairs.parquet"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For modules that import it: threads that share too few cores wait for each other far longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

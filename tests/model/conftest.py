@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_run import one_thread  # noqa: F401
 
 from ltdiff.model.denoiser import DenoiserConfig
 from ltdiff.model.ltdiff import LTDiff, ModelConfig
