@@ -36,6 +36,11 @@ class InferenceConfig:
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a number of steps that is none."""
+        if self.num_inference_steps is not None and self.num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
+
 
 class Standardizer:
     """A trained model ready for use: `standardize(hu, spacing_mm)`."""
@@ -73,14 +78,20 @@ class Standardizer:
 
         `first_slice` is the number of hu[0] in its series: the noise of a slice does not depend on how a series is cut up.
         Values are kept inside the range that the target series of the training pairs had.
+
+        Raises:
+            ValueError: another shape; or a value that is not finite, which the FFT would spread over its whole slice.
         """
         if hu.ndim != 3:
             raise ValueError(f"standardize needs slices of shape (Z, H, W), got {hu.shape}")
         low, high = (float(v) for v in self.model.kernel_match.range_hu)
         result = np.empty(hu.shape, np.float32)
         for i, image in enumerate(hu):
+            if not np.isfinite(image).all():
+                raise ValueError(f"slice {first_slice + i} holds values that are not finite")
             generator = torch.Generator().manual_seed(self.inference.seed * 1_000_003 + first_slice + i)
-            matched = self.model.match_kernel(torch.from_numpy(image)[None].to(self.device), spacing_mm)
+            source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
+            matched = self.model.match_kernel(source[None], spacing_mm)
             output = to_hu(self._standardize_matched(to_network(matched)[:, None], generator))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
         return result
