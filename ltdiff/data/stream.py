@@ -31,6 +31,8 @@ from ltdiff.data.manifest import read_hu
 logger = logging.getLogger(__name__)
 
 VISITS_PER_BLOCK = 64
+STREAM_BYTES = 128 << 20
+"""How far a worker's stream may run ahead of its training, in bytes of patches."""
 HALO_PX = 32
 """Margin that is decoded around a patch, so that the kernel match sees what lies outside it."""
 MIN_MEAN_HU = -950.0
@@ -145,6 +147,7 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     """The lazy Ray Data stream of a worker's next `num_visits` visits, in order."""
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
     context.enable_progress_bars = False  # the training loop shows the progress
     numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // VISITS_PER_BLOCK)))
     return numbers.map_batches(_load_block, batch_size=VISITS_PER_BLOCK, fn_args=(loader, share))

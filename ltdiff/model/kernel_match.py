@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-NUM_KNOTS = 128
+NUM_KNOTS = 64
+WINDOW_PX = 64
+"""Spectra are averaged over windows of this side (Welch's method): finer than its frequency steps h need not be."""
 PADDING_MM = 32.0
 """Slices are extended by reflection before the FFT, else its periodicity wraps one border into the other."""
 
@@ -63,15 +65,16 @@ class KernelMatchFit:
         """Add one slice pair (H, W) in HU with PixelSpacing (y, x)."""
         if source_hu.shape != target_hu.shape:
             raise ValueError(f"source {source_hu.shape} and target {target_hu.shape} slices differ in size")
-        spectrum_a, spectrum_b = np.fft.rfft2(_windowed(source_hu)), np.fft.rfft2(_windowed(target_hu))
-        frequency = radial_frequency((source_hu.shape[0], source_hu.shape[1]), spacing_mm)
-        lower, weight = _hat_weights(frequency.ravel(), self.knots)
-        power = (np.abs(spectrum_a) ** 2).ravel()
-        cross = (spectrum_a.conj() * spectrum_b).real.ravel()
+        self.range_hu = (min(self.range_hu[0], float(target_hu.min())), max(self.range_hu[1], float(target_hu.max())))
+        source, target = _unclipped_windows(source_hu, target_hu)
+        spectrum_a, spectrum_b = (_windowed_spectrum(windows) for windows in (source, target))
+        frequency = radial_frequency((source.shape[-2], source.shape[-1]), spacing_mm).ravel()
+        lower, weight = _hat_weights(frequency, self.knots)
+        power = (np.abs(spectrum_a) ** 2).sum(axis=0).ravel()
+        cross = (spectrum_a.conj() * spectrum_b).real.sum(axis=0).ravel()
         self.moment += _sum_at(lower, (1 - weight) * cross) + _sum_at(lower + 1, weight * cross)
         self.diagonal += _sum_at(lower, (1 - weight) ** 2 * power) + _sum_at(lower + 1, weight**2 * power)
         self.off_diagonal += _sum_at(lower, weight * (1 - weight) * power)
-        self.range_hu = (min(self.range_hu[0], float(target_hu.min())), max(self.range_hu[1], float(target_hu.max())))
 
     def solve(self) -> KernelMatch:
         """h minimizing Σ|B − hA|² over all added pairs. Knots that no frequency reached keep their neighbour's gain."""
@@ -98,16 +101,36 @@ def corner_frequency(spacing_mm: tuple[float, float]) -> float:
     return float(np.hypot(0.5 / spacing_mm[0], 0.5 / spacing_mm[1]))
 
 
-def _windowed(hu: NDArray[np.float32]) -> NDArray[np.float64]:
-    # The mean is kept (gain at frequency 0); the rest is tapered so that the borders do not leak into all frequencies.
-    mean = hu.mean(dtype=np.float64)
-    taper = np.outer(*(_tukey(n) for n in hu.shape))
-    return mean + (hu - mean) * taper
+def _unclipped_windows(
+    source_hu: NDArray[np.float32], target_hu: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Half-overlapping windows (N, h, w) of both slices; those where either is clipped are left out if others remain.
+
+    A clipped value is no linear function of anything: air at −1024 HU in the target has lost its noise.
+    """
+    shape = tuple(min(WINDOW_PX, n) for n in source_hu.shape)
+    steps = tuple(max(1, n // 2) for n in shape)
+    source, target = (
+        np.lib.stride_tricks.sliding_window_view(hu, shape)[:: steps[0], :: steps[1]].reshape(-1, *shape)
+        for hu in (source_hu, target_hu)
+    )
+    usable = _inside_range(source, source_hu) & _inside_range(target, target_hu)
+    return (source[usable], target[usable]) if usable.any() else (source, target)
 
 
-def _tukey(size: int, *, fraction: float = 0.1) -> NDArray[np.float64]:
-    ramp = np.minimum(np.arange(size) + 0.5, size - np.arange(size) - 0.5) / (fraction * size)
-    return np.where(ramp < 1, 0.5 - 0.5 * np.cos(np.pi * np.minimum(ramp, 1)), 1.0)
+def _inside_range(windows: NDArray[np.float32], hu: NDArray[np.float32]) -> NDArray[np.bool_]:
+    axes = (1, 2)
+    return (windows.min(axis=axes) > hu.min()) & (windows.max(axis=axes) < hu.max())
+
+
+def _windowed_spectrum(windows: NDArray[np.float32]) -> NDArray[np.complex128]:
+    """`rfft2` of windows (N, h, w) tapered by a Hann window, which keeps one frequency from leaking into the others.
+
+    The mean is not tapered: it gives the gain at frequency 0.
+    """
+    mean = windows.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+    taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in windows.shape[1:]))
+    return np.fft.rfft2(mean + (windows - mean) * taper)
 
 
 def _sum_at(index: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency, radial_frequency
+from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, KernelMatchFit, corner_frequency, radial_frequency
 
 FITTED_MM, OTHER_MM = (0.7, 0.7), (0.9, 0.8)
 
@@ -117,7 +117,7 @@ def test_slices_of_air_alone_are_no_obstacle():
 def test_knots_that_no_frequency_reached_keep_their_neighbour_s_gain():
     fit = KernelMatchFit(max_frequency=2 * corner_frequency(FITTED_MM))
     fit.add(_noise(0), 0.5 * _noise(0), spacing_mm=FITTED_MM)
-    torch.testing.assert_close(fit.solve().gains, torch.full((128,), 0.5, dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(fit.solve().gains, torch.full((NUM_KNOTS,), 0.5, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
 def test_what_cannot_be_fitted_is_refused():

@@ -1,0 +1,68 @@
+"""The command line: what a user sees of wrong arguments and bad files, and the exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ltdiff.cli import COMMANDS, run
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(COMMANDS, ["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(command.__name__ in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "x.parquet", "--out", "run", "--settings.training.num_step", "3"], "num_step"),
+        (["train", "x.parquet", "--out", "run", "--settings.diffusion.process", "flow"], "flow"),
+        (["train", "x.parquet", "--out", "run", "--settings.diffusion.kappa", "-1"], "-1"),
+        (["nothing"], "nothing"),
+        (["evaluate", "x.parquet"], "--model"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(COMMANDS, arguments)
+    assert stopped.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "absent.parquet", "--out", "run"], "absent.parquet"),
+        (["pair", "absent"], "absent"),
+        (["pair"], "--source and --target"),
+        (["pair", "--source", "a"], "--source and --target"),
+        (["evaluate", "absent.parquet", "--model", "m", "--out", "o"], "absent.parquet"),
+        (["standardize", "absent", "--model", "m", "--out", "o"], "m"),
+    ],
+)
+def test_a_bad_file_is_one_sentence_and_ends_with_1(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(COMMANDS, arguments) == 1
+    shown = capsys.readouterr().err
+    assert sentence in shown
+    assert "Traceback" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_says_how_to_go_on(capsys):
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert run(interrupted, []) == 130
+    assert "same command" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command():
+    shown = subprocess.run(
+        [sys.executable, "-m", "ltdiff.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith("ltdiff ")

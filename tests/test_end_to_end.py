@@ -1,0 +1,73 @@
+"""The whole path at a tiny size, by the commands a user types: simulate, pair, train, standardize, evaluate."""
+
+import json
+
+import pandas as pd
+import pydicom
+import pytest
+
+from ltdiff.cli import COMMANDS, run
+from ltdiff.dicom.series import find_series
+from ltdiff.local_ray import ray_session
+
+TINY = [
+    *("--settings.training.patch_size", "32", "--settings.training.batch_size_per_worker", "2"),
+    *("--settings.training.checkpoint_every_steps", "2", "--settings.training.num_workers", "2"),
+    *(f"--settings.training.{phase}.num_steps=4" for phase in ("autoencoder", "ddpm", "joint")),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which simulate, pair and train have run."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    simulation = ["--config.num_patients=3", "--config.num_slices=3", "--config.matrix=128", "--num_workers=1"]
+    with ray_session(num_cpus=5):
+        assert run(COMMANDS, ["simulate", "--out", str(folder / "archive"), *simulation]) == 0
+        assert run(COMMANDS, ["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
+        assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
+        yield folder
+
+
+def test_training_again_does_nothing(folder):
+    before = (folder / "run" / "model" / "model.json").stat().st_mtime_ns
+    assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
+    assert (folder / "run" / "model" / "model.json").stat().st_mtime_ns == before
+
+
+def test_other_settings_on_the_same_folder_are_refused(folder, capsys):
+    changed = [*TINY, "--settings.diffusion.kappa=0.3"]
+    assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *changed]) == 1
+    assert "kappa" in capsys.readouterr().err
+
+
+def test_the_source_series_become_derived_ones(folder):
+    arguments = ["standardize", str(folder / "archive"), "--model", str(folder / "run" / "model")]
+    assert run(COMMANDS, [*arguments, "--out", str(folder / "derived")]) == 0
+    series, _ = find_series(folder / "derived")
+    assert len(series) == 3  # the sources; the targets have the standard kernel already
+    assert all(one.standardized_by_ltdiff and one.num_slices == 3 for one in series)
+    assert pydicom.dcmread(series[0].slices[0].path).ImageType[:2] == ["DERIVED", "SECONDARY"]
+
+
+def test_the_report_has_the_promised_table(folder):
+    arguments = ["evaluate", str(folder / "pairs.parquet"), "--model", str(folder / "run" / "model")]
+    options = ["--mask", str(folder / "archive"), "--config.num_rois=12", "--config.num_workers=1"]
+    assert run(COMMANDS, [*arguments, "--out", str(folder / "report"), *options]) == 0
+    ccc = pd.read_csv(folder / "report" / "ccc.csv")
+    assert set(ccc["method"]) == {"source", "linear", "ltdiff"}
+    assert {"random", "tumour"} <= set(ccc["roi_set"])
+    assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
+    summary = json.loads((folder / "report" / "summary.json").read_text())
+    assert summary["data_fingerprint"]
+    assert summary["seconds_per_slice"]["ltdiff"] > 0
+    assert (folder / "report" / "slices.png").stat().st_size > 10_000
+
+
+def test_the_registered_model_is_the_trained_one(folder, monkeypatch):
+    from ltdiff.cli import resolve_model
+    from ltdiff.model.ltdiff import weights_sha256
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'run' / 'mlflow.db'}")
+    monkeypatch.setattr("ltdiff.cli.MODEL_CACHE", folder / "cache")
+    assert weights_sha256(resolve_model("models:/ltdiff@champion")) == weights_sha256(folder / "run" / "model")
