@@ -1,0 +1,83 @@
+"""Settings: what is shipped is what was decided; what is wrong is refused naming key and value."""
+
+import math
+
+import pytest
+
+from ltdiff.diffusion.process import DiffusionConfig
+from ltdiff.model.ltdiff import ModelConfig
+from ltdiff.model.unetpp import AutoencoderConfig
+from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig, read_settings
+
+
+@pytest.mark.parametrize(
+    ("make", "bad", "named"),
+    [
+        (LossConfig, {"supervision_weights": (0.5, -1.0)}, r"supervision_weights .*\(0.5, -1.0\)"),
+        (LossConfig, {"supervision_weights": (0.0, 0.0)}, "supervision_weights"),
+        (LossConfig, {"supervision_weights": ()}, "supervision_weights"),
+        (LossConfig, {"image_weight": -1.0}, "image_weight .*-1"),
+        (PhaseConfig, {"num_steps": -1}, "num_steps .*-1"),
+        (PhaseConfig, {"num_steps": 1, "learning_rate": 0.0}, "learning_rate .*0.0"),
+        (TrainingConfig, {"patch_size": 0}, "patch_size must be at least 1, got 0"),
+        (TrainingConfig, {"batch_size_per_worker": 0}, "batch_size_per_worker"),
+        (TrainingConfig, {"num_workers": 0}, "num_workers"),
+        (TrainingConfig, {"checkpoint_every_steps": 0}, "checkpoint_every_steps"),
+        (TrainingConfig, {"max_gradient_norm": 0.0}, "max_gradient_norm .*got 0.0"),
+        (TrainingConfig, {"max_gradient_norm": math.nan}, "max_gradient_norm .*got nan"),
+        (TrainingConfig, {"ema_decay": 1.0}, "ema_decay .*got 1.0"),
+        (TrainingConfig, {"ema_decay": -0.1}, "ema_decay .*got -0.1"),
+    ],
+)
+def test_bad_values_are_refused(make, bad, named):
+    with pytest.raises(ValueError, match=named):
+        make(**bad)
+
+
+def test_sections_that_contradict_each_other_are_refused():
+    two_levels = ModelConfig(autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(2, 2)))
+    with pytest.raises(ValueError, match=r"loss\.supervision_weights .* 1 image heads, got \(0\.3, 1\.0\)"):
+        Settings(model=two_levels)
+    with pytest.raises(ValueError, match=r"training\.patch_size must be a multiple of 8, got 100"):
+        Settings(training=TrainingConfig(patch_size=100))
+
+
+def test_the_paper_as_printed():
+    """Decision 12."""
+    paper = read_settings("paper")
+    assert paper.diffusion == DiffusionConfig(
+        process="ddpm", printed_start=True, start_timestep=1000, num_inference_steps=50
+    )
+    assert (paper.loss.reconstruction, paper.loss.decode) == ("bce_dice", "direct")
+    assert paper.model.autoencoder.encoder_skips
+    assert not paper.model.kernel_match
+    rates = {phase.learning_rate for phase in (paper.training.autoencoder, paper.training.ddpm, paper.training.joint)}
+    assert rates == {1e-4}
+
+
+def test_the_demo_differs_from_the_default_in_its_length_alone():
+    demo, default = read_settings("demo"), Settings()
+    assert (demo.model, demo.diffusion, demo.loss) == (default.model, default.diffusion, default.loss)
+    assert 0 < demo.training.ddpm.num_steps < default.training.ddpm.num_steps
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="no configuration 'nothing'"):
+        read_settings("nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("diffusion: {kapa: 0.1}", "kapa"),
+        ("diffusion: {kappa: much}", "kappa"),
+        ("diffusion: {kappa: -1.0}", "kappa must not be negative, got -1.0"),
+        ("loss: {decode: both}", "decode"),
+        ("training: {ddpm: {num_steps: 1.5}}", "num_steps"),
+    ],
+)
+def test_a_bad_file_is_refused_naming_key_and_file(tmp_path, monkeypatch, text, named):
+    (tmp_path / "mine.yaml").write_text(text)
+    monkeypatch.setattr("ltdiff.training.config.resources.files", lambda package: tmp_path)
+    with pytest.raises(ValueError, match=rf"(?s)mine\.yaml.*{named}"):
+        read_settings("mine")
