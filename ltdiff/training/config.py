@@ -90,10 +90,14 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse counts below one."""
+        """Refuse counts below one, and numbers that train nothing."""
         for name in ("patch_size", "batch_size_per_worker", "num_workers", "checkpoint_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.max_gradient_norm > 0:
+            raise ValueError(f"max_gradient_norm must be above 0, got {self.max_gradient_norm}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in 0…1, 1 excluded, got {self.ema_decay}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def read_settings(name: str) -> Settings:
     parser.add_class_arguments(Settings, "settings")
     try:
         values = parser.parse_object({"settings": yaml.safe_load(file.read_text())})
-    except ArgumentError as error:
+        settings: Settings = parser.instantiate_classes(values).settings
+    except (ArgumentError, ValueError) as error:
         raise ValueError(f"ltdiff/configs/{name}.yaml: {error}") from error
-    settings: Settings = parser.instantiate_classes(values).settings
     return settings
