@@ -53,18 +53,21 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
         "split": manifest.attrs.get("split", ""),
         **_describe_kernels(manifest),
     }
-    path = out / RUN_FILE
+    path, start = out / RUN_FILE, out / START_FOLDER
     if path.is_file():
         _check_same_run(json.loads(path.read_text()), description, path)
         return
-    if out.is_dir() and any(out.iterdir()) and not (out / START_FOLDER).is_dir():
+    if out.is_dir() and any(not one.name.startswith(".") and one != start for one in out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no training run; choose another folder")
-    torch.manual_seed(settings.training.seed)
-    model = LTDiff(settings.model)
-    model.kernel_match = fit_kernel_match(manifest)
-    shutil.rmtree(out / START_FOLDER, ignore_errors=True)
-    save_model(model, out / START_FOLDER, about=description | {"trained": {}})
-    partial = path.with_suffix(".partial")
+    about = description | {"trained": {}}
+    if start.is_dir():  # this was interrupted; or `start` is no work of ours, which is refused too
+        _check_same_run(read_description(start)["about"], about, path)
+    else:
+        torch.manual_seed(settings.training.seed)
+        model = LTDiff(settings.model)
+        model.kernel_match = fit_kernel_match(manifest)
+        save_model(model, start, about=about)
+    partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(description, indent=1) + "\n")
     partial.rename(path)
 
