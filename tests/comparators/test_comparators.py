@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.residual_cnn import ResidualCNNConfig, ResidualCNNMethod
 from ltdiff.data.formats import write_volume
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume import Volume
+from ltdiff.model.kernel_match import radial_frequency
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 
 SPACING_MM = (0.8, 0.8)
@@ -22,10 +22,11 @@ TINY_CNN = ResidualCNNConfig(
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Ten slices: B is noise, A is B smoothed; a filter leads back."""
+    """Ten slices: B is noise, A is B smoothed by a Gaussian of 0.3 mm; a filter leads back."""
     rng = np.random.default_rng(0)
     target = (200 * rng.standard_normal((10, 128, 128))).astype(np.float32)
-    source = np.stack([gaussian_filter(plane, 0.5) for plane in target])
+    response = np.exp(-2 * (np.pi * 0.3 * radial_frequency((128, 128), SPACING_MM)) ** 2)
+    source = np.fft.irfft2(np.fft.rfft2(target) * response, s=(128, 128)).astype(np.float32)
     for name, hu in (("source", source), ("target", target)):
         direction = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
         volume = Volume(hu=hu, spacing_mm=(5.0, *SPACING_MM), origin_mm=(0.0, 0.0, 0.0), direction=direction)
