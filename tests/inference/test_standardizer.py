@@ -25,7 +25,7 @@ def _make_standardizer(*, trained=True, process="bridge", decode="residual", kap
     tiny = tiny_settings(process=process, kappa=kappa)
     torch.manual_seed(0)
     model = LTDiff(tiny.model)
-    model.kernel_match.gains.copy_(torch.linspace(1, gain, 128))
+    model.kernel_match.gains *= torch.linspace(1, gain, len(model.kernel_match.gains))
     if trained:
         with torch.no_grad():
             for parameter in model.parameters():
