@@ -73,7 +73,7 @@ class ResidualCNN(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """See `Phase`."""
-        source, target = (to_network(batch[name])[:, None] for name in ("source", "target"))
+        source, target = (to_network(batch[name].float())[:, None] for name in ("source", "target"))
         return {"loss": charbonnier(self.correct(source), target)}
 
 

@@ -31,8 +31,9 @@ from ltdiff.data.manifest import read_hu
 logger = logging.getLogger(__name__)
 
 VISITS_PER_BLOCK = 64
-STREAM_BYTES = 128 << 20
-"""How far a worker's stream may run ahead of its training, in bytes of patches."""
+STREAM_BYTES = 512 << 20
+"""How far a worker's stream may run ahead of its training, in bytes of patches. Ray Data's scheduler takes a quarter of a
+core for as long as a stream runs: one that may run far ahead is soon through."""
 HALO_PX = 32
 """Margin that is decoded around a patch, so that the kernel match sees what lies outside it."""
 MIN_MEAN_HU = -950.0
@@ -81,10 +82,10 @@ class PatchLoader:
     match_kernel: MatchKernel
     augment: bool = True
 
-    def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, Image]:
-        """{"id": visits (B,)} → patches in HU (B, patch_size, patch_size), one column per column of the items."""
+    def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
+        """{"id": visits (B,)} → patches in whole HU (B, patch_size, patch_size), one column per column of the items."""
         patches = [self.load(int(visit)) for visit in block["id"]]
-        return {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
+        return {name: np.stack([patch[name].round().astype(np.int16) for patch in patches]) for name in patches[0]}
 
     def load(self, visit: int) -> dict[str, Image]:
         """The patch of one visit. An item that cannot be read is named in the log and the next one takes its place."""
@@ -153,7 +154,7 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     return numbers.map_batches(_load_block, batch_size=VISITS_PER_BLOCK, fn_args=(loader, share))
 
 
-def _load_block(block: dict[str, NDArray[np.int64]], loader: PatchLoader, share: Share) -> dict[str, Image]:
+def _load_block(block: dict[str, NDArray[np.int64]], loader: PatchLoader, share: Share) -> dict[str, NDArray[np.int16]]:
     torch.set_num_threads(1)  # the stream shares its cores with the training
     return loader({"id": share.visits(block["id"])})
 

@@ -23,7 +23,7 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings
 from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
 
 Batch = Mapping[str, Tensor]
-"""Patches in HU (B, H, W): `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3."""
+"""Patches in whole HU (B, H, W), int16: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3."""
 
 
 class Phase(Protocol):
@@ -146,7 +146,7 @@ def _train_only(model: LTDiff, *parts: str) -> LTDiff:
 
 
 def _to_input(hu: Tensor) -> Tensor:
-    return to_network(hu)[:, None].contiguous(memory_format=torch.channels_last)
+    return to_network(hu.float())[:, None].contiguous(memory_format=torch.channels_last)
 
 
 def _image_loss(config: LossConfig) -> ImageLoss:
