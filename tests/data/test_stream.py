@@ -261,7 +261,7 @@ def test_ray_data_gives_what_the_loader_gives_in_order(items):
     expected = loader({"id": share.visits(np.arange(150))})
     for name in ("source", "target"):
         patches = torch.cat([batch[name] for batch in batches])
-        assert patches.dtype == torch.float32
+        assert patches.dtype == torch.int16
         np.testing.assert_array_equal(patches, expected[name])
 
 
