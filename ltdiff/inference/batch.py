@@ -1,0 +1,257 @@
+"""Standardizing an archive on Ray: Ray Data hands one task (a series) after the other to actors that hold the model.
+
+Stages: `from_items` (the numbers of the tasks, one to a block, longest task first) → `_Worker` (map_batches; an actor with
+the model for each of `num_workers`) → rows with what became of each task, in the order they are done.
+
+A worker reads, standardizes and writes its series slice by slice; only numbers travel between the processes, and no
+process holds a series. A slice is always computed by one thread, with noise that depends on its place in the series: so
+the result depends neither on the number of workers nor on how many slices a worker has in hand at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import ltdiff
+from ltdiff.dicom.faults import printable
+from ltdiff.dicom.output import remove_partial_folders
+from ltdiff.inference.archive import Recipe, find_tasks
+from ltdiff.inference.lock import only_writer
+from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_report
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.task import Task
+from ltdiff.local_ray import ray_session
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = "report.csv"
+ATTEMPTS_FOLDER = ".attempts"
+MAX_ATTEMPTS = 2
+"""A worker that dies (a decoder's crash, no memory) is replaced; a task that kills it twice fails."""
+PROGRESS_S = 10.0
+NUM_GPU_SLICES = 2
+"""Slices that a worker with a GPU has in hand: one is read and written while the other is computed."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def standardize(
+    root: Path,
+    *,
+    model: Path,
+    out: Path,
+    inference: InferenceConfig = InferenceConfig(),
+    num_workers: int = 1,
+    use_gpu: bool = False,
+    force: bool = False,
+) -> int:
+    """Standardize an archive, say in the log what became of it, and return the exit code: 1 when anything failed.
+
+    Arguments and errors as `standardize_archive`.
+    """
+    outcomes = standardize_archive(
+        root, model=model, out=out, inference=inference, num_workers=num_workers, use_gpu=use_gpu, force=force
+    )
+    log_outcomes(outcomes)
+    return exit_code(outcomes)
+
+
+def standardize_archive(
+    root: Path,
+    *,
+    model: Path,
+    out: Path,
+    inference: InferenceConfig = InferenceConfig(),
+    num_workers: int = 1,
+    use_gpu: bool = False,
+    force: bool = False,
+) -> list[Outcome]:
+    """Standardize all series below `root` that the model is for, and return what became of each series and file.
+
+    A derived series appears as out/<its SeriesInstanceUID>/, complete or not at all; a volume file as out/NAME_ltdiff.EXT
+    with NAME_ltdiff.json. The UID stands for source, weights, settings and seed, so nothing of the input's names or
+    numbers is in a path, and running again does only the rest. out/report.csv lists every outcome.
+
+    Args:
+        root: a folder tree with CT series, one DICOM file, or a NIfTI, NRRD or MetaImage file.
+        model: folder of a trained model.
+        out: folder for the output; one job at a time writes it. On a cluster, on storage that all nodes share.
+        inference: decoding, steps, precision, seed.
+        num_workers: model actors; each works on a series of its own, and they share the cores.
+        use_gpu: one GPU for each worker.
+        force: also standardize series whose kernel is unknown or not one that the model was trained for.
+
+    Raises:
+        ValueError: no model, no CT, a volume file that cannot be read, another job writing `out`, too small a cluster.
+    """
+    if num_workers < 1:
+        raise ValueError(f"num_workers must be at least 1, got {num_workers}")
+    root, model, out = root.absolute(), model.absolute(), out.absolute()
+    recipe = Recipe.load(model, inference)
+    with only_writer(out):
+        remove_partial_folders(out)
+        shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
+        tasks, outcomes = find_tasks(root, out=out, recipe=recipe, force=force)
+        if tasks:
+            (out / ATTEMPTS_FOLDER).mkdir()
+            setup = {"model": model, "inference": inference, "attempts": out / ATTEMPTS_FOLDER}
+            outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
+            shutil.rmtree(out / ATTEMPTS_FOLDER)
+        write_report(outcomes, out / REPORT_FILE)
+    return outcomes
+
+
+def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> list[Outcome]:
+    num_slices = sum(task.num_slices for task in tasks)
+    logger.info("standardizing %d series, %d slices, with %d worker(s)", len(tasks), num_slices, num_workers)
+    outcomes = []
+    with (
+        ray_session(num_cpus=num_workers, num_gpus=num_workers if use_gpu else 0),
+        logging_redirect_tqdm(),
+        tqdm(total=num_slices, unit="slice", desc="standardize") as bar,
+    ):
+        for row in _stream(tasks, setup, num_workers=num_workers, use_gpu=use_gpu).iter_rows():
+            outcome = _outcome(tasks[row["task"]], reason=row["reason"], seconds=row["seconds"])
+            bar.update(outcome.num_slices)
+            if outcome.status == "written":
+                logger.info("written: %s in %.0f s", printable(tasks[row["task"]].output), outcome.seconds)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _outcome(task: Task, *, reason: str, seconds: float) -> Outcome:
+    if reason:
+        return Outcome(
+            task.source, "fail", f"{printable(task.source)}: {reason}", num_slices=task.num_slices, seconds=seconds
+        )
+    return Outcome(task.source, "written", output=task.output, num_slices=task.num_slices, seconds=seconds)
+
+
+def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:
+    """The lazy Ray Data stream; see the module's stages."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # else it announces its pipeline
+    references = [ray.put(task) for task in tasks]  # an archive's headers are too much for every row and worker
+    stream = ray.data.from_items([{"task": number} for number in range(len(tasks))], override_num_blocks=len(tasks))
+    return stream.map_batches(
+        _Worker,
+        batch_size=1,
+        # one task at a time: none waits behind a long series while another worker is idle
+        compute=ray.data.ActorPoolStrategy(size=num_workers, max_tasks_in_flight_per_actor=1),
+        fn_constructor_kwargs={"tasks": references, "num_workers": num_workers, "use_gpu": use_gpu, **setup},
+        num_cpus=1,
+        num_gpus=1 if use_gpu else 0,
+    )
+
+
+class _Worker:
+    """The actor: holds the model, does one task after the other."""
+
+    def __init__(
+        self,
+        tasks: list[ray.ObjectRef],
+        *,
+        model: Path,
+        inference: InferenceConfig,
+        attempts: Path,
+        num_workers: int,
+        use_gpu: bool,
+    ) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+        torch.set_num_threads(1)  # results of more than one thread differ with their number
+        self.tasks = tasks
+        self.attempts = attempts
+        self.standardizer = Standardizer.load(model, inference)
+        on_gpu = self.standardizer.device.type == "cuda"
+        self.num_threads = NUM_GPU_SLICES if on_gpu else max(1, (os.cpu_count() or 1) // num_workers)
+        if use_gpu and not on_gpu:
+            logger.warning("PyTorch finds no GPU on this node: its worker computes on the CPU")
+
+    def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, list[Any]]:
+        """{"task": its number} → {"task", "reason" (why it failed, or ""), "seconds"}, all of length 1."""
+        number = int(batch["task"][0])
+        started_s = time.monotonic()
+        reason = self._do(number)
+        return {"task": [number], "reason": [reason], "seconds": [round(time.monotonic() - started_s, 1)]}
+
+    def _do(self, number: int) -> str:
+        if _count_attempt(self.attempts / str(number)) > MAX_ATTEMPTS:
+            return f"{MAX_ATTEMPTS} workers died of it (a crash, or no memory)"
+        try:
+            task: Task = ray.get(self.tasks[number])
+            task.write(
+                _log_progress(self._standardize(task), name=f"series {number + 1} of {len(self.tasks)}", task=task)
+            )
+        except Exception as error:  # one bad series must not stop the others
+            return _explain(error)
+        return ""
+
+    def _standardize(self, task: Task) -> Iterator[NDArray[np.float32]]:
+        """The standardized slices (Y, X) in order. All reading is done here: pydicom is not made for threads."""
+
+        def standardize(numbered: tuple[int, NDArray[np.float32]]) -> NDArray[np.float32]:
+            index, hu = numbered
+            return self.standardizer.standardize(hu[None], task.spacing_mm, first_slice=index)[0]
+
+        slices = ((index, task.read_slice(index)) for index in range(task.num_slices))
+        return map_ahead(standardize, slices, num_threads=self.num_threads)
+
+
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int) -> Iterator[Result]:
+    """`function` of each item, in order, in threads; at most `num_threads` + 1 items are in hand at a time."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _log_progress(slices: Iterable[NDArray[np.float32]], *, name: str, task: Task) -> Iterator[NDArray[np.float32]]:
+    """Pass slices on and say every few seconds how far it is, without naming a path: these lines end in Ray's logs."""
+    started_s = logged_s = time.monotonic()
+    for num_done, hu in enumerate(slices, start=1):
+        now_s = time.monotonic()
+        if now_s - logged_s > PROGRESS_S:
+            rate = num_done / (now_s - started_s)
+            left_s = (task.num_slices - num_done) / rate
+            logger.info("%s: slice %d of %d, %.2g slices/s, %.0f s left", name, num_done, task.num_slices, rate, left_s)
+            logged_s = now_s
+        yield hu
+
+
+def _count_attempt(path: Path) -> int:
+    """Note one more attempt in a file that outlives the worker, and return how many there were with it."""
+    with path.open("a") as file:
+        file.write(".")
+    return path.stat().st_size
+
+
+def _explain(error: Exception) -> str:
+    """Why a task failed. Our own sentences name no patient; those of a library may quote a header, so its type must do."""
+    origin = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, ValueError) and Path(origin.filename).is_relative_to(Path(ltdiff.__file__).parent):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__} in {Path(origin.filename).name}, line {origin.lineno}"

@@ -1,0 +1,65 @@
+"""What became of each series and file of an archive: for the log, the report and the exit code."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from ltdiff.dicom.faults import printable
+
+logger = logging.getLogger(__name__)
+
+MAX_LOGGED_FILES = 10
+"""An archive may hold thousands of files that are no CT: the report names them all, the log only the first."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a series, or of a file that belongs to none (`num_slices` 0).
+
+    `source` is the file, or the first file of the series. `status`: "written" now; "present" from an earlier run; "skip":
+    left alone as it should be; "fail": could not be done. `reason` is one sentence for the last two.
+    """
+
+    source: Path
+    status: Literal["written", "present", "skip", "fail"]
+    reason: str = ""
+    output: Path | None = None
+    num_slices: int = 0
+    seconds: float = 0.0
+
+
+def log_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Name what was skipped and what failed, the failures last, and count."""
+    skips, fails = ([one for one in outcomes if one.status == status] for status in ("skip", "fail"))
+    files, series = ([one for one in skips if bool(one.num_slices) == is_series] for is_series in (False, True))
+    for outcome in files[:MAX_LOGGED_FILES]:
+        logger.info("skipped: %s", outcome.reason)
+    if len(files) > MAX_LOGGED_FILES:
+        logger.info("skipped: %d more files, all in the report", len(files) - MAX_LOGGED_FILES)
+    for outcome in series:
+        logger.info("skipped: %s", outcome.reason)
+    for outcome in fails:
+        logger.error("failed: %s", outcome.reason)
+    written, present = (sum(one.status == status for one in outcomes) for status in ("written", "present"))
+    logger.info("%d written, %d present already, %d skipped, %d failed", written, present, len(skips), len(fails))
+
+
+def write_report(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Write a CSV table with one row per outcome; rows of other sources that the file has already are kept."""
+    table = pd.DataFrame([asdict(one) for one in outcomes])
+    table["source"] = [printable(one.source) for one in outcomes]
+    table["output"] = ["" if one.output is None else printable(one.output) for one in outcomes]
+    if path.is_file():
+        table = pd.concat([pd.read_csv(path, keep_default_na=False), table]).drop_duplicates("source", keep="last")
+    partial = path.with_name(f".{path.name}.partial")
+    table.to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """1 when anything failed, else 0."""
+    return int(any(one.status == "fail" for one in outcomes))

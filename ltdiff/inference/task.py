@@ -1,0 +1,165 @@
+"""One piece of work: a DICOM series, or a volume file, to be standardized slice by slice into one output."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ltdiff.data.formats import SUFFIXES, read_volume, write_volume
+from ltdiff.data.volume import Volume
+from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
+from ltdiff.dicom.pixels import AIR_FILL_HU, OUTSIDE_FOV_HU
+from ltdiff.dicom.series import Series, read_slice_hu
+
+DERIVED_MARK = "_ltdiff"
+
+
+class Task(Protocol):
+    """What a worker needs to know. Slices are (Y, X) float32 in HU, in ascending z; errors are ValueError or OSError."""
+
+    @property
+    def source(self) -> Path:
+        """The file, or the first file of the series."""
+
+    @property
+    def output(self) -> Path:
+        """What will be there when the task is done, and not before."""
+
+    @property
+    def num_slices(self) -> int:
+        """Number of slices."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """PixelSpacing (y, x)."""
+
+    def is_done(self) -> bool:
+        """Whether the very same output is there already."""
+
+    def read_slice(self, index: int) -> np.ndarray:
+        """Source slice `index`."""
+
+    def write(self, slices_hu: Iterable[np.ndarray]) -> None:
+        """Write the output from all standardized slices in order; it appears complete or not at all."""
+
+
+@dataclass(frozen=True)
+class SeriesTask:
+    """A DICOM series → out/<new SeriesInstanceUID>/."""
+
+    series: Series
+    out: Path
+    derivation: Derivation
+
+    @property
+    def source(self) -> Path:
+        """See `Task`."""
+        return self.series.slices[0].path
+
+    @property
+    def output(self) -> Path:
+        """See `Task`."""
+        return self.out / derived_series_uid(self.series, self.derivation)
+
+    @property
+    def num_slices(self) -> int:
+        """See `Task`."""
+        return self.series.num_slices
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """See `Task`."""
+        return self.series.spacing_mm
+
+    def is_done(self) -> bool:
+        """See `Task`. The UID stands for source, weights, settings and seed."""
+        return self.output.is_dir()
+
+    def read_slice(self, index: int) -> np.ndarray:
+        """See `Task`."""
+        return read_slice_hu(self.series.slices[index].path)
+
+    def write(self, slices_hu: Iterable[np.ndarray]) -> None:
+        """See `Task`."""
+        write_derived_series(self.series, slices_hu, out_dir=self.out, derivation=self.derivation)
+
+
+@dataclass(frozen=True)
+class VolumeTask:
+    """A volume file NAME.EXT → out/NAME_ltdiff.EXT, and NAME_ltdiff.json that says how it was made.
+
+    These formats have no room for that. The JSON file is written first, so no output is without it.
+    """
+
+    source: Path
+    out: Path
+    derivation: Derivation
+    num_slices: int
+
+    @property
+    def output(self) -> Path:
+        """See `Task`."""
+        name, suffix = split_suffix(self.source)
+        return self.out / f"{name}{DERIVED_MARK}{suffix}"
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """See `Task`."""
+        return self._volume.spacing_mm[1:]
+
+    def is_done(self) -> bool:
+        """See `Task`.
+
+        Raises:
+            ValueError: the output is there, but made from another file, by another model or with other settings.
+        """
+        if not self.output.exists():
+            return False
+        if not self._origin.is_file() or json.loads(self._origin.read_text()) != self._describe():
+            raise ValueError(f"{self.output} exists and was made in another way: remove it or choose another folder")
+        return True
+
+    def read_slice(self, index: int) -> np.ndarray:
+        """See `Task`. What lies outside the field of view becomes air, as in a DICOM slice."""
+        hu = self._volume.hu[index]
+        return np.where(outside_field_of_view(hu), np.float32(AIR_FILL_HU), hu)
+
+    def write(self, slices_hu: Iterable[np.ndarray]) -> None:
+        """See `Task`. What lies outside the field of view stays as it was."""
+        volume = self._volume
+        for kept, hu in zip(volume.hu, slices_hu, strict=True):
+            inside = ~outside_field_of_view(kept)
+            kept[inside] = hu[inside]
+        self._origin.write_text(json.dumps(self._describe(), indent=1) + "\n")
+        write_volume(volume, self.output)
+
+    @cached_property
+    def _volume(self) -> Volume:  # read by the worker, so that it does not travel with the task
+        return read_volume(self.source)
+
+    @property
+    def _origin(self) -> Path:
+        return self.out / f"{split_suffix(self.output)[0]}.json"
+
+    def _describe(self) -> dict[str, object]:
+        with self.source.open("rb") as file:
+            source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        description = {"description": self.derivation.description, "source_sha256": source_sha256}
+        return description | asdict(self.derivation)
+
+
+def split_suffix(path: Path) -> tuple[str, str]:
+    """Name and suffix of a volume file: scan.nii.gz → ("scan", ".nii.gz")."""
+    suffix = max((s for s in SUFFIXES if path.name.lower().endswith(s)), key=len)
+    return path.name[: -len(suffix)], path.name[-len(suffix) :]
+
+
+def outside_field_of_view(hu: np.ndarray) -> np.ndarray:
+    """Where a slice (Y, X) holds a scanner's filler and no air: bool (Y, X). Filler reaches a corner."""
+    has_filler = hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU
+    return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)

@@ -1,0 +1,307 @@
+"""An archive through Ray: who gets standardized, with what result, and what is left when something dies."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import ray
+import torch
+from pydicom.data import get_testdata_file
+
+from ltdiff.data.formats import read_volume, write_volume
+from ltdiff.data.volume import Volume
+from ltdiff.dicom.derived import derived_series_uid, write_derived_series
+from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.inference.archive import Recipe
+from ltdiff.inference.batch import ATTEMPTS_FOLDER, _explain, map_ahead, standardize, standardize_archive
+from ltdiff.inference.outcome import Outcome, exit_code
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.local_ray import ray_session
+
+REPOSITORY = Path(__file__).parents[2]
+INFERENCE = InferenceConfig(seed=7)
+SLOW = InferenceConfig(num_inference_steps=150)  # a slice takes long enough to be caught in the middle
+BIRTH = "19870605"
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One Ray for all tests here, with two GPUs that exist as permits only."""
+    with ray_session(num_cpus=4, num_gpus=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, make_series, model) -> Path:
+    """One of every kind that an archive holds."""
+    root = tmp_path_factory.mktemp("archive")
+    good = make_series(root / "a" / "good", num_slices=5)
+    make_series(root / "b" / "small", num_slices=2, size=(33, 47))
+    make_series(root / "a" / "target", kernel="L")
+    make_series(root / "unknown kernel", kernel="STANDARD")
+    make_series(root / "no kernel", kernel="")
+    truncated = make_series(root / "truncated") / "slice_0002.dcm"
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    dark = make_series(root / "implausible") / "slice_0003.dcm"
+    dark.write_bytes(dark.read_bytes().replace(b"-1024", b"-9024"))
+    series = find_series(good)[0][0]
+    derivation = Recipe.load(model, InferenceConfig(seed=99)).derivation_from("B")
+    write_derived_series(series, [np.zeros((40, 36))] * 5, out_dir=root / "derived", derivation=derivation)
+    shutil.copy(get_testdata_file("MR_small.dcm", download=False), root / "a")
+    (root / "notes.txt").write_text("no DICOM")
+    return root
+
+
+@pytest.fixture(scope="module")
+def first_run(session, archive, model, tmp_path_factory) -> tuple[list[Outcome], Path]:
+    out = tmp_path_factory.mktemp("first") / "out"
+    return standardize_archive(archive, model=model, out=out, inference=INFERENCE), out
+
+
+def outcome_of(name: str, outcomes: list[Outcome]) -> Outcome:
+    (found,) = [one for one in outcomes if name in str(one.source)]
+    return found
+
+
+def content(out: Path) -> dict[str, np.ndarray]:
+    """HU of every derived slice by series and file."""
+    return {str(path.relative_to(out)): read_slice_hu(path) for path in sorted(out.glob("*/*.dcm"))}
+
+
+def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [
+        ("a/good", "written", ""),
+        ("b/small", "written", ""),
+        ("a/target", "skip", "already reconstructed with the target kernel 'L'"),
+        ("derived", "skip", "is derived itself: it is not standardized again"),
+        ("MR_small", "skip", "is no CT image"),
+        ("notes.txt", "skip", "notes.txt"),
+        ("unknown kernel", "fail", "has kernel 'STANDARD', and the model was trained for 'B'"),
+        ("no kernel", "fail", "has no ConvolutionKernel, and the model was trained for 'B'"),
+        ("truncated", "fail", "slice_0002.dcm is truncated"),
+        ("implausible", "fail", "slice_0003.dcm has implausible HU"),
+    ],
+)
+def test_every_series_and_file_has_its_outcome(first_run, name, status, reason):
+    outcome = outcome_of(name, first_run[0])
+    assert outcome.status == status
+    assert reason in outcome.reason
+
+
+def test_failures_make_the_exit_code(first_run):
+    outcomes, _ = first_run
+    assert exit_code(outcomes) == 1
+    assert exit_code([one for one in outcomes if one.status != "fail"]) == 0
+
+
+def test_only_whole_derived_series_are_visible(first_run):
+    outcomes, out = first_run
+    assert {path.name for path in out.iterdir()} == {
+        ".ltdiff.lock",
+        "report.csv",
+        *(one.output.name for one in outcomes if one.status == "written"),
+    }
+    series, findings = find_series(out)
+    assert sorted(one.num_slices for one in series) == [2, 5]
+    assert all(one.standardized_by_ltdiff for one in series)
+    assert all("DICOM" in str(finding) for finding in findings)
+
+
+def assert_as_standardizer(source_dir: Path, derived_dir: Path, model: Path, inference: InferenceConfig) -> None:
+    (source,), _ = find_series(source_dir)
+    (derived,), _ = find_series(derived_dir)
+    hu, result = (np.stack([read_slice_hu(one.path) for one in series.slices]) for series in (source, derived))
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = Standardizer.load(model, inference).standardize(hu, source.spacing_mm)
+    torch.set_num_threads(num_threads)
+    assert np.array_equal(result, expected)
+    assert not np.array_equal(result, hu)
+
+
+def test_derived_series_hold_what_the_standardizer_gives(first_run, archive, model):
+    derived = outcome_of("a/good", first_run[0]).output
+    assert_as_standardizer(archive / "a" / "good", derived, model, INFERENCE)
+    assert find_series(derived)[0][0].kernel == "L\\ltdiff derived"
+
+
+def test_no_patient_is_named_in_logs(first_run):
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    text = b"".join(path.read_bytes() for path in logs.rglob("*") if path.is_file())
+    assert len(text) > 1000
+    assert b"Canary" not in text
+    assert BIRTH.encode() not in text
+    assert "Canary" not in "".join(one.reason for one in first_run[0]) + (first_run[1] / "report.csv").read_text()
+
+
+def test_a_second_run_computes_nothing(first_run, archive, model, monkeypatch):
+    outcomes, out = first_run
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+    (archive / "a" / "good").rename(archive / "a" / "good moved")
+    again = standardize_archive(archive / "a", model=model, out=out, inference=INFERENCE)
+    (archive / "a" / "good moved").rename(archive / "a" / "good")
+    assert outcome_of("good", again) == Outcome(
+        archive / "a/good moved/slice_0001.dcm", "present", output=outcome_of("a/good", outcomes).output, num_slices=5
+    )
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == before
+
+
+def test_the_result_does_not_depend_on_the_workers(first_run, archive, model, tmp_path):
+    outcomes = standardize_archive(
+        archive, model=model, out=tmp_path, inference=INFERENCE, num_workers=2, use_gpu=True, force=False
+    )
+    assert sorted(one.status for one in outcomes) == sorted(one.status for one in first_run[0])
+    assert_equal(content(tmp_path), content(first_run[1]))
+
+
+def test_a_worker_that_dies_is_replaced_and_a_series_that_kills_it_fails(session, make_series, model, tmp_path, caplog):
+    make_series(tmp_path / "in" / "deadly", num_slices=20)
+    make_series(tmp_path / "in" / "good", num_slices=2)
+    out = tmp_path / "out"
+    with killing_workers(out / ATTEMPTS_FOLDER / "0", num_kills=2):
+        code = standardize(tmp_path / "in", model=model, out=out, inference=SLOW)
+    assert code == 1
+    assert "deadly/slice_0001.dcm: 2 workers died of it" in caplog.text
+    assert [one.num_slices for one in find_series(out)[0]] == [2]
+
+
+class killing_workers:
+    """Kills the worker at its first `num_kills` attempts at the task whose attempts are counted in `path`."""
+
+    def __init__(self, path: Path, *, num_kills: int) -> None:
+        self.thread = threading.Thread(target=self.watch, args=(path, num_kills), daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.thread.join(1)
+
+    @staticmethod
+    def watch(path: Path, num_kills: int) -> None:
+        for attempt in range(1, num_kills + 1):
+            wait_until(lambda attempt=attempt: path.exists() and path.stat().st_size == attempt)
+            for process in psutil.Process().children(recursive=True):
+                if process.name().startswith("ray::MapWorker"):
+                    process.kill()
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session, make_series, model, tmp_path):
+    make_series(tmp_path / "in" / "first", num_slices=6)
+    make_series(tmp_path / "in" / "second", num_slices=5)
+    out = tmp_path / "out"
+    command = ["jobs/standardize.py", tmp_path / "in", "--model", model, "--out", out]
+    command += ["--inference.num_inference_steps", SLOW.num_inference_steps]
+    joined = {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    driver = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=REPOSITORY,
+        env=os.environ | joined,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: len(list(out.glob("*/slice_*.dcm"))) == 6 and any(out.glob(".partial-*/*/slice_0002.dcm")))
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert len(list(out.glob("*/slice_*.dcm"))) == 6
+    outcomes = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW)
+    assert [outcome_of(name, outcomes).status for name in ("first", "second")] == ["present", "written"]
+    assert not list(out.glob(".partial-*"))
+    for name in ("first", "second"):
+        assert_as_standardizer(tmp_path / "in" / name, outcome_of(name, outcomes).output, model, SLOW)
+
+
+def test_a_volume_file_comes_back_in_its_own_format_and_place(session, model, tmp_path):
+    hu = np.rint(np.random.default_rng(0).normal(-300, 200, (4, 24, 20))).astype(np.float32)
+    direction = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+    source = Volume(hu, (2.5, 0.8, 0.7), (-10.5, 20.0, 30.0), direction, stored_orientation="RAS")
+    write_volume(source, tmp_path / "scan.nii.gz")
+    expected = read_volume(tmp_path / "scan.nii.gz")
+    (outcome,) = standardize_archive(tmp_path / "scan.nii.gz", model=model, out=tmp_path / "out", inference=INFERENCE)
+    assert (outcome.status, outcome.output) == ("written", tmp_path / "out" / "scan_ltdiff.nii.gz")
+    result = read_volume(outcome.output)
+    for name in ("spacing_mm", "origin_mm", "direction"):
+        assert getattr(result, name) == pytest.approx(getattr(expected, name))
+    assert result.stored_orientation == expected.stored_orientation == "RAS"
+    assert result.hu.shape == hu.shape
+    assert not np.array_equal(result.hu, expected.hu)
+
+
+def test_what_a_library_says_of_a_patient_is_not_passed_on():
+    with pytest.raises(ValueError, match="Canary") as library:
+        int("Canary")
+    assert _explain(library.value).startswith("ValueError in test_batch.py, line ")
+    with pytest.raises(OSError, match="Canary") as system:
+        Path("/Canary").read_text()
+    assert _explain(system.value) == "No such file or directory"
+    with pytest.raises(ValueError, match="no preamble") as own:
+        read_slice_hu(Path(__file__))
+    assert _explain(own.value) == str(own.value)
+
+
+def test_num_workers_below_one_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="num_workers must be at least 1, got 0"):
+        standardize_archive(tmp_path, model=model, out=tmp_path / "out", num_workers=0)
+
+
+def test_a_damaged_model_is_refused_before_anything_starts(model, archive, tmp_path):
+    damaged = shutil.copytree(model, tmp_path / "model")
+    (damaged / "decoder.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="missing or damaged"):
+        standardize_archive(archive, model=damaged, out=tmp_path / "out")
+
+
+def test_map_ahead_keeps_the_order_and_few_items_in_hand():
+    taken = []
+
+    def items():
+        for item in range(20):
+            taken.append(item)
+            yield item
+
+    results = map_ahead(lambda item: (time.sleep(0.01 * (item % 3)), item)[1], items(), num_threads=3)
+    for number, result in enumerate(results):
+        assert result == number
+        assert len(taken) <= number + 4
+
+
+def test_map_ahead_passes_errors_on():
+    results = map_ahead(lambda item: 1 // item, [2, 1, 0, 3], num_threads=2)
+    assert next(results) == 0
+    with pytest.raises(ZeroDivisionError):
+        list(results)
+
+
+def test_uid_depends_on_model_settings_and_seed(archive, model, make_model, tmp_path):
+    (series,), _ = find_series(archive / "a" / "good")
+    variants = [
+        (model, InferenceConfig()),
+        (model, InferenceConfig(seed=1)),
+        (model, InferenceConfig(precision="fp32")),
+        (model, InferenceConfig(num_inference_steps=2)),
+        (model, InferenceConfig(decode="direct")),
+        (make_model(tmp_path / "other", seed=1), InferenceConfig()),
+    ]
+    uids = {derived_series_uid(series, Recipe.load(*variant).derivation_from("B")) for variant in variants}
+    assert len(uids) == len(variants)

@@ -1,0 +1,39 @@
+"""The log, the report and the exit code."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from ltdiff.inference.outcome import MAX_LOGGED_FILES, Outcome, exit_code, log_outcomes, write_report
+
+
+def test_the_report_gathers_several_runs(tmp_path):
+    path = tmp_path / "report.csv"
+    write_report([Outcome(Path("/a"), "fail", "no memory", num_slices=3), Outcome(Path("/b\n"), "skip", "no CT")], path)
+    write_report([Outcome(Path("/a"), "written", output=Path("/out/1.2"), num_slices=3, seconds=1.5)], path)
+    table = pd.read_csv(path, keep_default_na=False).set_index("source")
+    assert table.loc["/a", ["status", "reason", "output"]].tolist() == ["written", "", "/out/1.2"]
+    assert table.index.tolist() == [r"'/b\n'", "/a"]
+    assert [one.name for one in tmp_path.iterdir()] == ["report.csv"]
+
+
+def test_the_log_names_all_series_and_failures_and_the_first_files(caplog):
+    caplog.set_level(logging.INFO)
+    files = [Outcome(Path(f"/{n}.txt"), "skip", f"file {n} is no CT") for n in range(MAX_LOGGED_FILES + 5)]
+    series = [Outcome(Path("/s"), "skip", "series is derived", num_slices=4)]
+    log_outcomes([*files, *series, Outcome(Path("/f"), "fail", "it is broken"), Outcome(Path("/w"), "written")])
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum("is no CT" in line for line in lines) == MAX_LOGGED_FILES
+    assert lines[-4:] == [
+        "skipped: 5 more files, all in the report",
+        "skipped: series is derived",
+        "failed: it is broken",
+        f"1 written, 0 present already, {MAX_LOGGED_FILES + 6} skipped, 1 failed",
+    ]
+
+
+def test_only_failures_make_the_exit_code():
+    fine = [Outcome(Path("/a"), "skip", "no CT"), Outcome(Path("/b"), "written"), Outcome(Path("/c"), "present")]
+    assert exit_code(fine) == 0
+    assert exit_code([*fine, Outcome(Path("/d"), "fail", "it is broken")]) == 1
