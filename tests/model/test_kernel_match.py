@@ -114,6 +114,21 @@ def test_slices_of_air_alone_are_no_obstacle():
     np.testing.assert_allclose(gain[frequency > 0.05], _response(frequency)[frequency > 0.05], rtol=0, atol=0.1)
 
 
+@pytest.mark.parametrize("clipped_hu", [-1024, -560])
+def test_clipped_pixels_do_not_bend_the_fit(clipped_hu):
+    """Noise in air is cut off at the lowest value that the target stores; at −560 HU that is so in every window."""
+
+    def pair(seed):
+        source = _noise(seed)
+        source[:, :64] -= 500
+        return source, _filtered(source, FITTED_MM).clip(clipped_hu)
+
+    fitted = _unclipped(_fit(map(pair, range(4))))
+    frequency, gain = _transfer_function(fitted, FITTED_MM)
+    error = np.abs(gain - _response(frequency)).mean()
+    assert error < 0.02 if clipped_hu == -1024 else 0.05 < error < 0.5  # what is lost everywhere cannot be found
+
+
 def test_knots_that_no_frequency_reached_keep_their_neighbour_s_gain():
     fit = KernelMatchFit(max_frequency=2 * corner_frequency(FITTED_MM))
     fit.add(_noise(0), 0.5 * _noise(0), spacing_mm=FITTED_MM)

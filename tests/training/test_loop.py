@@ -1,0 +1,228 @@
+"""The training loop in this process: resuming, averaging, reporting, refusing to go on with nonsense."""
+
+import hashlib
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import tiny_settings
+from torch import nn
+
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.stream import PatchLoader, make_items
+from ltdiff.model.ltdiff import LTDiff
+from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.context import WorkerContext, local_context
+from ltdiff.training.kernel_match import KernelMatcher
+from ltdiff.training.loop import NUM_WARMUP_STEPS, learning_rate, train
+from ltdiff.training.phases import PHASES
+
+
+class _Killed(BaseException):
+    """Stands for kill −9: nothing catches it."""
+
+
+class _Reports:
+    """Keeps what is reported; dies, like a killed worker, after the report of a given step."""
+
+    def __init__(self, folder, *, die_at=None):
+        self.folder, self.die_at = folder, die_at
+        self.metrics = []
+
+    def __call__(self, metrics, checkpoint):
+        self.metrics.append(metrics)
+        if checkpoint is not None:
+            shutil.copytree(checkpoint, self.folder / f"{int(metrics['step'])}")
+        if metrics["step"] == self.die_at:
+            raise _Killed
+
+
+# --- a phase of one weight --------------------------------------------------------------------------------------------
+
+
+class _OneWeight(nn.Module):
+    """The loss is (weight − 3)²·scale, and what the loop handed over is kept."""
+
+    uses_pairs = False
+
+    def __init__(self, num_steps=5, rate=0.1):
+        super().__init__()
+        self.config = PhaseConfig(num_steps=num_steps, learning_rate=rate)
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.frozen = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.register_buffer("seen", torch.zeros(()))
+        self.seeds, self.weights = [], []
+
+    def forward(self, batch, generator):
+        if self.training:
+            self.seeds.append(generator.initial_seed())
+            self.weights.append(self.weight.item())
+            self.seen += 1
+        loss = (self.weight - 3).square() * batch["scale"].mean() * self.frozen
+        return {"loss": loss, "other": loss.detach() * 2}
+
+
+def _scales(values):
+    return lambda first: iter([{"scale": torch.tensor([value])} for value in values[first:]])
+
+
+def _train_one_weight(phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, **config):
+    config = {"checkpoint_every_steps": 2, "precision": "fp32"} | config
+    context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module)
+    return train(
+        phase,
+        name="phase",
+        config=TrainingConfig(**config),
+        batches=_scales(scales),
+        validation=lambda: iter([{"scale": torch.tensor([value])} for value in validation]),
+        context=context,
+    )
+
+
+@pytest.mark.parametrize("num_steps", [1, 10, 49, 1000])
+def test_learning_rate(num_steps):
+    rates = np.array([learning_rate(step, peak=2.0, num_steps=num_steps) for step in range(num_steps)])
+    warmup = min(NUM_WARMUP_STEPS, num_steps)
+    cosine = 1 + np.cos(np.pi * np.arange(num_steps) / num_steps)  # times ½ and the peak of 2
+    np.testing.assert_allclose(rates, cosine * np.minimum(1, (np.arange(num_steps) + 1) / warmup))
+    assert (np.diff(rates[warmup:]) < 0).all()
+    assert rates[0] == pytest.approx(2.0 / warmup)
+    assert learning_rate(num_steps, peak=2.0, num_steps=num_steps) == 0
+
+
+def test_checkpoints_come_every_so_many_steps_and_at_the_end(tmp_path):
+    reports = _Reports(tmp_path)
+    _train_one_weight(_OneWeight(), reports)
+    assert [metrics["step"] for metrics in reports.metrics] == [2, 4, 5]
+    assert {path.name for path in tmp_path.iterdir()} == {"2", "4", "5"}
+
+
+def test_metrics_are_means_since_the_last_report(tmp_path):
+    phase, reports, scales = _OneWeight(), _Reports(tmp_path), (1.0, 2.0, 3.0, 4.0, 5.0)
+    _train_one_weight(phase, reports, scales=scales)
+    losses = [(weight - 3) ** 2 * scale for weight, scale in zip(phase.weights, scales, strict=True)]
+    expected = [sum(losses[:2]) / 2, sum(losses[2:4]) / 2, losses[4]]
+    assert [metrics["loss"] for metrics in reports.metrics] == pytest.approx(expected)
+    assert [metrics["other"] for metrics in reports.metrics] == pytest.approx([2 * loss for loss in expected])
+
+
+def test_validation_scores_the_averaged_weights(tmp_path):
+    reports = _Reports(tmp_path)
+    averaged = _train_one_weight(_OneWeight(), reports, validation=(1.0, 3.0), ema_decay=0.5)
+    last = reports.metrics[-1]
+    assert last["val_loss"] == pytest.approx((averaged.weight.item() - 3) ** 2 * 2)
+    assert last["val_other"] == pytest.approx(2 * last["val_loss"])
+    assert averaged.seen == 5  # validation leaves no trace
+
+
+def test_only_the_first_worker_validates_and_writes(tmp_path):
+    reports = _Reports(tmp_path)
+    _train_one_weight(_OneWeight(), reports, rank=1, validation=(1.0,))
+    assert [set(metrics) for metrics in reports.metrics] == [{"step", "loss", "other"}] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.998])
+def test_moving_average(tmp_path, decay):
+    """The decay is held back at the start, (1 + n)/(10 + n) after n updates, so that early weights are forgotten."""
+    phase = _OneWeight(num_steps=20)
+    averaged = _train_one_weight(phase, _Reports(tmp_path), scales=(1.0,) * 20, ema_decay=decay)
+    after = [*phase.weights[1:], phase.weight.item()]
+    expected = after[0]
+    for n, weight in enumerate(after[1:], start=1):
+        d = min(decay, (1 + n) / (10 + n))
+        expected = d * expected + (1 - d) * weight
+    assert averaged.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert averaged.frozen.item() == 1
+    assert averaged is not phase
+
+
+def test_noise_is_a_function_of_seed_step_and_rank(tmp_path):
+    seeds = {}
+    for key in ((0, 0), (0, 1), (1, 0)):
+        phase = _OneWeight()
+        _train_one_weight(phase, lambda *_: None, seed=key[0], rank=key[1])
+        seeds[key] = phase.seeds
+    again = _OneWeight()
+    _train_one_weight(again, lambda *_: None)
+    assert again.seeds == seeds[0, 0]
+    assert len({seed for run in seeds.values() for seed in run}) == 15
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_ends_the_run_before_it_does_harm(tmp_path, scale):
+    phase = _OneWeight()
+    with pytest.raises(FloatingPointError, match="gradient at step 3 is not finite"):
+        _train_one_weight(phase, _Reports(tmp_path), scales=(1.0, 1.0, scale, 1.0, 1.0))
+    assert math.isfinite(phase.weight.item())
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+
+
+def test_large_gradients_are_clipped(tmp_path):
+    """AdamW does not see a constant scale, but it sees one batch that is a million times the others, unless it is clipped."""
+    calm, wild = _OneWeight(rate=0.01), _OneWeight(rate=0.01)
+    _train_one_weight(calm, lambda *_: None, scales=(1.0,) * 5)
+    _train_one_weight(wild, lambda *_: None, scales=(1.0, 1e6, 1.0, 1.0, 1.0))
+    assert wild.weight.item() == pytest.approx(calm.weight.item(), rel=0.01)
+
+
+# --- the three phases -------------------------------------------------------------------------------------------------
+
+
+def _run(name, manifest, report, *, resume_from=None, num_steps=5, **training):
+    settings = tiny_settings(num_steps=num_steps, **training)
+    torch.manual_seed(0)
+    model = LTDiff(settings.model)
+    phase = PHASES[name](model, settings)
+    items = make_items(manifest, split="train", pairs=phase.uses_pairs)
+    loader = PatchLoader(items, settings.training.patch_size, 0, KernelMatcher(model.kernel_match))
+
+    def batches(first_step):
+        for step in range(first_step, num_steps):
+            yield {key: torch.from_numpy(v) for key, v in loader({"id": np.array([2 * step, 2 * step + 1])}).items()}
+
+    return train(
+        phase,
+        name=name,
+        config=settings.training,
+        batches=batches,
+        validation=lambda: iter(()),
+        context=local_context(report),
+        resume_from=resume_from,
+    )
+
+
+def _hashes(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", PHASES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, manifest_path, name, precision):
+    manifest = read_manifest(manifest_path)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finished = _run(name, manifest, _Reports(whole), precision=precision)
+    with pytest.raises(_Killed):
+        _run(name, manifest, _Reports(broken, die_at=2), precision=precision)
+    resumed = _run(name, manifest, _Reports(broken), resume_from=broken / "2", precision=precision)
+    assert _hashes(broken / "5") == _hashes(whole / "5")  # weights, their average, the optimizer
+    torch.testing.assert_close(resumed.state_dict(), finished.state_dict(), rtol=0, atol=0)
+    assert _hashes(whole / "2") != _hashes(whole / "5")
+
+
+def test_resuming_after_the_last_step_does_nothing(tmp_path, manifest_path):
+    manifest = read_manifest(manifest_path)
+    finished = _run("ddpm", manifest, _Reports(tmp_path))
+    again = _Reports(tmp_path)
+    resumed = _run("ddpm", manifest, again, resume_from=tmp_path / "5")
+    assert again.metrics == []
+    torch.testing.assert_close(resumed.state_dict(), finished.state_dict(), rtol=0, atol=0)
+
+
+def test_another_seed_goes_another_way(tmp_path, manifest_path):
+    manifest = read_manifest(manifest_path)
+    first, other = (_run("ddpm", manifest, lambda *_: None, seed=seed) for seed in (0, 1))
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(first.state_dict(), other.state_dict())
