@@ -82,23 +82,27 @@ def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: 
     """
     active = [name for name in PHASES if getattr(settings.training, name).num_steps > 0]
     result = out / START_FOLDER
-    for name in active:
+    for position, name in enumerate(active):
         start, folder = result, out / name
-        result = folder / MODEL_FOLDER
-        if result.is_dir():
+        if (folder / MODEL_FOLDER).is_dir():
             logger.info("%s: done already", name)
         elif name in names:
             run_phase(name, settings=settings, manifest_path=manifest_path, start=start, folder=folder)
-        elif any(later in names for later in active[active.index(name) :]):
-            raise ValueError(f"phase {name} must be trained first: {result} is missing")
-    if not (out / MODEL_FOLDER).is_dir() and result.is_dir():
+        elif set(names) & set(active[position:]):
+            raise ValueError(f"phase {name} must be trained first: {folder / MODEL_FOLDER} is missing")
+        else:
+            return result
+        result = folder / MODEL_FOLDER
+    if not (out / MODEL_FOLDER).is_dir():
         shutil.copytree(result, out / f".{MODEL_FOLDER}.partial", dirs_exist_ok=True)
         (out / f".{MODEL_FOLDER}.partial").rename(out / MODEL_FOLDER)
     return result
 
 
 def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics: dict[str, float]) -> None:
-    """Save a phase's result with what is known about its training."""
+    """Save a phase's result with what is known about its training, unless a worker that then died has done so."""
+    if (folder / MODEL_FOLDER).is_dir():
+        return
     about = read_description(start)["about"]
     about = about | {"trained": about["trained"] | {name: metrics}}
     save_model(model, folder / MODEL_FOLDER, about=about)
