@@ -3,7 +3,7 @@
 Stages, all lazy and streaming, nothing runs before the worker iterates:
 
 1. `ray.data.range`: the numbers of all visits of the run, in blocks of `VISITS_PER_BLOCK`. A visit is one patch of one slice
-   (or slice pair); visit k belongs to epoch k // N of N slices.
+   (or slice pair); `PATCHES_PER_SLICE` visits in a row see the same slice, and N slices are an epoch.
 2. `PatchLoader` (map_batches): which slice visit k sees (a permutation per epoch), decoding, kernel match, crop, flips.
    Each is a function of (seed, visit) alone: the stream of a resumed run goes on as if it had never stopped, and needs no
    state but the number of the first visit.
@@ -15,9 +15,10 @@ Memory is bounded by the blocks in flight, whatever the size of the data set.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from ltdiff.data.manifest import read_hu
 logger = logging.getLogger(__name__)
 
 VISITS_PER_BLOCK = 64
+PATCHES_PER_SLICE = 4
+"""Visits in a row that see the same slice: decoding takes longer than cutting a patch."""
 STREAM_BYTES = 512 << 20
 """How far a worker's stream may run ahead of its training, in bytes of patches. Ray Data's scheduler takes a quarter of a
 core for as long as a stream runs: one that may run far ahead is soon through."""
@@ -84,12 +87,16 @@ class PatchLoader:
 
     def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
         """{"id": visits (B,)} → patches in whole HU (B, patch_size, patch_size), one column per column of the items."""
-        patches = [self.load(int(visit)) for visit in block["id"]]
+        by_slice = groupby(map(int, block["id"]), key=lambda visit: visit // PATCHES_PER_SLICE)
+        patches = [patch for number, visits in by_slice for patch in self.load(number, visits)]
         return {name: np.stack([patch[name].round().astype(np.int16) for patch in patches]) for name in patches[0]}
 
-    def load(self, visit: int) -> dict[str, Image]:
-        """The patch of one visit. An item that cannot be read is named in the log and the next one takes its place."""
-        epoch, place = divmod(visit, len(self.items))
+    def load(self, number: int, visits: Iterable[int]) -> list[dict[str, Image]]:
+        """The patches of some visits to the `number`-th slice of the run (or slice pair), which is decoded once.
+
+        An item that cannot be read is named in the log and the next one takes its place.
+        """
+        epoch, place = divmod(number, len(self.items))
         first = int(_permutation(len(self.items), self.seed, epoch)[place])
         for offset in range(len(self.items)):
             item = self.items[(first + offset) % len(self.items)]
@@ -98,7 +105,7 @@ class PatchLoader:
             except ValueError as error:
                 logger.warning("left out of training: %s", error)
                 continue
-            return self._cut(item, images, np.random.default_rng([self.seed, visit]))
+            return [self._cut(item, images, np.random.default_rng([self.seed, visit])) for visit in visits]
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
 
     def _cut(self, item: Item, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:

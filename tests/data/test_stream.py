@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.stream import HALO_PX, PatchLoader, Share, make_items, make_stream
+from ltdiff.data.stream import HALO_PX, PATCHES_PER_SLICE, PatchLoader, Share, make_items, make_stream
 from ltdiff.local_ray import ray_session
 
 PATCH = 16
@@ -50,6 +50,12 @@ def items(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loader(items):
     return PatchLoader(items, PATCH, 0, _unmatched)
+
+
+def load(loader, visit):
+    """The patch of one visit, before it is rounded."""
+    (patch,) = loader.load(visit // PATCHES_PER_SLICE, [visit])
+    return patch
 
 
 def _slice_number(patch):
@@ -92,18 +98,18 @@ def test_nothing_to_train_on_is_refused(tmp_path, pairs, what):
 
 
 def test_a_patch_is_a_function_of_seed_and_visit(items, loader):
-    forwards = [loader.load(visit) for visit in range(12)]
+    forwards = [load(loader, visit) for visit in range(12)]
     again = pickle.loads(pickle.dumps(loader))
     for visit in (11, 3, 7, 3):
-        for name, patch in again.load(visit).items():
+        for name, patch in load(again, visit).items():
             np.testing.assert_array_equal(patch, forwards[visit][name])
     other_seed = PatchLoader(items, PATCH, 1, _unmatched)
-    assert any(not np.array_equal(other_seed.load(k)["target"], forwards[k]["target"]) for k in range(12))
+    assert any(not np.array_equal(load(other_seed, k)["target"], forwards[k]["target"]) for k in range(12))
 
 
 def test_a_patch_shows_the_same_place_of_all_images_turned_alike(loader):
     for visit in range(40):
-        patches = loader.load(visit)
+        patches = load(loader, visit)
         assert all(patch.shape == (PATCH, PATCH) for patch in patches.values())
         assert all(patch.dtype == np.float32 and patch.flags.c_contiguous for patch in patches.values())
         np.testing.assert_array_equal(patches["source"] - patches["target"], 0.5)
@@ -118,7 +124,7 @@ def _orientation(patch):
 @pytest.mark.parametrize("augment", [True, False])
 def test_patches_are_windows_turned_and_flipped_in_all_eight_ways(items, augment):
     loader, width = PatchLoader(items, PATCH, 0, _unmatched, augment), SHAPE[2]
-    patches = [loader.load(visit)["target"] for visit in range(100)]
+    patches = [load(loader, visit)["target"] for visit in range(100)]
     for patch in patches:
         (down, right), (i, j) = _orientation(patch), np.mgrid[:PATCH, :PATCH]
         np.testing.assert_array_equal(patch, patch[0, 0] + down * i + right * j)
@@ -135,7 +141,7 @@ def test_the_kernel_match_sees_sources_with_their_surroundings_and_spacing(items
         seen.append((hu.shape, spacing_mm))
         return hu + 7
 
-    patches = PatchLoader(items, PATCH, 0, match_kernel).load(0)
+    patches = load(PatchLoader(items, PATCH, 0, match_kernel), 0)
     np.testing.assert_array_equal(patches["source"] - patches["target"], 7.5)
     assert seen == [((PATCH + 2 * HALO_PX,) * 2, SPACING_MM[1:])]
 
@@ -144,7 +150,7 @@ def test_the_kernel_match_sees_sources_with_their_surroundings_and_spacing(items
 def test_alone_too_only_sources_are_matched(tmp_path, role, is_matched):
     rows = make_rows(save_volume(_coordinates(1), tmp_path / "image.nrrd"), shape=(1, *SHAPE[1:]), role=role)
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, lambda hu, spacing_mm: hu + 50_000)
-    assert (loader.load(0)["image"].min() >= 50_000) == is_matched
+    assert (load(loader, 0)["image"].min() >= 50_000) == is_matched
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 1), (16, 300), (79, 80), (80, 81)])
@@ -153,7 +159,7 @@ def test_small_images_are_extended_by_reflection(tmp_path, shape):
     rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
     for visit in range(4):
-        patch = loader.load(visit)["image"]
+        patch = load(loader, visit)["image"]
         assert patch.shape == (PATCH, PATCH)
         assert np.isin(patch, hu).all()
 
@@ -163,7 +169,7 @@ def test_air_is_avoided(tmp_path):
     hu[..., 200:] = 0
     rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
-    share_of_air = np.mean([loader.load(visit)["image"].mean() < -950 for visit in range(100)])
+    share_of_air = np.mean([load(loader, visit)["image"].mean() < -950 for visit in range(100)])
     assert share_of_air < 0.2  # four draws: 1/16 of them
 
 
@@ -173,7 +179,8 @@ def test_air_is_avoided(tmp_path):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_epoch_visits_every_item_once_in_an_order_of_its_own(items, seed):
     loader = PatchLoader(items, PATCH, seed, _unmatched)
-    epochs = [[_slice_number(loader.load(5 * epoch + k)["target"]) for k in range(5)] for epoch in range(4)]
+    visits = PATCHES_PER_SLICE * np.arange(20).reshape(4, 5)  # the first of each slice
+    epochs = [[_slice_number(load(loader, int(visit))["target"]) for visit in epoch] for epoch in visits]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in epochs)
     assert len({tuple(order) for order in epochs}) > 1
 
@@ -226,11 +233,12 @@ def test_a_bad_file_is_named_and_the_next_takes_its_place(single_files, caplog, 
     else:
         path.write_bytes(content[: len(content) // 2])
     loader = PatchLoader(items, PATCH, 0, _unmatched)
-    epoch = [loader.load(visit)["image"] for visit in range(3)]
+    visits = range(0, 3 * PATCHES_PER_SLICE, PATCHES_PER_SLICE)
+    epoch = [load(loader, visit)["image"] for visit in visits]
     assert sorted(_slice_number(patch) for patch in epoch) == [0, 2, 2]
     assert "1.nrrd" in caplog.text
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    for patch, again in zip(epoch, map(loader.load, range(3)), strict=True):
+    for patch, again in zip(epoch, (load(loader, visit) for visit in visits), strict=True):
         np.testing.assert_array_equal(patch, again["image"])
 
 
@@ -239,7 +247,7 @@ def test_nothing_readable_is_an_error(single_files):
     for path in folder.glob("*.nrrd"):
         path.unlink()
     with pytest.raises(ValueError, match="none of the 3 training slices can be read"):
-        PatchLoader(items, PATCH, 0, _unmatched).load(0)
+        load(PatchLoader(items, PATCH, 0, _unmatched), 0)
 
 
 # --- through Ray Data -------------------------------------------------------------------------------------------------
