@@ -23,7 +23,7 @@ def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> n
     """
     if is_volume_file(mask):
         return _from_volume(mask, manifest, pairs)
-    return _from_segmentations(mask, pairs)
+    return _from_segmentations(mask, manifest, pairs)
 
 
 def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
@@ -41,22 +41,27 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.
     return labels[np.searchsorted(positions_mm, pairs["z_mm"])]
 
 
-def _from_segmentations(mask: Path, pairs: pd.DataFrame) -> np.ndarray:
+def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint8)
-    by_series = find_segmentations(mask)
-    num_used = 0
-    for key, rows in pairs.reset_index(drop=True).groupby("series_uid"):
-        series_uid = str(key)
-        if series_uid not in by_series:
-            continue
-        (series,) = (
-            s for s in find_series(Path(rows["path"].iloc[0]).parent)[0] if s.series_instance_uid == series_uid
-        )
-        by_path = dict(
-            zip((str(s.path) for s in series.slices), read_segmentation(by_series[series_uid], series), strict=True)
-        )
-        labels[rows.index] = [by_path[path] for path in rows["path"]]
-        num_used += 1
-    if not num_used:
-        raise ValueError(f"{mask}: there is no DICOM segmentation of a source series of these pairs")
+    segmentations = find_segmentations(mask)
+    is_used = False
+    for role in ("source", "target"):  # a segmentation may have been drawn on either of the two
+        rows = manifest[manifest["role"] == role].set_index("pair_id").loc[pairs["pair_id"]].reset_index()
+        for series_uid, slices in rows.groupby("series_uid"):
+            if path := segmentations.get(str(series_uid)):
+                labels[slices.index] = _read_slices(path, str(series_uid), slices["path"])
+                is_used = True
+    if not is_used:
+        raise ValueError(f"{mask}: there is no DICOM segmentation of a series of these pairs")
     return labels
+
+
+def _read_slices(segmentation: Path, series_uid: str, paths: pd.Series) -> np.ndarray:
+    """The labels (N, Y, X) of the slices in these files."""
+    found, _ = find_series(Path(paths.iloc[0]).parent)
+    (series,) = (one for one in found if one.series_instance_uid == series_uid)
+    by_path = {
+        str(header.path): plane
+        for header, plane in zip(series.slices, read_segmentation(segmentation, series), strict=True)
+    }
+    return np.stack([by_path[path] for path in paths])

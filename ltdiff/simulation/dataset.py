@@ -10,12 +10,14 @@ A patient's folder appears complete or not at all, and one that is there is not 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
+
+from tqdm import tqdm
 
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.dicom.output import complete_folder, remove_partial_folders
@@ -30,30 +32,19 @@ SOURCE_NAME, TARGET_NAME = "source", "target"
 _FIRST_ACQUISITION = datetime(2000, 1, 1, 8)
 
 
-def simulate(
-    out: Path,
-    *,
-    config: SimulationConfig,
-    num_workers: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[Path]:
+def simulate(out: Path, *, config: SimulationConfig, num_workers: int = 1) -> list[Path]:
     """Simulate the patients that are missing in `out`, by `num_workers` processes; returns all patients' folders.
 
-    `on_progress(done, total)` is called at the start and after each patient. One run at a time may write to `out`.
-    Raises ValueError when `out` holds a simulation with another configuration.
+    One run at a time may write to `out`. Raises ValueError when `out` holds a simulation with another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, config)
     remove_partial_folders(out)
     folders = [patient_folder(out, patient) for patient in range(config.num_patients)]
     missing = [patient for patient, folder in enumerate(folders) if not folder.exists()]
-    done = len(folders) - len(missing)
-    if on_progress is not None:
-        on_progress(done, len(folders))
-    for _ in _simulate_patients(out, config, missing, num_workers):
-        done += 1
-        if on_progress is not None:
-            on_progress(done, len(folders))
+    finished = _simulate_patients(out, config, missing, num_workers)
+    for _ in tqdm(finished, desc="simulate", unit="patient", initial=len(folders) - len(missing), total=len(folders)):
+        pass
     return folders
 
 
