@@ -63,17 +63,17 @@ def pair(
     return int(any(finding.action == "fail" for finding in result.findings))
 
 
-def simulate(*, out: Path, config: SimulationConfig = SimulationConfig(), num_workers: int = 2) -> int:
+def simulate(*, out: Path, simulation: SimulationConfig = SimulationConfig(), num_workers: int = 2) -> int:
     """Write paired CT series of simulated patients, with lesions whose masks are exact.
 
     Args:
         out: Folder for the archive; patients that are there already are left alone.
-        config: The patients, the scanner and the two kernels.
+        simulation: The patients, the scanner and the two kernels.
         num_workers: Processes.
     """
     from ltdiff.simulation.dataset import simulate as simulate_patients
 
-    simulate_patients(out, config=config, num_workers=num_workers)
+    simulate_patients(out, config=simulation, num_workers=num_workers)
     return 0
 
 
@@ -141,7 +141,7 @@ def evaluate(
     model: str,
     out: Path,
     mask: Path | None = None,
-    config: EvaluationConfig = EvaluationConfig(),
+    scoring: EvaluationConfig = EvaluationConfig(),
     inference: InferenceConfig = InferenceConfig(),
 ) -> int:
     """Score source, linear match and LTDiff++ on held-out pairs: CCC of radiomic features, relative error, image metrics.
@@ -151,12 +151,12 @@ def evaluate(
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of these.
-        config: Which slices and regions.
+        scoring: Which slices and regions.
         inference: Decoding, steps, precision, seed.
     """
     from ltdiff.workflows.comparison import evaluate_model
 
-    print(evaluate_model(pairs, model=resolve_model(model), out=out, mask=mask, config=config, inference=inference))
+    print(evaluate_model(pairs, model=resolve_model(model), out=out, mask=mask, config=scoring, inference=inference))
     print(f"report: {out / 'report.md'}")
     return 0
 

@@ -21,7 +21,7 @@ TINY = [
 def folder(tmp_path_factory):
     """A folder in which simulate, pair and train have run."""
     folder = tmp_path_factory.mktemp("end-to-end")
-    simulation = ["--config.num_patients=3", "--config.num_slices=3", "--config.matrix=128", "--num_workers=1"]
+    simulation = ["--simulation.num_patients=3", "--simulation.num_slices=3", "--simulation.matrix=128", "--num_workers=1"]
     with ray_session(num_cpus=5):
         assert run(COMMANDS, ["simulate", "--out", str(folder / "archive"), *simulation]) == 0
         assert run(COMMANDS, ["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
@@ -52,7 +52,7 @@ def test_the_source_series_become_derived_ones(folder):
 
 def test_the_report_has_the_promised_table(folder):
     arguments = ["evaluate", str(folder / "pairs.parquet"), "--model", str(folder / "run" / "model")]
-    options = ["--mask", str(folder / "archive"), "--config.num_rois=12", "--config.num_workers=1"]
+    options = ["--mask", str(folder / "archive"), "--scoring.num_rois=12", "--scoring.num_workers=1"]
     assert run(COMMANDS, [*arguments, "--out", str(folder / "report"), *options]) == 0
     ccc = pd.read_csv(folder / "report" / "ccc.csv")
     assert set(ccc["method"]) == {"source", "linear", "ltdiff"}

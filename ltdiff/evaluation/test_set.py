@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ Slices = NDArray[np.float32]
 
 
 class Method(Protocol):
-    """Anything that standardizes source slices. It gets the source alone: there is no way to the target."""
+    """Anything that standardizes source slices, in several threads at a time. It gets the source alone, never the target."""
 
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float]) -> Slices:
         """A' in HU (Z, H, W) of source slices A (Z, H, W) with PixelSpacing (y, x)."""
@@ -40,7 +41,7 @@ class EvaluationConfig:
         split: which rows of the manifest.
         num_rois: number of random regions, in all, of each set (random, and one per HU range).
         seed: seed of the regions and of the bootstrap.
-        num_workers: processes for the feature extraction.
+        num_workers: slices standardized at a time, and processes for the feature extraction.
     """
 
     split: str = "test"
@@ -71,7 +72,7 @@ def evaluate(
     images, seconds = {"source": source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        images[name] = _standardize_all(name, method, source_hu, spacings_mm)
+        images[name] = _standardize_all(name, method, source_hu, spacings_mm, num_workers=config.num_workers)
         seconds[name] = (time.perf_counter() - started_s) / len(source_hu)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
     rois = draw_rois(target_hu, labels=labels, config=config)
@@ -120,7 +121,12 @@ def _read_all(rows: pd.DataFrame) -> Slices:
     return np.stack([read_hu({str(key): value for key, value in row.items()}) for _, row in rows.iterrows()])
 
 
-def _standardize_all(name: str, method: Method, source_hu: Slices, spacings_mm: NDArray[np.float64]) -> Slices:
-    progress = tqdm(zip(source_hu, spacings_mm, strict=True), desc=name, unit="slice", total=len(source_hu))
-    slices = [method.standardize(hu[None], (float(y), float(x)))[0] for hu, (y, x) in progress]
-    return np.stack(slices)
+def _standardize_all(
+    name: str, method: Method, source_hu: Slices, spacings_mm: NDArray[np.float64], *, num_workers: int
+) -> Slices:
+    def standardize(hu: Slices, spacing_mm: NDArray[np.float64]) -> Slices:
+        return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])))[0]
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        results = pool.map(standardize, source_hu, spacings_mm)
+        return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(source_hu))))

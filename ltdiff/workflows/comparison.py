@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ltdiff.comparators.linear import Linear
 from ltdiff.data.manifest import read_manifest
 from ltdiff.evaluation.report import ccc_markdown
@@ -26,6 +28,7 @@ def evaluate_model(
     summary: dict[str, Any] | None = None,
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown."""
+    torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized: the same values
     manifest = read_manifest(manifest_path)
     standardizer = Standardizer.load(model, inference)
     linear = Linear()
