@@ -22,7 +22,9 @@ class Linear:
         """See `Comparator`."""
         self.kernel_match = fit_kernel_match(manifest)
 
-    def standardize(self, hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
+    def standardize(
+        self, hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, first_slice: int = 0
+    ) -> NDArray[np.float32]:
         """See `Comparator`."""
         matched: NDArray[np.float32] = self.kernel_match(torch.from_numpy(hu), spacing_mm).round().numpy()
         return matched

@@ -101,7 +101,9 @@ class ResidualCNNMethod:
         self.network = trained.eval()
 
     @torch.inference_mode()
-    def standardize(self, hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
+    def standardize(
+        self, hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, first_slice: int = 0
+    ) -> NDArray[np.float32]:
         """See `Comparator`."""
         low, high = (float(v) for v in self.kernel_match.range_hu)
         matched = to_network(self.kernel_match(torch.from_numpy(hu), spacing_mm))[:, None]

@@ -29,8 +29,8 @@ Slices = NDArray[np.float32]
 class Method(Protocol):
     """Anything that standardizes source slices, in several threads at a time. It gets the source alone, never the target."""
 
-    def standardize(self, hu: Slices, spacing_mm: tuple[float, float]) -> Slices:
-        """A' in HU (Z, H, W) of source slices A (Z, H, W) with PixelSpacing (y, x)."""
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        """A' in HU (Z, H, W) of source slices A (Z, H, W) with PixelSpacing (y, x); hu[0] is slice `first_slice`."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,11 @@ def evaluate(
     pairs, targets = _test_pairs(manifest, config.split)
     source_hu, target_hu = _read_all(pairs), _read_all(targets)
     spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
+    numbers = _slice_numbers(manifest, pairs)
     images, seconds = {"source": source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        images[name] = _standardize_all(name, method, source_hu, spacings_mm, num_workers=config.num_workers)
+        images[name] = _standardize_all(name, method, source_hu, spacings_mm, numbers, num_workers=config.num_workers)
         seconds[name] = (time.perf_counter() - started_s) / len(source_hu)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
     rois = draw_rois(target_hu, labels=labels, config=config)
@@ -117,16 +118,30 @@ def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.Da
     return sources.reset_index(drop=True), targets
 
 
+def _slice_numbers(manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[np.int64]:
+    """The place of each slice in its whole series, which decides its noise when an archive is standardized."""
+    by_series = manifest.drop_duplicates(["path", "slice_index"]).groupby("series_uid")["z_mm"]
+    positions_mm = {uid: np.sort(z_mm) for uid, z_mm in by_series}
+    places = zip(pairs["series_uid"], pairs["z_mm"], strict=True)
+    return np.array([np.searchsorted(positions_mm[uid], z_mm) for uid, z_mm in places])
+
+
 def _read_all(rows: pd.DataFrame) -> Slices:
     return np.stack([read_hu({str(key): value for key, value in row.items()}) for _, row in rows.iterrows()])
 
 
 def _standardize_all(
-    name: str, method: Method, source_hu: Slices, spacings_mm: NDArray[np.float64], *, num_workers: int
+    name: str,
+    method: Method,
+    source_hu: Slices,
+    spacings_mm: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    *,
+    num_workers: int,
 ) -> Slices:
-    def standardize(hu: Slices, spacing_mm: NDArray[np.float64]) -> Slices:
-        return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])))[0]
+    def standardize(hu: Slices, spacing_mm: NDArray[np.float64], number: int) -> Slices:
+        return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
 
     with ThreadPoolExecutor(num_workers) as pool:
-        results = pool.map(standardize, source_hu, spacings_mm)
+        results = pool.map(standardize, source_hu, spacings_mm, numbers)
         return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(source_hu))))

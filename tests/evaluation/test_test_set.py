@@ -1,0 +1,83 @@
+"""Scoring methods on the test pairs of a manifest."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_run import save_volume
+
+from ltdiff.data.pairing import pair_named
+from ltdiff.evaluation.test_set import EvaluationConfig, draw_rois, evaluate
+
+SHAPE = (10, 96, 96)
+CONFIG = EvaluationConfig(num_rois=6, num_workers=1)
+
+
+class Recorder:
+    """A method that changes nothing and remembers what it was given."""
+
+    def __init__(self):
+        self.given = {}
+
+    def standardize(self, hu, spacing_mm, *, first_slice=0):
+        self.given[first_slice] = hu[0]
+        return hu
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """Manifest, source and target of ten pairs; the source is a coarser version of the target."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    target = rng.integers(-700, 400, SHAPE).astype(float)
+    source = np.round(0.5 * target)
+    for name, hu in (("source", source), ("target", target)):
+        save_volume(hu, folder / f"{name}.mha")
+    return pair_named(folder / "source.mha", folder / "target.mha", split="z:0.7").manifest, source, target
+
+
+@pytest.fixture(scope="module")
+def evaluated(volumes, tmp_path_factory):
+    recorder, out = Recorder(), tmp_path_factory.mktemp("report")
+    scores = evaluate(volumes[0], methods={"same": recorder}, out=out, config=CONFIG, summary={"extra": 1})
+    return recorder, scores, out
+
+
+def test_a_method_is_given_the_source_of_the_test_slices_and_nothing_else(volumes, evaluated):
+    assert sorted(evaluated[0].given) == [7, 8, 9]
+    for number, hu in evaluated[0].given.items():
+        assert np.array_equal(hu, volumes[1][number])
+
+
+def test_a_method_that_does_nothing_scores_as_the_source(evaluated):
+    table = evaluated[1].ccc
+    columns = ["roi_set", "feature_class", "definition", "ccc_mean"]
+    same, source = (table.loc[table["method"] == name, columns].reset_index(drop=True) for name in ("same", "source"))
+    pd.testing.assert_frame_equal(same, source)
+
+
+def test_the_summary_says_what_was_scored(evaluated):
+    summary = json.loads((evaluated[2] / "summary.json").read_text())
+    assert summary["split"] == {"spec": "z:0.7", "scored": "test", "num_pairs": 3}
+    assert summary["extra"] == 1
+    assert len(summary["data_fingerprint"]) == 64
+    assert summary["seconds_per_slice"]["same"] > 0
+
+
+def test_a_split_without_pairs_is_refused(volumes, tmp_path):
+    manifest = volumes[0].assign(split="train")
+    with pytest.raises(ValueError, match="no pair in its split 'test'"):
+        evaluate(manifest, methods={}, out=tmp_path, config=CONFIG)
+
+
+def test_regions_depend_on_the_target_and_the_seed_alone(volumes):
+    target = volumes[2].astype(np.float32)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4, 40:50, 40:50] = 1
+    rois = draw_rois(target, labels=labels, config=CONFIG)
+    again = draw_rois(target, labels=labels, config=CONFIG)
+    assert [roi.label for roi in rois] == [roi.label for roi in again]
+    assert sum(roi.roi_set == "random" for roi in rois) == 6
+    assert sum(roi.roi_set == "tumour" for roi in rois) == 1
+    assert any(roi.roi_set == "hu_-800_-300" for roi in rois)
