@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
     `folder` must be on storage that all nodes share.
 
     Raises:
-        ValueError: a worker failed again and again; its error is named.
+        ValueError: a worker failed again and again, or could not be started; its error is named.
     """
     training = settings.training
     job = {"name": name, "settings": settings, "manifest": manifest_path, "start": start, "folder": folder}
@@ -87,14 +88,14 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
         )
         try:
             trainer.fit()
-        except ray.train.WorkerGroupError as error:
-            cause = next(iter(error.worker_failures.values()))
-            raise ValueError(f"phase {name} failed: {_innermost(cause)}; the same command resumes it") from error
+        except ray.train.TrainingFailedError as error:
+            raise ValueError(f"phase {name} failed: {_innermost(error)}; the same command resumes it") from error
 
 
-def _innermost(error: BaseException) -> str:
-    """The last line of what went wrong in a worker, which Ray wraps in its own traceback."""
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+def _innermost(error: ray.train.TrainingFailedError) -> str:
+    """The last line of what went wrong in a worker (or around them), which Ray wraps in its own traceback."""
+    cause = next(iter(error.worker_failures.values())) if isinstance(error, ray.train.WorkerGroupError) else error
+    return str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__
 
 
 def _work(job: dict[str, Any]) -> None:
@@ -143,12 +144,14 @@ def _worker_context(report: _Reporter) -> WorkerContext:
     train_context = ray.train.get_context()
     num_cores = os.cpu_count() or 1
     torch.set_num_threads(max(1, num_cores // train_context.get_local_world_size()))
+    # Ray names the GPU that it assigned even where torch sees none (GPUs that are permits only, in tests).
+    device = get_device() if torch.cuda.is_available() else torch.device("cpu")
     return WorkerContext(
         rank=train_context.get_world_rank(),
         world_size=train_context.get_world_size(),
-        device=get_device() if torch.cuda.is_available() else torch.device("cpu"),
+        device=device,
         report=report,
-        wrap=prepare_model,
+        wrap=partial(prepare_model, move_to_device=device),
     )
 
 
