@@ -21,7 +21,6 @@ def test_help_names_every_command(capsys):
     [
         (["train", "x.parquet", "--out", "run", "--settings.training.num_step", "3"], "num_step"),
         (["train", "x.parquet", "--out", "run", "--settings.diffusion.process", "flow"], "flow"),
-        (["train", "x.parquet", "--out", "run", "--settings.diffusion.kappa", "-1"], "-1"),
         (["nothing"], "nothing"),
         (["evaluate", "x.parquet"], "--model"),
     ],
@@ -37,6 +36,7 @@ def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
     ("arguments", "sentence"),
     [
         (["train", "absent.parquet", "--out", "run"], "absent.parquet"),
+        (["train", "x.parquet", "--out", "run", "--settings.diffusion.kappa", "-1"], "kappa must not be negative, got -1"),
         (["pair", "absent"], "absent"),
         (["pair"], "--source and --target"),
         (["pair", "--source", "a"], "--source and --target"),
