@@ -22,7 +22,7 @@ def test_help_names_every_command(capsys):
         (["train", "x.parquet", "--out", "run", "--settings.training.num_step", "3"], "num_step"),
         (["train", "x.parquet", "--out", "run", "--settings.diffusion.process", "flow"], "flow"),
         (["nothing"], "nothing"),
-        (["evaluate", "x.parquet"], "--model"),
+        (["evaluate", "x.parquet"], "evaluate.model"),
     ],
 )
 def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
