@@ -190,6 +190,9 @@ COMMANDS: list[Callable[..., int]] = [pair, simulate, train, standardize, evalua
 def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list[str] | None = None) -> int:
     """Run one of the commands (or the only one) with the given arguments, sys.argv's by default, and return its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["pair"] and arguments[1:] and not arguments[1].startswith("-"):
+        arguments = ["pair", "--root", *arguments[1:]]  # jsonargparse makes positionals of required arguments only
     try:
         result: Any = auto_cli(commands, args=arguments, as_positional=True, version=f"ltdiff {__version__}")
     except ValueError as error:
