@@ -164,6 +164,13 @@ def test_small_images_are_extended_by_reflection(tmp_path, shape):
         assert np.isin(patch, hu).all()
 
 
+def test_metal_does_not_wrap_around(tmp_path):
+    hu = np.full((1, 100, 100), 39_000.0)
+    rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
+    loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
+    assert loader({"id": np.arange(2)})["image"].min() == 32_767
+
+
 def test_air_is_avoided(tmp_path):
     hu = np.full((1, 160, 400), -1000.0)
     hu[..., 200:] = 0

@@ -1,0 +1,60 @@
+"""One Ray for a block: joined where there is one, started and stopped where there is none, refused where it is too small."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import ray
+
+from ltdiff.local_ray import OBJECT_STORE_BYTES, ray_session
+
+
+@pytest.fixture(scope="module")
+def session():
+    """A local Ray with GPUs that exist as permits only."""
+    before = os.umask(0o022)
+    with ray_session(num_cpus=3, num_gpus=2):
+        yield
+    os.umask(before)
+    assert not ray.is_initialized()  # what was started here was stopped
+
+
+@pytest.mark.usefixtures("session")
+def test_it_has_what_was_asked_for():
+    resources = ray.cluster_resources()
+    assert (resources["CPU"], resources["GPU"]) == (3, 2)
+    assert resources["object_store_memory"] <= OBJECT_STORE_BYTES
+    assert os.umask(0o022) == 0o022  # the stricter mask was for Ray's start alone
+
+
+@pytest.mark.usefixtures("session")
+def test_a_session_inside_joins_and_leaves_it_running():
+    with ray_session(num_cpus=2, num_gpus=1):
+        assert ray.cluster_resources()["CPU"] == 3
+    assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize(
+    ("needed", "named"),
+    [({"num_cpus": 4}, "4 logical CPUs, .* has 3"), ({"num_cpus": 1, "num_gpus": 3}, "3 logical GPUs, .* has 2")],
+)
+def test_too_small_a_cluster_is_refused_at_once(needed, named):
+    with pytest.raises(ValueError, match=named), ray_session(**needed):
+        pytest.fail("a job would wait here for ever")
+
+
+@pytest.mark.usefixtures("session")
+def test_an_error_in_the_block_comes_out():
+    with pytest.raises(ZeroDivisionError), ray_session(num_cpus=1):
+        raise ZeroDivisionError
+    assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("session")
+def test_nobody_else_can_read_the_token():
+    token = Path.home() / ".ray" / "auth_token"
+    if not token.is_file():
+        pytest.skip("this Ray has no authentication token")
+    assert not token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)

@@ -1,0 +1,173 @@
+"""Ray Train for real: two workers, each with a GPU of its own that exists as a permit only, and one of them killed."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import ray.train
+import torch
+from tiny_run import make_volumes, tiny_settings, write_pairs
+
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.local_ray import ray_session
+from ltdiff.model.ltdiff import load_model, weights_sha256
+from ltdiff.training import ray_glue
+from ltdiff.training.config import PhaseConfig
+from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
+from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
+
+NUM_STEPS = 6
+SETTINGS = tiny_settings(num_workers=2, use_gpu=True, autoencoder=PhaseConfig(0), joint=PhaseConfig(0),
+                         ddpm=PhaseConfig(NUM_STEPS))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a manifest, while Ray runs."""
+    folder = tmp_path_factory.mktemp("ray")
+    write_pairs(folder)
+    with ray_session(num_cpus=num_cpus_needed(SETTINGS), num_gpus=2):
+        yield folder
+
+
+def _train(folder, name, *, kill_once=False):
+    """Train in the folder `name`; notes what each worker found. The second one dies once Ray has the first checkpoint."""
+    notes = folder / f"{name} notes"
+    notes.mkdir(exist_ok=True)
+    snapshot = folder / name / "ddpm" / "checkpoint_manager_snapshot.json"
+    work, report = ray_glue._work, ray_glue._Reporter.__call__
+
+    def report_and_die(self, metrics, checkpoint):
+        report(self, metrics, checkpoint)
+        while not (snapshot.is_file() and "checkpoint_" in snapshot.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(job):
+        rank, is_first = ray.train.get_context().get_world_rank(), len(list(notes.iterdir())) < 2
+        note = {
+            "rank": rank,
+            "gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"],
+            "device": str(ray_glue._worker_context(None).device),
+            "resumes": ray.train.get_checkpoint() is not None,
+        }
+        (notes / f"{'first' if is_first else 'second'} {rank}.json").write_text(json.dumps(note))
+        if kill_once and is_first and rank == 1:
+            ray_glue._Reporter.__call__ = report_and_die
+        work(job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_glue, "_work", watched)
+        patch.chdir(folder)  # relative paths are those of the driver
+        result = train_on_ray(["ddpm"], manifest_path=Path("pairs.parquet"), out=Path(name), settings=SETTINGS)
+    return result, [json.loads(path.read_text()) for path in sorted(notes.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """(result, what the workers noted) of a run that nothing disturbed."""
+    return _train(folder, "whole")
+
+
+def test_a_run_leaves_a_model_that_standardizes(folder, trained):
+    result, _ = trained
+    start, _ = load_model(folder / "whole" / "start")
+    model, about = load_model(folder / "whole" / MODEL_FOLDER)
+    assert result.is_dir()
+    assert about["trained"]["ddpm"]["step"] == NUM_STEPS
+    assert all(torch.equal(a, b) for a, b in zip(start.decoder.parameters(), model.decoder.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(start.denoiser.parameters(), model.denoiser.parameters(), strict=True)
+    )
+    hu = make_volumes()[0].astype(np.float32)
+    assert Standardizer.load(folder / "whole" / MODEL_FOLDER).standardize(hu, (0.8, 0.7)).shape == hu.shape
+
+
+def test_every_report_is_kept(folder, trained):
+    lines = [json.loads(line) for line in (folder / "whole" / "ddpm" / METRICS_FILE).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert all({"loss", "val_loss"} <= set(line) for line in lines)
+
+
+def test_each_worker_has_a_gpu_of_its_own(trained):
+    _, notes = trained
+    assert sorted(note["rank"] for note in notes) == [0, 1]
+    assert sorted(note["gpus"] for note in notes) == [["0"], ["1"]]
+    if not torch.cuda.is_available():
+        assert {note["device"] for note in notes} == {"cpu"}
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_same_command_again_does_nothing(folder):
+    def times():
+        return {path: path.stat().st_mtime_ns for path in (folder / "whole").rglob("*")}
+
+    before = times()
+    _, notes = _train(folder, "whole")
+    assert times() == before
+    assert len(notes) == 2  # no worker was started
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_killed_worker_changes_nothing(folder):
+    """Ray starts both anew from the last checkpoint, and the weights come out bit by bit as if nothing had happened."""
+    _, notes = _train(folder, "killed", kill_once=True)
+    assert [(note["rank"], note["resumes"]) for note in notes] == [(0, False), (1, False), (0, True), (1, True)]
+    assert weights_sha256(folder / "killed" / MODEL_FOLDER) == weights_sha256(folder / "whole" / MODEL_FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ray.train.WorkerGroupError(
+                "long", {1: ValueError("Traceback …\n  File …\nFloatingPointError: not finite\n")}
+            ),
+            "phase ddpm failed: FloatingPointError: not finite; the same command resumes it",
+        ),
+        (ray.train.WorkerGroupError("long", {0: MemoryError()}), "phase ddpm failed: MemoryError; the same"),
+        (
+            ray.train.ControllerError(RuntimeError("no worker came up")),
+            "phase ddpm failed: no worker came up; the same",
+        ),
+    ],
+    ids=["error", "no message", "controller"],
+)
+def test_a_failed_phase_is_one_sentence(folder, error, sentence):
+    def fail(trainer):
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_glue.TorchTrainer, "fit", fail)
+        with pytest.raises(ValueError, match=sentence):
+            train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "failing", settings=SETTINGS)
+
+
+def test_too_small_a_cluster_is_refused(folder):
+    settings = replace(SETTINGS, training=replace(SETTINGS.training, num_workers=3))
+    with pytest.raises(ValueError, match="logical CPUs"):
+        train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "too many", settings=settings)
+
+
+@pytest.mark.gpu
+def test_cuda(tmp_path):
+    """bf16 training and standardizing on a real device, and the CPU agrees with it."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    if ray.is_initialized():
+        pytest.skip("the Ray of the other tests has GPUs that exist as permits only")
+    manifest_path = write_pairs(tmp_path)
+    settings = tiny_settings(use_gpu=True, precision="bf16")
+    train_on_ray(["autoencoder", "ddpm", "joint"], manifest_path=manifest_path, out=tmp_path / "run", settings=settings)
+    standardizer = Standardizer.load(tmp_path / "run" / MODEL_FOLDER)
+    hu = make_volumes()[0].astype(np.float32)
+    on_gpu = standardizer.standardize(hu, (0.8, 0.7))
+    standardizer.device = torch.device("cpu")
+    standardizer.model.cpu()
+    assert np.abs(on_gpu - standardizer.standardize(hu, (0.8, 0.7))).mean() < 3
