@@ -89,7 +89,7 @@ class PatchLoader:
         """{"id": visits (B,)} → patches in whole HU (B, patch_size, patch_size), one column per column of the items."""
         by_slice = groupby(map(int, block["id"]), key=lambda visit: visit // PATCHES_PER_SLICE)
         patches = [patch for number, visits in by_slice for patch in self.load(number, visits)]
-        return {name: np.stack([patch[name].round().astype(np.int16) for patch in patches]) for name in patches[0]}
+        return {name: _to_int16(np.stack([patch[name] for patch in patches])) for name in patches[0]}
 
     def load(self, number: int, visits: Iterable[int]) -> list[dict[str, Image]]:
         """The patches of some visits to the `number`-th slice of the run (or slice pair), which is decoded once.
@@ -169,6 +169,11 @@ def _load_block(block: dict[str, NDArray[np.int64]], loader: PatchLoader, share:
 @lru_cache(maxsize=4)
 def _permutation(num_items: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, num_items]).permutation(num_items)
+
+
+def _to_int16(hu: Image) -> NDArray[np.int16]:
+    limits = np.iinfo(np.int16)  # beyond them, which metal can be, a cast would wrap around
+    return hu.round().clip(limits.min, limits.max).astype(np.int16)
 
 
 def _pad_to(image: Image, size: int) -> Image:
