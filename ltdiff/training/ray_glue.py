@@ -8,12 +8,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray.data
+import numpy as np
 import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
@@ -173,25 +172,24 @@ class _Streams:
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """This worker's batches from `first_step` to the last step."""
-        loader = self._loader("train", augment=True)
-        return self._iterate(loader, first_step=first_step, num_steps=self.num_steps, context=self.context)
+        if first_step == self.num_steps:
+            return iter(())  # stopped after the last checkpoint, before the result was saved
+        share = Share(self.batch_size, self.context.rank, self.context.world_size, first_step)
+        num_visits = (self.num_steps - first_step) * self.batch_size
+        stream = make_stream(self._loader("train", augment=True), share, num_visits=num_visits)
+        return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=self.context.device))
 
     def validation(self) -> Iterator[Batch]:
         """The same few unaugmented patches every time; none where the manifest has no validation rows."""
-        try:
-            loader = self._loader("val", augment=False)
-        except ValueError:
-            return iter(())
-        alone = replace(self.context, rank=0, world_size=1)
-        return self._iterate(loader, first_step=0, num_steps=NUM_VALIDATION_BATCHES, context=alone)
+        if not (self.manifest["split"] == "val").any():
+            return
+        loader = self._loader("val", augment=False)
+        for visits in np.arange(NUM_VALIDATION_BATCHES * self.batch_size).reshape(-1, self.batch_size):
+            yield {
+                name: torch.from_numpy(patches).to(self.context.device)
+                for name, patches in loader({"id": visits}).items()
+            }
 
     def _loader(self, split: str, *, augment: bool) -> PatchLoader:
         items = make_items(self.manifest, split=split, pairs=self.uses_pairs)
         return PatchLoader(items, self.training.patch_size, self.training.seed, self.match_kernel, augment)
-
-    def _iterate(
-        self, loader: PatchLoader, *, first_step: int, num_steps: int, context: WorkerContext
-    ) -> Iterator[Batch]:
-        share = Share(self.batch_size, rank=context.rank, world_size=context.world_size, first_step=first_step)
-        stream = make_stream(loader, share, num_visits=(num_steps - first_step) * self.batch_size)
-        return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=context.device, prefetch_batches=2))

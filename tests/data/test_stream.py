@@ -278,10 +278,3 @@ def test_ray_data_gives_what_the_loader_gives_in_order(items):
         patches = torch.cat([batch[name] for batch in batches])
         assert patches.dtype == torch.int16
         np.testing.assert_array_equal(patches, expected[name])
-
-
-@pytest.mark.usefixtures("_ray")
-def test_no_visits_are_an_empty_stream(loader):
-    """What a run finds that was killed after its last checkpoint."""
-    stream = make_stream(loader, Share(batch_size=5), num_visits=0)
-    assert list(stream.iter_torch_batches(batch_size=5)) == []
