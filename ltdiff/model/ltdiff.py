@@ -102,23 +102,29 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
         ValueError: not a model folder, another format version, or a file that is damaged.
     """
     description = read_description(folder)
-    model = LTDiff(_model_config(description["config"]))
-    match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
-    model.kernel_match.load_state_dict(match)
-    for name, modules in PARTS.items():
-        path = folder / f"{name}.safetensors"
-        if not path.is_file() or _sha256(path) != description["files"][path.name]:
-            raise ValueError(f"{path} is missing or damaged: its sha256 is not the one in {DESCRIPTION_FILE}")
-        try:
-            weights = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from error
-        for module in modules:
-            prefix = f"{module}."
-            model.get_submodule(module).load_state_dict(
-                {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-            )
+    try:
+        model = LTDiff(_model_config(description["config"]))
+        match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
+        model.kernel_match.load_state_dict(match)
+        for name, modules in PARTS.items():
+            weights = _read_weights(folder / f"{name}.safetensors", description["files"])
+            for module in modules:
+                prefix = f"{module}."
+                model.get_submodule(module).load_state_dict(
+                    {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+                )
+    except (KeyError, RuntimeError) as error:  # what torch raises where names or shapes differ
+        raise ValueError(f"the model in {folder} does not fit its own {DESCRIPTION_FILE}: {error}") from error
     return model, description["about"]
+
+
+def _read_weights(path: Path, sha256: dict[str, str]) -> dict[str, Tensor]:
+    if not path.is_file() or _sha256(path) != sha256[path.name]:
+        raise ValueError(f"{path} is missing or damaged: its sha256 is not the one in {DESCRIPTION_FILE}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from error
 
 
 def read_description(folder: Path) -> dict[str, Any]:
