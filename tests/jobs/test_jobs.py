@@ -1,0 +1,91 @@
+"""Jobs as scripts: alone by Python, and by `ray job submit` on a token-protected cluster."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from tiny_run import tiny_settings, write_pairs
+
+REPOSITORY = Path(__file__).parents[2]
+JOBS = sorted(path.name for path in (REPOSITORY / "jobs").glob("*.py"))
+START_S = 90
+
+
+def test_every_stage_has_its_job():
+    assert JOBS == ["standardize.py", "train_autoencoder.py", "train_ddpm.py", "train_joint.py"]
+
+
+@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py"])
+def test_a_job_without_arguments_says_which_it_needs(job):
+    done = subprocess.run([sys.executable, f"jobs/{job}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "required" in done.stderr
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Environment of a client of a cluster with one node, which asks for a token."""
+    port, dashboard = _free_port(), _free_port()
+    (tmp_path / "token").write_text("0" * 64)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=6", "--object-store-memory=500000000"]
+    head = subprocess.Popen(
+        ["ray", "start", "--head", "--block", *options],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    head.send_signal(signal.SIGTERM)
+    head.wait(30)
+
+
+@pytest.mark.slow
+def test_a_submitted_phase_leaves_its_model_and_fails_truthfully_out_of_order(cluster, tmp_path):
+    pairs = write_pairs(tmp_path)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(json.dumps(asdict(tiny_settings())))
+    arguments = [str(pairs), "--out", str(tmp_path / "run"), "--settings", str(settings)]
+    done = _submit(cluster, "train_autoencoder.py", arguments)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "run" / "autoencoder" / "model" / "model.json").is_file()
+    done = _submit(cluster, "train_joint.py", arguments)
+    assert done.returncode != 0
+    assert "phase ddpm must be trained first" in done.stdout
+
+
+def _submit(environment, job, arguments):
+    command = ["ray", "job", "submit", "--working-dir", str(REPOSITORY / "jobs"), "--", "python", job, *arguments]
+    for _ in range(START_S):
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        if "Failed to connect" not in done.stdout and "No available agent" not in done.stdout:
+            return done
+        time.sleep(1)  # the server is not up yet
+    raise TimeoutError(done.stdout)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
