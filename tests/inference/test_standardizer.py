@@ -83,6 +83,22 @@ def test_results_are_whole_hu_in_the_target_s_range(source, process, decode):
     np.testing.assert_array_equal(source, before)
 
 
+@pytest.mark.parametrize("decode", ["residual", "direct"])
+def test_one_step_without_noise_is_the_formula(source, decode):
+    """Ẑ = Z_A + f(Z_A, 1); A' = Ã + D(Ẑ) − D(Z_A) (`residual`) or D(Ẑ) (`direct`)."""
+    standardizer = _make_standardizer(decode=decode, kappa=0.0, num_inference_steps=1)
+    model = standardizer.model
+    with torch.no_grad():
+        x = to_network(model.match_kernel(torch.from_numpy(source), IN_PLANE_MM))[:, None]
+        z_a, _ = model.encode(x)
+        changes = model.denoise(z_a, z_a, torch.ones(len(source)))
+        image = model.decode([z + change for z, change in zip(z_a, changes, strict=True)])[-1]
+        expected = x + image - model.decode(z_a)[-1] if decode == "residual" else image
+    result = standardizer.standardize(source, IN_PLANE_MM)
+    np.testing.assert_allclose(result, to_hu(expected)[:, 0].round().clip(*model.kernel_match.range_hu), atol=1)
+    assert np.abs(result - to_hu(x)[:, 0].numpy()).mean() > 5  # there was something to be seen
+
+
 @pytest.mark.parametrize("process", ["bridge", "ddpm"])
 def test_a_slice_does_not_depend_on_how_its_series_is_cut_up(source, process):
     standardizer = _make_standardizer(process=process)
