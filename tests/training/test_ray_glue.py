@@ -30,6 +30,8 @@ SETTINGS = tiny_settings(num_workers=2, use_gpu=True, autoencoder=PhaseConfig(0)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a manifest, while Ray runs."""
+    if torch.cuda.device_count() == 1:
+        pytest.skip("two workers need two GPUs, or none that torch sees")
     folder = tmp_path_factory.mktemp("ray")
     write_pairs(folder)
     with ray_session(num_cpus=num_cpus_needed(SETTINGS), num_gpus=2):
@@ -153,21 +155,3 @@ def test_too_small_a_cluster_is_refused(folder):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, num_workers=3))
     with pytest.raises(ValueError, match="logical CPUs"):
         train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "too many", settings=settings)
-
-
-@pytest.mark.gpu
-def test_cuda(tmp_path):
-    """bf16 training and standardizing on a real device, and the CPU agrees with it."""
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    if ray.is_initialized():
-        pytest.skip("the Ray of the other tests has GPUs that exist as permits only")
-    manifest_path = write_pairs(tmp_path)
-    settings = tiny_settings(use_gpu=True, precision="bf16")
-    train_on_ray(["autoencoder", "ddpm", "joint"], manifest_path=manifest_path, out=tmp_path / "run", settings=settings)
-    standardizer = Standardizer.load(tmp_path / "run" / MODEL_FOLDER)
-    hu = make_volumes()[0].astype(np.float32)
-    on_gpu = standardizer.standardize(hu, (0.8, 0.7))
-    standardizer.device = torch.device("cpu")
-    standardizer.model.cpu()
-    assert np.abs(on_gpu - standardizer.standardize(hu, (0.8, 0.7))).mean() < 3
