@@ -15,6 +15,7 @@ Memory is bounded by the blocks in flight, whatever the size of the data set.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,9 +35,8 @@ logger = logging.getLogger(__name__)
 VISITS_PER_BLOCK = 64
 PATCHES_PER_SLICE = 4
 """Visits in a row that see the same slice: decoding takes longer than cutting a patch."""
-STREAM_BYTES = 512 << 20
-"""How far a worker's stream may run ahead of its training, in bytes of patches. Ray Data's scheduler takes a quarter of a
-core for as long as a stream runs: one that may run far ahead is soon through."""
+STREAM_BYTES = 256 << 20
+"""How far a worker's stream may run ahead of its training, in bytes of patches."""
 HALO_PX = 32
 """Margin that is decoded around a patch, so that the kernel match sees what lies outside it."""
 MIN_MEAN_HU = -950.0
@@ -161,10 +161,30 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
     context.enable_progress_bars = False  # the training loop shows the progress
+    context.custom_execution_callback_classes = [_Pause]
     numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // VISITS_PER_BLOCK)))
     stream = numbers.map_batches(_load_block, batch_size=VISITS_PER_BLOCK, fn_args=(loader, share))
     (iterator,) = stream.streaming_split(1)
     return iterator
+
+
+class _Pause:
+    """Rest between the turns of Ray Data's scheduler, which spins on half a core while finished blocks wait to be used."""
+
+    PAUSE_S = 0.05
+
+    def before_execution_starts(self, executor: object) -> None:
+        """Nothing."""
+
+    def on_execution_step(self, executor: object) -> None:
+        """Called after every turn."""
+        time.sleep(self.PAUSE_S)
+
+    def after_execution_succeeds(self, executor: object) -> None:
+        """Nothing."""
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None:
+        """Nothing."""
 
 
 def _load_block(block: dict[str, NDArray[np.int64]], loader: PatchLoader, share: Share) -> dict[str, NDArray[np.int16]]:
