@@ -36,7 +36,10 @@ def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
     ("arguments", "sentence"),
     [
         (["train", "absent.parquet", "--out", "run"], "absent.parquet"),
-        (["train", "x.parquet", "--out", "run", "--settings.diffusion.kappa", "-1"], "kappa must not be negative, got -1"),
+        (
+            ["train", "x.parquet", "--out", "run", "--settings.diffusion.kappa", "-1"],
+            "kappa must not be negative, got -1",
+        ),
         (["pair", "absent"], "absent"),
         (["pair"], "--source and --target"),
         (["pair", "--source", "a"], "--source and --target"),

@@ -21,7 +21,12 @@ TINY = [
 def folder(tmp_path_factory):
     """A folder in which simulate, pair and train have run."""
     folder = tmp_path_factory.mktemp("end-to-end")
-    simulation = ["--simulation.num_patients=3", "--simulation.num_slices=3", "--simulation.matrix=128", "--num_workers=1"]
+    simulation = [
+        "--simulation.num_patients=3",
+        "--simulation.num_slices=3",
+        "--simulation.matrix=128",
+        "--num_workers=1",
+    ]
     with ray_session(num_cpus=5):
         assert run(COMMANDS, ["simulate", "--out", str(folder / "archive"), *simulation]) == 0
         assert run(COMMANDS, ["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
