@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from ltdiff import __version__
 from ltdiff.cli import COMMANDS, run
 
 
@@ -68,4 +69,4 @@ def test_the_module_is_the_command():
     shown = subprocess.run(
         [sys.executable, "-m", "ltdiff.cli", "--version"], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.startswith("ltdiff ")
+    assert f"ltdiff {__version__}" in shown.stdout

@@ -17,6 +17,8 @@ from torch.nn import functional
 NUM_KNOTS = 64
 WINDOW_PX = 64
 """Spectra are averaged over windows of this side (Welch's method): finer than its frequency steps h need not be."""
+DEFAULT_RANGE_HU = (-1024.0, 3071.0)
+NUM_SATURATED = 16
 PADDING_MM = 32.0
 """Slices are extended by reflection before the FFT, else its periodicity wraps one border into the other."""
 
@@ -28,7 +30,7 @@ class KernelMatch(nn.Module):
         super().__init__()
         self.register_buffer("knots", torch.linspace(0, 1, NUM_KNOTS, dtype=torch.float64))
         self.register_buffer("gains", torch.ones(NUM_KNOTS, dtype=torch.float64))
-        self.register_buffer("range_hu", torch.tensor([-1024.0, 3071.0], dtype=torch.float64))
+        self.register_buffer("range_hu", torch.tensor(DEFAULT_RANGE_HU, dtype=torch.float64))
         self.knots: Tensor
         self.gains: Tensor
         self.range_hu: Tensor
@@ -65,7 +67,8 @@ class KernelMatchFit:
         """Add one slice pair (H, W) in HU with PixelSpacing (y, x)."""
         if source_hu.shape != target_hu.shape:
             raise ValueError(f"source {source_hu.shape} and target {target_hu.shape} slices differ in size")
-        self.range_hu = (min(self.range_hu[0], float(target_hu.min())), max(self.range_hu[1], float(target_hu.max())))
+        low, high = _stored_range(target_hu)
+        self.range_hu = (min(self.range_hu[0], low), max(self.range_hu[1], high))
         source, target = _unclipped_windows(source_hu, target_hu)
         spectrum_a, spectrum_b = (_windowed_spectrum(windows) for windows in (source, target))
         frequency = radial_frequency((source.shape[-2], source.shape[-1]), spacing_mm).ravel()
@@ -99,6 +102,15 @@ def radial_frequency(shape: tuple[int, int], spacing_mm: tuple[float, float]) ->
 def corner_frequency(spacing_mm: tuple[float, float]) -> float:
     """The highest radial frequency, in cycles/mm, that pixels of this size can hold."""
     return float(np.hypot(0.5 / spacing_mm[0], 0.5 / spacing_mm[1]))
+
+
+def _stored_range(target_hu: NDArray[np.float32]) -> tuple[float, float]:
+    """The ends of what the target series stores, where it shows: one extreme pixel is anatomy, many alike are an end."""
+    low, high = float(target_hu.min()), float(target_hu.max())
+    return (
+        low if (target_hu == low).sum() >= NUM_SATURATED else min(low, DEFAULT_RANGE_HU[0]),
+        high if (target_hu == high).sum() >= NUM_SATURATED else max(high, DEFAULT_RANGE_HU[1]),
+    )
 
 
 def _unclipped_windows(

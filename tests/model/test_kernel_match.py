@@ -147,3 +147,10 @@ def test_corner_frequency_bounds_all_frequencies():
     frequency = radial_frequency((64, 64), OTHER_MM)
     assert frequency.max() == pytest.approx(corner_frequency(OTHER_MM))
     assert frequency[0, 0] == 0
+
+
+def test_the_range_ends_where_the_target_is_saturated():
+    fit = KernelMatchFit(max_frequency=corner_frequency(FITTED_MM))
+    noise = _noise(0)
+    fit.add(noise, noise.clip(-550, None), spacing_mm=FITTED_MM)
+    assert fit.solve().range_hu.tolist() == [-550, 3071]  # its largest value is one voxel's, not the scanner's end
