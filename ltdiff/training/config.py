@@ -144,7 +144,7 @@ def read_settings(name: str) -> Settings:
     parser.add_class_arguments(Settings, "settings")
     try:
         values = parser.parse_object({"settings": yaml.safe_load(file.read_text())})
-        settings: Settings = parser.instantiate_classes(values).settings
+        settings: Settings = parser.instantiate(values).settings
     except (ArgumentError, ValueError) as error:
         raise ValueError(f"ltdiff/configs/{name}.yaml: {error}") from error
     return settings
