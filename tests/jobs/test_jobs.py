@@ -50,7 +50,10 @@ def cluster(tmp_path):
     )
     yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     head.send_signal(signal.SIGTERM)
-    head.wait(30)
+    try:
+        head.wait(60)
+    finally:
+        head.kill()
 
 
 @pytest.mark.slow
