@@ -52,6 +52,7 @@ def _start(*, num_cpus: int, num_gpus: int) -> None:
             return
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)
         ray.init(
+            address="local",  # a private one, also where somebody else's runs, or has left its address behind
             num_cpus=num_cpus,
             num_gpus=num_gpus or None,
             object_store_memory=OBJECT_STORE_BYTES,

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,7 @@ def train_on_ray(names: list[str], *, manifest_path: Path, out: Path, settings: 
     if (out / MODEL_FOLDER).is_dir():
         logger.info("%s: trained already", out)
         return out / MODEL_FOLDER
-    num_gpus = settings.training.num_workers if settings.training.use_gpu else 0
-    with ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus):
+    with _session(settings):
         return train_phases(names, manifest_path=manifest_path, out=out, settings=settings, run_phase=run_phase)
 
 
@@ -67,8 +66,7 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
     """
     training = settings.training
     job = {"name": name, "settings": settings, "manifest": manifest_path, "start": start, "folder": folder}
-    num_gpus = training.num_workers if training.use_gpu else 0
-    with ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus):
+    with _session(settings):
         trainer = TorchTrainer(
             _work,
             train_loop_config={key: str(value) if isinstance(value, Path) else value for key, value in job.items()},
@@ -89,6 +87,12 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
             trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise ValueError(f"phase {name} failed: {_innermost(error)}; the same command resumes it") from error
+
+
+def _session(settings: Settings) -> AbstractContextManager[None]:
+    """A Ray that is large enough for a phase; inside another one, the same."""
+    num_gpus = settings.training.num_workers if settings.training.use_gpu else 0
+    return ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus)
 
 
 def _innermost(error: ray.train.TrainingFailedError) -> str:
