@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from pathlib import Path
+
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
+from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.kernel_match import fit_kernel_match
 
@@ -14,17 +16,18 @@ from ltdiff.training.kernel_match import fit_kernel_match
 class Linear:
     """Ã = h∗A, clipped to the target's range."""
 
-    def __init__(self, kernel_match: KernelMatch | None = None) -> None:
-        """`kernel_match` spares the fit: the one a model was trained with has been fitted on the same pairs."""
-        self.kernel_match = kernel_match or KernelMatch()
+    def __init__(self) -> None:
+        self.kernel_match = KernelMatch()
 
-    def fit(self, manifest: pd.DataFrame) -> None:
-        """See `Comparator`."""
+    def fit(self, manifest: pd.DataFrame, *, folder: Path | None = None) -> None:
+        """See `Comparator`; takes seconds, so nothing is kept."""
         self.kernel_match = fit_kernel_match(manifest)
 
-    def standardize(
-        self, hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, first_slice: int = 0
-    ) -> NDArray[np.float32]:
-        """See `Comparator`."""
-        matched: NDArray[np.float32] = self.kernel_match(torch.from_numpy(hu), spacing_mm).round().numpy()
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        """See `Method`."""
+        matched: Slices = self.kernel_match(torch.from_numpy(hu), spacing_mm).round().numpy()
         return matched
+
+    def variants(self) -> Mapping[str, Method]:
+        """None."""
+        return {}

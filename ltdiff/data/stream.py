@@ -4,7 +4,7 @@ Stages, all lazy and streaming, nothing runs before the worker iterates:
 
 1. `ray.data.range`: the numbers of all visits of the run, in blocks of `VISITS_PER_BLOCK`. A visit is one patch of one slice
    (or slice pair); `PATCHES_PER_SLICE` visits in a row see the same slice, and N slices are an epoch.
-2. `PatchLoader` (map_batches): which slice visit k sees (a permutation per epoch), decoding, kernel match, crop, flips.
+2. `PatchLoader` (map_batches): which slice visit k sees (a permutation per epoch), decoding, kernel match, crop, turns.
    Each is a function of (seed, visit) alone: the stream of a resumed run goes on as if it had never stopped, and needs no
    state but the number of the first visit.
 3. `iter_torch_batches` in the worker, over its `Share` of the visits.
@@ -37,8 +37,8 @@ PATCHES_PER_SLICE = 4
 """Visits in a row that see the same slice: decoding takes longer than cutting a patch."""
 STREAM_BYTES = 256 << 20
 """How far a worker's stream may run ahead of its training, in bytes of patches."""
-HALO_PX = 32
-"""Margin that is decoded around a patch, so that the kernel match sees what lies outside it."""
+VAL_COLUMNS = 0.3
+"""Where no slice is left to validate, this share of the columns of every training slice does, at its right edge."""
 MIN_MEAN_HU = -950.0
 """A patch whose target is emptier than this is drawn again: air outside the body teaches nothing."""
 NUM_DRAWS = 4
@@ -76,7 +76,9 @@ def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]
 class PatchLoader:
     """Visits → patches; see the module's stage 2.
 
-    `match_kernel` is applied to rows whose role is `source`; `augment` flips and turns patches by multiples of 90°.
+    `match_kernel` is applied to rows whose role is `source`, to whole slices; `augment` flips and turns patches by
+    multiples of 90°. Patches are cut from `columns`, two fractions of the width. `kept` holds the matched slices that
+    have been read, for data sets that fit in memory; without it each is read again.
     """
 
     items: Sequence[Item]
@@ -84,6 +86,8 @@ class PatchLoader:
     seed: int
     match_kernel: MatchKernel
     augment: bool = True
+    columns: tuple[float, float] = (0.0, 1.0)
+    kept: dict[int, dict[str, Image]] | None = None
 
     def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
         """{"id": visits (B,)} → patches in whole HU (B, patch_size, patch_size), one column per column of the items."""
@@ -99,41 +103,81 @@ class PatchLoader:
         epoch, place = divmod(number, len(self.items))
         first = int(_permutation(len(self.items), self.seed, epoch)[place])
         for offset in range(len(self.items)):
-            item = self.items[(first + offset) % len(self.items)]
             try:
-                images = {name: read_hu(row) for name, row in item.items()}
+                images = self._read((first + offset) % len(self.items))
             except ValueError as error:
                 logger.warning("left out of training: %s", error)
                 continue
-            return [self._cut(item, images, np.random.default_rng([self.seed, visit])) for visit in visits]
+            return [self._cut(images, np.random.default_rng([self.seed, visit])) for visit in visits]
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
 
-    def _cut(self, item: Item, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
-        """One random crop of all images of an item, matched, then turned alike."""
-        size, halo = self.patch_size, HALO_PX
-        reference = images.get("target", next(iter(images.values())))
-        padded = {name: _pad_to(image, size + 2 * halo) for name, image in images.items()}
-        top, left = self._draw_corner(_pad_to(reference, size + 2 * halo), rng)
+    def _read(self, index: int) -> dict[str, Image]:
+        """The images of an item, sources matched, at least as large as a patch."""
+        if self.kept is not None and index in self.kept:
+            return self.kept[index]
+        images = {}
+        for name, row in self.items[index].items():
+            hu = self._in_columns(read_hu(row))
+            if row["role"] == "source":
+                hu = self.match_kernel(hu, (float(row["spacing_y_mm"]), float(row["spacing_x_mm"])))
+            images[name] = _pad_to(hu, self.patch_size)
+        if self.kept is not None:
+            self.kept[index] = images
+        return images
+
+    def _in_columns(self, image: Image) -> Image:
+        first, last = (round(fraction * image.shape[1]) for fraction in self.columns)
+        return image[:, first : max(last, first + 1)]
+
+    def _cut(self, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
+        """One random crop of all images of an item, turned alike."""
+        size = self.patch_size
+        top, left = self._draw_corner(images.get("target", next(iter(images.values()))), rng)
         turns, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
         patches = {}
-        for name, image in padded.items():
-            window = image[top : top + size + 2 * halo, left : left + size + 2 * halo]
-            if item[name]["role"] == "source":
-                spacing_mm = (float(item[name]["spacing_y_mm"]), float(item[name]["spacing_x_mm"]))
-                window = self.match_kernel(window, spacing_mm)
-            patch = np.rot90(window[halo : halo + size, halo : halo + size], turns)
+        for name, image in images.items():
+            patch = np.rot90(image[top : top + size, left : left + size], turns)
             patches[name] = np.ascontiguousarray(patch[:, ::-1] if flip else patch)
         return patches
 
     def _draw_corner(self, reference: Image, rng: np.random.Generator) -> tuple[int, int]:
-        """Corner of a window (patch and halo) whose patch is not mostly air, if a few draws find one."""
-        size, halo = self.patch_size, HALO_PX
+        """Corner of a patch that is not mostly air, if a few draws find one."""
+        size = self.patch_size
         top = left = 0
         for _ in range(NUM_DRAWS):
-            top, left = (int(rng.integers(n - size - 2 * halo + 1)) for n in reference.shape)
-            if reference[top + halo : top + halo + size, left + halo : left + halo + size].mean() > MIN_MEAN_HU:
+            top, left = (int(rng.integers(n - size + 1)) for n in reference.shape)
+            if reference[top : top + size, left : left + size].mean() > MIN_MEAN_HU:
                 break
         return top, left
+
+
+def make_loader(
+    manifest: pd.DataFrame,
+    *,
+    split: str,
+    pairs: bool,
+    patch_size: int,
+    seed: int,
+    match_kernel: MatchKernel,
+    keep_slices: bool = False,
+) -> PatchLoader:
+    """What a phase's split is loaded with; only `train` is augmented.
+
+    Where the manifest has no slice (or no pair) to validate with, every training slice is cut in two: the columns at its
+    right edge validate and the others train.
+
+    Raises:
+        ValueError: the manifest has nothing to train on.
+    """
+    columns = (0.0, 1.0)
+    concerned = manifest[manifest["pair_id"].notna()] if pairs else manifest
+    if not (concerned["split"] == "val").any():
+        columns = (0.0, 1 - VAL_COLUMNS) if split == "train" else (1 - VAL_COLUMNS, 1.0)
+        items = make_items(manifest, split="train", pairs=pairs)
+    else:
+        items = make_items(manifest, split=split, pairs=pairs)
+    kept: dict[int, dict[str, Image]] | None = {} if keep_slices else None
+    return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.data.manifest import data_fingerprint, read_hu
 from ltdiff.data.masks import read_labels
 from ltdiff.data.rois import HU_RANGES, Roi, mask_rois, random_rois
@@ -22,16 +23,6 @@ from ltdiff.evaluation.report import write_report
 from ltdiff.evaluation.scoring import Scores, score
 
 logger = logging.getLogger(__name__)
-
-Slices = NDArray[np.float32]
-
-
-class Method(Protocol):
-    """Anything that standardizes source slices, in several threads at a time. It gets the source alone, never the target."""
-
-    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
-        """A' in HU (Z, H, W) of source slices A (Z, H, W) with PixelSpacing (y, x); hu[0] is slice `first_slice`."""
-
 
 @dataclass(frozen=True)
 class EvaluationConfig:

@@ -92,11 +92,11 @@ class Standardizer:
             generator = torch.Generator().manual_seed(self.inference.seed * 1_000_003 + first_slice + i)
             source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
             matched = self.model.match_kernel(source[None], spacing_mm)
-            output = to_hu(self._standardize_matched(to_network(matched)[:, None], generator))
+            output = to_hu(self.convert(to_network(matched)[:, None], generator))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
         return result
 
-    def _standardize_matched(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Ã → A', (1, 1, H, W) in network units, any H and W."""
         height, width = x.shape[-2:]
         divisor = self.model.config.autoencoder.size_divisor

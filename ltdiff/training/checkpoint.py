@@ -11,12 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META_FILE = "meta.json"
 
 
 def save_checkpoint(
-    folder: Path, *, step: int, module: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path,
+    *,
+    step: int,
+    elapsed_s: float,
+    module: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write weights, their moving average and the optimizer's state after `step` steps into the existing `folder`."""
     files = {
@@ -29,13 +35,16 @@ def save_checkpoint(
     meta = {
         "format_version": FORMAT_VERSION,
         "step": step,
+        "elapsed_s": elapsed_s,
         "sha256": {name: hashlib.sha256(_path(folder, name).read_bytes()).hexdigest() for name in files},
     }
     (folder / META_FILE).write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def load_checkpoint(folder: Path, *, module: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore what `save_checkpoint` wrote and return the number of steps done.
+def load_checkpoint(
+    folder: Path, *, module: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """Restore what `save_checkpoint` wrote and return the number of steps done and the seconds they took.
 
     Raises:
         ValueError: a file is missing or damaged, or the checkpoint has another format version.
@@ -50,7 +59,7 @@ def load_checkpoint(folder: Path, *, module: nn.Module, averaged: nn.Module, opt
     state = optimizer.state_dict()
     state["state"] = _unflatten(load_file(_path(folder, "optimizer")))
     optimizer.load_state_dict(state)
-    return int(meta["step"])
+    return int(meta["step"]), float(meta["elapsed_s"])
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

@@ -44,10 +44,13 @@ class PhaseConfig:
     Args:
         num_steps: optimizer steps; 0 skips the phase.
         learning_rate: peak of the learning-rate schedule (short linear warm-up, then a cosine to zero).
+        max_minutes: the phase also ends after this time, and the learning rate reaches zero by then; with one worker only,
+            and no longer reproducible to the last bit.
     """
 
     num_steps: int
     learning_rate: float = 1e-3
+    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse lengths and rates outside their ranges."""
@@ -55,6 +58,8 @@ class PhaseConfig:
             raise ValueError(
                 f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}"
             )
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ValueError(f"max_minutes must be above 0, got {self.max_minutes}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,9 @@ class TrainingConfig:
             raise ValueError(f"max_gradient_norm must be above 0, got {self.max_gradient_norm}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in 0…1, 1 excluded, got {self.ema_decay}")
+        timed = any(phase.max_minutes is not None for phase in (self.autoencoder, self.ddpm, self.joint))
+        if timed and self.num_workers > 1:
+            raise ValueError(f"max_minutes needs num_workers 1, got {self.num_workers}: workers would stop apart")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
-from ltdiff.training.config import TrainingConfig
+from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import WorkerContext
 from ltdiff.training.phases import Batch, Phase
 
@@ -41,25 +41,51 @@ def train(
     """Run a phase to its last step and return it with the moving average of its weights.
 
     `batches(first_step)` gives this worker's batches from that step to the last. Noise is a function of (seed, step, rank),
-    so a run that was interrupted and resumed goes the same way as one that never was.
+    so a run that was interrupted and resumed goes the same way as one that never was, unless its length is a time.
     """
     trainer = _Trainer(phase, config, context)
-    first_step = load_checkpoint(resume_from, **trainer.state) if resume_from else 0
-    num_steps = phase.config.num_steps
-    progress = _Progress(name, first_step, num_steps)
+    first_step, elapsed_s = load_checkpoint(resume_from, **trainer.state) if resume_from else (0, 0.0)
+    clock = Clock(phase.config, elapsed_s)
+    progress = _Progress(name, clock)
+    if resume_from and clock.part_done(first_step) >= 1:
+        return trainer.averaged.module  # stopped after the last checkpoint, before the result was saved
     for step, batch in enumerate(batches(first_step), start=first_step):
-        progress.add(step + 1, trainer.take_step(batch, step), log=context.rank == 0)
-        if (step + 1) % config.checkpoint_every_steps and step + 1 != num_steps:
+        progress.add(step + 1, trainer.take_step(batch, step, clock.part_done(step)), log=context.rank == 0)
+        is_last = clock.part_done(step + 1) >= 1
+        if (step + 1) % config.checkpoint_every_steps and not is_last:
             continue
         validation_loss = trainer.validate(validation()) if context.rank == 0 else {}
-        trainer.checkpoint(step + 1, {**progress.means(), **validation_loss})
+        trainer.checkpoint(step + 1, clock.elapsed_s, {**progress.means(), **validation_loss})
+        if is_last:
+            break
     return trainer.averaged.module
 
 
-def learning_rate(step: int, *, peak: float, num_steps: int) -> float:
-    """The rate at a step: linear warm-up, then a half cosine that ends at zero."""
-    warmup = min(1.0, (step + 1) / min(NUM_WARMUP_STEPS, num_steps))
-    return peak * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+def learning_rate(step: int, *, peak: float, num_warmup_steps: int, part_done: float) -> float:
+    """The rate at a step: linear warm-up, and a half cosine that ends at zero when the phase is done."""
+    warmup = min(1.0, (step + 1) / num_warmup_steps)
+    return peak * warmup * 0.5 * (1 + math.cos(math.pi * part_done))
+
+
+class Clock:
+    """How much of a phase is done, by its steps or its minutes, whichever runs out first."""
+
+    def __init__(self, config: PhaseConfig, elapsed_s: float = 0.0) -> None:
+        """`elapsed_s`: time that the phase has taken before this run of it."""
+        self.config = config
+        self.started_s = time.monotonic() - elapsed_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of this run and those before it."""
+        return time.monotonic() - self.started_s
+
+    def part_done(self, num_steps_done: int) -> float:
+        """From 0 to 1."""
+        by_steps = num_steps_done / self.config.num_steps
+        if self.config.max_minutes is None:
+            return min(by_steps, 1.0)
+        return min(max(by_steps, self.elapsed_s / (60 * self.config.max_minutes)), 1.0)
 
 
 class _Trainer:
@@ -79,9 +105,14 @@ class _Trainer:
         """What a checkpoint holds."""
         return {"module": self.phase, "averaged": self.averaged, "optimizer": self.optimizer}
 
-    def take_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """One optimizer step; the losses, detached."""
-        rate = learning_rate(step, peak=self.phase_config.learning_rate, num_steps=self.phase_config.num_steps)
+    def take_step(self, batch: Batch, step: int, part_done: float) -> dict[str, Tensor]:
+        """One optimizer step, when `part_done` of the phase is done; the losses, detached."""
+        rate = learning_rate(
+            step,
+            peak=self.phase_config.learning_rate,
+            num_warmup_steps=min(NUM_WARMUP_STEPS, self.phase_config.num_steps),
+            part_done=part_done,
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.phase.train()
@@ -105,12 +136,12 @@ class _Trainer:
             losses = [self.averaged.module(batch, generator) for batch in batches]
         return {f"val_{key}": float(sum(loss[key] for loss in losses)) / len(losses) for key in (losses or [{}])[0]}
 
-    def checkpoint(self, step: int, metrics: dict[str, float]) -> None:
+    def checkpoint(self, step: int, elapsed_s: float, metrics: dict[str, float]) -> None:
         """Report metrics and, on the first worker, a checkpoint."""
         is_first = self.context.rank == 0
         with TemporaryDirectory(prefix="ltdiff-checkpoint-") if is_first else nullcontext() as folder:
             if folder is not None:
-                save_checkpoint(Path(folder), step=step, **self.state)
+                save_checkpoint(Path(folder), step=step, elapsed_s=elapsed_s, **self.state)
             self.context.report({"step": float(step), **metrics}, Path(folder) if folder else None)
 
     def _autocast(self) -> torch.autocast:
@@ -121,23 +152,26 @@ class _Trainer:
 class _Progress:
     """Means of the losses since the last report, and a line with rate and time left every few seconds."""
 
-    def __init__(self, name: str, first_step: int, num_steps: int) -> None:
-        self.name, self.first_step, self.num_steps = name, first_step, num_steps
-        self.started_s = self.logged_s = time.monotonic()
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name, self.clock = name, clock
+        self.logged_s = time.monotonic()
+        self.num_steps, self.start = 0, clock.elapsed_s
         self.history: dict[str, list[Tensor]] = {}
 
     def add(self, step: int, losses: dict[str, Tensor], *, log: bool) -> None:
         for key, value in losses.items():
             self.history.setdefault(key, []).append(value)
-        now_s = time.monotonic()
-        if log and (now_s - self.logged_s > LOG_EVERY_S or step == self.num_steps):
+        self.num_steps += 1
+        now_s, part_done = time.monotonic(), self.clock.part_done(step)
+        if log and (now_s - self.logged_s > LOG_EVERY_S or part_done == 1):
             self.logged_s = now_s
-            rate = (step - self.first_step) / (now_s - self.started_s)
-            minutes, seconds = divmod(round((self.num_steps - step) / rate), 60)
+            elapsed_s = self.clock.elapsed_s
+            rate = self.num_steps / (elapsed_s - self.start)
+            minutes, seconds = divmod(round(elapsed_s * (1 / part_done - 1)), 60)
             loss = float(torch.stack(self.history["loss"][-50:]).mean())
             logger.info(
-                "%s: step %d of %d, loss %.4f, %.2f steps/s, %d min %02d s left",
-                *(self.name, step, self.num_steps, loss, rate, minutes, seconds),
+                "%s: step %d, %d %% done, loss %.4f, %.2f steps/s, %d min %02d s left",
+                *(self.name, step, 100 * part_done, loss, rate, minutes, seconds),
             )
 
     def means(self) -> dict[str, float]:

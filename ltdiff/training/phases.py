@@ -50,7 +50,7 @@ class AutoencoderPhase(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """See `Phase`."""
-        x = _to_input(batch["image"])
+        x = to_input(batch["image"])
         latents, features = self.model.encoder(x)
         if self.training:
             self.model.scaling.track(latents)
@@ -76,8 +76,8 @@ class DDPMPhase(nn.Module):
     def diffuse(self, batch: Batch, generator: torch.Generator) -> _Diffused:
         """Noise Z_B to a random time, predict it back, and compare: one mean square for every level."""
         with torch.no_grad():
-            source, features = self.model.encode(_to_input(batch["source"]))
-            target, _ = self.model.encode(_to_input(batch["target"]))
+            source, features = self.model.encode(to_input(batch["source"]))
+            target, _ = self.model.encode(to_input(batch["target"]))
         t = self.process.sample_times(source[0].shape[0], generator)
         eps = [torch.randn(z.shape, generator=generator).to(z.device) for z in target]
         z_t = [self.process.add_noise(z, source=a, t=t, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
@@ -104,7 +104,7 @@ class JointPhase(DDPMPhase):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """See `Phase`."""
         diffused = self.diffuse(batch, generator)
-        image = self.image_term(diffused, _to_input(batch["source"]), _to_input(batch["target"]))
+        image = self.image_term(diffused, to_input(batch["source"]), to_input(batch["target"]))
         return {
             "loss": diffused.loss + self.loss_config.image_weight * image,
             "latent_loss": diffused.loss,
@@ -145,7 +145,8 @@ def _train_only(model: LTDiff, *parts: str) -> LTDiff:
     return model
 
 
-def _to_input(hu: Tensor) -> Tensor:
+def to_input(hu: Tensor) -> Tensor:
+    """Patches in HU (B, H, W) → (B, 1, H, W) in network units."""
     return to_network(hu.float())[:, None].contiguous(memory_format=torch.channels_last)
 
 

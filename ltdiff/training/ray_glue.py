@@ -18,7 +18,7 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.stream import PatchLoader, Share, make_items, make_stream
+from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream
 from ltdiff.local_ray import ray_session
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.training.config import Settings, TrainingConfig
@@ -180,20 +180,24 @@ class _Streams:
             return iter(())  # stopped after the last checkpoint, before the result was saved
         share = Share(self.batch_size, self.context.rank, self.context.world_size, first_step)
         num_visits = (self.num_steps - first_step) * self.batch_size
-        stream = make_stream(self._loader("train", augment=True), share, num_visits=num_visits)
+        stream = make_stream(self._loader("train"), share, num_visits=num_visits)
         return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=self.context.device))
 
     def validation(self) -> Iterator[Batch]:
-        """The same few unaugmented patches every time; none where the manifest has no validation rows."""
-        if not (self.manifest["split"] == "val").any():
-            return
-        loader = self._loader("val", augment=False)
+        """The same few unaugmented patches every time."""
+        loader = self._loader("val")
         for visits in np.arange(NUM_VALIDATION_BATCHES * self.batch_size).reshape(-1, self.batch_size):
             yield {
                 name: torch.from_numpy(patches).to(self.context.device)
                 for name, patches in loader({"id": visits}).items()
             }
 
-    def _loader(self, split: str, *, augment: bool) -> PatchLoader:
-        items = make_items(self.manifest, split=split, pairs=self.uses_pairs)
-        return PatchLoader(items, self.training.patch_size, self.training.seed, self.match_kernel, augment)
+    def _loader(self, split: str) -> PatchLoader:
+        return make_loader(
+            self.manifest,
+            split=split,
+            pairs=self.uses_pairs,
+            patch_size=self.training.patch_size,
+            seed=self.training.seed,
+            match_kernel=self.match_kernel,
+        )

@@ -46,13 +46,7 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
         ValueError: `out` holds a run with other settings or data; the difference is named.
     """
     manifest = read_manifest(manifest_path)
-    description = {
-        "version": __version__,
-        "settings": json.loads(json.dumps(asdict(settings))),
-        "data_fingerprint": data_fingerprint(manifest),
-        "split": manifest.attrs.get("split", ""),
-        **_describe_kernels(manifest),
-    }
+    description = describe_run(manifest, settings)
     path, start = out / RUN_FILE, out / START_FOLDER
     if path.is_file():
         _check_same_run(json.loads(path.read_text()), description, path)
@@ -70,6 +64,17 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(description, indent=1) + "\n")
     partial.rename(path)
+
+
+def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """What a run, and the model that comes of it, say about themselves."""
+    return {
+        "version": __version__,
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "data_fingerprint": data_fingerprint(manifest),
+        "split": manifest.attrs.get("split", ""),
+        **_describe_kernels(manifest),
+    }
 
 
 def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: Settings, run_phase: RunPhase) -> Path:

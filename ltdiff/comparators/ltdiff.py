@@ -1,0 +1,79 @@
+"""LTDiff++ itself behind the protocol of the comparators: the same minutes, patches and loop as all others.
+
+Its learning rates are those of its settings: nothing is probed, so it gets less time than the methods it is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ltdiff.comparators.protocol import Method
+from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.training.config import PhaseConfig, Settings
+from ltdiff.training.phases import PHASES, Phase
+from ltdiff.training.run import describe_run
+
+SHARES = {"autoencoder": 0.2, "ddpm": 0.2, "joint": 0.6}
+"""Of the minutes."""
+MODEL_FOLDER = "model"
+
+
+class LTDiffMethod(TrainedComparator):
+    """Trains the three phases; `folder`/model is a model folder like that of `ltdiff train`."""
+
+    def __init__(self, budget: Budget, *, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        super().__init__(replace(budget, learning_rates=(self.settings.training.joint.learning_rate,)))
+        self.network: LTDiff = LTDiff(self.settings.model)
+        self.uses_kernel_match = self.settings.model.kernel_match
+        self.size_divisor = self.settings.model.autoencoder.size_divisor
+
+    def describe(self) -> dict[str, Any]:
+        """See `TrainedComparator`."""
+        sections = {name: asdict(getattr(self.settings, name)) for name in ("model", "diffusion", "loss")}
+        return super().describe() | sections
+
+    def plans(self) -> list[Plan]:
+        """See `TrainedComparator`."""
+        return [Plan(name, share, self._maker(name)) for name, share in SHARES.items()]
+
+    def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
+        """See `Comparator`."""
+        super().fit(manifest, folder=folder)
+        self.network.kernel_match = self.kernel_match
+        if not (folder / MODEL_FOLDER).is_dir():
+            about = describe_run(manifest, self.settings) | {"trained": {name: {} for name in SHARES}}
+            save_model(self.network, folder / MODEL_FOLDER, about=about)
+        self.standardizer = self._standardizer(InferenceConfig())
+
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """See `TrainedComparator`."""
+        return self.standardizer.convert(x, generator)
+
+    def variants(self) -> Mapping[str, Method]:
+        """The same model with a single step."""
+        return {"_1_step": self._standardizer(InferenceConfig(num_inference_steps=1))}
+
+    def _standardizer(self, inference: InferenceConfig) -> Standardizer:
+        settings = self.settings
+        return Standardizer(
+            self.network, diffusion=settings.diffusion, decode=settings.loss.decode, inference=inference
+        )
+
+    def _maker(self, name: str) -> Any:
+        def make(config: PhaseConfig) -> Phase:
+            own: PhaseConfig = getattr(self.settings.training, name)
+            config = replace(config, learning_rate=own.learning_rate)
+            training = replace(self.settings.training, **{name: config})
+            return PHASES[name](self.network, replace(self.settings, training=training))
+
+        return make

@@ -1,0 +1,291 @@
+"""What all comparators made of networks share: how they are trained, kept, resumed and applied.
+
+Every one of them gets the same patches, augmentation, optimizer, moving average and loop as LTDiff++ (training/loop), and the
+same time. Its learning rate is chosen on the validation slices: short trainings with each of `learning_rates` come before
+the real one, and their time is on top of it.
+
+    folder/method.json              settings and data; the same ones resume, others are refused
+    folder/<phase>/rates.json       validation loss of each learning rate
+    folder/<phase>/checkpoint/      where an interrupted training goes on
+    folder/<phase>/result.json      steps, seconds, losses
+    folder/<phase>/result.safetensors
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltdiff.comparators.protocol import Method, Slices
+from ltdiff.data.intensity import to_hu, to_network
+from ltdiff.data.manifest import data_fingerprint
+from ltdiff.data.stream import PatchLoader, make_loader
+from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.context import local_context
+from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
+from ltdiff.training.loop import train
+from ltdiff.training.phases import Batch, Phase
+
+logger = logging.getLogger(__name__)
+
+PROBE_SHARE = 0.1
+"""Minutes of a trial of one learning rate, of the minutes of the training."""
+NUM_VALIDATION_BATCHES = 8
+MAX_STEPS = 1_000_000
+"""Of a phase whose length is a time."""
+MAX_KEPT_SLICES = 512
+"""Decoded slices are kept in memory up to this number, about 1 MB each."""
+METHOD_FILE, RATES_FILE, RESULT_FILE, WEIGHTS_FILE = "method.json", "rates.json", "result.json", "result.safetensors"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each trained method is given.
+
+    Args:
+        minutes: training time of all phases together.
+        learning_rates: peaks that are tried; a single one is taken as it is.
+        training: patches, batch size, precision, moving average and seed (its phases are not used).
+    """
+
+    minutes: float = 30.0
+    learning_rates: tuple[float, ...] = (4e-4, 1e-3, 2.5e-3)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse no time, and no rate."""
+        if not self.minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes}")
+        if not self.learning_rates:
+            raise ValueError("learning_rates must name at least one")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One phase of a method's training: its share of the minutes, and what makes the phase from length and rate.
+
+    The phase that `make` returns has the network that it trains as its attribute `model`.
+    """
+
+    name: str
+    share: float
+    make: Callable[[PhaseConfig], Phase]
+
+
+class TrainedComparator(ABC):
+    """A network behind the protocol of comparators. Subclasses name the network, its phases and its use."""
+
+    network: nn.Module
+    uses_kernel_match = True
+    """Whether it starts from the linear match Ã or from the source itself."""
+    size_divisor = 1
+    """Sides of what `convert` gets are multiples of this."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.kernel_match = KernelMatch()
+        torch.manual_seed(budget.training.seed)
+
+    @abstractmethod
+    def plans(self) -> list[Plan]:
+        """The phases in order; their shares add up to 1."""
+
+    @abstractmethod
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A' (1, 1, H, W) of Ã or A, in network units."""
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that a fit depends on beside the data."""
+        return {"method": type(self).__name__, "budget": asdict(self.budget)}
+
+    def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
+        """See `Comparator`.
+
+        Raises:
+            ValueError: `folder` holds a fit with other settings or data.
+        """
+        _claim(folder, self.describe() | {"data_fingerprint": data_fingerprint(manifest)})
+        self.kernel_match = fit_kernel_match(manifest)  # whose range is needed in any case
+        matcher = KernelMatcher(self.kernel_match if self.uses_kernel_match else None)
+        for plan in self.plans():
+            weights = folder / plan.name / WEIGHTS_FILE
+            if not weights.is_file():
+                _PlanRun(plan, self.budget, manifest, matcher, folder / plan.name).run(self.network)
+            self.network.load_state_dict(load_file(weights))
+        self.network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        """See `Method`."""
+        result = np.empty(hu.shape, np.float32)
+        low, high = (float(v) for v in self.kernel_match.range_hu)
+        precision = self.budget.training.precision
+        for i, image in enumerate(hu):
+            generator = torch.Generator().manual_seed(first_slice + i)
+            source = torch.from_numpy(image.astype(np.float32))[None]
+            matched = self.kernel_match(source, spacing_mm) if self.uses_kernel_match else source
+            height, width = image.shape
+            padding = (0, -width % self.size_divisor, 0, -height % self.size_divisor)
+            x = functional.pad(to_network(matched)[:, None], padding, mode="replicate")
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+                converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
+            result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).numpy()
+        return result
+
+    def variants(self) -> Mapping[str, Method]:
+        """None, unless a subclass has some."""
+        return {}
+
+
+class _PlanRun:
+    """One phase of a fit: chooses the learning rate, trains, and leaves the result in `folder`."""
+
+    def __init__(
+        self, plan: Plan, budget: Budget, manifest: pd.DataFrame, matcher: KernelMatcher, folder: Path
+    ) -> None:
+        self.plan, self.budget, self.manifest, self.matcher, self.folder = plan, budget, manifest, matcher, folder
+        self.minutes = plan.share * budget.minutes
+        self.loaders: dict[tuple[str, bool], PatchLoader] = {}
+
+    def run(self, network: nn.Module) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        losses = self._probe(network)
+        rate = min(losses, key=lambda key: losses[key])
+        phase = self.plan.make(PhaseConfig(MAX_STEPS, learning_rate=rate, max_minutes=self.minutes))
+        checkpoint = self.folder / "checkpoint"
+        trained, metrics = self._train(phase, self.plan.name, keep_in=checkpoint)
+        _write_json(self.folder / RESULT_FILE, {"learning_rate": rate, "minutes": self.minutes, **metrics})
+        state = {key: value.detach().cpu().contiguous() for key, value in trained.model.state_dict().items()}
+        partial = self.folder / f".{WEIGHTS_FILE}"
+        save_file(state, partial)
+        partial.rename(self.folder / WEIGHTS_FILE)  # last: where it is, the phase is done
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def _probe(self, network: nn.Module) -> dict[float, float]:
+        """Validation loss after a short training at each learning rate; each starts from the same weights."""
+        rates = self.budget.learning_rates
+        if len(rates) == 1:
+            return {rates[0]: 0.0}
+        path = self.folder / RATES_FILE
+        losses = {float(key): value for key, value in json.loads(path.read_text()).items()} if path.is_file() else {}
+        start = copy.deepcopy(network.state_dict())
+        for rate in rates:
+            if rate in losses:
+                continue
+            config = PhaseConfig(MAX_STEPS, learning_rate=rate, max_minutes=PROBE_SHARE * self.minutes)
+            phase = self.plan.make(config)
+            try:
+                _, metrics = self._train(phase, f"{self.plan.name}, learning rate {rate:g}")
+                losses[rate] = metrics["val_loss"]
+            except FloatingPointError as error:
+                logger.warning("%s: %s", self.plan.name, error)
+                losses[rate] = float("inf")
+            network.load_state_dict(start)
+            _write_json(path, {str(key): value for key, value in losses.items()})
+        return losses
+
+    def _train(self, phase: Phase, name: str, *, keep_in: Path | None = None) -> tuple[Any, dict[str, float]]:
+        report = _Report(keep_in)
+        trained = train(
+            phase,
+            name=name,
+            config=self.budget.training,
+            batches=lambda first: self._batches(phase, first),
+            validation=lambda: self._validation(phase),
+            context=local_context(report),
+            resume_from=keep_in if keep_in is not None and keep_in.is_dir() else None,
+        )
+        return trained, report.metrics
+
+    def _batches(self, phase: Phase, first_step: int) -> Iterator[Batch]:
+        """Batches from `first_step` on; the next is made while one is used."""
+        loader = self._loader(phase, "train")
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._batch, loader, first_step)
+            for step in range(first_step, MAX_STEPS):
+                batch = coming.result()
+                coming = pool.submit(self._batch, loader, step + 1)
+                yield batch
+
+    def _validation(self, phase: Phase) -> Iterator[Batch]:
+        loader = self._loader(phase, "val")
+        return (self._batch(loader, step) for step in range(NUM_VALIDATION_BATCHES))
+
+    def _batch(self, loader: PatchLoader, step: int) -> Batch:
+        batch_size = self.budget.training.batch_size_per_worker
+        patches = loader({"id": np.arange(step * batch_size, (step + 1) * batch_size)})
+        return {name: torch.from_numpy(images) for name, images in patches.items()}
+
+    def _loader(self, phase: Phase, split: str) -> PatchLoader:
+        key = split, phase.uses_pairs
+        if key not in self.loaders:
+            self.loaders[key] = make_loader(
+                self.manifest,
+                split=split,
+                pairs=phase.uses_pairs,
+                patch_size=self.budget.training.patch_size,
+                seed=self.budget.training.seed,
+                match_kernel=self.matcher,
+                keep_slices=len(self.manifest) <= MAX_KEPT_SLICES,
+            )
+        return self.loaders[key]
+
+
+class _Report:
+    """Keeps the latest metrics, and the latest checkpoint in `folder`."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.metrics: dict[str, float] = {}
+
+    def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        self.metrics = metrics
+        if self.folder is None or checkpoint is None:
+            return
+        new, old = (self.folder.with_name(f".checkpoint.{name}") for name in ("new", "old"))
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.copytree(checkpoint, new)
+        if self.folder.is_dir():
+            self.folder.rename(old)
+        new.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> None:
+    """Note in `folder` what is fitted there, or check that it is this."""
+    path, wanted = folder / METHOD_FILE, json.loads(json.dumps(description))
+    if path.is_file():
+        noted = json.loads(path.read_text())
+        different = sorted(key for key in wanted | noted if wanted.get(key) != noted.get(key))
+        if different:
+            key = different[0]
+            raise ValueError(
+                f"{folder} holds a fit with {key} = {noted.get(key)!r}, not {wanted.get(key)!r}: choose another folder"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(path, wanted)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.rename(path)

@@ -1,0 +1,73 @@
+"""The encoder–decoder alone: UNet++ as a regression network, with and without encoder skips (the paper's ablations).
+
+Same encoder and decoder as LTDiff++ and the same deep supervision; no diffusion. Given its best chance: it starts from the
+linear match and predicts a residual, which printed versions do not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
+from ltdiff.training.config import LossConfig, PhaseConfig
+from ltdiff.training.losses import charbonnier, supervise
+from ltdiff.training.phases import Batch, to_input
+
+
+class UNetPP(nn.Module):
+    """x + D(E(x)), zero before training."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        for head in self.decoder.heads:
+            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Ã (B, 1, H, W) → A' of every head in network units, the full decoder's last."""
+        latents, features = self.encoder(x)
+        return [x + head for head in self.decoder(latents, features)]
+
+
+class SupervisedPhase(nn.Module):
+    """Train every head of a UNet++ with a pixel loss on pairs."""
+
+    uses_pairs = True
+
+    def __init__(self, model: UNetPP, config: PhaseConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """See `Phase`."""
+        heads = self.model(to_input(batch["source"]))
+        weights = LossConfig().supervision_weights
+        return {"loss": supervise(charbonnier, heads, to_input(batch["target"]), weights)}
+
+
+class UNetPPMethod(TrainedComparator):
+    """Kernel match, then the network."""
+
+    def __init__(self, budget: Budget, *, encoder_skips: bool) -> None:
+        super().__init__(budget)
+        config = AutoencoderConfig(encoder_skips=encoder_skips)
+        self.size_divisor = config.size_divisor
+        self.encoder_skips = encoder_skips
+        self.network: UNetPP = UNetPP(config)
+
+    def describe(self) -> dict[str, object]:
+        """See `TrainedComparator`."""
+        return super().describe() | {"encoder_skips": self.encoder_skips}
+
+    def plans(self) -> list[Plan]:
+        """See `TrainedComparator`."""
+        return [Plan("regression", 1.0, lambda config: SupervisedPhase(self.network, config))]
+
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """See `TrainedComparator`."""
+        converted: Tensor = self.network(x)[-1]
+        return converted
