@@ -161,6 +161,52 @@ def evaluate(
     return 0
 
 
+def compare(
+    pairs: Path,
+    *,
+    out: Path,
+    methods: str = "source,linear,residual_cnn,ltdiff",
+    minutes: float = 30.0,
+    test: Path | None = None,
+    split: str | None = None,
+    mask: Path | None = None,
+    settings: Settings = Settings(),
+    scoring: EvaluationConfig = EvaluationConfig(),
+) -> int:
+    """Train several methods on the same pairs for the same time, and score them on the same held-out regions. Resumes.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        out: Folder for the trainings, tables (CSV, Markdown) and figures (PNG).
+        methods: Names, separated by commas: source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
+            diffusionct, stan_ct, ltdiff_paper, ltdiff.
+        minutes: Training time of each method. Trials of three learning rates come on top, for all but the ltdiff ones.
+        test: Manifest whose pairs are scored instead, for example another patient's.
+        split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
+        mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of these.
+        settings: Networks, diffusion and losses of ltdiff; patches, batch and seed of all.
+        scoring: Which regions.
+    """
+    from ltdiff.workflows.compare import compare_methods
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    print(
+        compare_methods(
+            pairs,
+            methods=names,
+            out=out,
+            minutes=minutes,
+            settings=settings,
+            test=test,
+            split=split,
+            mask=mask,
+            config=scoring,
+        )
+    )
+    print(f"report: {out / 'report.md'}")
+    return 0
+
+
 def demo(*, out: Path = Path("demo"), num_workers: int = 1) -> int:
     """Simulate paired scans, train the three phases, standardize held-out series and score them. Resumes.
 
@@ -184,7 +230,7 @@ def resolve_model(model: str) -> Path:
     return download(model, out_dir=MODEL_CACHE)
 
 
-COMMANDS: list[Callable[..., int]] = [pair, simulate, train, standardize, evaluate, demo]
+COMMANDS: list[Callable[..., int]] = [pair, simulate, train, standardize, evaluate, compare, demo]
 
 
 def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list[str] | None = None) -> int:

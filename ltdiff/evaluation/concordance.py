@@ -51,7 +51,7 @@ def ccc(source: np.ndarray, target: np.ndarray) -> float:
 def ccc_per_column(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Lin's CCC of each column of two tables (n, columns), as `ccc`: (columns,)."""
     assert source.shape == target.shape, f"tables of different shapes {source.shape} and {target.shape}"
-    return _weighted_ccc(np.ones((1, len(source))), source, target)[0]
+    return weighted_ccc(np.ones((1, len(source))), source, target)[0]
 
 
 def ccc_across_rois(
@@ -60,7 +60,7 @@ def ccc_across_rois(
     """Primary definition, for the features of one class (num_rois, num_features)."""
 
     def class_means(weights: np.ndarray) -> np.ndarray:
-        return _nan_mean(_weighted_ccc(weights, source, target))
+        return _nan_mean(weighted_ccc(weights, source, target))
 
     per_feature = ccc_per_column(source, target)
     interval = _bootstrap(class_means, len(source), num_resamples=num_resamples, seed=seed)
@@ -84,7 +84,7 @@ def ccc_across_features(
     return _summary(per_roi, interval, num_features=int(used.any(axis=0).sum()), num_rois=_count(per_roi))
 
 
-def _weighted_ccc(weights: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def weighted_ccc(weights: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """CCC of each column under each row of weights: (resamples, n), (n, columns), (n, columns) → (resamples, columns).
 
     A bootstrap resample is a vector of counts, so all resamples are a few matrix products.

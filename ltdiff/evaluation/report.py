@@ -20,6 +20,7 @@ from ltdiff.data import rois as recipe
 from ltdiff.data.rois import Roi, bounding_box
 from ltdiff.evaluation import concordance, figures
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
+from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
 from ltdiff.radiomics import extraction
 
@@ -39,12 +40,14 @@ def write_report(
     images: Mapping[str, np.ndarray],
     target_hu: np.ndarray,
     summary: Mapping[str, Any] | None = None,
+    compared: str | None = None,
 ) -> Path:
     """Write everything under `out_dir` and return the path of report.md.
 
     `images` and `target_hu` (Z, Y, X) are those that were scored; one slice of them is drawn. `summary` (times,
     memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes
-    summary.json. It must not hold anything that tells who a patient is.
+    summary.json. It must not hold anything that tells who a patient is. With `compared`, the remaining error of that method
+    is set against the others' (remaining_error.csv).
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in ("ccc", "feature_ccc", "relative_error", "image_metrics"):
@@ -53,12 +56,15 @@ def write_report(
     _replace(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
     _write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
     _write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
+    ratios = remaining_error_ratios(scores.features, method=compared, seed=scores.seed) if compared else None
+    if ratios is not None:
+        _replace(out_dir / "remaining_error.csv", partial(ratios.to_csv, index=False))
     _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu)
-    _write_text(out_dir / "report.md", to_markdown(scores))
+    _write_text(out_dir / "report.md", to_markdown(scores, ratios=ratios))
     return out_dir / "report.md"
 
 
-def to_markdown(scores: Scores) -> str:
+def to_markdown(scores: Scores, *, ratios: pd.DataFrame | None = None) -> str:
     """The report as Markdown; its pictures are ccc.png and slices.png beside it."""
     parts = ["# Evaluation", "Not for diagnostic use."]
     for definition, meaning in _CCC_DEFINITIONS.items():
@@ -66,6 +72,8 @@ def to_markdown(scores: Scores) -> str:
         for roi_set, table in scores.ccc[scores.ccc["definition"] == definition].groupby("roi_set", sort=False):
             parts += [f"### {roi_set}", _regions_note(table), ccc_markdown(table)]
     parts += ["![CCC of every class with its confidence interval](ccc.png)"]
+    if ratios is not None and len(ratios):
+        parts += ["## Remaining error", _ratios_note(ratios), _ratios_markdown(ratios)]
     parts += ["## Images", "Mean over all pixels of all scored slices.", _image_metrics_markdown(scores.image_metrics)]
     parts += ["![One slice of every method, its difference to the target, a region enlarged](slices.png)"]
     parts += ["## Relative error", _relative_error_note(), _relative_error_markdown(scores.relative_error)]
@@ -154,6 +162,19 @@ def _image_metrics_markdown(table: pd.DataFrame) -> str:
 def _relative_error_markdown(table: pd.DataFrame) -> str:
     cells = table.assign(cell=[f"{value:.4f}" for value in table["relative_error_median"]])
     return _pivot_markdown(cells, "cell", index=("roi_set", "method"))
+
+
+def _ratios_note(table: pd.DataFrame) -> str:
+    return (
+        f"1 − CCC (`across_rois`) of {table['method'].iloc[0]}, divided by that of each other method; below 1, the other "
+        f"leaves more. In brackets: {concordance.CONFIDENCE:.0%} interval of a paired bootstrap over slices."
+    )
+
+
+def _ratios_markdown(table: pd.DataFrame) -> str:
+    numbers = zip(table["ratio"], table["ci_low"], table["ci_high"], strict=True)
+    cells = table.assign(cell=[f"{ratio:.2f} ({low:.2f}–{high:.2f})" for ratio, low, high in numbers])
+    return _pivot_markdown(cells, "cell", index=("roi_set", "other"))
 
 
 def _shares_note() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from ltdiff.evaluation import image_metrics
 from ltdiff.evaluation.concordance import Concordance, ccc_across_features, ccc_across_rois, ccc_per_column
 from ltdiff.radiomics.extraction import FEATURE_CLASSES, extract_features
 
+SOURCE = "source"  # the method whose features a `Harmonizer` starts from
 TARGET = "target"  # the method name of the target's own rows in the feature table
 FEATURE_SET = "pyradiomics"
 RELATIVE_ERROR_EPSILON = 1e-6  # of features that are 0 in the target
@@ -70,6 +71,13 @@ class Scores:
     seed: int
 
 
+class Harmonizer(Protocol):
+    """A method that changes features instead of images."""
+
+    def harmonize(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Features of the source's regions (rois, features) → as if they were the target's."""
+
+
 class _Region(NamedTuple):
     """What a worker process needs of one region: a few kB."""
 
@@ -84,11 +92,14 @@ def score(
     target_hu: np.ndarray,
     spacing_mm: Sequence[float] | np.ndarray,
     rois: Sequence[Roi],
+    harmonizers: Mapping[str, Harmonizer] | None = None,
     seed: int = 0,
     num_workers: int = 1,
     progress: bool = False,
 ) -> Scores:
     """Score each method's `images` (Z, Y, X) against `target_hu` (Z, Y, X), all in HU, on the same `rois`.
+
+    `harmonizers` get the features of the images called SOURCE; they have no image metrics.
 
     `spacing_mm` is (between rows, between columns), one for all slices or one row per slice (Z, 2). `seed` is that of
     the bootstrap. With `num_workers` > 1 features are extracted in that many processes; the result is the same.
@@ -102,7 +113,11 @@ def score(
     volumes = {TARGET: target_hu, **images}
     regions = [_region(volume, roi, spacings_mm) for volume in volumes.values() for roi in rois]
     rows = _extract_all(regions, num_workers=num_workers, progress=progress)
-    features = _feature_table(list(volumes), rois, rows)
+    for harmonizer in (harmonizers or {}).values():
+        first = list(volumes).index(SOURCE) * len(rois)
+        harmonized = harmonizer.harmonize(pd.DataFrame(rows[first : first + len(rois)]))
+        rows += [{str(key): float(value) for key, value in row.items()} for row in harmonized.to_dict("records")]
+    features = _feature_table([*volumes, *(harmonizers or {})], rois, rows)
     return Scores(
         features=features,
         ccc=_ccc_table(features, seed=seed),

@@ -20,7 +20,7 @@ from ltdiff.data.manifest import data_fingerprint, read_hu
 from ltdiff.data.masks import read_labels
 from ltdiff.data.rois import HU_RANGES, Roi, mask_rois, random_rois
 from ltdiff.evaluation.report import write_report
-from ltdiff.evaluation.scoring import Scores, score
+from ltdiff.evaluation.scoring import Harmonizer, Scores, score
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +45,17 @@ def evaluate(
     manifest: pd.DataFrame,
     *,
     methods: Mapping[str, Method],
+    harmonizers: Mapping[str, Harmonizer] | None = None,
     out: Path,
     config: EvaluationConfig,
     mask: Path | None = None,
     summary: Mapping[str, Any] | None = None,
+    compared: str | None = None,
 ) -> Scores:
     """Standardize the source slices of a split with every method, score them against the targets, write the report.
 
-    The method `source` (nothing done) is always in the table.
+    The method `source` (nothing done) is always in the table. The report sets the remaining error of the method `compared`
+    against that of all others.
 
     Raises:
         ValueError: the split has no pairs, or pairs of different sizes.
@@ -73,6 +76,7 @@ def evaluate(
         target_hu=target_hu,
         spacing_mm=spacings_mm,
         rois=rois,
+        harmonizers=harmonizers,
         seed=config.seed,
         num_workers=config.num_workers,
         progress=True,
@@ -83,7 +87,7 @@ def evaluate(
         "roi_seed": config.seed,
         "seconds_per_slice": seconds,
     }
-    write_report(scores, out_dir=out, images=images, target_hu=target_hu, summary={**facts, **(summary or {})})
+    write_report(scores, out_dir=out, images=images, target_hu=target_hu, summary={**facts, **(summary or {})}, compared=compared)
     return scores
 
 

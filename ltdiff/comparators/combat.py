@@ -1,0 +1,77 @@
+"""ComBat: harmonizing the features instead of the images (Johnson 2007; Fortin 2018), by the combatlearn package.
+
+Batches are the two kernels, the target is the reference. Location and scale of every feature are estimated on random regions
+of the training pairs and applied to the features of new source regions; no image comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ltdiff.data.manifest import read_hu
+from ltdiff.data.rois import random_rois
+from ltdiff.data.stream import make_items
+from ltdiff.radiomics.extraction import extract_features
+
+NUM_TRAINING_ROIS = 300
+SEED = 1
+"""Of the training regions; they lie on other slices than the scored ones anyway."""
+SOURCE, TARGET = "source", "target"
+
+
+class ComBat:
+    """Fits ComBat on features of training regions and applies it to others."""
+
+    def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
+        """Extract the features of random regions of the training pairs and fit; they are kept in `folder`.
+
+        Raises:
+            ValueError: the package combatlearn is not installed.
+        """
+        path = folder / "features.parquet"
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _training_features(manifest).to_parquet(path)
+        features = pd.read_parquet(path)
+        batches = features.pop("batch")
+        finite = features.columns[np.isfinite(features).all() & (features.groupby(batches).std() > 0).all()]
+        self.columns = list(finite)
+        self.model = _import_combat()(method="johnson", reference_batch=TARGET)
+        self.model.fit(features[self.columns], batch=batches)
+
+    def harmonize(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Source features (rois, features) → as if they were the target's. What could not be fitted stays as it is."""
+        complete = features[self.columns].notna().all(axis=1)
+        result = features.copy()
+        if complete.any():
+            chosen = features.loc[complete, self.columns]
+            harmonized = self.model.transform(chosen, batch=pd.Series(SOURCE, index=chosen.index))
+            result.loc[complete, self.columns] = np.asarray(harmonized)
+        return result
+
+
+def _import_combat() -> Any:
+    try:
+        from combatlearn.core import ComBatModel
+    except ImportError as error:
+        raise ValueError("the method combat needs the package combatlearn: pip install 'ltdiff[compare]'") from error
+    return ComBatModel
+
+
+def _training_features(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Features of random regions (2 · rois, features) of source and target, with the column `batch`."""
+    items = make_items(manifest, split="train", pairs=True)
+    images = {role: np.stack([read_hu(item[role]) for item in items]) for role in (SOURCE, TARGET)}
+    parts = []
+    for roi in random_rois(images[TARGET], num_rois=NUM_TRAINING_ROIS, seed=SEED):
+        row: Mapping[Any, Any] = items[roi.slice_index][SOURCE]
+        spacing_mm = float(row["spacing_y_mm"]), float(row["spacing_x_mm"])
+        for role, volume in images.items():
+            features = extract_features(volume[roi.slice_index], roi.mask, spacing_mm=spacing_mm)
+            parts.append({"batch": role, **features})
+    return pd.DataFrame(parts)

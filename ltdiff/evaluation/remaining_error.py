@@ -1,0 +1,65 @@
+"""How much error a method leaves beside another: the ratio of 1 − CCC, class by class, with a paired bootstrap over slices.
+
+Both methods are scored on the same regions of the same slices, and regions of one slice are alike: so whole slices are drawn,
+the same ones for both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ltdiff.evaluation.concordance import CONFIDENCE, NUM_RESAMPLES, weighted_ccc
+from ltdiff.evaluation.scoring import TARGET
+
+COLUMNS = ("method", "other", "roi_set", "feature_class", "remaining_error", "ratio", "ci_low", "ci_high", "num_slices")
+
+
+def remaining_error_ratios(features: pd.DataFrame, *, method: str, seed: int = 0) -> pd.DataFrame:
+    """COLUMNS for every other method, roi_set and class of a feature table (see `Scores`).
+
+    `remaining_error` is the method's own 1 − mean CCC, `ratio` that divided by the other's; NaN where the other leaves none.
+    """
+    others = [name for name in features["method"].unique() if name not in (method, TARGET)]
+    rows = []
+    for (roi_set, feature_class), table in features.groupby(["roi_set", "feature_class"], sort=False):
+        wide = table.pivot(index=["method", "roi_index"], columns="feature", values="value")
+        slices = table.drop_duplicates("roi_index").set_index("roi_index")["slice_index"]
+        weights = _resample(slices.to_numpy(), seed=seed)
+        target = wide.loc[TARGET].to_numpy()
+        own = _errors(weights, wide.loc[method].to_numpy(), target)
+        for other in others:
+            error = _errors(weights, wide.loc[other].to_numpy(), target)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratios = np.where(error > 0, own / error, np.nan)
+            low, high = _interval(ratios[1:])
+            row = (method, other, roi_set, feature_class, own[0], ratios[0], low, high, slices.nunique())
+            rows.append(dict(zip(COLUMNS, row, strict=True)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _resample(slices: np.ndarray, *, seed: int) -> np.ndarray:
+    """How often each region counts (1 + NUM_RESAMPLES, rois): once each first, then with slices drawn at random."""
+    numbers = np.unique(slices, return_inverse=True)[1]
+    num_slices = numbers.max() + 1
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(num_slices, np.full(num_slices, 1 / num_slices), size=NUM_RESAMPLES)
+    return np.concatenate([np.ones((1, len(slices))), counts[:, numbers]]).astype(float)
+
+
+def _errors(weights: np.ndarray, values: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """1 − mean CCC of the class under each row of weights."""
+    ccc = weighted_ccc(weights, values, target)
+    defined = np.isfinite(ccc)
+    with np.errstate(invalid="ignore"):
+        mean: np.ndarray = np.where(defined, ccc, 0.0).sum(axis=1) / defined.sum(axis=1)
+    return 1 - mean
+
+
+def _interval(ratios: np.ndarray) -> tuple[float, float]:
+    finite = ratios[np.isfinite(ratios)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(finite, [tail, 1 - tail])
+    return float(low), float(high)

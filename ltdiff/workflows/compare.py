@@ -1,0 +1,158 @@
+"""`ltdiff compare`: train every method on the same pairs for the same time and score all of them on the same regions.
+
+out/methods/<method>/   the method's training, kept and resumed: the table can be built over several runs
+out/ccc.csv, …          the report (see evaluation/report), of the methods named in the latest run
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ltdiff import __version__
+from ltdiff.comparators.combat import ComBat
+from ltdiff.comparators.ddpm import ImageDDPMMethod
+from ltdiff.comparators.diffusionct import DiffusionCTMethod
+from ltdiff.comparators.linear import Linear
+from ltdiff.comparators.ltdiff import LTDiffMethod
+from ltdiff.comparators.protocol import Comparator, Method
+from ltdiff.comparators.residual_cnn import ResidualCNNMethod
+from ltdiff.comparators.stan_ct import StanCTMethod
+from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE, Budget
+from ltdiff.comparators.unetpp import UNetPPMethod
+from ltdiff.data.manifest import read_manifest, split_manifest
+from ltdiff.evaluation.scoring import Harmonizer
+from ltdiff.evaluation.test_set import EvaluationConfig, evaluate
+from ltdiff.training.config import Settings, read_settings
+from ltdiff.workflows.comparison import main_tables
+from ltdiff.workflows.resources import PeakMemory
+
+logger = logging.getLogger(__name__)
+
+SOURCE, COMBAT, LTDIFF = "source", "combat", "ltdiff"
+REPORTED_VERSIONS = ("torch", "numpy", "scipy", "pydicom", "pyradiomics-bhklab")
+
+Factory = Callable[[Budget, Settings], Comparator]
+FACTORIES: dict[str, Factory] = {
+    "linear": lambda budget, settings: Linear(),
+    "residual_cnn": lambda budget, settings: ResidualCNNMethod(budget),
+    "unetpp": lambda budget, settings: UNetPPMethod(budget, encoder_skips=True),
+    "unetpp_no_skips": lambda budget, settings: UNetPPMethod(budget, encoder_skips=False),
+    "ddpm": lambda budget, settings: ImageDDPMMethod(budget),
+    "diffusionct": lambda budget, settings: DiffusionCTMethod(budget),
+    "stan_ct": lambda budget, settings: StanCTMethod(budget),
+    "ltdiff_paper": lambda budget, settings: LTDiffMethod(budget, settings=read_settings("paper")),
+    LTDIFF: lambda budget, settings: LTDiffMethod(budget, settings=settings),
+}
+METHODS = (SOURCE, COMBAT, *FACTORIES)
+
+
+def compare_methods(
+    pairs: Path,
+    *,
+    methods: Sequence[str],
+    out: Path,
+    minutes: float,
+    settings: Settings,
+    test: Path | None = None,
+    split: str | None = None,
+    mask: Path | None = None,
+    config: EvaluationConfig,
+) -> str:
+    """Train and score; returns the main tables as Markdown.
+
+    Without `test` the pairs are split as `split` says, or as the manifest does. With it, the pairs of `test` are scored, all
+    of them, and those of `pairs` train.
+
+    Raises:
+        ValueError: an unknown method, no pairs to train or to score, or the same series in both manifests.
+    """
+    _check_names(methods)
+    training, scored = _manifests(pairs, test, split)
+    budget = Budget(minutes=minutes, training=settings.training)
+    started_s = time.monotonic()
+    fitted: dict[str, Method] = {}
+    harmonizers: dict[str, Harmonizer] = {}
+    torch.set_num_threads(os.cpu_count() or 1)
+    with PeakMemory() as memory:
+        for number, name in enumerate(methods, start=1):
+            logger.info("method %d of %d: %s", number, len(methods), name)
+            folder = out / "methods" / name
+            if name == COMBAT:
+                combat = ComBat()
+                combat.fit(training, folder=folder)
+                harmonizers[name] = combat
+            elif name != SOURCE:
+                method = FACTORIES[name](budget, settings)
+                method.fit(training, folder=folder)
+                fitted[name] = method
+                fitted |= {f"{name}{ending}": variant for ending, variant in method.variants().items()}
+        torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
+        scores = evaluate(
+            scored,
+            methods=fitted,
+            harmonizers=harmonizers,
+            out=out,
+            config=config,
+            mask=mask,
+            summary={
+                "minutes": minutes,
+                "training_seed": settings.training.seed,
+                "training_split": training.attrs.get("split", ""),
+                "num_training_pairs": _count_pairs(training),
+                "methods": {name: describe_fit(out / "methods" / name) for name in methods},
+                "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+                "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},
+            },
+            compared=LTDIFF if LTDIFF in methods else None,
+        )
+    summary = out / "summary.json"
+    facts = {"wall_s": round(time.monotonic() - started_s), "peak_memory_bytes": memory.peak_bytes}
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | facts, indent=2) + "\n")
+    return main_tables(scores)
+
+
+def describe_fit(folder: Path) -> dict[str, Any]:
+    """What a method's folder says of its training: rates tried, and steps, seconds and losses of each phase."""
+    return {
+        path.parent.name: json.loads(path.read_text())
+        | ({"rates": json.loads(rates.read_text())} if (rates := path.with_name(RATES_FILE)).is_file() else {})
+        for path in sorted(folder.glob(f"*/{RESULT_FILE}"))
+    }
+
+
+def _check_names(methods: Sequence[str]) -> None:
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        raise ValueError(f"there is no method {', '.join(map(repr, unknown))}; known are {', '.join(METHODS)}")
+
+
+def _manifests(pairs: Path, test: Path | None, split: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What trains (with its validation rows), and what is scored."""
+    manifest = read_manifest(pairs)
+    if test is None:
+        manifest = split_manifest(manifest, split) if split else manifest
+        return manifest, manifest
+    training = split_manifest(manifest, split or "z:1")
+    scored = read_manifest(test)
+    both = set(training["series_uid"]) & set(scored["series_uid"])
+    if both:
+        raise ValueError(f"{len(both)} series are in {pairs} and in {test}: what trains must not be scored")
+    scored = scored.assign(split="test")
+    scored.attrs["split"] = f"all of {test.name}"
+    return training, scored
+
+
+def _count_pairs(manifest: pd.DataFrame) -> Mapping[str, int]:
+    sources = manifest[(manifest["role"] == "source") & manifest["pair_id"].notna()]
+    return {str(key): int(value) for key, value in sources["split"].value_counts().items()}
