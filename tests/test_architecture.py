@@ -22,10 +22,10 @@ MAY_IMPORT = {  # a folder or a file of ltdiff/: the other parts it may import
     "data": {"dicom"},
     "simulation": {"data", "dicom"},
     "radiomics": {"data"},
-    "evaluation": {"data", "radiomics"},
     "training": {"data", "model", "diffusion", "local_ray"},
     "inference": {"dicom", "data", "model", "diffusion", "local_ray"},
-    "comparators": {"data", "model", "training"},
+    "comparators": {"data", "model", "diffusion", "training", "inference", "radiomics"},
+    "evaluation": {"data", "radiomics", "comparators"},
 }
 MAY_IMPORT["workflows"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | {"tuning"}  # the command line may start a search
@@ -39,6 +39,7 @@ PLACES = {  # a dependency: the only folders and files that import it
     "SimpleITK": ("ltdiff/data/formats.py", "ltdiff/radiomics/extraction.py"),
     "matplotlib": ("ltdiff/evaluation/figures.py",),
     "radiomics": ("ltdiff/radiomics/extraction.py",),
+    "combatlearn": ("ltdiff/comparators/combat.py",),
     "mlflow": ("ltdiff/registry/",),
     "ray": (
         "ltdiff/data/stream.py",
@@ -152,6 +153,8 @@ def test_allowed_imports_form_no_circle():
         ("ltdiff/data/rois.py", "import SimpleITK as sitk"),
         ("ltdiff/evaluation/report.py", "def f():\n    import matplotlib.pyplot as plt"),
         ("ltdiff/evaluation/scoring.py", "from radiomics import featureextractor"),
+        ("ltdiff/comparators/linear.py", "from ltdiff.evaluation.scoring import score"),
+        ("ltdiff/workflows/compare.py", "from combatlearn.core import ComBatModel"),
         ("ltdiff/training/loop.py", "import mlflow"),
         ("ltdiff/training/loop.py", "import ray.train"),
         ("jobs/train_joint.py", "import mlflow"),
@@ -170,6 +173,8 @@ def test_an_inverted_import_is_found(tmp_path, file, code):
         ("ltdiff/data/pairing.py", "from ..dicom.series import Series\nfrom .volume import Volume"),
         ("ltdiff/data/pairing.py", "from ltdiff import __version__\nimport ltdiff\nimport numpy as np"),
         ("ltdiff/radiomics/extraction.py", "from radiomics import featureextractor"),
+        ("ltdiff/evaluation/test_set.py", "from ltdiff.comparators.protocol import Method"),
+        ("ltdiff/comparators/combat.py", "def f():\n    from combatlearn.core import ComBatModel"),
         ("ltdiff/cli.py", "from ltdiff import data, registry\nfrom tuning import search"),
         ("jobs/train_joint.py", "import ray\nfrom ltdiff.training import loop"),
     ],

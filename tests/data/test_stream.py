@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.stream import HALO_PX, PATCHES_PER_SLICE, PatchLoader, Share, make_items, make_stream
+from ltdiff.data.stream import PATCHES_PER_SLICE, PatchLoader, Share, make_items, make_loader, make_stream
 from ltdiff.local_ray import ray_session
 
 PATCH = 16
@@ -134,16 +134,40 @@ def test_patches_are_windows_turned_and_flipped_in_all_eight_ways(items, augment
     assert len({patch.min() for patch in patches}) > 60  # and from everywhere
 
 
-def test_the_kernel_match_sees_sources_with_their_surroundings_and_spacing(items):
-    seen = []
+class _Match:
+    """Adds 7 HU and remembers what it was given."""
 
-    def match_kernel(hu, spacing_mm):
-        seen.append((hu.shape, spacing_mm))
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, hu, spacing_mm):
+        self.seen.append((hu.shape, spacing_mm))
         return hu + 7
 
-    patches = load(PatchLoader(items, PATCH, 0, match_kernel), 0)
-    np.testing.assert_array_equal(patches["source"] - patches["target"], 7.5)
-    assert seen == [((PATCH + 2 * HALO_PX,) * 2, SPACING_MM[1:])]
+
+def test_the_kernel_match_sees_whole_sources_and_their_spacing(items):
+    """Once for all visits to a slice; a patch alone would be matched with borders that the slice does not have."""
+    match = _Match()
+    for patches in PatchLoader(items, PATCH, 0, match).load(0, range(PATCHES_PER_SLICE)):
+        np.testing.assert_array_equal(patches["source"] - patches["target"], 7.5)
+    assert match.seen == [(SHAPE[1:], SPACING_MM[1:])]
+
+
+def test_slices_that_are_kept_are_read_and_matched_once(tmp_path):
+    items = _items_of(tmp_path, _coordinates() + 0.5, _coordinates())
+    matches = _Match(), _Match()
+    keeping, reading = (
+        PatchLoader(items, PATCH, 0, match, kept=kept) for match, kept in zip(matches, ({}, None), strict=True)
+    )
+    visits = {"id": np.arange(2 * len(items) * PATCHES_PER_SLICE)}  # two epochs
+    expected = reading(visits)
+    for name, patches in keeping(visits).items():
+        np.testing.assert_array_equal(patches, expected[name])
+    assert [len(match.seen) for match in matches] == [5, 10]
+    for path in tmp_path.glob("*.nrrd"):
+        path.unlink()
+    for name, patches in keeping(visits).items():  # the slices as they were read: no patch has changed them
+        np.testing.assert_array_equal(patches, expected[name])
 
 
 @pytest.mark.parametrize(("role", "is_matched"), [("source", True), ("target", False), ("other", False)])
@@ -153,7 +177,7 @@ def test_alone_too_only_sources_are_matched(tmp_path, role, is_matched):
     assert (load(loader, 0)["image"].min() >= 50_000) == is_matched
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (16, 300), (79, 80), (80, 81)])
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (16, 300), (15, 17)])
 def test_small_images_are_extended_by_reflection(tmp_path, shape):
     hu = np.arange(shape[0] * shape[1], dtype=float).reshape(1, *shape)
     rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
@@ -178,6 +202,92 @@ def test_air_is_avoided(tmp_path):
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
     share_of_air = np.mean([load(loader, visit)["image"].mean() < -950 for visit in range(100)])
     assert share_of_air < 0.2  # four draws: 1/16 of them
+
+
+# --- what validates ---------------------------------------------------------------------------------------------------
+
+
+def _manifest(folder, splits, *, role=None):
+    """Pairs, or images of another role, whose slices have these splits."""
+    rows = [
+        make_rows(
+            save_volume(_coordinates(len(splits)), folder / f"{name}.nrrd"),
+            shape=(len(splits), *SHAPE[1:]),
+            role=name,
+            splits=splits,
+        )
+        for name in ([role] if role else ["source", "target"])
+    ]
+    return pd.concat(rows)
+
+
+def _make_loader(manifest, split, *, pairs=True, **options):
+    options = {"patch_size": PATCH, "seed": 0, "match_kernel": _unmatched, "keep_slices": True} | options
+    return make_loader(manifest, split=split, pairs=pairs, **options)
+
+
+def _columns(loader, num_visits=400):
+    """(first, last) column of the slices that any patch shows."""
+    patches = [load(loader, visit) for visit in range(num_visits)]
+    columns = np.concatenate([np.floor(patch).ravel() % SHAPE[2] for one in patches for patch in one.values()])
+    return int(columns.min()), int(columns.max())
+
+
+def test_the_split_val_validates_where_there_is_one(tmp_path):
+    manifest = _manifest(tmp_path, ("train", "train", "val", "test"))
+    train, val = (_make_loader(manifest, split) for split in ("train", "val"))
+    assert (train.augment, val.augment) == (True, False)
+    assert train.columns == val.columns == (0.0, 1.0)
+    assert [item["source"]["slice_index"] for item in train.items] == [0, 1]
+    assert [item["source"]["slice_index"] for item in val.items] == [2]
+    assert _columns(train) == (0, SHAPE[2] - 1)
+
+
+@pytest.mark.parametrize("num_slices", [1, 2])
+def test_the_columns_at_the_right_edge_validate_where_no_slice_does(tmp_path, num_slices):
+    manifest = _manifest(tmp_path, ("train",) * num_slices + ("test",))
+    train, val = (_make_loader(manifest, split) for split in ("train", "val"))
+    assert (train.augment, val.augment) == (True, False)
+    assert len(train.items) == len(val.items) == num_slices
+    assert _columns(train) == (0, 83)  # of 120, seven tenths
+    assert _columns(val) == (84, 119)
+
+
+def test_the_kernel_match_does_not_see_columns_of_the_other_part(tmp_path):
+    match = _Match()
+    for split in ("train", "val"):
+        load(_make_loader(_manifest(tmp_path, ("train",)), split, match_kernel=match), 0)
+    assert [shape for shape, _ in match.seen] == [(100, 84), (100, 36)]
+
+
+def test_pairs_and_images_find_their_validation_for_themselves(tmp_path):
+    """Unpaired slices that validate are of no use to a phase that needs pairs."""
+    pairs = _manifest(tmp_path, ("train",))
+    manifest = pd.concat([pairs, _manifest(tmp_path, ("train", "val"), role="other")])
+    of_pairs, of_images = (_make_loader(manifest, "val", pairs=one) for one in (True, False))
+    assert (len(of_pairs.items), of_pairs.columns) == (1, (0.7, 1.0))
+    assert (len(of_images.items), of_images.columns) == (1, (0.0, 1.0))
+    assert of_images.items[0]["image"]["role"] == "other"
+
+
+def test_a_narrow_part_is_extended_to_a_patch(tmp_path):
+    hu = np.arange(400.0).reshape(1, 20, 20)
+    rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other", splits=("train",))
+    patch = load(_make_loader(rows, "val", pairs=False), 0)["image"]
+    assert patch.shape == (PATCH, PATCH)
+    assert set(np.unique(patch % 20)) == set(range(14, 20))
+
+
+def test_slices_are_kept_on_demand(tmp_path):
+    manifest = _manifest(tmp_path, ("train",))
+    assert _make_loader(manifest, "train", keep_slices=False).kept is None
+    assert _make_loader(manifest, "train", keep_slices=True).kept == {}
+
+
+def test_a_loader_of_nothing_is_refused(tmp_path):
+    for splits in (("val",), ("test",)):
+        with pytest.raises(ValueError, match="no pair in its split 'train'"):
+            _make_loader(_manifest(tmp_path, splits), "train")
 
 
 # --- visits -----------------------------------------------------------------------------------------------------------

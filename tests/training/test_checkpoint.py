@@ -46,14 +46,14 @@ def saved(tmp_path):
     """A checkpoint after three steps, and the state that is in it."""
     state = _make_state(0)
     _take_steps(state, 3)
-    save_checkpoint(tmp_path, step=3, **state)
+    save_checkpoint(tmp_path, step=3, elapsed_s=1.25, **state)
     return tmp_path, state
 
 
 def test_everything_comes_back_bit_by_bit(saved):
     folder, state = saved
     restored = _make_state(1)
-    assert load_checkpoint(folder, **restored) == 3
+    assert load_checkpoint(folder, **restored) == (3, 1.25)
     _assert_same(restored, state)
     assert restored["averaged"].n_averaged == 3
 
@@ -69,8 +69,8 @@ def test_training_goes_on_as_if_it_had_never_stopped(saved):
 
 def test_a_checkpoint_before_the_first_step(tmp_path):
     state = _make_state(0)
-    save_checkpoint(tmp_path, step=0, **state)
-    assert load_checkpoint(tmp_path, **_make_state(1)) == 0
+    save_checkpoint(tmp_path, step=0, elapsed_s=0.0, **state)
+    assert load_checkpoint(tmp_path, **_make_state(1)) == (0, 0.0)
 
 
 def test_a_checkpoint_is_safetensors_and_json_alone(saved):
@@ -102,10 +102,11 @@ def test_a_broken_description_is_refused(saved, content):
         load_checkpoint(saved[0], **_make_state(1))
 
 
-def test_another_format_version_is_refused(saved):
+@pytest.mark.parametrize("version", [1, 3, None])  # 1: before checkpoints knew how long they took
+def test_another_format_version_is_refused(saved, version):
     path = saved[0] / META_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
-    with pytest.raises(ValueError, match="format version 2; this ltdiff reads 1"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": version}))
+    with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads 2"):
         load_checkpoint(saved[0], **_make_state(1))
 
 

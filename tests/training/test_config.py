@@ -19,6 +19,9 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
         (LossConfig, {"image_weight": -1.0}, "image_weight .*-1"),
         (PhaseConfig, {"num_steps": -1}, "num_steps .*-1"),
         (PhaseConfig, {"num_steps": 1, "learning_rate": 0.0}, "learning_rate .*0.0"),
+        (PhaseConfig, {"num_steps": 1, "max_minutes": 0.0}, "max_minutes must be above 0, got 0.0"),
+        (PhaseConfig, {"num_steps": 1, "max_minutes": -2.0}, "max_minutes must be above 0, got -2.0"),
+        (PhaseConfig, {"num_steps": 1, "max_minutes": math.nan}, "max_minutes must be above 0, got nan"),
         (TrainingConfig, {"patch_size": 0}, "patch_size must be at least 1, got 0"),
         (TrainingConfig, {"batch_size_per_worker": 0}, "batch_size_per_worker"),
         (TrainingConfig, {"num_workers": 0}, "num_workers"),
@@ -32,6 +35,16 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
 def test_bad_values_are_refused(make, bad, named):
     with pytest.raises(ValueError, match=named):
         make(**bad)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "ddpm", "joint"])
+def test_a_phase_that_ends_by_the_clock_has_one_worker(name):
+    """Several would not end at the same step, and then wait for each other for ever."""
+    timed = {name: PhaseConfig(num_steps=10, max_minutes=1.0)}
+    assert getattr(TrainingConfig(**timed), name).max_minutes == 1.0
+    with pytest.raises(ValueError, match="max_minutes needs num_workers 1, got 2"):
+        TrainingConfig(**timed, num_workers=2)
+    assert TrainingConfig(num_workers=2).joint.max_minutes is None
 
 
 def test_sections_that_contradict_each_other_are_refused():

@@ -1,6 +1,8 @@
 """The training loop in this process: resuming, averaging, reporting, refusing to go on with nonsense."""
 
 import hashlib
+import itertools
+import json
 import math
 import shutil
 
@@ -13,10 +15,11 @@ from torch import nn
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.stream import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
+from ltdiff.training.checkpoint import META_FILE
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import WorkerContext, local_context
 from ltdiff.training.kernel_match import KernelMatcher
-from ltdiff.training.loop import NUM_WARMUP_STEPS, learning_rate, train
+from ltdiff.training.loop import NUM_WARMUP_STEPS, Clock, learning_rate, train
 from ltdiff.training.phases import PHASES
 
 
@@ -47,9 +50,9 @@ class _OneWeight(nn.Module):
 
     uses_pairs = False
 
-    def __init__(self, num_steps=5, rate=0.1):
+    def __init__(self, num_steps=5, rate=0.1, max_minutes=None):
         super().__init__()
-        self.config = PhaseConfig(num_steps=num_steps, learning_rate=rate)
+        self.config = PhaseConfig(num_steps=num_steps, learning_rate=rate, max_minutes=max_minutes)
         self.weight = nn.Parameter(torch.zeros(()))
         self.frozen = nn.Parameter(torch.ones(()), requires_grad=False)
         self.register_buffer("seen", torch.zeros(()))
@@ -65,10 +68,10 @@ class _OneWeight(nn.Module):
 
 
 def _scales(values):
-    return lambda first: iter([{"scale": torch.tensor([value])} for value in values[first:]])
+    return lambda first: ({"scale": torch.tensor([value])} for value in itertools.islice(values, first, None))
 
 
-def _train_one_weight(phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, **config):
+def _train_one_weight(phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, resume_from=None, **config):
     config = {"checkpoint_every_steps": 2, "precision": "fp32"} | config
     context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module)
     return train(
@@ -78,18 +81,38 @@ def _train_one_weight(phase, report, *, scales=(1.0,) * 5, validation=(), rank=0
         batches=_scales(scales),
         validation=lambda: iter([{"scale": torch.tensor([value])} for value in validation]),
         context=context,
+        resume_from=resume_from,
     )
 
 
 @pytest.mark.parametrize("num_steps", [1, 10, 49, 1000])
 def test_learning_rate(num_steps):
-    rates = np.array([learning_rate(step, peak=2.0, num_steps=num_steps) for step in range(num_steps)])
     warmup = min(NUM_WARMUP_STEPS, num_steps)
+
+    def rate(step):
+        return learning_rate(step, peak=2.0, num_warmup_steps=warmup, part_done=step / num_steps)
+
+    rates = np.array([rate(step) for step in range(num_steps)])
     cosine = 1 + np.cos(np.pi * np.arange(num_steps) / num_steps)  # times ½ and the peak of 2
     np.testing.assert_allclose(rates, cosine * np.minimum(1, (np.arange(num_steps) + 1) / warmup))
     assert (np.diff(rates[warmup:]) < 0).all()
     assert rates[0] == pytest.approx(2.0 / warmup)
-    assert learning_rate(num_steps, peak=2.0, num_steps=num_steps) == 0
+    assert rate(num_steps) == 0
+
+
+def test_the_learning_rate_follows_what_is_done_not_the_number_of_steps():
+    """A phase that ends by the clock knows no number of steps."""
+    few, many = (learning_rate(step, peak=2.0, num_warmup_steps=50, part_done=0.25) for step in (60, 6000))
+    assert few == many == pytest.approx(1 + math.cos(math.pi / 4))
+
+
+def test_the_loop_warms_up_and_comes_to_rest():
+    """AdamW's first step is as long as the rate; the phase is shorter than the usual warm-up."""
+    phase = _OneWeight(num_steps=20, rate=0.001)
+    _train_one_weight(phase, lambda *_: None, scales=(1.0,) * 20)
+    steps = np.diff([*phase.weights, phase.weight.item()])
+    expected = [learning_rate(k, peak=0.001, num_warmup_steps=20, part_done=k / 20) for k in range(20)]
+    np.testing.assert_allclose(steps, expected, rtol=0.05)
 
 
 def test_checkpoints_come_every_so_many_steps_and_at_the_end(tmp_path):
@@ -168,6 +191,90 @@ def test_large_gradients_are_clipped(tmp_path):
     assert wild.weight.item() == pytest.approx(calm.weight.item(), rel=0.01)
 
 
+# --- a phase that ends by the clock ----------------------------------------------------------------------------------
+
+
+def test_a_clock_counts_steps():
+    clock = Clock(PhaseConfig(num_steps=8), elapsed_s=1000.0)
+    assert [clock.part_done(steps) for steps in (0, 2, 8, 9)] == [0, 0.25, 1, 1]
+
+
+def test_a_clock_counts_steps_or_minutes_whichever_are_further():
+    config = PhaseConfig(num_steps=100, max_minutes=2.0)
+    assert Clock(config).part_done(0) == pytest.approx(0, abs=0.05)
+    halfway = Clock(config, elapsed_s=60.0)
+    assert 60 <= halfway.elapsed_s < 70
+    assert halfway.part_done(10) == pytest.approx(0.5, abs=0.05)
+    assert halfway.part_done(90) == 0.9
+    assert halfway.part_done(100) == 1
+    assert Clock(config, elapsed_s=500.0).part_done(0) == 1
+
+
+ENDLESS = {"num_steps": 1_000_000, "rate": 1e-3}
+
+
+def test_a_phase_ends_when_its_minutes_are_over(tmp_path):
+    phase, reports = _OneWeight(**ENDLESS, max_minutes=0.005), _Reports(tmp_path)
+    clock = Clock(phase.config)
+    _train_one_weight(phase, reports, scales=itertools.repeat(1.0), checkpoint_every_steps=10_000)
+    assert 0.3 <= clock.elapsed_s < 30
+    assert [metrics["step"] for metrics in reports.metrics] == [len(phase.weights)]  # its last step, in a checkpoint
+    assert len(phase.weights) < ENDLESS["num_steps"]
+    steps = np.abs(np.diff([*phase.weights, phase.weight.item()]))
+    assert steps[-1] < 0.2 * steps.max()  # the learning rate had come down by then
+
+
+def test_a_phase_with_minutes_to_spare_ends_with_its_steps(tmp_path):
+    reports = _Reports(tmp_path)
+    _train_one_weight(_OneWeight(num_steps=5, max_minutes=60.0), reports, scales=itertools.repeat(1.0))
+    assert [metrics["step"] for metrics in reports.metrics] == [2, 4, 5]
+
+
+def _elapsed_s(checkpoint):
+    return json.loads((checkpoint / META_FILE).read_text())["elapsed_s"]
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A checkpoint after two steps of a phase that has ten minutes, and the time it was told to have taken."""
+
+    def make(elapsed_s):
+        with pytest.raises(_Killed):
+            _train_one_weight(
+                _OneWeight(**ENDLESS, max_minutes=10.0),
+                _Reports(tmp_path, die_at=2),
+                scales=itertools.repeat(1.0),
+            )
+        assert 0 < _elapsed_s(tmp_path / "2") < 60
+        meta = json.loads((tmp_path / "2" / META_FILE).read_text())
+        (tmp_path / "2" / META_FILE).write_text(json.dumps(meta | {"elapsed_s": elapsed_s}))
+        return tmp_path / "2"
+
+    return make
+
+
+def test_time_before_an_interruption_counts(tmp_path, interrupted):
+    """Half a second is left of ten minutes."""
+    phase, reports, checkpoint = _OneWeight(**ENDLESS, max_minutes=10.0), _Reports(tmp_path), interrupted(599.5)
+    clock = Clock(phase.config)
+    _train_one_weight(
+        phase, reports, scales=itertools.repeat(1.0), resume_from=checkpoint, checkpoint_every_steps=1_000_000
+    )
+    assert clock.elapsed_s < 60
+    (last,) = reports.metrics
+    assert last["step"] == 2 + len(phase.weights)
+    assert 600 <= _elapsed_s(tmp_path / f"{int(last['step'])}") < 660
+    steps = np.abs(np.diff([*phase.weights, phase.weight.item()]))
+    assert steps.max() < 0.01 * ENDLESS["rate"]  # so near the end that the learning rate is all but zero
+
+
+def test_a_phase_whose_minutes_were_over_takes_no_step(tmp_path, interrupted):
+    phase, reports = _OneWeight(**ENDLESS, max_minutes=10.0), _Reports(tmp_path)
+    trained = _train_one_weight(phase, reports, scales=itertools.repeat(1.0), resume_from=interrupted(600.0))
+    assert reports.metrics == phase.weights == []
+    assert trained.weight.item() > 0  # the average that was in the checkpoint
+
+
 # --- the three phases -------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +302,10 @@ def _run(name, manifest, report, *, resume_from=None, num_steps=5, **training):
 
 
 def _hashes(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    """Of weights, their average and the optimizer; the description beside them says how long it took."""
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.safetensors")}
+    assert len(hashes) == 3
+    return hashes
 
 
 @pytest.mark.parametrize("name", PHASES)
@@ -207,7 +317,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, manifest_path, nam
     with pytest.raises(_Killed):
         _run(name, manifest, _Reports(broken, die_at=2), precision=precision)
     resumed = _run(name, manifest, _Reports(broken), resume_from=broken / "2", precision=precision)
-    assert _hashes(broken / "5") == _hashes(whole / "5")  # weights, their average, the optimizer
+    assert _hashes(broken / "5") == _hashes(whole / "5")
     torch.testing.assert_close(resumed.state_dict(), finished.state_dict(), rtol=0, atol=0)
     assert _hashes(whole / "2") != _hashes(whole / "5")
 

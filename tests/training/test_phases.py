@@ -12,7 +12,7 @@ from ltdiff.data.stream import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.context import local_context
 from ltdiff.training.loop import train
-from ltdiff.training.phases import PHASES
+from ltdiff.training.phases import PHASES, to_input
 
 TRAINED_PARTS = {"autoencoder": {"encoder", "decoder"}, "ddpm": {"denoiser"}, "joint": {"denoiser", "decoder"}}
 every_phase = pytest.mark.parametrize("name", PHASES)
@@ -34,6 +34,14 @@ def _make_phase(name, *, trained=False, loss=None, **settings):
 
 def _losses(phase, patches, seed=0):
     return phase(patches, torch.Generator().manual_seed(seed))
+
+
+def test_patches_become_network_units_with_a_channel():
+    hu = torch.tensor([[[-1024, -400], [100, 3071]]] * 2, dtype=torch.int16)
+    x = to_input(hu)
+    assert x.shape == (2, 1, 2, 2)
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x[1, 0], torch.tensor([[-1.248, 0.0], [1.0, 6.942]]))
 
 
 @every_phase
