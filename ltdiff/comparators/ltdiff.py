@@ -73,7 +73,7 @@ class LTDiffMethod(TrainedComparator):
         def make(config: PhaseConfig) -> Phase:
             own: PhaseConfig = getattr(self.settings.training, name)
             config = replace(config, learning_rate=own.learning_rate)
-            training = replace(self.settings.training, **{name: config})
+            training = replace(self.settings.training, **{name: config})  # type: ignore[arg-type]
             return PHASES[name](self.network, replace(self.settings, training=training))
 
         return make

@@ -45,7 +45,7 @@ from ltdiff.training.phases import Batch, Phase
 
 logger = logging.getLogger(__name__)
 
-PROBE_SHARE = 0.1
+PROBE_SHARE = 0.05
 """Minutes of a trial of one learning rate, of the minutes of the training."""
 NUM_VALIDATION_BATCHES = 8
 MAX_STEPS = 1_000_000

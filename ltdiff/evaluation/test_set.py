@@ -24,6 +24,7 @@ from ltdiff.evaluation.scoring import Harmonizer, Scores, score
 
 logger = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True)
 class EvaluationConfig:
     """What is scored.
@@ -87,7 +88,9 @@ def evaluate(
         "roi_seed": config.seed,
         "seconds_per_slice": seconds,
     }
-    write_report(scores, out_dir=out, images=images, target_hu=target_hu, summary={**facts, **(summary or {})}, compared=compared)
+    write_report(
+        scores, out_dir=out, images=images, target_hu=target_hu, summary={**facts, **(summary or {})}, compared=compared
+    )
     return scores
 
 

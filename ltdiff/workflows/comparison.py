@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from ltdiff.comparators.linear import Linear
+from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import read_manifest
 from ltdiff.evaluation.report import ccc_markdown
 from ltdiff.evaluation.scoring import Scores
-from ltdiff.evaluation.test_set import EvaluationConfig, Method
+from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.evaluation.test_set import evaluate as evaluate_methods
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import read_description, weights_sha256
