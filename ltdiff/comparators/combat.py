@@ -39,8 +39,9 @@ class ComBat:
             _training_features(manifest).to_parquet(path)
         features = pd.read_parquet(path)
         batches = features.pop("batch")
-        finite = features.columns[np.isfinite(features).all() & (features.groupby(batches).std() > 0).all()]
-        self.columns = list(finite)
+        defined = np.isfinite(features.to_numpy()).all(axis=0)
+        varied = (features.groupby(batches).std() > 0).all().to_numpy()
+        self.columns = list(features.columns[defined & varied])
         self.model = _import_combat()(method="johnson", reference_batch=TARGET)
         self.model.fit(features[self.columns], batch=batches)
 
