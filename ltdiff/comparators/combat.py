@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ltdiff.data.manifest import read_hu
+from ltdiff.comparators.trained import claim
+from ltdiff.data.manifest import data_fingerprint, read_hu
 from ltdiff.data.rois import random_rois
 from ltdiff.data.stream import make_items
 from ltdiff.radiomics.extraction import extract_features
@@ -31,18 +32,22 @@ class ComBat:
         """Extract the features of random regions of the training pairs and fit; they are kept in `folder`.
 
         Raises:
-            ValueError: the package combatlearn is not installed.
+            ValueError: the package combatlearn is not installed; `folder` holds the features of other data.
         """
+        claim(folder, {"method": type(self).__name__, "data_fingerprint": data_fingerprint(manifest)})
         path = folder / "features.parquet"
         if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            _training_features(manifest).to_parquet(path)
+            partial = folder / f".{path.name}"
+            _training_features(manifest).to_parquet(partial)
+            partial.rename(path)
         features = pd.read_parquet(path)
         batches = features.pop("batch")
         defined = np.isfinite(features.to_numpy()).all(axis=0)
         varied = (features.groupby(batches).std() > 0).all().to_numpy()
         self.columns = list(features.columns[defined & varied])
-        self.model = _import_combat()(method="johnson", reference_batch=TARGET)
+        # combatlearn's `johnson` (2.3) misses the reference's location where the scales differ; without covariates
+        # `fortin` is the same model
+        self.model = _import_combat()(method="fortin", reference_batch=TARGET)
         self.model.fit(features[self.columns], batch=batches)
 
     def harmonize(self, features: pd.DataFrame) -> pd.DataFrame:

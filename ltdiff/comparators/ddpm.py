@@ -83,7 +83,7 @@ class ImageDDPMMethod(TrainedComparator):
         """See `TrainedComparator`."""
         return [Plan("ddpm", 1.0, lambda config: ImageDDPMPhase(self.network, self.process, config))]
 
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
         condition = functional.pixel_unshuffle(x, SCALE)
         sampler = Sampler(self.process, num_steps=NUM_INFERENCE_STEPS)

@@ -55,9 +55,9 @@ class LTDiffMethod(TrainedComparator):
             save_model(self.network, folder / MODEL_FOLDER, about=about)
         self.standardizer = self._standardizer(InferenceConfig())
 
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
-        return self.standardizer.convert(x, generator)
+        return self.standardizer.convert(x, position, generator)
 
     def variants(self) -> Mapping[str, Method]:
         """The same model with a single step."""

@@ -36,6 +36,7 @@ from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
+from ltdiff.inference.standardizer import image_position
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import local_context
@@ -108,8 +109,8 @@ class TrainedComparator(ABC):
         """The phases in order; their shares add up to 1."""
 
     @abstractmethod
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """A' (1, 1, H, W) of Ã or A, in network units."""
+    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
+        """A' (1, 1, H, W) of Ã or A, in network units; `position` (1, 4) says where it lies (see model/blocks)."""
 
     def describe(self) -> dict[str, Any]:
         """Everything that a fit depends on beside the data."""
@@ -121,7 +122,7 @@ class TrainedComparator(ABC):
         Raises:
             ValueError: `folder` holds a fit with other settings or data.
         """
-        _claim(folder, self.describe() | {"data_fingerprint": data_fingerprint(manifest)})
+        claim(folder, self.describe() | {"data_fingerprint": data_fingerprint(manifest)})
         self.kernel_match = fit_kernel_match(manifest)  # whose range is needed in any case
         matcher = KernelMatcher(self.kernel_match if self.uses_kernel_match else None)
         for plan in self.plans():
@@ -145,7 +146,8 @@ class TrainedComparator(ABC):
             padding = (0, -width % self.size_divisor, 0, -height % self.size_divisor)
             x = functional.pad(to_network(matched)[:, None], padding, mode="replicate")
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-                converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
+                position = image_position(image, spacing_mm)
+                converted = self.convert(x.contiguous(memory_format=torch.channels_last), position, generator)
             result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).numpy()
         return result
 
@@ -269,7 +271,7 @@ class _Report:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _claim(folder: Path, description: dict[str, Any]) -> None:
+def claim(folder: Path, description: dict[str, Any]) -> None:
     """Note in `folder` what is fitted there, or check that it is this."""
     path, wanted = folder / METHOD_FILE, json.loads(json.dumps(description))
     if path.is_file():
