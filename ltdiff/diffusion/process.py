@@ -24,6 +24,7 @@ class DiffusionConfig:
     Args:
         process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
         kappa: noise level κ of the bridge, in standard deviations of the latent.
+        start_share: bridge only: share of the training times that are 1, where every sampler starts; the others are uniform.
         schedule: noise schedule of the ddpm.
         start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
         printed_start: ddpm only: start from Z_A + η at T, as the paper prints it.
@@ -32,6 +33,7 @@ class DiffusionConfig:
 
     process: Literal["bridge", "ddpm"] = "bridge"
     kappa: float = 0.1
+    start_share: float = 0.5
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
     printed_start: bool = False
@@ -41,6 +43,8 @@ class DiffusionConfig:
         """Refuse values outside their ranges."""
         if self.kappa < 0:
             raise ValueError(f"kappa must not be negative, got {self.kappa}")
+        if not 0 <= self.start_share <= 1:
+            raise ValueError(f"start_share must lie in 0…1, got {self.start_share}")
         if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:
             raise ValueError(
                 f"start_timestep must lie in 1…{self.schedule.num_train_timesteps}, got {self.start_timestep}"
@@ -81,7 +85,7 @@ class Process(Protocol):
 
 def make_process(config: DiffusionConfig) -> Process:
     """The process that the configuration names."""
-    return Bridge(config.kappa) if config.process == "bridge" else DDPM(config)
+    return Bridge(config.kappa, config.start_share) if config.process == "bridge" else DDPM(config)
 
 
 class Bridge:
@@ -93,12 +97,14 @@ class Bridge:
 
     t_max = 1.0
 
-    def __init__(self, kappa: float) -> None:
+    def __init__(self, kappa: float, start_share: float = 0.0) -> None:
         self.kappa = kappa
+        self.start_share = start_share
 
     def sample_times(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Uniform on (0, 1]."""
-        return 1 - torch.rand(batch_size, generator=generator)
+        """1 for a share of them, the others uniform on (0, 1]."""
+        is_start = torch.rand(batch_size, generator=generator) < self.start_share
+        return torch.where(is_start, 1.0, 1 - torch.rand(batch_size, generator=generator))
 
     def unit_time(self, t: Tensor) -> Tensor:
         """Already in [0, 1]."""
