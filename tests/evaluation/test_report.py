@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ltdiff.data.rois import disc_mask
+from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.report import to_markdown, write_report
 from ltdiff.radiomics.extraction import EXTRACTOR_VERSION
 
@@ -76,6 +77,25 @@ def test_markdown_says_what_was_scored(report, scores):
     assert "Not for diagnostic use" in text
     assert "MAE (HU)" in text
     assert "1 region; a CCC of fewer than 20 says little" in text
+
+
+def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes):
+    images, target, _ = volumes
+    write_report(scores, out_dir=tmp_path, images=images, target_hu=target, compared="better")
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"remaining_error.csv"}
+    table = pd.read_csv(tmp_path / "remaining_error.csv")
+    expected = remaining_error_ratios(scores.features, method="better", seed=scores.seed)
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False)
+    row = table.query("roi_set == 'random' and feature_class == 'glcm'").squeeze()
+    _, section = (tmp_path / "report.md").read_text().split("## Remaining error")
+    section = section.split("\n## ")[0]
+    assert f"{row['ratio']:.2f} ({row['ci_low']:.2f}–{row['ci_high']:.2f})" in section
+    assert "of better, divided by" in section
+    assert "| source" in section
+
+
+def test_a_report_that_compares_nothing_has_no_remaining_error(report):
+    assert "Remaining error" not in (report / "report.md").read_text()
 
 
 def test_undefined_values_are_dashes(scores):

@@ -75,6 +75,44 @@ def test_relative_error(scores):
     assert row["relative_error_median"].item() == pytest.approx(np.median(np.abs(source / target - 1)))
 
 
+class _Nothing:
+    """A harmonizer that leaves features as they are."""
+
+    def harmonize(self, features):
+        return features
+
+
+class _Perfect:
+    """A harmonizer that knows the target's features, and remembers what it was given."""
+
+    def __init__(self, target_hu, rois):
+        rows = [extract_features(target_hu[roi.slice_index], roi.mask, spacing_mm=(0.8, 0.7)) for roi in rois]
+        self.target = pd.DataFrame(rows)
+
+    def harmonize(self, features):
+        self.given = features
+        return self.target
+
+
+def test_harmonizers_change_the_features_of_the_source(scores, volumes, rois):
+    images, target, _ = volumes
+    perfect = _Perfect(target, rois)
+    harmonizers = {"nothing": _Nothing(), "perfect": perfect}
+    ordered = {"better": images["better"], "source": images["source"]}
+    result = score(ordered, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, harmonizers=harmonizers)
+    assert list(result.ccc["method"].unique()) == ["better", "source", "nothing", "perfect"]
+    columns = ["roi_set", "feature_class", "definition", "ccc_mean", "ci_low", "num_rois"]
+    of = {name: table[columns].reset_index(drop=True) for name, table in result.ccc.groupby("method")}
+    pd.testing.assert_frame_equal(of["nothing"], of["source"])
+    assert of["perfect"]["ccc_mean"].dropna().to_numpy() == pytest.approx(1)  # one region alone has no CCC across them
+    assert list(perfect.given.columns) == feature_names()
+    row = result.features.query("method == 'source' and roi_index == 3 and feature == 'JointEntropy'").squeeze()
+    assert perfect.given.loc[3, "glcm_JointEntropy"] == row["value"]
+    assert list(result.image_metrics["method"]) == ["better", "source"]  # there are no images of the others
+    before = scores.ccc.query("method == 'better'")[columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of["better"], before)
+
+
 def test_identical_images_are_perfect(volumes, rois):
     _, target, _ = volumes
     scores = score({"copy": target}, target_hu=target, spacing_mm=(1, 1), rois=rois[:4])

@@ -66,6 +66,29 @@ def test_the_summary_says_what_was_scored(evaluated):
     assert summary["seconds_per_slice"]["same"] > 0
 
 
+class Halver:
+    """A method that changes features."""
+
+    def harmonize(self, features):
+        return features / 2
+
+
+def test_methods_that_change_features_and_the_remaining_error_are_in_the_report(volumes, tmp_path):
+    scores = evaluate(
+        volumes[0],
+        methods={"same": Recorder()},
+        harmonizers={"half": Halver()},
+        out=tmp_path,
+        config=CONFIG,
+        compared="same",
+    )
+    assert list(scores.ccc["method"].unique()) == ["source", "same", "half"]
+    assert list(scores.image_metrics["method"]) == ["source", "same"]
+    ratios = pd.read_csv(tmp_path / "remaining_error.csv")
+    assert set(ratios["other"]) == {"source", "half"}
+    assert (ratios.loc[ratios["other"] == "source", "ratio"] == 1).all()
+
+
 def test_a_split_without_pairs_is_refused(volumes, tmp_path):
     manifest = volumes[0].assign(split="train")
     with pytest.raises(ValueError, match="no pair in its split 'test'"):
