@@ -46,6 +46,11 @@ def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
         (["pair", "--source", "a"], "--source and --target"),
         (["evaluate", "absent.parquet", "--model", "m", "--out", "o"], "absent.parquet"),
         (["standardize", "absent", "--model", "m", "--out", "o"], "m"),
+        (["compare", "absent.parquet", "--out", "o"], "absent.parquet"),
+        (
+            ["compare", "absent.parquet", "--out", "o", "--methods", "linear, magic"],
+            "no method 'magic'; known are source",
+        ),
     ],
 )
 def test_a_bad_file_is_one_sentence_and_ends_with_1(arguments, sentence, capsys, tmp_path, monkeypatch):

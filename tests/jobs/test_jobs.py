@@ -19,10 +19,10 @@ START_S = 90
 
 
 def test_every_stage_has_its_job():
-    assert JOBS == ["standardize.py", "train_autoencoder.py", "train_ddpm.py", "train_joint.py"]
+    assert JOBS == ["compare.py", "standardize.py", "train_autoencoder.py", "train_ddpm.py", "train_joint.py"]
 
 
-@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py"])
+@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "compare.py"])
 def test_a_job_without_arguments_says_which_it_needs(job):
     done = subprocess.run([sys.executable, f"jobs/{job}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2

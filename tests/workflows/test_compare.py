@@ -1,0 +1,240 @@
+"""`ltdiff compare` at a tiny size: every method trained for a moment on the same pairs, scored on the same regions."""
+
+import json
+import logging
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_run import make_volumes, one_thread, tiny_settings, write_pairs  # noqa: F401
+
+from ltdiff.comparators import combat
+from ltdiff.comparators.protocol import Comparator
+from ltdiff.comparators.trained import Budget
+from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.evaluation.scoring import CCC_COLUMNS
+from ltdiff.evaluation.test_set import EvaluationConfig
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.workflows.compare import FACTORIES, METHODS, compare_methods
+
+MINUTES = 0.004
+SETTINGS = tiny_settings()
+SCORING = EvaluationConfig(num_rois=4, num_workers=1)
+CHOSEN = ("source", "linear", "combat", "residual_cnn", "ltdiff")
+FILES = {
+    "ccc.csv",
+    "feature_ccc.csv",
+    "relative_error.csv",
+    "image_metrics.csv",
+    "remaining_error.csv",
+    "features.parquet",
+    "rois.json",
+    "summary.json",
+    "report.md",
+    "ccc.png",
+    "slices.png",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """Few regions for ComBat, and one thread, as everywhere in the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(combat, "NUM_TRAINING_ROIS", 10)
+        patch.setattr(os, "cpu_count", lambda: 1)
+        yield
+
+
+def _compare(pairs, out, *, methods=("source", "linear"), **options):
+    options = {"minutes": MINUTES, "settings": SETTINGS, "config": SCORING} | options
+    return compare_methods(pairs, methods=methods, out=out, **options)
+
+
+def _summary(out):
+    return json.loads((out / "summary.json").read_text())
+
+
+def _write_other(folder, *, num_slices=2, seed_shift=5.0):
+    """A manifest of other series, none of whose slices is a test slice by its own account."""
+    source, target = make_volumes()
+    path = write_pairs(folder, volumes=(source[:num_slices] + seed_shift, target[:num_slices] + seed_shift))
+    manifest = read_manifest(path)
+    write_manifest(manifest.assign(series_uid="other " + manifest["series_uid"], split="train"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, pairs):
+    """(folder, printed tables) of a comparison of some methods."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    return out, _compare(pairs, out, methods=CHOSEN)
+
+
+# --- what comes of it -------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_written(compared):
+    out, _ = compared
+    assert {path.name for path in out.iterdir()} == FILES | {"methods"}
+    assert {path.name for path in (out / "methods").iterdir()} == {"combat", "residual_cnn", "ltdiff"}
+    assert (out / "methods" / "ltdiff" / "model").is_dir()
+
+
+def test_every_method_has_its_rows(compared):
+    out, printed = compared
+    ccc = pd.read_csv(out / "ccc.csv")
+    assert tuple(ccc.columns) == CCC_COLUMNS
+    rows = {"source", "linear", "combat", "residual_cnn", "ltdiff", "ltdiff_1_step"}
+    assert set(ccc["method"]) == rows
+    assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
+    assert "random" in set(ccc["roi_set"])
+    assert ccc.groupby("method").size().nunique() == 1
+    assert set(pd.read_csv(out / "image_metrics.csv")["method"]) == rows - {"combat"}
+    ratios = pd.read_csv(out / "remaining_error.csv")
+    assert set(ratios["method"]) == {"ltdiff"}
+    assert set(ratios["other"]) == rows - {"ltdiff"}
+    assert all(f"| {name} " in printed for name in rows)
+
+
+def test_the_summary_says_what_each_method_was_given(compared):
+    out, _ = compared
+    summary = _summary(out)
+    assert summary["minutes"] == MINUTES
+    assert summary["num_training_pairs"] == {"train": 4, "val": 1, "test": 1}
+    assert summary["split"]["num_pairs"] == 1
+    assert set(summary["methods"]) == set(CHOSEN)
+    cnn, ltdiff = summary["methods"]["residual_cnn"]["regression"], summary["methods"]["ltdiff"]
+    assert set(map(float, cnn["rates"])) == set(Budget().learning_rates)
+    assert float(cnn["learning_rate"]) == min(map(float, cnn["rates"]), key=lambda rate: cnn["rates"][f"{rate}"])
+    assert cnn["step"] >= 1
+    assert list(ltdiff) == ["autoencoder", "ddpm", "joint"]
+    assert sum(phase["minutes"] for phase in ltdiff.values()) == pytest.approx(MINUTES)
+    assert "rates" not in ltdiff["joint"]  # nothing was tried
+    assert summary["methods"]["source"] == summary["methods"]["linear"] == {}
+    assert set(summary["seconds_per_slice"]) == {"linear", "residual_cnn", "ltdiff", "ltdiff_1_step"}
+    assert summary["wall_s"] >= 0
+    assert summary["peak_memory_bytes"] > 10_000_000
+    assert set(summary["versions"]) >= {"ltdiff", "torch", "numpy"}
+
+
+def test_no_file_names_a_path_of_the_data(compared, pairs):
+    out, _ = compared
+    for path in [*out.glob("*.json"), *out.glob("*.csv"), *out.glob("*.md"), *out.glob("methods/*/*.json")]:
+        assert str(pairs.parent) not in path.read_text()
+
+
+def test_the_compared_model_is_one_that_a_user_can_have(compared):
+    out, _ = compared
+    standardizer = Standardizer.load(out / "methods" / "ltdiff" / "model")
+    hu = make_volumes(num_slices=1)[0].astype(np.float32)
+    assert standardizer.standardize(hu, (0.8, 0.7)).shape == hu.shape
+
+
+def test_a_second_run_trains_nothing_and_says_the_same(compared, pairs):
+    out, printed = compared
+    before = {path: path.stat().st_mtime_ns for path in (out / "methods").rglob("*")}
+    ccc = (out / "ccc.csv").read_bytes()
+    assert _compare(pairs, out, methods=CHOSEN) == printed
+    assert {path: path.stat().st_mtime_ns for path in (out / "methods").rglob("*")} == before
+    assert (out / "ccc.csv").read_bytes() == ccc
+
+
+def test_the_table_can_be_built_over_several_runs(tmp_path, pairs, caplog):
+    _compare(pairs, tmp_path, methods=["unetpp"])
+    assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == {"source", "unetpp"}
+    assert not (tmp_path / "remaining_error.csv").exists()
+    before = (tmp_path / "methods" / "unetpp" / "regression" / "result.safetensors").stat().st_mtime_ns
+    with caplog.at_level(logging.INFO):
+        _compare(pairs, tmp_path, methods=["linear", "unetpp"])
+    assert "method 2 of 2: unetpp" in caplog.text
+    assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == {"source", "linear", "unetpp"}
+    assert (tmp_path / "methods" / "unetpp" / "regression" / "result.safetensors").stat().st_mtime_ns == before
+
+
+def test_other_minutes_in_the_same_folder_are_refused(compared, pairs):
+    out, _ = compared
+    with pytest.raises(ValueError, match=r"residual_cnn holds a fit with budget = "):
+        _compare(pairs, out, methods=["residual_cnn"], minutes=2 * MINUTES)
+
+
+# --- what trains and what is scored -----------------------------------------------------------------------------------
+
+
+def test_another_manifest_can_be_scored(tmp_path, pairs):
+    """All of its pairs, and all of the other's train."""
+    test = _write_other(tmp_path / "other", num_slices=3)
+    _compare(pairs, tmp_path / "out", test=test)
+    summary = _summary(tmp_path / "out")
+    assert summary["split"] == {"spec": "all of pairs.parquet", "scored": "test", "num_pairs": 3}
+    assert summary["num_training_pairs"] == {"train": 5, "val": 1}
+    assert summary["training_split"] == "z:1"
+
+
+def test_a_split_may_be_named(tmp_path, pairs):
+    _compare(pairs, tmp_path, split="z:0.5")
+    assert _summary(tmp_path)["num_training_pairs"] == {"test": 3, "train": 2, "val": 1}
+    assert _summary(tmp_path)["split"] == {"spec": "z:0.5", "scored": "test", "num_pairs": 3}
+
+
+def test_one_slice_is_enough_to_train(tmp_path):
+    """Its columns at the right edge validate."""
+    source, target = make_volumes()
+    one = write_pairs(tmp_path / "one", volumes=(source[:1], target[:1]))
+    _compare(one, tmp_path / "out", methods=["residual_cnn", "ltdiff"], test=_write_other(tmp_path / "other"))
+    summary = _summary(tmp_path / "out")
+    assert summary["num_training_pairs"] == {"train": 1}
+    rates = summary["methods"]["residual_cnn"]["regression"]["rates"]
+    assert all(np.isfinite(loss) for loss in rates.values())
+    rows = {"source", "residual_cnn", "ltdiff", "ltdiff_1_step"}
+    assert set(pd.read_csv(tmp_path / "out" / "ccc.csv")["method"]) == rows
+
+
+def test_what_trains_is_not_scored(tmp_path, pairs):
+    with pytest.raises(ValueError, match=r"2 series are in .*: what trains must not be scored"):
+        _compare(pairs, tmp_path / "out", test=write_pairs(tmp_path / "again"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("methods", "named"),
+    [(["linear", "magic", "luck"], "there is no method 'magic', 'luck'"), ([], "name at least one method")],
+)
+def test_an_unknown_method_is_refused(tmp_path, pairs, methods, named):
+    with pytest.raises(ValueError, match=f"{named}; known are source, combat, linear, "):
+        _compare(pairs, tmp_path / "out", methods=methods)
+    assert not (tmp_path / "out").exists()
+
+
+# --- methods ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_method_can_be_made():
+    budget = Budget(minutes=MINUTES, training=SETTINGS.training)
+    made = {name: factory(budget, SETTINGS) for name, factory in FACTORIES.items()}
+    assert set(METHODS) == {"source", "combat", *made}
+    method: Comparator
+    for method in made.values():
+        assert callable(method.fit)
+        assert callable(method.standardize)
+    assert made["ltdiff"].settings == SETTINGS
+    assert made["ltdiff_paper"].settings.diffusion.process == "ddpm"
+    assert made["unetpp"].encoder_skips
+    assert not made["unetpp_no_skips"].encoder_skips
+    descriptions = [json.dumps(method.describe()) for name, method in made.items() if name != "linear"]
+    assert len(set(descriptions)) == len(descriptions)  # what tells them apart in a folder
+
+
+def test_patches_and_seed_of_the_settings_are_those_of_every_method(tmp_path, pairs):
+    settings = replace(SETTINGS, training=replace(SETTINGS.training, seed=5, patch_size=24, batch_size_per_worker=3))
+    _compare(pairs, tmp_path, methods=["stan_ct", "ltdiff"], settings=settings)
+    for name in ("stan_ct", "ltdiff"):
+        training = json.loads((tmp_path / "methods" / name / "method.json").read_text())["budget"]["training"]
+        assert (training["seed"], training["patch_size"], training["batch_size_per_worker"]) == (5, 24, 3)
+    assert _summary(tmp_path)["training_seed"] == 5
