@@ -155,13 +155,13 @@ def test_the_rate_with_the_lowest_validation_loss_is_taken(tmp_path, manifest, m
     """One is too low to get anywhere, one goes far beyond, one has no gradient; all start from the same weights."""
     monkeypatch.setattr(trained, "PROBE_SHARE", 0.5)
     rates = (NOT_FINITE, 1e-6, 1e-1, TOO_HIGH)
-    method = _Comparator(make_budget(learning_rates=rates))
+    method = _Comparator(make_budget(minutes=0.01, learning_rates=rates))
     method.fit(manifest, folder=tmp_path)
     *trials, final = method.phases
     assert [phase.config.learning_rate for phase in trials] == list(rates)
     assert final.config.learning_rate == 1e-1
-    assert [phase.config.max_minutes for phase in trials] == pytest.approx([0.5 * 0.005] * 4)
-    assert final.config.max_minutes == 0.005
+    assert [phase.config.max_minutes for phase in trials] == pytest.approx([0.5 * 0.01] * 4)
+    assert final.config.max_minutes == 0.01
     assert [phase.notes.weights[0] for phase in method.phases] == [0.0] * 5
     losses = {float(rate): loss for rate, loss in _read(tmp_path, "phase 0/rates.json").items()}
     assert losses[NOT_FINITE] == np.inf
@@ -236,7 +236,7 @@ def test_a_finished_fit_is_read(tmp_path, manifest, source, make_budget):
 
 
 def test_phases_follow_each_other_and_share_the_minutes(tmp_path, manifest, make_budget):
-    budget = make_budget(minutes=0.008)
+    budget = make_budget(minutes=0.02)
     with pytest.raises(_Killed):
         _Comparator(budget, shares=(0.25, 0.75), die_in=1, die_at=1).fit(manifest, folder=tmp_path)
     first_result = (tmp_path / "phase 0" / "result.safetensors").read_bytes()
@@ -245,7 +245,7 @@ def test_phases_follow_each_other_and_share_the_minutes(tmp_path, manifest, make
     (phase,) = method.phases  # the first was done
     assert phase.notes.weights[0] == load_file(tmp_path / "phase 0" / "result.safetensors")["weight"].item() > 0
     minutes = [_read(tmp_path, f"phase {i}/result.json")["minutes"] for i in range(2)]
-    assert minutes == pytest.approx([0.002, 0.006])
+    assert minutes == pytest.approx([0.005, 0.015])
     assert (tmp_path / "phase 0" / "result.safetensors").read_bytes() == first_result
 
 
