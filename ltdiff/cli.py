@@ -178,7 +178,7 @@ def compare(
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder for the trainings, tables (CSV, Markdown) and figures (PNG).
-        methods: Names, separated by commas: source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
+        methods: Names, separated by commas, or "all": source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
             diffusionct, stan_ct, ltdiff_paper, ltdiff.
         minutes: Training time of each method. Trials of three learning rates come on top, for all but the ltdiff ones.
         test: Manifest whose pairs are scored instead, for example another patient's.
@@ -187,9 +187,9 @@ def compare(
         settings: Networks, diffusion and losses of ltdiff; patches, batch and seed of all.
         scoring: Which regions.
     """
-    from ltdiff.workflows.compare import compare_methods
+    from ltdiff.workflows.compare import METHODS, compare_methods
 
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = METHODS if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     print(
         compare_methods(
             pairs,

@@ -133,8 +133,10 @@ def describe_fit(folder: Path) -> dict[str, Any]:
 
 def _check_names(methods: Sequence[str]) -> None:
     unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
+    if unknown:
         raise ValueError(f"there is no method {', '.join(map(repr, unknown))}; known are {', '.join(METHODS)}")
+    if not methods:
+        raise ValueError(f"name at least one method; known are {', '.join(METHODS)}")
 
 
 def _manifests(pairs: Path, test: Path | None, split: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
