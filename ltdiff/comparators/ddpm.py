@@ -83,9 +83,11 @@ class ImageDDPMMethod(TrainedComparator):
         """See `TrainedComparator`."""
         return [Plan("ddpm", 1.0, lambda config: ImageDDPMPhase(self.network, self.process, config))]
 
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
         condition = functional.pixel_unshuffle(x, SCALE)
         sampler = Sampler(self.process, num_steps=NUM_INFERENCE_STEPS)
-        (image,) = sampler.sample(lambda x_t, t: [self.network(x_t[0], condition, t)], [condition], generator=generator)
+        (image,) = sampler.sample(
+            lambda x_t, t: [self.network(x_t[0], condition, t.to(x.device))], [condition], generator=generator
+        )
         return functional.pixel_shuffle(image, SCALE)

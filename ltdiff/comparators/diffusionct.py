@@ -49,7 +49,7 @@ class DiffusionCT(nn.Module):
             PreciseConv2d(fine, SCALE**2, kernel_size=3, padding=1),
             nn.PixelShuffle(SCALE),
         )
-        self.denoiser = Denoiser((LATENT_CHANNELS,), DenoiserConfig(channels=(96,), num_blocks=5, place_size=0))
+        self.denoiser = Denoiser((LATENT_CHANNELS,), DenoiserConfig(channels=(96,), num_blocks=5))
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Image (B, 1, H, W) → its scaled latent."""
@@ -119,9 +119,11 @@ class DiffusionCTMethod(TrainedComparator):
             Plan("ddpm", 0.6, lambda config: LatentDDPMPhase(self.network, self.process, config)),
         ]
 
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
         source = self.network.encode(x)
         sampler = Sampler(self.process, num_steps=NUM_INFERENCE_STEPS)
-        latent = sampler.sample(lambda z_t, t: self.network.denoiser(z_t, source, t), source, generator=generator)
+        latent = sampler.sample(
+            lambda z_t, t: self.network.denoiser(z_t, source, t.to(x.device)), source, generator=generator
+        )
         return self.network.decode(latent)

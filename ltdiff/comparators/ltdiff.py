@@ -22,7 +22,7 @@ from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.phases import PHASES, Phase
 from ltdiff.training.run import describe_run
 
-SHARES = {"autoencoder": 0.1, "ddpm": 0.1, "joint": 0.8}
+SHARES = {"autoencoder": 0.2, "ddpm": 0.2, "joint": 0.6}
 """Of the minutes."""
 MODEL_FOLDER = "model"
 
@@ -55,9 +55,9 @@ class LTDiffMethod(TrainedComparator):
             save_model(self.network, folder / MODEL_FOLDER, about=about)
         self.standardizer = self._standardizer(InferenceConfig())
 
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
-        return self.standardizer.convert(x, position, generator)
+        return self.standardizer.convert(x, generator)
 
     def variants(self) -> Mapping[str, Method]:
         """The same model with a single step."""

@@ -65,7 +65,7 @@ class ResidualCNNMethod(TrainedComparator):
         """See `TrainedComparator`."""
         return [Plan("regression", 1.0, lambda config: RegressionPhase(self.network, config))]
 
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
         converted: Tensor = self.network(x)
         return converted

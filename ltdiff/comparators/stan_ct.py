@@ -115,7 +115,7 @@ class StanCTMethod(TrainedComparator):
         """See `TrainedComparator`."""
         return [Plan("adversarial", 1.0, lambda config: AdversarialPhase(self.network, config))]
 
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
         converted: Tensor = self.network.generator(x)
         return converted

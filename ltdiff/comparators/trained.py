@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -36,7 +37,6 @@ from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
-from ltdiff.inference.standardizer import image_position
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import local_context
@@ -53,6 +53,7 @@ MAX_STEPS = 1_000_000
 """Of a phase whose length is a time."""
 MAX_KEPT_SLICES = 512
 """Decoded slices are kept in memory up to this number, about 1 MB each."""
+CHECKPOINT_FOLDER = "checkpoint"
 METHOD_FILE, RATES_FILE, RESULT_FILE, WEIGHTS_FILE = "method.json", "rates.json", "result.json", "result.safetensors"
 
 
@@ -101,6 +102,7 @@ class TrainedComparator(ABC):
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.kernel_match = KernelMatch()
         torch.manual_seed(budget.training.seed)
 
@@ -109,8 +111,8 @@ class TrainedComparator(ABC):
         """The phases in order; their shares add up to 1."""
 
     @abstractmethod
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
-        """A' (1, 1, H, W) of Ã or A, in network units; `position` (1, 4) says where it lies (see model/blocks)."""
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A' (1, 1, H, W) of Ã or A, in network units."""
 
     def describe(self) -> dict[str, Any]:
         """Everything that a fit depends on beside the data."""
@@ -130,7 +132,7 @@ class TrainedComparator(ABC):
             if not weights.is_file():
                 _PlanRun(plan, self.budget, manifest, matcher, folder / plan.name).run(self.network)
             self.network.load_state_dict(load_file(weights))
-        self.network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
@@ -144,11 +146,10 @@ class TrainedComparator(ABC):
             matched = self.kernel_match(source, spacing_mm) if self.uses_kernel_match else source
             height, width = image.shape
             padding = (0, -width % self.size_divisor, 0, -height % self.size_divisor)
-            x = functional.pad(to_network(matched)[:, None], padding, mode="replicate")
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-                position = image_position(image, spacing_mm)
-                converted = self.convert(x.contiguous(memory_format=torch.channels_last), position, generator)
-            result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).numpy()
+            x = functional.pad(to_network(matched)[:, None], padding, mode="replicate").to(self.device)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
+            result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).cpu().numpy()
         return result
 
     def variants(self) -> Mapping[str, Method]:
@@ -164,27 +165,33 @@ class _PlanRun:
     ) -> None:
         self.plan, self.budget, self.manifest, self.matcher, self.folder = plan, budget, manifest, matcher, folder
         self.minutes = plan.share * budget.minutes
+        self.device = local_context(_Report(None)).device
         self.loaders: dict[tuple[str, bool], PatchLoader] = {}
 
     def run(self, network: nn.Module) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        losses = self._probe(network)
-        rate = min(losses, key=lambda key: losses[key])
+        rate = self._choose_rate(network)
         phase = self.plan.make(PhaseConfig(MAX_STEPS, learning_rate=rate, max_minutes=self.minutes))
-        checkpoint = self.folder / "checkpoint"
-        trained, metrics = self._train(phase, self.plan.name, keep_in=checkpoint)
-        _write_json(self.folder / RESULT_FILE, {"learning_rate": rate, "minutes": self.minutes, **metrics})
+        checkpoint = self.folder / CHECKPOINT_FOLDER
+        if not checkpoint.is_dir() and (previous := _previous(checkpoint)).is_dir():
+            previous.rename(checkpoint)  # killed between the two renames of `_Report`
+        try:
+            trained, metrics = self._train(phase, self.plan.name, keep_in=checkpoint)
+        except FloatingPointError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
+        facts = {"learning_rate": phase.config.learning_rate, "minutes": self.minutes}
+        _write_json(self.folder / RESULT_FILE, facts | metrics)
         state = {key: value.detach().cpu().contiguous() for key, value in trained.model.state_dict().items()}
         partial = self.folder / f".{WEIGHTS_FILE}"
         save_file(state, partial)
         partial.rename(self.folder / WEIGHTS_FILE)  # last: where it is, the phase is done
         shutil.rmtree(checkpoint, ignore_errors=True)
 
-    def _probe(self, network: nn.Module) -> dict[float, float]:
-        """Validation loss after a short training at each learning rate; each starts from the same weights."""
+    def _choose_rate(self, network: nn.Module) -> float:
+        """The learning rate with the lowest validation loss after a short training; each starts from the same weights."""
         rates = self.budget.learning_rates
         if len(rates) == 1:
-            return {rates[0]: 0.0}
+            return rates[0]
         path = self.folder / RATES_FILE
         losses = {float(key): value for key, value in json.loads(path.read_text()).items()} if path.is_file() else {}
         start = copy.deepcopy(network.state_dict())
@@ -195,13 +202,13 @@ class _PlanRun:
             phase = self.plan.make(config)
             try:
                 _, metrics = self._train(phase, f"{self.plan.name}, learning rate {rate:g}")
-                losses[rate] = metrics["val_loss"]
+                losses[rate] = metrics["val_loss"] if math.isfinite(metrics["val_loss"]) else math.inf
             except FloatingPointError as error:
                 logger.warning("%s: %s", self.plan.name, error)
-                losses[rate] = float("inf")
+                losses[rate] = math.inf
             network.load_state_dict(start)
             _write_json(path, {str(key): value for key, value in losses.items()})
-        return losses
+        return min(losses, key=lambda key: losses[key])
 
     def _train(self, phase: Phase, name: str, *, keep_in: Path | None = None) -> tuple[Any, dict[str, float]]:
         report = _Report(keep_in)
@@ -233,7 +240,7 @@ class _PlanRun:
     def _batch(self, loader: PatchLoader, step: int) -> Batch:
         batch_size = self.budget.training.batch_size_per_worker
         patches = loader({"id": np.arange(step * batch_size, (step + 1) * batch_size)})
-        return {name: torch.from_numpy(images) for name, images in patches.items()}
+        return {name: torch.from_numpy(images).to(self.device) for name, images in patches.items()}
 
     def _loader(self, phase: Phase, split: str) -> PatchLoader:
         key = split, phase.uses_pairs
@@ -261,7 +268,7 @@ class _Report:
         self.metrics = metrics
         if self.folder is None or checkpoint is None:
             return
-        new, old = (self.folder.with_name(f".checkpoint.{name}") for name in ("new", "old"))
+        new, old = self.folder.with_name(f".{CHECKPOINT_FOLDER}.new"), _previous(self.folder)
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
         shutil.copytree(checkpoint, new)
@@ -269,6 +276,10 @@ class _Report:
             self.folder.rename(old)
         new.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _previous(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f".{checkpoint.name}.old")
 
 
 def claim(folder: Path, description: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ class UNetPPMethod(TrainedComparator):
         """See `TrainedComparator`."""
         return [Plan("regression", 1.0, lambda config: SupervisedPhase(self.network, config))]
 
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """See `TrainedComparator`."""
         converted: Tensor = self.network(x)[-1]
         return converted

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,6 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
-from ltdiff.data.isocentre import find_isocentre
 from ltdiff.data.manifest import read_hu
 
 logger = logging.getLogger(__name__)
@@ -44,26 +43,11 @@ MIN_MEAN_HU = -950.0
 """A patch whose target is emptier than this is drawn again: air outside the body teaches nothing."""
 NUM_DRAWS = 4
 
-POSITION = "position"
-"""Column of a batch: where each patch lies, see `Slice`."""
-
 Image = NDArray[np.float32]
 MatchKernel = Callable[[Image, tuple[float, float]], Image]
 """(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
 Item = Mapping[str, Mapping[Any, Any]]
 """Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item share their geometry."""
-
-
-class Slice(NamedTuple):
-    """What an item has been read to: its images, sources matched, and where they lie.
-
-    `origin_mm` (y, x) is the centre of pixel (0, 0), seen from the isocentre. A patch has the same two pairs of numbers, in the
-    frame of its own rows and columns after it has been turned: (origin y, origin x, spacing y, spacing x).
-    """
-
-    images: dict[str, Image]
-    origin_mm: tuple[float, float]
-    spacing_mm: tuple[float, float]
 
 
 def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:
@@ -103,17 +87,13 @@ class PatchLoader:
     match_kernel: MatchKernel
     augment: bool = True
     columns: tuple[float, float] = (0.0, 1.0)
-    kept: dict[int, Slice] | None = None
+    kept: dict[int, dict[str, Image]] | None = None
 
-    def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-        """{"id": visits (B,)} → patches in whole HU (B, patch_size, patch_size), one column per column of the items.
-
-        The column POSITION (B, 4) says where they lie.
-        """
+    def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
+        """{"id": visits (B,)} → patches in whole HU (B, patch_size, patch_size), one column per column of the items."""
         by_slice = groupby(map(int, block["id"]), key=lambda visit: visit // PATCHES_PER_SLICE)
         patches = [patch for number, visits in by_slice for patch in self.load(number, visits)]
-        columns = {name: np.stack([patch[name] for patch in patches]) for name in patches[0]}
-        return {name: values if name == POSITION else _to_int16(values) for name, values in columns.items()}
+        return {name: _to_int16(np.stack([patch[name] for patch in patches])) for name in patches[0]}
 
     def load(self, number: int, visits: Iterable[int]) -> list[dict[str, Image]]:
         """The patches of some visits to the `number`-th slice of the run (or slice pair), which is decoded once.
@@ -124,45 +104,40 @@ class PatchLoader:
         first = int(_permutation(len(self.items), self.seed, epoch)[place])
         for offset in range(len(self.items)):
             try:
-                read = self._read((first + offset) % len(self.items))
+                images = self._read((first + offset) % len(self.items))
             except ValueError as error:
                 logger.warning("left out of training: %s", error)
                 continue
-            return [self._cut(read, np.random.default_rng([self.seed, visit])) for visit in visits]
+            return [self._cut(images, np.random.default_rng([self.seed, visit])) for visit in visits]
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
 
-    def _read(self, index: int) -> Slice:
-        """An item, at least as large as a patch; the isocentre is looked for in its source, or in its only image."""
+    def _read(self, index: int) -> dict[str, Image]:
+        """The images of an item, sources matched, at least as large as a patch."""
         if self.kept is not None and index in self.kept:
             return self.kept[index]
-        item = self.items[index]
-        images = {name: read_hu(row) for name, row in item.items()}
-        first_name = "source" if "source" in images else next(iter(images))
-        spacing_mm = float(item[first_name]["spacing_y_mm"]), float(item[first_name]["spacing_x_mm"])
-        centre_y, centre_x = find_isocentre(images[first_name], spacing_mm)
-        first, last = (round(fraction * images[first_name].shape[1]) for fraction in self.columns)
-        for name, image in images.items():
-            cropped = image[:, first : max(last, first + 1)]
-            matched = self.match_kernel(cropped, spacing_mm) if item[name]["role"] == "source" else cropped
-            images[name] = _pad_to(matched, self.patch_size)
-        pad_y, pad_x = ((padded - n) // 2 for padded, n in zip(images[first_name].shape, cropped.shape, strict=True))
-        origin_mm = (-centre_y - pad_y) * spacing_mm[0], (first - centre_x - pad_x) * spacing_mm[1]
-        read = Slice(images, origin_mm, spacing_mm)
+        images = {}
+        for name, row in self.items[index].items():
+            hu = self._in_columns(read_hu(row))
+            if row["role"] == "source":
+                hu = self.match_kernel(hu, (float(row["spacing_y_mm"]), float(row["spacing_x_mm"])))
+            images[name] = _pad_to(hu, self.patch_size)
         if self.kept is not None:
-            self.kept[index] = read
-        return read
+            self.kept[index] = images
+        return images
 
-    def _cut(self, read: Slice, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
-        """One random crop of all images of an item, turned alike, and its position."""
-        size, images = self.patch_size, read.images
+    def _in_columns(self, image: Image) -> Image:
+        first, last = (round(fraction * image.shape[1]) for fraction in self.columns)
+        return image[:, first : max(last, first + 1)]
+
+    def _cut(self, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
+        """One random crop of all images of an item, turned alike."""
+        size = self.patch_size
         top, left = self._draw_corner(images.get("target", next(iter(images.values()))), rng)
         turns, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
         patches = {}
         for name, image in images.items():
             patch = np.rot90(image[top : top + size, left : left + size], turns)
             patches[name] = np.ascontiguousarray(patch[:, ::-1] if flip else patch)
-        corner_mm = tuple(o + n * s for o, n, s in zip(read.origin_mm, (top, left), read.spacing_mm, strict=True))
-        patches[POSITION] = _turned_position(corner_mm, read.spacing_mm, size=size, turns=turns, flip=flip)
         return patches
 
     def _draw_corner(self, reference: Image, rng: np.random.Generator) -> tuple[int, int]:
@@ -201,7 +176,7 @@ def make_loader(
         items = make_items(manifest, split="train", pairs=pairs)
     else:
         items = make_items(manifest, split=split, pairs=pairs)
-    kept: dict[int, Slice] | None = {} if keep_slices else None
+    kept: dict[int, dict[str, Image]] | None = {} if keep_slices else None
     return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept)
 
 
@@ -264,22 +239,6 @@ def _load_block(block: dict[str, NDArray[np.int64]], loader: PatchLoader, share:
 @lru_cache(maxsize=4)
 def _permutation(num_items: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, num_items]).permutation(num_items)
-
-
-def _turned_position(
-    corner_mm: tuple[float, ...], spacing_mm: tuple[float, float], *, size: int, turns: int, flip: bool
-) -> NDArray[np.float32]:
-    """Position (4,) of a patch after `turns` quarter turns (as np.rot90's) and a flip of its columns.
-
-    A quarter turn makes the columns, read backwards, the rows: the new row coordinate is −x, the new column coordinate y.
-    """
-    (y, x), (step_y, step_x) = corner_mm, spacing_mm
-    for _ in range(turns):
-        y, x = -(x + (size - 1) * step_x), y
-        step_y, step_x = step_x, step_y
-    if flip:
-        x = -(x + (size - 1) * step_x)
-    return np.array([y, x, step_y, step_x], np.float32)
 
 
 def _to_int16(hu: Image) -> NDArray[np.int16]:

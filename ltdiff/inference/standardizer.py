@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltdiff.data.intensity import to_hu, to_network
-from ltdiff.data.isocentre import find_isocentre
 from ltdiff.diffusion.process import DiffusionConfig, make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
 from ltdiff.diffusion.schedule import ScheduleConfig
@@ -93,13 +92,12 @@ class Standardizer:
             generator = torch.Generator().manual_seed(self.inference.seed * 1_000_003 + first_slice + i)
             source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
             matched = self.model.match_kernel(source[None], spacing_mm)
-            position = image_position(image, spacing_mm).to(self.device)
-            output = to_hu(self.convert(to_network(matched)[:, None], position, generator))
+            output = to_hu(self.convert(to_network(matched)[:, None], generator))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
         return result
 
-    def convert(self, x: Tensor, position: Tensor, generator: torch.Generator) -> Tensor:
-        """Ã → A', (1, 1, H, W) in network units, any H and W; `position` (1, 4) as in model/blocks `PlaceEmbedding`."""
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Ã → A', (1, 1, H, W) in network units, any H and W."""
         height, width = x.shape[-2:]
         divisor = self.model.config.autoencoder.size_divisor
         padding = (0, -width % divisor, 0, -height % divisor)
@@ -107,7 +105,7 @@ class Standardizer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.inference.precision == "bf16"):
             source, features = self.model.encode(padded)
             latents = self.sampler.sample(
-                lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device), position), source, generator=generator
+                lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device)), source, generator=generator
             )
             change = self._decode(latents, source, features)[..., :height, :width]
         return x + change if self.decode == "residual" else change
@@ -118,9 +116,3 @@ class Standardizer:
         if self.decode == "direct":
             return standardized
         return standardized - self.model.decode(source, features)[-1].float()
-
-
-def image_position(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Tensor:
-    """Where a whole source slice (H, W) in HU lies as seen from its isocentre: (1, 4), as in model/blocks `PlaceEmbedding`."""
-    y, x = find_isocentre(hu, spacing_mm)
-    return torch.tensor([[-y * spacing_mm[0], -x * spacing_mm[1], *spacing_mm]], dtype=torch.float32)

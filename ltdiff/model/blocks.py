@@ -26,30 +26,24 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(conv(silu(x)))), with time and place, each optional, as scale and shift between the convolutions."""
+    """x + conv(silu(conv(silu(x)))), with an optional time embedding as scale and shift between the convolutions."""
 
-    def __init__(self, channels: int, *, embedding_size: int = 0, place_size: int = 0) -> None:
+    def __init__(self, channels: int, *, embedding_size: int = 0) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         self.second = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         self.modulate = nn.Linear(embedding_size, 2 * channels) if embedding_size else None
-        self.modulate_by_place = nn.Conv2d(place_size, 2 * channels, kernel_size=1) if place_size else None
         with torch.no_grad():
             self.second.weight.mul_(RESIDUAL_GAIN)  # starts near the identity, which stands in for normalization
-        for layer in (self.modulate, self.modulate_by_place):
-            if layer is not None:
-                nn.init.zeros_(layer.weight)
-                assert layer.bias is not None
-                nn.init.zeros_(layer.bias)
+            if self.modulate is not None:
+                nn.init.zeros_(self.modulate.weight)
+                nn.init.zeros_(self.modulate.bias)
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None, place: Tensor | None = None) -> Tensor:
-        """(B, C, H, W), embedding (B, embedding_size), place (B, place_size, H, W) → (B, C, H, W)."""
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), embedding (B, embedding_size) → (B, C, H, W)."""
         y = self.first(functional.silu(x))
         if self.modulate is not None and embedding is not None:
-            change = self.modulate(embedding)[:, :, None, None].to(y.dtype)
-            if self.modulate_by_place is not None and place is not None:
-                change = change + self.modulate_by_place(place)
-            scale, shift = change.chunk(2, dim=1)
+            scale, shift = self.modulate(embedding)[:, :, None, None].to(y.dtype).chunk(2, dim=1)
             y = torch.addcmul(y + shift, y, scale)
         return x + self.second(functional.silu(y))
 
@@ -83,52 +77,6 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) → (B, out_channels, 2H, 2W)."""
         return functional.interpolate(self.project(x), scale_factor=2, mode="bilinear", align_corners=False)
-
-
-class PlaceEmbedding(nn.Module):
-    """Where a pixel lies as seen from the isocentre, as features for networks: kernels differ by a filter that is radial and
-    azimuthal there, not along rows and columns, and that changes with the distance.
-
-    Coordinates, direction, twice its angle (a filter looks the same from both sides) and waves of the distance, through a small
-    MLP at every pixel.
-    """
-
-    RADIUS_MM = 250.0  # of a scan field: coordinates are divided by it
-    WAVELENGTHS_MM = (160.0, 80.0, 40.0, 20.0)
-    NUM_FEATURES = 7 + 2 * len(WAVELENGTHS_MM)
-    SOFTENING_MM = 1.0  # at the isocentre there is no direction
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Conv2d(self.NUM_FEATURES, size, kernel_size=1),
-            nn.SiLU(),
-            nn.Conv2d(size, size, kernel_size=1),
-            nn.SiLU(),
-        )
-
-    def forward(self, position: Tensor, *, shape: tuple[int, int], scale: int) -> Tensor:
-        """Position (B, 4) of images (origin y, x and spacing y, x in mm) → (B, size, H, W) for pixels of `scale` images' pixels.
-
-        The origin is the centre of the image's pixel (0, 0), the isocentre is at 0; `shape` is (H, W).
-        """
-        middle = (scale - 1) / 2
-        steps = [scale * torch.arange(n, device=position.device) + middle for n in shape]
-        y = position[:, 0, None, None] + position[:, 2, None, None] * steps[0][:, None]
-        x = position[:, 1, None, None] + position[:, 3, None, None] * steps[1][None, :]
-        y, x = torch.broadcast_tensors(y, x)
-        radius = torch.hypot(y, x)
-        uy, ux = y / (radius + self.SOFTENING_MM), x / (radius + self.SOFTENING_MM)
-        waves = [2 * math.pi / length * radius for length in self.WAVELENGTHS_MM]
-        features = [
-            *(y / self.RADIUS_MM, x / self.RADIUS_MM, radius / self.RADIUS_MM),
-            *(uy, ux, ux * ux - uy * uy, 2 * ux * uy),
-            *(wave.sin() for wave in waves),
-            *(wave.cos() for wave in waves),
-        ]
-        stacked = torch.stack(features, dim=1).contiguous(memory_format=torch.channels_last)
-        embedded: Tensor = self.mlp(stacked)
-        return embedded
 
 
 class TimeEmbedding(nn.Module):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, cat, nn
 
-from ltdiff.model.blocks import Down, PlaceEmbedding, ResidualBlock, TimeEmbedding, Up
+from ltdiff.model.blocks import Down, ResidualBlock, TimeEmbedding, Up
 from ltdiff.model.latent import Latents
 
 
@@ -19,14 +19,11 @@ class DenoiserConfig:
         channels: feature channels of each latent level, finest first.
         num_blocks: residual blocks per level on the way down, and on the way up.
         embedding_size: size of the time embedding.
-        place_size: size of the embedding of a pixel's place as seen from the isocentre; 0 for a network that is the same
-            everywhere.
     """
 
     channels: tuple[int, ...] = (48, 64, 96)
     num_blocks: int = 2
     embedding_size: int = 64
-    place_size: int = 24
 
     def __post_init__(self) -> None:
         """Refuse shapes that fit no network."""
@@ -36,34 +33,29 @@ class DenoiserConfig:
             raise ValueError(f"num_blocks must be at least 1, got {self.num_blocks}")
         if self.embedding_size < 2:
             raise ValueError(f"embedding_size must be at least 2, got {self.embedding_size}")
-        if self.place_size < 0:
-            raise ValueError(f"place_size must not be negative, got {self.place_size}")
 
 
 class Denoiser(nn.Module):
-    """(z_t, z_A, t, place) → output for every level; level i enters and leaves at its own resolution.
+    """(z_t, z_A, t) → output for every level; level i enters and leaves at its own resolution.
 
     The output layers start at zero: an untrained bridge proposes the source unchanged.
     """
 
-    def __init__(self, latent_channels: tuple[int, ...], config: DenoiserConfig, *, scale: int = 1) -> None:
-        """`scale`: pixels of the image per side of a pixel of the finest latent."""
+    def __init__(self, latent_channels: tuple[int, ...], config: DenoiserConfig) -> None:
         super().__init__()
         if len(latent_channels) != len(config.channels):
             raise ValueError(
                 f"denoiser channels {config.channels} must name one number for each of {len(latent_channels)} levels"
             )
-        channels, size, place = config.channels, config.embedding_size, config.place_size
-        self.scale = scale
+        channels, size = config.channels, config.embedding_size
         self.embed = TimeEmbedding(size)
-        self.embed_place = PlaceEmbedding(place) if place else None
         self.enter = nn.ModuleList(
             nn.Conv2d(2 * z, c, kernel_size=3, padding=1) for z, c in zip(latent_channels, channels, strict=True)
         )
         self.down = nn.ModuleList(Down(a, b) for a, b in pairwise(channels))
         self.up = nn.ModuleList(Up(b, a) for a, b in pairwise(channels))
-        self.encode = nn.ModuleList(_Blocks(c, config.num_blocks, size, place) for c in channels)
-        self.decode = nn.ModuleList(_Blocks(c, config.num_blocks, size, place) for c in channels[:-1])
+        self.encode = nn.ModuleList(_Blocks(c, config.num_blocks, size) for c in channels)
+        self.decode = nn.ModuleList(_Blocks(c, config.num_blocks, size) for c in channels[:-1])
         self.leave = nn.ModuleList(
             nn.Conv2d(c, z, kernel_size=3, padding=1) for z, c in zip(latent_channels, channels, strict=True)
         )
@@ -71,42 +63,29 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, z_t: Latents, source: Latents, t: Tensor, position: Tensor | None = None) -> Latents:
-        """z_t and source (B, C_i, H_i, W_i) per level, t (B,) in [0, 1] → output (B, C_i, H_i, W_i) per level.
-
-        `position` (B, 4) says where the images lie (see `PlaceEmbedding`); without it nothing depends on the place.
-        """
-        embedding, places = self.embed(t), self._places(z_t, position)
+    def forward(self, z_t: Latents, source: Latents, t: Tensor) -> Latents:
+        """z_t and source (B, C_i, H_i, W_i) per level, t (B,) in [0, 1] → output (B, C_i, H_i, W_i) per level."""
+        embedding = self.embed(t)
         skips: list[Tensor] = []
         for i, enter in enumerate(self.enter):
             x = enter(cat([z_t[i], source[i]], dim=1))
             if i > 0:
                 x = x + self.down[i - 1](skips[-1])
-            skips.append(self.encode[i](x, embedding, places[i]))
+            skips.append(self.encode[i](x, embedding))
         outputs = [self.leave[-1](skips[-1])]
         x = skips[-1]
         for i in reversed(range(len(skips) - 1)):
-            x = self.decode[i](skips[i] + self.up[i](x), embedding, places[i])
+            x = self.decode[i](skips[i] + self.up[i](x), embedding)
             outputs.append(self.leave[i](x))
         return outputs[::-1]
 
-    def _places(self, z_t: Latents, position: Tensor | None) -> list[Tensor | None]:
-        if self.embed_place is None or position is None:
-            return [None] * len(z_t)
-        return [
-            self.embed_place(position, shape=(z.shape[-2], z.shape[-1]), scale=self.scale * 2**i)
-            for i, z in enumerate(z_t)
-        ]
-
 
 class _Blocks(nn.Module):
-    def __init__(self, channels: int, num_blocks: int, embedding_size: int, place_size: int) -> None:
+    def __init__(self, channels: int, num_blocks: int, embedding_size: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            ResidualBlock(channels, embedding_size=embedding_size, place_size=place_size) for _ in range(num_blocks)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(channels, embedding_size=embedding_size) for _ in range(num_blocks))
 
-    def forward(self, x: Tensor, embedding: Tensor, place: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for block in self.blocks:
-            x = block(x, embedding, place)
+            x = block(x, embedding)
         return x

@@ -22,7 +22,7 @@ from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 1
 DESCRIPTION_FILE = "model.json"
 PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
 """Weights file → modules in it."""
@@ -52,7 +52,7 @@ class LTDiff(nn.Module):
         self.kernel_match = KernelMatch()
         self.encoder = Encoder(config.autoencoder)
         self.scaling = LatentScaling(config.autoencoder.latent_channels)
-        self.denoiser = Denoiser(config.autoencoder.latent_channels, config.denoiser, scale=config.autoencoder.scale)
+        self.denoiser = Denoiser(config.autoencoder.latent_channels, config.denoiser)
         self.decoder = Decoder(config.autoencoder)
 
     def match_kernel(self, hu: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
@@ -68,9 +68,9 @@ class LTDiff(nn.Module):
         """Scaled latents → images (B, 1, H, W), one per supervised head, the full decoder's last."""
         return self.decoder(self.scaling.inverse(latents), features)
 
-    def denoise(self, z_t: Latents, source: Latents, t: Tensor, position: Tensor | None = None) -> Latents:
-        """The denoiser's output for scaled latents; t (B,) in [0, 1], position (B, 4) as in `PlaceEmbedding`."""
-        return self.denoiser(z_t, source, t, position)
+    def denoise(self, z_t: Latents, source: Latents, t: Tensor) -> Latents:
+        """The denoiser's output for scaled latents; t (B,) in [0, 1]."""
+        return self.denoiser(z_t, source, t)
 
 
 def save_model(model: LTDiff, folder: Path, *, about: dict[str, Any]) -> None:

@@ -50,6 +50,8 @@ def train(
     if resume_from and clock.part_done(first_step) >= 1:
         return trainer.averaged.module  # stopped after the last checkpoint, before the result was saved
     for step, batch in enumerate(batches(first_step), start=first_step):
+        if step == first_step:
+            clock.start(elapsed_s)  # reading the first batch is no training
         progress.add(step + 1, trainer.take_step(batch, step, clock.part_done(step)), log=context.rank == 0)
         is_last = clock.part_done(step + 1) >= 1
         if (step + 1) % config.checkpoint_every_steps and not is_last:
@@ -73,6 +75,10 @@ class Clock:
     def __init__(self, config: PhaseConfig, elapsed_s: float = 0.0) -> None:
         """`elapsed_s`: time that the phase has taken before this run of it."""
         self.config = config
+        self.start(elapsed_s)
+
+    def start(self, elapsed_s: float) -> None:
+        """Count from now on, and from this."""
         self.started_s = time.monotonic() - elapsed_s
 
     @property

@@ -23,8 +23,7 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings
 from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
 
 Batch = Mapping[str, Tensor]
-"""Patches in whole HU (B, H, W), int16: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3; and
-`position` (B, 4), where they lie (see model/blocks `PlaceEmbedding`)."""
+"""Patches in whole HU (B, H, W), int16: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3."""
 
 
 class Phase(Protocol):
@@ -82,8 +81,7 @@ class DDPMPhase(nn.Module):
         t = self.process.sample_times(source[0].shape[0], generator)
         eps = [torch.randn(z.shape, generator=generator).to(z.device) for z in target]
         z_t = [self.process.add_noise(z, source=a, t=t, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
-        unit_time = self.process.unit_time(t).to(z_t[0].device)
-        outputs = self.model.denoise(z_t, source, unit_time, batch["position"])
+        outputs = self.model.denoise(z_t, source, self.process.unit_time(t).to(z_t[0].device))
         goals = [self.process.network_target(z, source=a, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
         loss = torch.stack([functional.mse_loss(o.float(), g) for o, g in zip(outputs, goals, strict=True)]).mean()
         estimate = [

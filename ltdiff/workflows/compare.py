@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def compare_methods(
     """
     _check_names(methods)
     training, scored = _manifests(pairs, test, split)
+    settings = replace(settings, training=replace(settings.training, num_workers=1))  # it trains in this process
     budget = Budget(minutes=minutes, training=settings.training)
     started_s = time.monotonic()
     fitted: dict[str, Method] = {}

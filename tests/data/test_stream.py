@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.stream import PATCHES_PER_SLICE, POSITION, PatchLoader, Share, make_items, make_loader, make_stream
+from ltdiff.data.stream import PATCHES_PER_SLICE, PatchLoader, Share, make_items, make_loader, make_stream
 from ltdiff.local_ray import ray_session
 
 PATCH = 16
@@ -53,9 +53,9 @@ def loader(items):
 
 
 def load(loader, visit):
-    """The images of one visit's patch, before they are rounded."""
+    """The patch of one visit, before it is rounded."""
     (patch,) = loader.load(visit // PATCHES_PER_SLICE, [visit])
-    return {name: image for name, image in patch.items() if name != POSITION}
+    return patch
 
 
 def _slice_number(patch):
@@ -132,60 +132,6 @@ def test_patches_are_windows_turned_and_flipped_in_all_eight_ways(items, augment
     every_way = row_first | {(b, a) for a, b in row_first}
     assert {_orientation(patch) for patch in patches} == (every_way if augment else {(width, 1)})
     assert len({patch.min() for patch in patches}) > 60  # and from everywhere
-
-
-def _radii_mm(position):
-    """Distance from the isocentre of all pixels of a patch, from its position."""
-    y, x = (origin + step * np.arange(PATCH) for origin, step in zip(position[:2], position[2:], strict=True))
-    return np.hypot(y[:, None], x[None, :])
-
-
-@pytest.mark.parametrize("columns", [(0.0, 1.0), (0.3, 0.8)])
-def test_the_position_says_how_far_from_the_isocentre_each_pixel_is(items, columns):
-    """However the patch is turned. Every pixel of these slices knows its row and column; no scan field's circle shows."""
-    loader = PatchLoader(items, PATCH, 0, _unmatched, columns=columns)
-    seen = set()
-    for number in range(15):
-        for patch in loader.load(number, range(4 * number, 4 * number + 4)):
-            rows, cols = np.divmod(np.floor(patch["target"]), SHAPE[2])
-            y, x = (rows - (SHAPE[1] - 1) / 2) * SPACING_MM[1], (cols - (SHAPE[2] - 1) / 2) * SPACING_MM[2]
-            np.testing.assert_allclose(_radii_mm(patch[POSITION]), np.hypot(y, x), atol=1e-3)
-            assert patch[POSITION].dtype == np.float32
-            is_upright = abs(_orientation(patch["target"])[1]) == 1
-            np.testing.assert_allclose(patch[POSITION][2:], SPACING_MM[1:] if is_upright else SPACING_MM[:0:-1])
-            seen.add(_orientation(patch["target"]))
-    assert len(seen) == 8
-
-
-def test_the_isocentre_is_looked_for_in_the_whole_source(tmp_path):
-    """The field's circle is that of the source; the target, and the part of the columns that trains, hold none."""
-    y, x = np.mgrid[:200, :200]
-    field = np.hypot(y - 110, x - 85) <= 108
-    source = np.where(field, _coordinates_of(field.shape), -1024.0)[None]
-    target = _coordinates_of(field.shape)[None]
-    rows = [
-        make_rows(save_volume(hu, tmp_path / f"{role}.nrrd"), shape=hu.shape, role=role, splits=("train",))
-        for role, hu in (("source", source), ("target", target))
-    ]
-    manifest = pd.concat(rows).assign(spacing_y_mm=1.5, spacing_x_mm=1.5)
-    loader = PatchLoader(make_items(manifest, split="train", pairs=True), PATCH, 0, _unmatched, columns=(0.5, 1.0))
-    for patch in loader.load(0, range(4)):
-        rows, cols = np.divmod(patch["target"], 200)
-        np.testing.assert_allclose(_radii_mm(patch[POSITION]), 1.5 * np.hypot(rows - 110, cols - 85), atol=1)
-
-
-def _coordinates_of(shape):
-    return np.arange(np.prod(shape), dtype=float).reshape(shape)
-
-
-def test_the_position_of_an_extended_image_is_that_of_its_added_corner(tmp_path):
-    hu = np.arange(60.0).reshape(1, 6, 10)
-    rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
-    loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched, augment=False)
-    (patch,) = loader.load(0, [0])
-    corner_px = -2.5 - 5, -4.5 - 3  # 5 rows and 3 columns are added before the first
-    corner_mm = [n * step for n, step in zip(corner_px, SPACING_MM[1:], strict=True)]
-    np.testing.assert_allclose(patch[POSITION], [*corner_mm, *SPACING_MM[1:]], rtol=1e-6)
 
 
 class _Match:
@@ -438,7 +384,7 @@ def test_ray_data_gives_what_the_loader_gives_in_order(items):
     batches = list(stream.iter_torch_batches(batch_size=5, prefetch_batches=2))
     assert len(batches) == 30
     expected = loader({"id": share.visits(np.arange(150))})
-    for name, dtype in (("source", torch.int16), ("target", torch.int16), (POSITION, torch.float32)):
+    for name in ("source", "target"):
         values = torch.cat([batch[name] for batch in batches])
-        assert values.dtype == dtype
+        assert values.dtype == torch.int16
         np.testing.assert_array_equal(values, expected[name])

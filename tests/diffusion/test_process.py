@@ -167,9 +167,17 @@ def test_training_times_cover_what_the_sampler_visits(process):
     assert t.shape == (20_000,)
     assert 0 < t.min() <= 0.01 * process.t_max
     assert 0.99 * process.t_max <= t.max() <= process.t_max
-    assert t.double().mean().item() == pytest.approx(process.t_max / 2, rel=0.02)
+    start_share = (t == 1).double().mean().item() if process.t_max == 1 else 0
+    assert t.double().mean().item() == pytest.approx(start_share + (1 - start_share) * process.t_max / 2, rel=0.02)
     unit = process.unit_time(t)
     assert 0 < unit.min() <= unit.max() <= 1
+
+
+@pytest.mark.parametrize("start_share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_training_times_is_the_sampler_s_start(start_share):
+    process = make_process(DiffusionConfig(start_share=start_share))
+    t = process.sample_times(20_000, torch.Generator().manual_seed(0))
+    assert (t == 1).double().mean().item() == pytest.approx(start_share, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
 @pytest.fixture(scope="session")
 def patches():
-    """One batch: `source`, `target` and `image` in HU, (4, 16, 16), and where they lie, (4, 4)."""
+    """One batch: `source`, `target` and `image` in HU, (4, 16, 16)."""
     source, target = (torch.from_numpy(hu[:4, 8:24, 8:24].astype(np.float32)) for hu in make_volumes())
-    position = torch.tensor([[-12.8, 5.6 * k, 0.8, 0.7] for k in range(4)])
-    return {"source": source, "target": target, "image": target, "position": position}
+    return {"source": source, "target": target, "image": target}
 
 
 @pytest.fixture

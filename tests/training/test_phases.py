@@ -102,7 +102,7 @@ def test_phase_1_learns_from_unpaired_images(tmp_path):
     rows = make_rows(save_volume(hu, tmp_path / "other.nrrd"), shape=hu.shape, role="other")
     loader = PatchLoader(make_items(rows, split="train", pairs=False), 16, 0, lambda hu, spacing_mm: hu)
     batch = {key: torch.from_numpy(value) for key, value in loader({"id": np.arange(4)}).items()}
-    assert set(batch) == {"image", "position"}
+    assert set(batch) == {"image"}
     assert _losses(_make_phase("autoencoder"), batch)["loss"].item() > 0
 
 
@@ -111,8 +111,8 @@ def test_the_condition_is_the_source_and_the_target_only_a_target(patches, monke
     phase = _make_phase("ddpm", trained=True)
     seen = []
 
-    def denoise(z_t, source, t, position):
-        seen.append((z_t, source, position))
+    def denoise(z_t, source, t):
+        seen.append((z_t, source))
         return [torch.zeros_like(z) for z in z_t]
 
     monkeypatch.setattr(phase.model, "denoise", denoise)
@@ -120,8 +120,7 @@ def test_the_condition_is_the_source_and_the_target_only_a_target(patches, monke
     _losses(phase, patches)
     _losses(phase, {**patches, "target": patches["target"] + 100})
     expected, _ = phase.model.encode(to_network(patches["source"])[:, None])
-    for z_t, source, position in seen:
-        assert position is patches["position"]
+    for z_t, source in seen:
         for level in range(2):
             torch.testing.assert_close(source[level], expected[level])
             torch.testing.assert_close(z_t[level], seen[0][0][level])
