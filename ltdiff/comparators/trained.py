@@ -165,7 +165,7 @@ class _PlanRun:
     ) -> None:
         self.plan, self.budget, self.manifest, self.matcher, self.folder = plan, budget, manifest, matcher, folder
         self.minutes = plan.share * budget.minutes
-        self.device = local_context(_Report(None)).device
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.loaders: dict[tuple[str, bool], PatchLoader] = {}
 
     def run(self, network: nn.Module) -> None:
