@@ -73,6 +73,23 @@ def draw_ccc(ccc: pd.DataFrame, *, definition: str = "across_rois") -> Figure:
     return figure
 
 
+def draw_noise_power(power: pd.DataFrame) -> Figure:
+    """Curves of a noise power table (see `noise_power`), the target's in black."""
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for i, (method, table) in enumerate(power[power["method"] != "target"].groupby("method", sort=False)):
+        axis.plot(table["frequency_per_mm"], table["power_hu2_mm2"], label=method, color=_COLOURS[i % len(_COLOURS)])
+    target = power[power["method"] == "target"]
+    axis.plot(target["frequency_per_mm"], target["power_hu2_mm2"], label="target", color="black", linestyle="--")
+    axis.set_xlabel("frequency (1/mm)", fontsize=9)
+    axis.set_ylabel("noise power (HU² mm²)", fontsize=9)
+    axis.legend(frameon=False, fontsize=8)
+    axis.grid(color="#dddddd", linewidth=0.7)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    return figure
+
+
 def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
     methods, classes = list(table["method"].unique()), list(table["feature_class"].unique())
     width = 0.8 / len(methods)

@@ -18,8 +18,10 @@ import pandas as pd
 import ltdiff
 from ltdiff.data import rois as recipe
 from ltdiff.data.rois import Roi, bounding_box
-from ltdiff.evaluation import concordance, figures
+from ltdiff.evaluation import concordance, figures, lesions
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
+from ltdiff.evaluation.lesions import count_changed_places, lesion_summary, lesion_table
+from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
 from ltdiff.radiomics import extraction
@@ -39,12 +41,14 @@ def write_report(
     out_dir: Path,
     images: Mapping[str, np.ndarray],
     target_hu: np.ndarray,
+    spacing_mm: tuple[float, float],
     summary: Mapping[str, Any] | None = None,
     compared: str | None = None,
 ) -> Path:
     """Write everything under `out_dir` and return the path of report.md.
 
-    `images` and `target_hu` (Z, Y, X) are those that were scored; one slice of them is drawn. `summary` (times,
+    `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x); one slice of them is drawn, and
+    their noise power and lesions are compared. `summary` (times,
     memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes
     summary.json. It must not hold anything that tells who a patient is. With `compared`, the remaining error of that method
     is set against the others' (remaining_error.csv).
@@ -59,13 +63,29 @@ def write_report(
     ratios = remaining_error_ratios(scores.features, method=compared, seed=scores.seed) if compared else None
     if ratios is not None:
         _replace(out_dir / "remaining_error.csv", partial(ratios.to_csv, index=False))
-    _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu)
-    _write_text(out_dir / "report.md", to_markdown(scores, ratios=ratios))
+    power = noise_power(images, target_hu=target_hu, spacing_mm=spacing_mm)
+    _replace(out_dir / "noise_power.csv", partial(power.to_csv, index=False))
+    found = lesion_table(images, target_hu=target_hu, rois=[roi for roi in scores.rois if _is_lesion(roi)])
+    _replace(out_dir / "lesions.csv", partial(found.to_csv, index=False))
+    content = count_changed_places(images, target_hu=target_hu, spacing_mm=spacing_mm)
+    if len(found):
+        content = content.merge(lesion_summary(found), on="method")
+    if len(power):
+        content = content.merge(largest_differences(power), on="method")
+    _replace(out_dir / "content.csv", partial(content.to_csv, index=False))
+    _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, power=power)
+    _write_text(out_dir / "report.md", to_markdown(scores, ratios=ratios, content=content, has_power=len(power) > 0))
     return out_dir / "report.md"
 
 
-def to_markdown(scores: Scores, *, ratios: pd.DataFrame | None = None) -> str:
-    """The report as Markdown; its pictures are ccc.png and slices.png beside it."""
+def to_markdown(
+    scores: Scores,
+    *,
+    ratios: pd.DataFrame | None = None,
+    content: pd.DataFrame | None = None,
+    has_power: bool = False,
+) -> str:
+    """The report as Markdown; its pictures are ccc.png, slices.png and noise_power.png beside it."""
     parts = ["# Evaluation", "Not for diagnostic use."]
     for definition, meaning in _CCC_DEFINITIONS.items():
         parts += [f"## Concordance correlation coefficient, {definition.replace('_', ' ')}", f"{meaning}."]
@@ -76,6 +96,10 @@ def to_markdown(scores: Scores, *, ratios: pd.DataFrame | None = None) -> str:
         parts += ["## Remaining error", _ratios_note(ratios), _ratios_markdown(ratios)]
     parts += ["## Images", "Mean over all pixels of all scored slices.", _image_metrics_markdown(scores.image_metrics)]
     parts += ["![One slice of every method, its difference to the target, a region enlarged](slices.png)"]
+    if content is not None:
+        parts += ["## Noise and content", _content_note(), content.to_markdown(index=False, floatfmt=".3g")]
+    if has_power:
+        parts += ["![Noise power spectrum of every method in soft tissue](noise_power.png)"]
     parts += ["## Relative error", _relative_error_note(), _relative_error_markdown(scores.relative_error)]
     parts += ["## Reproducible features", _shares_note()]
     parts += [_shares_markdown(reproducible_shares(scores.feature_ccc))]
@@ -130,12 +154,26 @@ def _describe_roi(roi: Roi) -> dict[str, Any]:
     }
 
 
-def _draw_figures(scores: Scores, *, out_dir: Path, images: Mapping[str, np.ndarray], target_hu: np.ndarray) -> None:
+def _is_lesion(roi: Roi) -> bool:
+    return not roi.roi_set.startswith(("random", "hu_"))
+
+
+def _draw_figures(
+    scores: Scores,
+    *,
+    out_dir: Path,
+    images: Mapping[str, np.ndarray],
+    target_hu: np.ndarray,
+    power: pd.DataFrame,
+) -> None:
     # a lesion if there is one, and the largest: the region that a reader wants to see
-    roi = max(scores.rois, key=lambda roi: (not roi.roi_set.startswith(("random", "hu_")), roi.mask.sum()))
+    roi = max(scores.rois, key=lambda roi: (_is_lesion(roi), roi.mask.sum()))
     planes = {method: volume[roi.slice_index] for method, volume in images.items()}
     slices = figures.draw_slices(planes, target_hu=target_hu[roi.slice_index], roi=roi)
-    for name, figure in {"slices.png": slices, "ccc.png": figures.draw_ccc(scores.ccc)}.items():
+    drawn = {"slices.png": slices, "ccc.png": figures.draw_ccc(scores.ccc)}
+    if len(power):
+        drawn["noise_power.png"] = figures.draw_noise_power(power)
+    for name, figure in drawn.items():
         save = partial(figure.savefig, format="png", dpi=100, pil_kwargs={"optimize": True})
         _replace(out_dir / name, save)
 
@@ -175,6 +213,16 @@ def _ratios_markdown(table: pd.DataFrame) -> str:
     numbers = zip(table["ratio"], table["ci_low"], table["ci_high"], strict=True)
     cells = table.assign(cell=[f"{ratio:.2f} ({low:.2f}–{high:.2f})" for ratio, low, high in numbers])
     return _pivot_markdown(cells, "cell", index=("roi_set", "other"))
+
+
+def _content_note() -> str:
+    return (
+        f"Places of at least {lesions.CHANGED_DIAMETER_MM:g} mm where the smoothed difference to the target exceeds "
+        f"{lesions.CHANGED_HU:g} HU (something made, or lost), over all scored slices; for each lesion of the masks, difference "
+        "of the mean and of the diameter at half maximum (95th percentile of the absolute values); and the largest deviation "
+        "of the noise power spectrum in homogeneous soft tissue, as a share of the target's peak. All of it in content.csv, "
+        "lesions.csv and noise_power.csv."
+    )
 
 
 def _shares_note() -> str:

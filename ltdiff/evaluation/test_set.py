@@ -89,7 +89,13 @@ def evaluate(
         "seconds_per_slice": seconds,
     }
     write_report(
-        scores, out_dir=out, images=images, target_hu=target_hu, summary={**facts, **(summary or {})}, compared=compared
+        scores,
+        out_dir=out,
+        images=images,
+        target_hu=target_hu,
+        spacing_mm=(float(spacings_mm[0, 0]), float(spacings_mm[0, 1])),
+        summary={**facts, **(summary or {})},
+        compared=compared,
     )
     return scores
 

@@ -13,11 +13,16 @@ from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.report import to_markdown, write_report
 from ltdiff.radiomics.extraction import EXTRACTOR_VERSION
 
+SPACING_MM = (0.8, 0.8)
+
 FILES = {
     "ccc.csv",
     "feature_ccc.csv",
     "relative_error.csv",
     "image_metrics.csv",
+    "noise_power.csv",
+    "lesions.csv",
+    "content.csv",
     "features.parquet",
     "rois.json",
     "summary.json",
@@ -32,7 +37,9 @@ def report(tmp_path_factory, scores, volumes):
     images, target, _ = volumes
     out_dir = tmp_path_factory.mktemp("evaluation") / "new"
     summary = {"seconds": np.float64(1.5), "split": "z:0.7", "bootstrap_seed": 0}
-    path = write_report(scores, out_dir=out_dir, images=images, target_hu=target, summary=summary)
+    path = write_report(
+        scores, out_dir=out_dir, images=images, target_hu=target, spacing_mm=SPACING_MM, summary=summary
+    )
     assert path == out_dir / "report.md"
     return out_dir
 
@@ -81,7 +88,7 @@ def test_markdown_says_what_was_scored(report, scores):
 
 def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes):
     images, target, _ = volumes
-    write_report(scores, out_dir=tmp_path, images=images, target_hu=target, compared="better")
+    write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM, compared="better")
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"remaining_error.csv"}
     table = pd.read_csv(tmp_path / "remaining_error.csv")
     expected = remaining_error_ratios(scores.features, method="better", seed=scores.seed)
@@ -112,7 +119,7 @@ def test_pictures_are_small_and_not_blank(report):
 def test_writing_again_replaces(report, scores, volumes):
     images, target, _ = volumes
     (report / "ccc.csv").write_text("old")
-    write_report(scores, out_dir=report, images=images, target_hu=target)
+    write_report(scores, out_dir=report, images=images, target_hu=target, spacing_mm=SPACING_MM)
     assert len(pd.read_csv(report / "ccc.csv")) == len(scores.ccc)
     assert {path.name for path in report.iterdir()} == FILES
 
@@ -127,6 +134,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, scores, volumes, monkeypat
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", fail_half_way)
     with pytest.raises(OSError, match="No space"):
-        write_report(scores, out_dir=tmp_path, images=images, target_hu=target)
+        write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM)
     assert [path.name for path in tmp_path.iterdir()] == ["ccc.csv"]
     assert (tmp_path / "ccc.csv").read_text() == "old"

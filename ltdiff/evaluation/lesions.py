@@ -1,0 +1,129 @@
+"""What standardizing does to lesions: is each still there, with its density and its size, and is none where none was?
+
+Judged against the target's image, lesion by lesion, in the slice where its mask is largest; and, over whole slices, by counting
+the places as large as the smallest lesion where the two images differ by more than noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from ltdiff.data.rois import Roi, bounding_box
+
+MARGIN_PX = 8
+"""Round the mask, for the background and for what grows out of it."""
+RING_PX = (3, 6)
+"""The background is the ring between these distances from the mask."""
+SMOOTHING_PX = 1.0
+"""Noise would decide where the half maximum lies; both images are smoothed alike."""
+FINER = 4
+"""Areas are counted on a grid this much finer."""
+MIN_CONTRAST_HU = 30.0
+"""Lesions that stand out less from their surroundings in the target have no half maximum."""
+ERASED_CONTRAST = 0.5
+"""A lesion with less than this share of its contrast in the target counts as erased."""
+CHANGED_HU = 50.0
+CHANGED_DIAMETER_MM = 3.0
+"""A place has changed where the smoothed difference exceeds CHANGED_HU over a disc of this diameter: a lesion made or lost."""
+COLUMNS = (
+    "method",
+    "roi_set",
+    "slice_index",
+    "label",
+    "mean_difference_hu",
+    "diameter_difference_px",
+    "contrast_ratio",
+)
+
+
+def lesion_table(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, rois: Sequence[Roi]) -> pd.DataFrame:
+    """One row per method and lesion (COLUMNS): A' − B of the mean inside the mask and of the diameter at half maximum.
+
+    The diameter is that of a disc with the area in which the image is nearer to the lesion than to its background; NaN, as is
+    the ratio of the contrasts, where the target shows too little of one.
+    """
+    rows = []
+    for roi in _largest(rois):
+        target = _Lesion(target_hu[roi.slice_index], roi.mask)
+        for method, volume in images.items():
+            lesion = _Lesion(volume[roi.slice_index], roi.mask)
+            shows = abs(target.contrast_hu) >= MIN_CONTRAST_HU
+            size = lesion.diameter_px(target.level_hu) - target.diameter_px(target.level_hu) if shows else np.nan
+            ratio = lesion.contrast_hu / target.contrast_hu if shows else np.nan
+            difference = lesion.mean_hu - target.mean_hu
+            rows.append((method, roi.roi_set, roi.slice_index, roi.label, difference, size, ratio))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def lesion_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Per method: lesions, how many are erased, and the 95th percentile of the absolute differences."""
+
+    def summarize(lesions: pd.DataFrame) -> pd.Series:
+        return pd.Series(
+            {
+                "num_lesions": len(lesions),
+                "num_erased": int((lesions["contrast_ratio"] < ERASED_CONTRAST).sum()),
+                "mean_difference_hu_p95": lesions["mean_difference_hu"].abs().quantile(0.95),
+                "diameter_difference_px_p95": lesions["diameter_difference_px"].abs().quantile(0.95),
+            }
+        )
+
+    return table.groupby("method", sort=False)[list(COLUMNS)].apply(summarize).reset_index()
+
+
+def count_changed_places(
+    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacing_mm: tuple[float, float]
+) -> pd.DataFrame:
+    """Per method, over all slices: places where something is that the target does not show, or the other way round."""
+    min_pixels = np.pi / 4 * CHANGED_DIAMETER_MM**2 / (spacing_mm[0] * spacing_mm[1])
+    rows = []
+    for method, volume in images.items():
+        num_places = 0
+        for plane, target in zip(volume, target_hu, strict=True):
+            difference = ndimage.gaussian_filter(plane.astype(np.float64) - target, SMOOTHING_PX)
+            for sign in (1, -1):
+                places, _ = ndimage.label(sign * difference > CHANGED_HU)
+                num_places += int((np.bincount(places.ravel())[1:] >= min_pixels).sum())
+        rows.append((method, num_places))
+    return pd.DataFrame(rows, columns=["method", "num_changed_places"])
+
+
+def _largest(rois: Sequence[Roi]) -> list[Roi]:
+    """Of each lesion (a label in adjacent slices) the region with most pixels."""
+    largest: list[Roi] = []
+    runs: dict[str, tuple[int, int]] = {}  # label: slice of its latest region, place in `largest`
+    for roi in sorted(rois, key=lambda roi: roi.slice_index):
+        last, place = runs.get(roi.label, (-2, -1))
+        if roi.slice_index - last > 1:
+            place = len(largest)
+            largest.append(roi)
+        elif roi.mask.sum() > largest[place].mask.sum():
+            largest[place] = roi
+        runs[roi.label] = (roi.slice_index, place)
+    return largest
+
+
+class _Lesion:
+    """A lesion in one image: its mean, its contrast to a ring round it, and its size."""
+
+    def __init__(self, plane_hu: np.ndarray, mask: np.ndarray) -> None:
+        rows, columns = (slice(max(0, part.start - MARGIN_PX), part.stop + MARGIN_PX) for part in bounding_box(mask))
+        self.mask = mask[rows, columns]
+        plane = plane_hu[rows, columns].astype(np.float64)
+        distance = ndimage.distance_transform_edt(~self.mask)
+        ring = (distance >= RING_PX[0]) & (distance <= RING_PX[1])
+        self.mean_hu = float(plane[self.mask].mean())
+        self.contrast_hu = self.mean_hu - float(np.median(plane[ring])) if ring.any() else 0.0
+        self.level_hu = self.mean_hu - self.contrast_hu / 2
+        self.reach = ndimage.zoom(distance, FINER, order=1, grid_mode=True, mode="nearest") <= RING_PX[0]
+        smooth = ndimage.gaussian_filter(plane, SMOOTHING_PX)
+        self.smooth = ndimage.zoom(smooth, FINER, order=1, grid_mode=True, mode="nearest")
+
+    def diameter_px(self, level_hu: float) -> float:
+        """Of a disc as large as the area in and just round the mask that lies beyond `level_hu`."""
+        beyond = self.smooth > level_hu if self.contrast_hu > 0 else self.smooth < level_hu
+        return float(2 * np.sqrt((beyond & self.reach).sum() / np.pi) / FINER)

@@ -1,0 +1,95 @@
+"""The noise power spectrum (NPS) of soft tissue in every method's images, beside the target's.
+
+Windows are chosen on the target alone: those in soft tissue with the least coarse structure. The spectrum is that of the
+windows less their fitted plane, tapered; it holds noise and whatever fine structure the tissue has, in every image alike.
+Source: ICRU Report 87 (2012), chapter 4, with a Hann taper instead of overlapping rectangles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise, product
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+WINDOW_PX = 32
+STEP_PX = 16
+SOFT_TISSUE_HU = (-20.0, 120.0)
+STRUCTURE_SIGMA_PX = 3.0
+MAX_STRUCTURE_HU = 15.0
+"""Standard deviation within a window after smoothing by STRUCTURE_SIGMA_PX; above it, edges rule the spectrum."""
+MAX_NUM_WINDOWS = 200
+NUM_BINS = 16
+TARGET = "target"
+
+
+def noise_power(
+    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacing_mm: tuple[float, float]
+) -> pd.DataFrame:
+    """Radial NPS: one row per method (and the target) and frequency; empty where there is no homogeneous soft tissue.
+
+    Columns: method, frequency_per_mm (the middle of a bin, up to the smaller axis' Nyquist frequency), power_hu2_mm2,
+    difference (of the power to the target's at this frequency, divided by the target's peak), num_windows.
+    """
+    corners = _homogeneous_windows(target_hu)
+    columns = ["method", "frequency_per_mm", "power_hu2_mm2", "difference", "num_windows"]
+    if not corners:
+        return pd.DataFrame(columns=columns)
+    spectra = {name: _radial(volume, corners, spacing_mm) for name, volume in {TARGET: target_hu, **images}.items()}
+    frequencies, expected = spectra[TARGET]
+    rows = [
+        (name, frequency, power, (power - wanted) / expected.max(), len(corners))
+        for name, (_, powers) in spectra.items()
+        for frequency, power, wanted in zip(frequencies, powers, expected, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def largest_differences(table: pd.DataFrame) -> pd.DataFrame:
+    """Per method: the largest deviation of its NPS from the target's at any frequency, as a share of the target's peak."""
+    methods = table[table["method"] != TARGET]
+    largest = methods.assign(difference=methods["difference"].abs()).groupby("method", sort=False)["difference"].max()
+    return largest.rename("nps_difference").reset_index()
+
+
+def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
+    """Corners (z, y, x) of the windows with the least structure, at most MAX_NUM_WINDOWS."""
+    found = []
+    for z, plane in enumerate(target_hu):
+        smooth = ndimage.gaussian_filter(plane.astype(np.float32), STRUCTURE_SIGMA_PX)
+        starts = (range(0, n - WINDOW_PX + 1, STEP_PX) for n in plane.shape)
+        for y, x in product(*starts):
+            window = smooth[y : y + WINDOW_PX, x : x + WINDOW_PX]
+            structure = float(window.std())
+            if SOFT_TISSUE_HU[0] <= window.mean() <= SOFT_TISSUE_HU[1] and structure <= MAX_STRUCTURE_HU:
+                found.append((structure, z, y, x))
+    return [(z, y, x) for _, z, y, x in sorted(found)[:MAX_NUM_WINDOWS]]
+
+
+def _radial(
+    volume_hu: np.ndarray, corners: list[tuple[int, int, int]], spacing_mm: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(frequencies, power) of the mean spectrum in rings of equal width."""
+    taper = np.outer(np.hanning(WINDOW_PX + 2)[1:-1], np.hanning(WINDOW_PX + 2)[1:-1])
+    windows = np.stack([volume_hu[z, y : y + WINDOW_PX, x : x + WINDOW_PX] for z, y, x in corners]).astype(float)
+    spectrum = (np.abs(np.fft.fft2(_without_plane(windows) * taper)) ** 2).mean(axis=0)
+    power = spectrum * spacing_mm[0] * spacing_mm[1] / (taper**2).sum()
+    frequency = np.hypot(
+        np.fft.fftfreq(WINDOW_PX, spacing_mm[0])[:, None], np.fft.fftfreq(WINDOW_PX, spacing_mm[1])[None, :]
+    )
+    edges = np.linspace(0, 0.5 / max(spacing_mm), NUM_BINS + 1)
+    rings = [(frequency >= low) & (frequency < high) for low, high in pairwise(edges)]
+    kept = [i for i, ring in enumerate(rings) if ring.any() and i > 0]  # the first ring holds the plane's removal
+    return (edges[:-1] + edges[1:])[kept] / 2, np.array([power[rings[i]].mean() for i in kept])
+
+
+def _without_plane(windows: np.ndarray) -> np.ndarray:
+    """Windows (N, n, n) less the plane that fits each best."""
+    n = windows.shape[-1]
+    y, x = np.mgrid[:n, :n] - (n - 1) / 2
+    basis = np.stack([np.ones(n * n), y.ravel(), x.ravel()], axis=1)
+    flat = windows.reshape(len(windows), -1)
+    plane = flat @ basis @ np.linalg.inv(basis.T @ basis) @ basis.T
+    return (flat - plane).reshape(windows.shape)

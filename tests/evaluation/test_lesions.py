@@ -1,0 +1,81 @@
+"""Lesions whose density, size and presence are known."""
+
+import numpy as np
+import pytest
+
+from ltdiff.data.rois import Roi, disc_mask
+from ltdiff.evaluation.lesions import count_changed_places, lesion_summary, lesion_table
+
+SHAPE = (80, 80)
+CENTRE = (40, 38)
+
+
+def _image(*, radius_px=7.0, hu=100.0, background_hu=-850.0, num_slices=3, centre=CENTRE):
+    """A sphere's cross-section with partial pixels, in every slice."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    fill = np.clip(radius_px + 0.5 - np.hypot(y - centre[0], x - centre[1]), 0, 1)
+    return np.stack([background_hu + fill * (hu - background_hu)] * num_slices).astype(np.float32)
+
+
+def _rois(radii=(5, 7, 6), label="label_1"):
+    return [
+        Roi("tumour", z, disc_mask(SHAPE, centre_yx=CENTRE, radius_px=radius), label) for z, radius in enumerate(radii)
+    ]
+
+
+def _row(image, **kwargs):
+    return lesion_table({"method": image}, target_hu=_image(**kwargs), rois=_rois()).iloc[0]
+
+
+def test_an_equal_image_differs_in_nothing():
+    row = _row(_image())
+    assert (row["mean_difference_hu"], row["diameter_difference_px"], row["contrast_ratio"]) == (0, 0, 1)
+
+
+def test_a_lesion_is_judged_once_where_it_is_largest():
+    table = lesion_table({"a": _image(), "b": _image()}, target_hu=_image(), rois=_rois())
+    assert table[["method", "slice_index"]].to_numpy().tolist() == [["a", 1], ["b", 1]]
+
+
+def test_lesions_of_one_label_that_do_not_touch_are_two():
+    first, _, third = _rois()
+    assert len(lesion_table({"a": _image()}, target_hu=_image(), rois=[first, third])) == 2
+
+
+def test_density():
+    assert _row(_image(hu=110.0))["mean_difference_hu"] == pytest.approx(10, abs=1)
+    assert _row(_image(hu=90.0))["mean_difference_hu"] == pytest.approx(-10, abs=1)
+
+
+@pytest.mark.parametrize("change_px", [-1.0, 0.5, 1.5])
+def test_size(change_px):
+    row = _row(_image(radius_px=7 + change_px / 2))
+    assert row["diameter_difference_px"] == pytest.approx(change_px, abs=0.25)
+
+
+def test_an_erased_lesion_is_counted():
+    erased = _image(hu=-840.0)
+    table = lesion_table({"erased": erased, "kept": _image()}, target_hu=_image(), rois=_rois())
+    assert lesion_summary(table).set_index("method")["num_erased"].to_dict() == {"erased": 1, "kept": 0}
+
+
+def test_without_contrast_there_is_no_size():
+    row = _row(_image(hu=-840.0), hu=-845.0)
+    assert np.isnan(row["diameter_difference_px"])
+    assert np.isnan(row["contrast_ratio"])
+    assert row["mean_difference_hu"] == pytest.approx(5, abs=1)
+
+
+def test_places_that_are_made_or_lost_are_counted():
+    empty = _image(hu=-850.0)
+    images = {"made": _image(), "same": empty, "noisy": empty + np.random.default_rng(0).normal(0, 40, empty.shape)}
+    table = count_changed_places(images, target_hu=empty, spacing_mm=(0.8, 0.8)).set_index("method")
+    assert table["num_changed_places"].to_dict() == {"made": 3, "same": 0, "noisy": 0}
+    lost = count_changed_places({"lost": empty}, target_hu=_image(), spacing_mm=(0.8, 0.8))
+    assert lost["num_changed_places"].tolist() == [3]
+
+
+def test_places_smaller_than_a_lesion_do_not_count():
+    dot = _image(radius_px=1.0, hu=-700.0)
+    table = count_changed_places({"dot": dot}, target_hu=_image(hu=-850.0), spacing_mm=(0.8, 0.8))
+    assert table["num_changed_places"].tolist() == [0]

@@ -1,0 +1,48 @@
+"""Noise power spectra against known noise."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ltdiff.evaluation.noise_power import largest_differences, noise_power
+
+SPACING_MM = (0.8, 0.8)
+
+
+def _noise(seed, sd_hu=20.0, mean_hu=40.0):
+    return (mean_hu + np.random.default_rng(seed).normal(0, sd_hu, (4, 128, 128))).astype(np.float32)
+
+
+def test_white_noise_has_its_variance_times_the_pixel_s_area_at_every_frequency():
+    table = noise_power({"method": _noise(1)}, target_hu=_noise(0), spacing_mm=SPACING_MM)
+    power = table.groupby("method")["power_hu2_mm2"]
+    np.testing.assert_allclose(power.mean(), 20**2 * 0.8**2, rtol=0.03)
+    assert (power.std() / power.mean() < 0.1).all()
+    assert table["frequency_per_mm"].max() < 0.5 / 0.8
+
+
+def test_a_smoother_image_lacks_its_high_frequencies():
+    target = _noise(0)
+    smooth = np.stack([ndimage.gaussian_filter(plane, 1.0) for plane in target])
+    table = noise_power({"smooth": smooth}, target_hu=target, spacing_mm=SPACING_MM)
+    lost = table[table["method"] == "smooth"].set_index("frequency_per_mm")["difference"]
+    assert lost.iloc[0] > -0.3
+    assert lost.iloc[-1] < -0.8
+    largest = largest_differences(table).set_index("method")["nps_difference"]
+    assert largest["smooth"] == pytest.approx(lost.abs().max())
+
+
+def test_the_same_image_differs_nowhere():
+    table = noise_power({"same": _noise(0)}, target_hu=_noise(0), spacing_mm=SPACING_MM)
+    assert largest_differences(table)["nps_difference"].tolist() == [0.0]
+
+
+def test_windows_lie_in_homogeneous_soft_tissue_of_the_target():
+    target = _noise(0)
+    target[:, :, 64:] += np.where(np.arange(64) % 16 < 8, 200, 0)  # edges
+    table = noise_power({"method": _noise(1, mean_hu=500.0)}, target_hu=target, spacing_mm=SPACING_MM)
+    np.testing.assert_allclose(table["power_hu2_mm2"].mean(), 20**2 * 0.8**2, rtol=0.05)
+
+
+def test_without_soft_tissue_there_is_no_spectrum():
+    assert noise_power({"method": _noise(1)}, target_hu=_noise(0, mean_hu=-800.0), spacing_mm=SPACING_MM).empty
