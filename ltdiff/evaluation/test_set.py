@@ -42,59 +42,86 @@ class EvaluationConfig:
     num_workers: int = 2
 
 
+@dataclass(frozen=True)
+class TestSet:
+    """What is scored: N slice pairs (N, Y, X) in HU, and the regions drawn on their targets.
+
+    `spacings_mm` (N, 2) is (y, x); `slice_numbers` (N,) are the places of the slices in their whole series, which decide the
+    noise of a method that draws some. `facts` tell a reader what it is.
+    """
+
+    __test__ = False  # for pytest, which takes every Test… for a class of tests
+
+    source_hu: Slices
+    target_hu: Slices
+    spacings_mm: NDArray[np.float64]
+    slice_numbers: NDArray[np.int64]
+    rois: tuple[Roi, ...]
+    config: EvaluationConfig
+    facts: dict[str, Any]
+
+
+def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> TestSet:
+    """Read the pairs of a split and draw the regions.
+
+    Raises:
+        ValueError: the split has no pairs, or pairs of different sizes; a slice cannot be read; the mask fits no series.
+    """
+    pairs, targets = _test_pairs(manifest, config.split)
+    target_hu = _read_all(targets)
+    labels = read_labels(mask, manifest, pairs=pairs) if mask else None
+    return TestSet(
+        source_hu=_read_all(pairs),
+        target_hu=target_hu,
+        spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
+        slice_numbers=_slice_numbers(manifest, pairs),
+        rois=tuple(draw_rois(target_hu, labels=labels, config=config)),
+        config=config,
+        facts={
+            "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split, "num_pairs": len(pairs)},
+            "data_fingerprint": data_fingerprint(manifest),
+            "roi_seed": config.seed,
+        },
+    )
+
+
 def evaluate(
-    manifest: pd.DataFrame,
+    test_set: TestSet,
     *,
     methods: Mapping[str, Method],
     harmonizers: Mapping[str, Harmonizer] | None = None,
     out: Path,
-    config: EvaluationConfig,
-    mask: Path | None = None,
     summary: Mapping[str, Any] | None = None,
     compared: str | None = None,
 ) -> Scores:
-    """Standardize the source slices of a split with every method, score them against the targets, write the report.
+    """Standardize the source slices with every method, score them against the targets, write the report.
 
     The method `source` (nothing done) is always in the table. The report sets the remaining error of the method `compared`
     against that of all others.
-
-    Raises:
-        ValueError: the split has no pairs, or pairs of different sizes.
     """
-    pairs, targets = _test_pairs(manifest, config.split)
-    source_hu, target_hu = _read_all(pairs), _read_all(targets)
-    spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
-    numbers = _slice_numbers(manifest, pairs)
-    images, seconds = {"source": source_hu}, {}
+    images, seconds = {"source": test_set.source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        images[name] = _standardize_all(name, method, source_hu, spacings_mm, numbers, num_workers=config.num_workers)
-        seconds[name] = (time.perf_counter() - started_s) / len(source_hu)
-    labels = read_labels(mask, manifest, pairs=pairs) if mask else None
-    rois = draw_rois(target_hu, labels=labels, config=config)
+        images[name] = _standardize_all(name, method, test_set)
+        seconds[name] = (time.perf_counter() - started_s) / len(test_set.source_hu)
     scores = score(
         images,
-        target_hu=target_hu,
-        spacing_mm=spacings_mm,
-        rois=rois,
+        target_hu=test_set.target_hu,
+        spacing_mm=test_set.spacings_mm,
+        rois=test_set.rois,
         harmonizers=harmonizers,
-        seed=config.seed,
-        num_workers=config.num_workers,
+        seed=test_set.config.seed,
+        num_workers=test_set.config.num_workers,
         progress=True,
     )
-    facts = {
-        "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split, "num_pairs": len(pairs)},
-        "data_fingerprint": data_fingerprint(manifest),
-        "roi_seed": config.seed,
-        "seconds_per_slice": seconds,
-    }
+    spacing_y_mm, spacing_x_mm = test_set.spacings_mm[0]
     write_report(
         scores,
         out_dir=out,
         images=images,
-        target_hu=target_hu,
-        spacing_mm=(float(spacings_mm[0, 0]), float(spacings_mm[0, 1])),
-        summary={**facts, **(summary or {})},
+        target_hu=test_set.target_hu,
+        spacing_mm=(float(spacing_y_mm), float(spacing_x_mm)),
+        summary={**test_set.facts, "seconds_per_slice": seconds, **(summary or {})},
         compared=compared,
     )
     return scores
@@ -134,18 +161,10 @@ def _read_all(rows: pd.DataFrame) -> Slices:
     return np.stack([read_hu({str(key): value for key, value in row.items()}) for _, row in rows.iterrows()])
 
 
-def _standardize_all(
-    name: str,
-    method: Method,
-    source_hu: Slices,
-    spacings_mm: NDArray[np.float64],
-    numbers: NDArray[np.int64],
-    *,
-    num_workers: int,
-) -> Slices:
+def _standardize_all(name: str, method: Method, test_set: TestSet) -> Slices:
     def standardize(hu: Slices, spacing_mm: NDArray[np.float64], number: int) -> Slices:
         return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
 
-    with ThreadPoolExecutor(num_workers) as pool:
-        results = pool.map(standardize, source_hu, spacings_mm, numbers)
-        return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(source_hu))))
+    with ThreadPoolExecutor(test_set.config.num_workers) as pool:
+        results = pool.map(standardize, test_set.source_hu, test_set.spacings_mm, test_set.slice_numbers)
+        return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(test_set.source_hu))))

@@ -33,7 +33,7 @@ from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE, Budget
 from ltdiff.comparators.unetpp import UNetPPMethod
 from ltdiff.data.manifest import read_manifest, split_manifest
 from ltdiff.evaluation.scoring import Harmonizer
-from ltdiff.evaluation.test_set import EvaluationConfig, evaluate
+from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.workflows.comparison import main_tables
 from ltdiff.workflows.resources import PeakMemory
@@ -80,6 +80,7 @@ def compare_methods(
     """
     _check_names(methods)
     training, scored = _manifests(pairs, test, split)
+    test_set = read_test_set(scored, config=config, mask=mask)  # first: what cannot be scored need not be trained for
     settings = replace(settings, training=replace(settings.training, num_workers=1))  # it trains in this process
     budget = Budget(minutes=minutes, training=settings.training)
     started_s = time.monotonic()
@@ -101,12 +102,10 @@ def compare_methods(
                 fitted |= {f"{name}{ending}": variant for ending, variant in method.variants().items()}
         torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
         scores = evaluate(
-            scored,
+            test_set,
             methods=fitted,
             harmonizers=harmonizers,
             out=out,
-            config=config,
-            mask=mask,
             summary={
                 "minutes": minutes,
                 "training_seed": settings.training.seed,

@@ -12,8 +12,7 @@ from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import read_manifest
 from ltdiff.evaluation.report import ccc_markdown
 from ltdiff.evaluation.scoring import Scores
-from ltdiff.evaluation.test_set import EvaluationConfig
-from ltdiff.evaluation.test_set import evaluate as evaluate_methods
+from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import read_description, weights_sha256
 
@@ -42,9 +41,8 @@ def evaluate_model(
         "decode": standardizer.decode,
         "inference_seed": standardizer.inference.seed,
     }
-    scores = evaluate_methods(
-        manifest, methods=methods, out=out, config=config, mask=mask, summary={**facts, **(summary or {})}
-    )
+    test_set = read_test_set(manifest, config=config, mask=mask)
+    scores = evaluate(test_set, methods=methods, out=out, summary={**facts, **(summary or {})})
     return main_tables(scores)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_run import save_volume
 
 from ltdiff.data.pairing import pair_named
-from ltdiff.evaluation.test_set import EvaluationConfig, draw_rois, evaluate
+from ltdiff.evaluation.test_set import EvaluationConfig, draw_rois, evaluate, read_test_set
 
 SHAPE = (10, 96, 96)
 CONFIG = EvaluationConfig(num_rois=6, num_workers=1)
@@ -41,7 +41,8 @@ def volumes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluated(volumes, tmp_path_factory):
     recorder, out = Recorder(), tmp_path_factory.mktemp("report")
-    scores = evaluate(volumes[0], methods={"same": recorder}, out=out, config=CONFIG, summary={"extra": 1})
+    test_set = read_test_set(volumes[0], config=CONFIG)
+    scores = evaluate(test_set, methods={"same": recorder}, out=out, summary={"extra": 1})
     return recorder, scores, out
 
 
@@ -75,11 +76,10 @@ class Halver:
 
 def test_methods_that_change_features_and_the_remaining_error_are_in_the_report(volumes, tmp_path):
     scores = evaluate(
-        volumes[0],
+        read_test_set(volumes[0], config=CONFIG),
         methods={"same": Recorder()},
         harmonizers={"half": Halver()},
         out=tmp_path,
-        config=CONFIG,
         compared="same",
     )
     assert list(scores.ccc["method"].unique()) == ["source", "same", "half"]
@@ -89,10 +89,10 @@ def test_methods_that_change_features_and_the_remaining_error_are_in_the_report(
     assert (ratios.loc[ratios["other"] == "source", "ratio"] == 1).all()
 
 
-def test_a_split_without_pairs_is_refused(volumes, tmp_path):
+def test_a_split_without_pairs_is_refused(volumes):
     manifest = volumes[0].assign(split="train")
     with pytest.raises(ValueError, match="no pair in its split 'test'"):
-        evaluate(manifest, methods={}, out=tmp_path, config=CONFIG)
+        read_test_set(manifest, config=CONFIG)
 
 
 def test_regions_depend_on_the_target_and_the_seed_alone(volumes):

@@ -29,6 +29,9 @@ FILES = {
     "relative_error.csv",
     "image_metrics.csv",
     "remaining_error.csv",
+    "noise_power.csv",
+    "lesions.csv",
+    "content.csv",
     "features.parquet",
     "rois.json",
     "summary.json",
@@ -238,3 +241,11 @@ def test_patches_and_seed_of_the_settings_are_those_of_every_method(tmp_path, pa
         training = json.loads((tmp_path / "methods" / name / "method.json").read_text())["budget"]["training"]
         assert (training["seed"], training["patch_size"], training["batch_size_per_worker"]) == (5, 24, 3)
     assert _summary(tmp_path)["training_seed"] == 5
+
+
+def test_what_cannot_be_scored_is_refused_before_anything_is_trained(tmp_path):
+    pairs = write_pairs(tmp_path)
+    write_manifest(read_manifest(pairs).assign(split="train"), pairs)
+    with pytest.raises(ValueError, match="no pair in its split 'test'"):
+        _compare(pairs, tmp_path / "out", methods=["residual_cnn"], minutes=30)
+    assert not (tmp_path / "out").exists()
