@@ -46,8 +46,8 @@ from ltdiff.training.phases import Batch, Phase
 
 logger = logging.getLogger(__name__)
 
-PROBE_SHARE = 0.05
-"""Minutes of a trial of one learning rate, of the minutes of the training."""
+PROBE_SHARE, MIN_PROBE_MINUTES = 0.05, 0.75
+"""Minutes of a trial of one learning rate: a share of those of the training, but long enough for too high a rate to fail."""
 NUM_VALIDATION_BATCHES = 8
 MAX_STEPS = 1_000_000
 """Of a phase whose length is a time."""
@@ -198,7 +198,8 @@ class _PlanRun:
         for rate in rates:
             if rate in losses:
                 continue
-            config = PhaseConfig(MAX_STEPS, learning_rate=rate, max_minutes=PROBE_SHARE * self.minutes)
+            minutes = max(PROBE_SHARE * self.minutes, min(MIN_PROBE_MINUTES, self.minutes))
+            config = PhaseConfig(MAX_STEPS, learning_rate=rate, max_minutes=minutes)
             phase = self.plan.make(config)
             try:
                 _, metrics = self._train(phase, f"{self.plan.name}, learning rate {rate:g}")

@@ -154,6 +154,7 @@ def test_a_single_slice_is_enough(tmp_path, make_budget):
 def test_the_rate_with_the_lowest_validation_loss_is_taken(tmp_path, manifest, make_budget, monkeypatch):
     """One is too low to get anywhere, one goes far beyond, one has no gradient; all start from the same weights."""
     monkeypatch.setattr(trained, "PROBE_SHARE", 0.5)
+    monkeypatch.setattr(trained, "MIN_PROBE_MINUTES", 0.0)
     rates = (NOT_FINITE, 1e-6, 1e-1, TOO_HIGH)
     method = _Comparator(make_budget(minutes=0.01, learning_rates=rates))
     method.fit(manifest, folder=tmp_path)
