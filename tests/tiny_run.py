@@ -29,7 +29,7 @@ def tiny_settings(*, num_steps: int = 4, kappa: float = 0.1, process: str = "bri
     tiny = TrainingConfig(patch_size=16, batch_size_per_worker=2, precision="fp32", checkpoint_every_steps=2, **phases)
     return Settings(
         model=ModelConfig(
-            autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(4, 4)),
+            autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(4, 4), image_latent=False),
             denoiser=DenoiserConfig(channels=(8, 8), num_blocks=1, embedding_size=8),
         ),
         diffusion=DiffusionConfig(process=process, kappa=kappa),

@@ -22,7 +22,7 @@ from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.phases import PHASES, Phase
 from ltdiff.training.run import describe_run
 
-SHARES = {"autoencoder": 0.2, "ddpm": 0.2, "joint": 0.6}
+SHARES = {"autoencoder": 0.1, "ddpm": 0.15, "joint": 0.75}
 """Of the minutes."""
 MODEL_FOLDER = "model"
 

@@ -54,7 +54,7 @@ class UNetPPMethod(TrainedComparator):
 
     def __init__(self, budget: Budget, *, encoder_skips: bool) -> None:
         super().__init__(budget)
-        config = AutoencoderConfig(encoder_skips=encoder_skips)
+        config = AutoencoderConfig(encoder_skips=encoder_skips, image_latent=False)
         self.size_divisor = config.size_divisor
         self.encoder_skips = encoder_skips
         self.network: UNetPP = UNetPP(config)

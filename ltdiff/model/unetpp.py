@@ -28,12 +28,15 @@ class AutoencoderConfig:
         latent_channels: latent channels of each level, finest first.
         encoder_skips: feed the encoder's features to the decoder too (the paper's ablation; the source then bypasses
             the diffusion).
+        image_latent: the first scale² channels of the finest latent are the image itself, folded, and the full decoder adds
+            what it finds to them: nothing is lost on the way, and nothing has to be learned before it is so.
     """
 
     scale: int = 2
     channels: tuple[int, ...] = (32, 48, 64)
     latent_channels: tuple[int, ...] = (8, 8, 8)
     encoder_skips: bool = False
+    image_latent: bool = True
 
     def __post_init__(self) -> None:
         """Refuse shapes that fit no network."""
@@ -48,11 +51,21 @@ class AutoencoderConfig:
             )
         if self.scale < 1:
             raise ValueError(f"scale must be at least 1, got {self.scale}")
+        if self.image_latent and self.latent_channels[0] < self.scale**2:
+            raise ValueError(
+                f"an image_latent needs {self.scale**2} channels or more in the finest latent, "
+                f"got latent_channels {self.latent_channels}"
+            )
 
     @property
     def num_levels(self) -> int:
         """Number of latent levels L."""
         return len(self.channels)
+
+    @property
+    def num_image_channels(self) -> int:
+        """Channels of the finest latent that are the image."""
+        return self.scale**2 if self.image_latent else 0
 
     @property
     def size_divisor(self) -> int:
@@ -75,16 +88,29 @@ class Encoder(nn.Module):
         self.stem = ConvBlock(config.scale**2, channels[0], precise=True)
         self.down = nn.ModuleList(Down(a, b) for a, b in pairwise(channels))
         self.blocks = nn.ModuleList(ConvBlock(c, c) for c in channels[1:])
+        self.image_latent = config.image_latent
+        learned = (config.latent_channels[0] - config.num_image_channels, *config.latent_channels[1:])
         self.project = nn.ModuleList(
-            PreciseConv2d(c, z, kernel_size=1) for c, z in zip(channels, config.latent_channels, strict=True)
+            PreciseConv2d(c, z, kernel_size=1) if z else _Nothing() for c, z in zip(channels, learned, strict=True)
         )
 
     def forward(self, x: Tensor) -> tuple[Latents, list[Tensor]]:
         """Image (B, 1, H, W) → latents and features, (B, C_i, H/(scale·2^i), W/(scale·2^i)) for each level i."""
-        features = [self.stem(functional.pixel_unshuffle(x, self.scale))]
+        folded = functional.pixel_unshuffle(x, self.scale)
+        features = [self.stem(folded)]
         for down, block in zip(self.down, self.blocks, strict=True):
             features.append(block(down(features[-1])))
-        return [project(f) for project, f in zip(self.project, features, strict=True)], features
+        latents = [project(f) for project, f in zip(self.project, features, strict=True)]
+        if self.image_latent:
+            latents[0] = cat([folded.float(), latents[0]], dim=1)
+        return latents, features
+
+
+class _Nothing(nn.Module):
+    """No channels: (B, C, H, W) → (B, 0, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :0].float()
 
 
 class Decoder(nn.Module):
@@ -107,6 +133,10 @@ class Decoder(nn.Module):
         self.heads = nn.ModuleList(
             PreciseConv2d(channels[0], config.scale**2, kernel_size=3, padding=1) for _ in range(1, config.num_levels)
         )
+        self.num_image_channels = config.num_image_channels
+        if config.image_latent:
+            nn.init.zeros_(self.heads[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.heads[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Latents, features: list[Tensor] | None = None) -> list[Tensor]:
         """Latents (B, C_i, …) → images (B, 1, H, W), one per head X[0, 1] … X[0, L−1].
@@ -121,4 +151,7 @@ class Decoder(nn.Module):
             for i in range(self.num_levels - j):
                 above = self.up[f"{i},{j}"](x[i + 1, j - 1])
                 x[i, j] = self.nodes[f"{i},{j}"](cat([x[i, k] for k in range(j)] + [above], dim=1))
-        return [functional.pixel_shuffle(head(x[0, j]), self.scale) for j, head in enumerate(self.heads, start=1)]
+        outputs = [head(x[0, j]) for j, head in enumerate(self.heads, start=1)]
+        if self.num_image_channels:
+            outputs[-1] = outputs[-1] + latents[0][:, : self.num_image_channels]
+        return [functional.pixel_shuffle(output, self.scale) for output in outputs]

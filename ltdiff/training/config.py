@@ -25,9 +25,9 @@ class LossConfig:
     """
 
     reconstruction: Literal["robust", "bce_dice"] = "robust"
-    supervision_weights: tuple[float, ...] = (0.3, 1.0)
+    supervision_weights: tuple[float, ...] = (0.1, 1.0)
     image_weight: float = 10.0
-    decode: Literal["residual", "direct"] = "residual"
+    decode: Literal["residual", "direct"] = "direct"
 
     def __post_init__(self) -> None:
         """Refuse weights that train nothing."""
@@ -81,9 +81,9 @@ class TrainingConfig:
         seed: seed of weights, patches, augmentation and noise.
     """
 
-    autoencoder: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=1000))
-    ddpm: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=800))
-    joint: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=1000))
+    autoencoder: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=500))
+    ddpm: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=600))
+    joint: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=2000))
     patch_size: int = 128
     batch_size_per_worker: int = 8
     num_workers: int = 1

@@ -34,10 +34,10 @@ def make_model() -> ModelFactory:
         seed: int = 0,
     ) -> Path:
         config = ModelConfig(
-            autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(2, 2)),
+            autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(2, 2), image_latent=False),
             denoiser=DenoiserConfig(channels=(8, 8), num_blocks=1, embedding_size=8),
         )
-        settings = Settings(model=config, loss=LossConfig(supervision_weights=(1.0,)))
+        settings = Settings(model=config, loss=LossConfig(supervision_weights=(1.0,), decode="residual"))
         torch.manual_seed(seed)
         model = LTDiff(config)
         for parameter in model.denoiser.parameters():  # its output layers start at zero: noise would not show

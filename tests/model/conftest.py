@@ -12,7 +12,9 @@ from ltdiff.model.unetpp import AutoencoderConfig
 def _make_model(**autoencoder):
     channels, latent_channels = (4, 6, 8), (2, 3, 1)
     config = ModelConfig(
-        autoencoder=AutoencoderConfig(channels=channels, latent_channels=latent_channels, **autoencoder),
+        autoencoder=AutoencoderConfig(
+            channels=channels, latent_channels=latent_channels, **{"image_latent": False} | autoencoder
+        ),
         denoiser=DenoiserConfig(channels=(4, 6, 8), num_blocks=1, embedding_size=8),
     )
     torch.manual_seed(0)

@@ -6,15 +6,20 @@ import torch
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 
 SHAPES = [
-    AutoencoderConfig(scale=scale, channels=channels, latent_channels=latent_channels, encoder_skips=skips)
-    for scale, channels, latent_channels, skips in [
-        (1, (4, 6), (2, 1), False),
-        (2, (4, 6, 8), (2, 2, 3), True),
-        (4, (3, 5, 7, 9), (1, 2, 3, 4), False),
+    AutoencoderConfig(
+        scale=scale, channels=channels, latent_channels=latent_channels, encoder_skips=skips, image_latent=image_latent
+    )
+    for scale, channels, latent_channels, skips, image_latent in [
+        (1, (4, 6), (2, 1), False, True),
+        (2, (4, 6, 8), (2, 2, 3), True, False),
+        (2, (4, 6, 8), (4, 2, 3), True, True),
+        (4, (3, 5, 7, 9), (1, 2, 3, 4), False, False),
     ]
 ]
-every_shape = pytest.mark.parametrize("config", SHAPES, ids=["2 levels", "3 levels with skips", "4 levels"])
-THREE_LEVELS = AutoencoderConfig(channels=(4, 6, 8), latent_channels=(2, 3, 1))
+IDS = ["2 levels with image latent", "3 levels with skips", "3 levels with both", "4 levels"]
+every_shape = pytest.mark.parametrize("config", SHAPES, ids=IDS)
+THREE_LEVELS = AutoencoderConfig(channels=(4, 6, 8), latent_channels=(2, 3, 1), image_latent=False)
+IMAGE_LATENT = AutoencoderConfig(channels=(4, 6, 8), latent_channels=(5, 3, 1))
 
 
 def _latents(config, batch_size=1, size=16):
@@ -85,6 +90,25 @@ def test_the_source_reaches_the_image_through_the_latents_alone(make_model, imag
     assert [torch.equal(a, b) for a, b in zip(decoded, with_other_features, strict=True)] == [not encoder_skips] * 2
 
 
+def test_with_an_image_latent_nothing_is_lost_before_anything_is_learned():
+    encoder, decoder, image = Encoder(IMAGE_LATENT), Decoder(IMAGE_LATENT), torch.randn(2, 1, 16, 24)
+    with torch.no_grad():
+        latents, _ = encoder(image)
+        first, full = decoder(latents)
+    assert torch.equal(latents[0][:, :4], torch.nn.functional.pixel_unshuffle(image, 2))
+    assert latents[0].shape[1] == 5
+    assert torch.equal(full, image)
+    assert not torch.allclose(first, image)  # the other heads learn from the nodes alone
+
+
+def test_an_image_latent_reaches_the_image_through_the_latents_too():
+    encoder, decoder, image = Encoder(IMAGE_LATENT), Decoder(IMAGE_LATENT), torch.randn(2, 1, 16, 24)
+    with torch.no_grad():
+        latents, _ = encoder(image)
+        changed = [latents[0] + 1, *latents[1:]]
+        torch.testing.assert_close(decoder(changed)[-1], image + 1)
+
+
 def test_far_pixels_do_not_matter():
     """Nothing normalizes over space: what a patch taught holds in a slice."""
     torch.manual_seed(0)
@@ -103,6 +127,7 @@ def test_far_pixels_do_not_matter():
         ({"channels": (4, 6)}, r"channels \(4, 6\)"),
         ({"channels": (4,), "latent_channels": (2,)}, "at least 2"),
         ({"scale": 0}, "scale must be at least 1, got 0"),
+        ({"latent_channels": (3, 8, 8)}, r"image_latent needs 4 channels .* \(3, 8, 8\)"),
         ({"latent_channels": (8, 0, 8)}, r"latent_channels must .*\(8, 0, 8\)"),
         ({"channels": (32, -48, 64)}, r"channels .* at least 1, got \(32, -48, 64\)"),
     ],

@@ -48,8 +48,8 @@ def test_a_phase_that_ends_by_the_clock_has_one_worker(name):
 
 
 def test_sections_that_contradict_each_other_are_refused():
-    two_levels = ModelConfig(autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(2, 2)))
-    with pytest.raises(ValueError, match=r"loss\.supervision_weights .* 1 image heads, got \(0\.3, 1\.0\)"):
+    two_levels = ModelConfig(autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(4, 2)))
+    with pytest.raises(ValueError, match=r"loss\.supervision_weights .* 1 image heads, got \(0\.1, 1\.0\)"):
         Settings(model=two_levels)
     with pytest.raises(ValueError, match=r"training\.patch_size must be a multiple of 8, got 100"):
         Settings(training=TrainingConfig(patch_size=100))
