@@ -42,7 +42,7 @@ from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import local_context
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.loop import train
-from ltdiff.training.phases import Batch, Phase
+from ltdiff.training.phases import PHASES, Batch, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,10 @@ class TrainedComparator(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Everything that a fit depends on beside the data."""
-        return {"method": type(self).__name__, "budget": asdict(self.budget)}
+        budget = asdict(self.budget)
+        for phase in PHASES:
+            del budget["training"][phase]  # not used: the plans say how long a phase is
+        return {"method": type(self).__name__, "budget": budget}
 
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
         """See `Comparator`.

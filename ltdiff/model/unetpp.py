@@ -2,8 +2,10 @@
 
 The encoder maps an image to latents z_0 … z_{L−1}. Level i lives at 1/(scale·2^i) of the image's resolution: `scale` pixels
 are folded into channels first (a lossless rearrangement that makes everything scale² cheaper). The decoder makes X[i, 0]
-from the latent of level i, never from encoder features, so whatever reaches the image went through the latents; the nested
-pathways are X[i, j] = H([X[i, 0] … X[i, j−1], U(X[i+1, j−1])]), with an image head on every X[0, j], j ≥ 1.
+from the latent of level i, never from encoder features, so whatever reaches the image went through the latents. With
+`image_latent` a part of the finest latent is the image, folded, to which the full decoder adds (decision 10: what an
+autoencoder cannot hold must not be lost from a patient's image); the other heads learn to do without. The nested pathways
+are X[i, j] = H([X[i, 0] … X[i, j−1], U(X[i+1, j−1])]), with an image head on every X[0, j], j ≥ 1.
 """
 
 from __future__ import annotations
