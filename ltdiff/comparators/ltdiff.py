@@ -40,6 +40,7 @@ class LTDiffMethod(TrainedComparator):
     def describe(self) -> dict[str, Any]:
         """See `TrainedComparator`."""
         sections = {name: asdict(getattr(self.settings, name)) for name in ("model", "diffusion", "loss")}
+        del sections["diffusion"]["num_inference_steps"]  # of use, not of training
         return super().describe() | sections
 
     def plans(self) -> list[Plan]:

@@ -37,7 +37,7 @@ class DiffusionConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
     printed_start: bool = False
-    num_inference_steps: int = 4
+    num_inference_steps: int = 2
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
