@@ -18,9 +18,15 @@ import pandas as pd
 import ltdiff
 from ltdiff.data import rois as recipe
 from ltdiff.data.rois import Roi, bounding_box
-from ltdiff.evaluation import concordance, figures, lesions
+from ltdiff.evaluation import concordance, figures
+from ltdiff.evaluation.content import (
+    CHANGED_DIAMETER_MM,
+    CHANGED_HU,
+    count_changed_places,
+    lesion_summary,
+    lesion_table,
+)
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
-from ltdiff.evaluation.lesions import count_changed_places, lesion_summary, lesion_table
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
@@ -217,8 +223,8 @@ def _ratios_markdown(table: pd.DataFrame) -> str:
 
 def _content_note() -> str:
     return (
-        f"Places of at least {lesions.CHANGED_DIAMETER_MM:g} mm where the smoothed difference to the target exceeds "
-        f"{lesions.CHANGED_HU:g} HU (something made, or lost), over all scored slices; for each lesion of the masks, difference "
+        f"Places of at least {CHANGED_DIAMETER_MM:g} mm where the smoothed difference to the target exceeds "
+        f"{CHANGED_HU:g} HU (something made, or lost), over all scored slices; for each lesion of the masks, difference "
         "of the mean and of the diameter at half maximum (95th percentile of the absolute values); and the largest deviation "
         "of the noise power spectrum in homogeneous soft tissue, as a share of the target's peak. All of it in content.csv, "
         "lesions.csv and noise_power.csv."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ltdiff.data.rois import Roi, disc_mask
-from ltdiff.evaluation.lesions import count_changed_places, lesion_summary, lesion_table
+from ltdiff.evaluation.content import count_changed_places, lesion_summary, lesion_table
 
 SHAPE = (80, 80)
 CENTRE = (40, 38)
