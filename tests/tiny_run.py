@@ -33,7 +33,7 @@ def tiny_settings(*, num_steps: int = 4, kappa: float = 0.1, process: str = "bri
             denoiser=DenoiserConfig(channels=(8, 8), num_blocks=1, embedding_size=8),
         ),
         diffusion=DiffusionConfig(process=process, kappa=kappa),
-        loss=LossConfig(supervision_weights=(1.0,)),
+        loss=LossConfig(supervision_weights=(1.0,), decode="residual"),
         training=replace(tiny, **training),
     )
 

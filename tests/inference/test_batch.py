@@ -299,7 +299,7 @@ def test_uid_depends_on_model_settings_and_seed(archive, model, make_model, tmp_
         (model, InferenceConfig()),
         (model, InferenceConfig(seed=1)),
         (model, InferenceConfig(precision="fp32")),
-        (model, InferenceConfig(num_inference_steps=2)),
+        (model, InferenceConfig(num_inference_steps=3)),
         (model, InferenceConfig(decode="direct")),
         (make_model(tmp_path / "other", seed=1), InferenceConfig()),
     ]
