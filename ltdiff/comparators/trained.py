@@ -39,7 +39,7 @@ from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.config import PhaseConfig, TrainingConfig
-from ltdiff.training.context import local_context
+from ltdiff.training.context import local_context, local_device
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Batch, Phase
@@ -102,7 +102,7 @@ class TrainedComparator(ABC):
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = local_device()
         self.kernel_match = KernelMatch()
         torch.manual_seed(budget.training.seed)
 
@@ -168,7 +168,7 @@ class _PlanRun:
     ) -> None:
         self.plan, self.budget, self.manifest, self.matcher, self.folder = plan, budget, manifest, matcher, folder
         self.minutes = plan.share * budget.minutes
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = local_device()
         self.loaders: dict[tuple[str, bool], PatchLoader] = {}
 
     def run(self, network: nn.Module) -> None:

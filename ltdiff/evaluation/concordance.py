@@ -60,7 +60,7 @@ def ccc_across_rois(
     """Primary definition, for the features of one class (num_rois, num_features)."""
 
     def class_means(weights: np.ndarray) -> np.ndarray:
-        return _nan_mean(weighted_ccc(weights, source, target))
+        return nan_mean(weighted_ccc(weights, source, target))
 
     per_feature = ccc_per_column(source, target)
     interval = _bootstrap(class_means, len(source), num_resamples=num_resamples, seed=seed)
@@ -125,7 +125,11 @@ def _bootstrap(
     """Percentile interval of a statistic of counts: (resamples, num_rois) → (resamples,)."""
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(num_rois, np.full(num_rois, 1 / max(num_rois, 1)), size=num_resamples)
-    values = statistic(counts.astype(float))
+    return percentile_interval(statistic(counts.astype(float)))
+
+
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """The middle CONFIDENCE of bootstrap values (resamples,), those that are not finite left out; NaN without any."""
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return float("nan"), float("nan")
@@ -141,7 +145,7 @@ def _summary(values: np.ndarray, interval: tuple[float, float], *, num_features:
     return Concordance(mean, sd, *interval, num_features=num_features, num_rois=num_rois)
 
 
-def _nan_mean(values: np.ndarray) -> np.ndarray:
+def nan_mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is not NaN; NaN, without a warning, where nothing is left."""
     defined = np.isfinite(values)
     with np.errstate(invalid="ignore"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ltdiff.evaluation.concordance import CONFIDENCE, NUM_RESAMPLES, weighted_ccc
+from ltdiff.evaluation.concordance import NUM_RESAMPLES, nan_mean, percentile_interval, weighted_ccc
 from ltdiff.evaluation.scoring import TARGET
 
 COLUMNS = ("method", "other", "roi_set", "feature_class", "remaining_error", "ratio", "ci_low", "ci_high", "num_slices")
@@ -27,12 +27,12 @@ def remaining_error_ratios(features: pd.DataFrame, *, method: str, seed: int = 0
         slices = table.drop_duplicates("roi_index").set_index("roi_index")["slice_index"]
         weights = _resample(slices.to_numpy(), seed=seed)
         target = wide.loc[TARGET].to_numpy()
-        own = _errors(weights, wide.loc[method].to_numpy(), target)
+        own = 1 - nan_mean(weighted_ccc(weights, wide.loc[method].to_numpy(), target))
         for other in others:
-            error = _errors(weights, wide.loc[other].to_numpy(), target)
+            error = 1 - nan_mean(weighted_ccc(weights, wide.loc[other].to_numpy(), target))
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratios = np.where(error > 0, own / error, np.nan)
-            low, high = _interval(ratios[1:])
+            low, high = percentile_interval(ratios[1:])
             row = (method, other, roi_set, feature_class, own[0], ratios[0], low, high, slices.nunique())
             rows.append(dict(zip(COLUMNS, row, strict=True)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -45,21 +45,3 @@ def _resample(slices: np.ndarray, *, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(num_slices, np.full(num_slices, 1 / num_slices), size=NUM_RESAMPLES)
     return np.concatenate([np.ones((1, len(slices))), counts[:, numbers]]).astype(float)
-
-
-def _errors(weights: np.ndarray, values: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """1 − mean CCC of the class under each row of weights."""
-    ccc = weighted_ccc(weights, values, target)
-    defined = np.isfinite(ccc)
-    with np.errstate(invalid="ignore"):
-        mean: np.ndarray = np.where(defined, ccc, 0.0).sum(axis=1) / defined.sum(axis=1)
-    return 1 - mean
-
-
-def _interval(ratios: np.ndarray) -> tuple[float, float]:
-    finite = ratios[np.isfinite(ratios)]
-    if not len(finite):
-        return float("nan"), float("nan")
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(finite, [tail, 1 - tail])
-    return float(low), float(high)

@@ -24,7 +24,11 @@ class WorkerContext:
     wrap: Callable[[nn.Module], nn.Module]
 
 
+def local_device() -> torch.device:
+    """What a single process computes on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def local_context(report: Report) -> WorkerContext:
     """The only worker, in this process."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return WorkerContext(rank=0, world_size=1, device=device, report=report, wrap=lambda module: module)
+    return WorkerContext(rank=0, world_size=1, device=local_device(), report=report, wrap=lambda module: module)

@@ -176,8 +176,6 @@ class _Streams:
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """This worker's batches from `first_step` to the last step."""
-        if first_step == self.num_steps:
-            return iter(())  # stopped after the last checkpoint, before the result was saved
         share = Share(self.batch_size, self.context.rank, self.context.world_size, first_step)
         num_visits = (self.num_steps - first_step) * self.batch_size
         stream = make_stream(self._loader("train"), share, num_visits=num_visits)
