@@ -84,22 +84,8 @@ def compare_methods(
     settings = replace(settings, training=replace(settings.training, num_workers=1))  # it trains in this process
     budget = Budget(minutes=minutes, training=settings.training)
     started_s = time.monotonic()
-    fitted: dict[str, Method] = {}
-    harmonizers: dict[str, Harmonizer] = {}
-    torch.set_num_threads(os.cpu_count() or 1)
     with PeakMemory() as memory:
-        for number, name in enumerate(methods, start=1):
-            logger.info("method %d of %d: %s", number, len(methods), name)
-            folder = out / "methods" / name
-            if name == COMBAT:
-                combat = ComBat()
-                combat.fit(training, folder=folder)
-                harmonizers[name] = combat
-            elif name != SOURCE:
-                method = FACTORIES[name](budget, settings)
-                method.fit(training, folder=folder)
-                fitted[name] = method
-                fitted |= {f"{name}{ending}": variant for ending, variant in method.variants().items()}
+        fitted, harmonizers = _fit(methods, training, out=out, budget=budget, settings=settings)
         torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
         scores = evaluate(
             test_set,
@@ -121,6 +107,28 @@ def compare_methods(
     facts = {"wall_s": round(time.monotonic() - started_s), "peak_memory_bytes": memory.peak_bytes}
     summary.write_text(json.dumps(json.loads(summary.read_text()) | facts, indent=2) + "\n")
     return main_tables(scores)
+
+
+def _fit(
+    methods: Sequence[str], training: pd.DataFrame, *, out: Path, budget: Budget, settings: Settings
+) -> tuple[dict[str, Method], dict[str, Harmonizer]]:
+    """The fitted methods and their variants by name, and those that change features instead of images."""
+    fitted: dict[str, Method] = {}
+    harmonizers: dict[str, Harmonizer] = {}
+    torch.set_num_threads(os.cpu_count() or 1)
+    for number, name in enumerate(methods, start=1):
+        logger.info("method %d of %d: %s", number, len(methods), name)
+        folder = out / "methods" / name
+        if name == COMBAT:
+            combat = ComBat()
+            combat.fit(training, folder=folder)
+            harmonizers[name] = combat
+        elif name != SOURCE:
+            method = FACTORIES[name](budget, settings)
+            method.fit(training, folder=folder)
+            fitted[name] = method
+            fitted |= {f"{name}{ending}": variant for ending, variant in method.variants().items()}
+    return fitted, harmonizers
 
 
 def describe_fit(folder: Path) -> dict[str, Any]:
