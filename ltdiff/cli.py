@@ -169,6 +169,7 @@ def compare(
     minutes: float = 30.0,
     test: Path | None = None,
     split: str | None = None,
+    num_pairs: int | None = None,
     mask: Path | None = None,
     settings: Settings = Settings(),
     scoring: EvaluationConfig = EvaluationConfig(),
@@ -180,9 +181,10 @@ def compare(
         out: Folder for the trainings, tables (CSV, Markdown) and figures (PNG).
         methods: Names, separated by commas, or "all": source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
             diffusionct, stan_ct, ltdiff_paper, ltdiff.
-        minutes: Training time of each method. Trials of three learning rates come on top, for all but the ltdiff ones.
+        minutes: Training time of each method. Trials of three learning rates come on top.
         test: Manifest whose pairs are scored instead, for example another patient's.
         split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
+        num_pairs: Train on so many of the training pairs only, spread evenly.
         mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of these.
         settings: Networks, diffusion and losses of ltdiff; patches, batch and seed of all.
         scoring: Which regions.
@@ -199,6 +201,7 @@ def compare(
             settings=settings,
             test=test,
             split=split,
+            num_pairs=num_pairs,
             mask=mask,
             config=scoring,
         )

@@ -1,6 +1,6 @@
 """LTDiff++ itself behind the protocol of the comparators: the same minutes, patches and loop as all others.
 
-Its learning rates are those of its settings: nothing is probed, so it gets less time than the methods it is compared with.
+The learning rate of the joint phase, which has most of the time, is tried like theirs; the others' are those of the settings.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.phases import PHASES, Phase
 from ltdiff.training.run import describe_run
+from ltdiff.training.start_weights import load_start_weights
 
 SHARES = {"autoencoder": 0.1, "ddpm": 0.15, "joint": 0.75}
 """Of the minutes."""
@@ -32,8 +33,10 @@ class LTDiffMethod(TrainedComparator):
 
     def __init__(self, budget: Budget, *, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        super().__init__(replace(budget, learning_rates=(self.settings.training.joint.learning_rate,)))
+        super().__init__(budget)
         self.network: LTDiff = LTDiff(self.settings.model)
+        if budget.training.start == "simulator":
+            load_start_weights(self.network.networks, "ltdiff")
         self.uses_kernel_match = self.settings.model.kernel_match
         self.size_divisor = self.settings.model.autoencoder.size_divisor
 
@@ -41,11 +44,12 @@ class LTDiffMethod(TrainedComparator):
         """See `TrainedComparator`."""
         sections = {name: asdict(getattr(self.settings, name)) for name in ("model", "diffusion", "loss")}
         del sections["diffusion"]["num_inference_steps"]  # of use, not of training
-        return super().describe() | sections
+        return super().describe() | sections | {"learning_rates": self._learning_rates()}
 
     def plans(self) -> list[Plan]:
         """See `TrainedComparator`."""
-        return [Plan(name, share, self._maker(name)) for name, share in SHARES.items()]
+        rates = self._learning_rates()
+        return [Plan(name, share, self._maker(name), rates.get(name)) for name, share in SHARES.items()]
 
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
         """See `Comparator`."""
@@ -70,10 +74,13 @@ class LTDiffMethod(TrainedComparator):
             self.network, diffusion=settings.diffusion, decode=settings.loss.decode, inference=inference
         )
 
+    def _learning_rates(self) -> dict[str, float]:
+        """Of the phases in which none is tried."""
+        training = self.settings.training
+        return {"autoencoder": training.autoencoder.learning_rate, "ddpm": training.ddpm.learning_rate}
+
     def _maker(self, name: str) -> Any:
         def make(config: PhaseConfig) -> Phase:
-            own: PhaseConfig = getattr(self.settings.training, name)
-            config = replace(config, learning_rate=own.learning_rate)
             training = replace(self.settings.training, **{name: config})  # type: ignore[arg-type]
             return PHASES[name](self.network, replace(self.settings, training=training))
 

@@ -83,12 +83,14 @@ class Budget:
 class Plan:
     """One phase of a method's training: its share of the minutes, and what makes the phase from length and rate.
 
-    The phase that `make` returns has the network that it trains as its attribute `model`.
+    The phase that `make` returns has the network that it trains as its attribute `model`. `learning_rate` is taken as it is;
+    None has those of the budget tried.
     """
 
     name: str
     share: float
     make: Callable[[PhaseConfig], Phase]
+    learning_rate: float | None = None
 
 
 class TrainedComparator(ABC):
@@ -192,7 +194,7 @@ class _PlanRun:
 
     def _choose_rate(self, network: nn.Module) -> float:
         """The learning rate with the lowest validation loss after a short training; each starts from the same weights."""
-        rates = self.budget.learning_rates
+        rates = (self.plan.learning_rate,) if self.plan.learning_rate else self.budget.learning_rates
         if len(rates) == 1:
             return rates[0]
         path = self.folder / RATES_FILE
@@ -228,9 +230,13 @@ class _PlanRun:
         return trained, report.metrics
 
     def _batches(self, phase: Phase, first_step: int) -> Iterator[Batch]:
-        """Batches from `first_step` on; the next is made while one is used."""
+        """Batches from `first_step` on; the next is made while one is used.
+
+        By one thread: with a second team of OpenMP threads in the process, those of the training would no longer wait awake
+        for their next turn, and every step would take half as long again.
+        """
         loader = self._loader(phase, "train")
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             coming = pool.submit(self._batch, loader, first_step)
             for step in range(first_step, MAX_STEPS):
                 batch = coming.result()

@@ -186,6 +186,22 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     return result
 
 
+def limit_pairs(manifest: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
+    """A copy that trains on `num_pairs` of its training pairs, spread evenly, and on nothing else; val and test stay.
+
+    Raises ValueError when there are fewer.
+    """
+    train = manifest["split"] == "train"
+    sources = manifest[train & manifest["pair_id"].notna() & (manifest["role"] == "source")]
+    if not 1 <= num_pairs <= len(sources):
+        raise ValueError(f"num_pairs must lie in 1…{len(sources)}, the number of training pairs, got {num_pairs}")
+    places = np.linspace(0, len(sources) - 1, num_pairs).round().astype(int)
+    chosen = sources.sort_values(["series_uid", "z_mm"])["pair_id"].iloc[places]
+    limited = manifest[~train | manifest["pair_id"].isin(chosen)].reset_index(drop=True)
+    limited.attrs = dict(manifest.attrs)
+    return limited
+
+
 def _parse_split(spec: str, *, num_patients: int) -> tuple[str, float]:
     if spec == "auto":
         return ("patient" if num_patients >= MIN_PATIENTS_TO_SPLIT else "z"), TRAIN_FRACTION

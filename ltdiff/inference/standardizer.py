@@ -27,12 +27,15 @@ class InferenceConfig:
         decode: `residual`: A' = Ã + D(Z_A') − D(E(Ã)), so what the autoencoder cannot hold is not lost;
             `direct`: A' = D(Z_A'), as in the paper. None takes what the model was trained for.
         num_inference_steps: sampling steps; None takes the model's default.
+        decoder_depth: UNet++ pruning: decode at the head X[0, depth] of the nested decoder and leave out what only deeper ones
+            need, which is faster; None takes the deepest.
         precision: arithmetic of the networks.
         seed: seed of the sampling noise. Each slice has its own noise, a function of the seed and its number.
     """
 
     decode: Literal["residual", "direct"] | None = None
     num_inference_steps: int | None = None
+    decoder_depth: int | None = None
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 0
 
@@ -55,6 +58,7 @@ class Standardizer:
         self.diffusion = diffusion
         self.decode = self.inference.decode or decode
         self.num_steps = self.inference.num_inference_steps or diffusion.num_inference_steps
+        self._check_depth()
         self.sampler = Sampler(make_process(diffusion), num_steps=self.num_steps)
 
     @classmethod
@@ -112,7 +116,15 @@ class Standardizer:
 
     def _decode(self, latents: Latents, source: Latents, features: list[Tensor]) -> Tensor:
         """D(Z_A') (`direct`), or D(Z_A') − D(E(Ã)) (`residual`), (1, 1, H, W)."""
-        standardized = self.model.decode(latents, features)[-1].float()
+        depth = self.inference.decoder_depth
+        standardized = self.model.decode(latents, features, depth=depth)[-1].float()
         if self.decode == "direct":
             return standardized
-        return standardized - self.model.decode(source, features)[-1].float()
+        return standardized - self.model.decode(source, features, depth=depth)[-1].float()
+
+    def _check_depth(self) -> None:
+        deepest = self.model.config.autoencoder.num_levels - 1
+        if self.inference.decoder_depth is not None and not 1 <= self.inference.decoder_depth <= deepest:
+            raise ValueError(
+                f"decoder_depth must lie in 1…{deepest} for this model, got {self.inference.decoder_depth}"
+            )

@@ -55,6 +55,11 @@ class LTDiff(nn.Module):
         self.denoiser = Denoiser(config.autoencoder.latent_channels, config.denoiser)
         self.decoder = Decoder(config.autoencoder)
 
+    @property
+    def networks(self) -> nn.ModuleDict:
+        """All that is learned, without the kernel match."""
+        return nn.ModuleDict({name: self.get_submodule(name) for modules in PARTS.values() for name in modules})
+
     def match_kernel(self, hu: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
         """Ã in HU: h applied to slices (…, H, W), or the slices themselves where the configuration has no h."""
         return self.kernel_match(hu, spacing_mm) if self.config.kernel_match else hu.float()
@@ -64,9 +69,11 @@ class LTDiff(nn.Module):
         latents, features = self.encoder(x)
         return self.scaling.apply_scaling(latents), features
 
-    def decode(self, latents: Latents, features: list[Tensor] | None = None) -> list[Tensor]:
-        """Scaled latents → images (B, 1, H, W), one per supervised head, the full decoder's last."""
-        return self.decoder(self.scaling.inverse(latents), features)
+    def decode(
+        self, latents: Latents, features: list[Tensor] | None = None, *, depth: int | None = None
+    ) -> list[Tensor]:
+        """Scaled latents → images (B, 1, H, W), one per supervised head up to that of `depth`, the full decoder's by default."""
+        return self.decoder(self.scaling.inverse(latents), features, depth=depth)
 
     def denoise(self, z_t: Latents, source: Latents, t: Tensor) -> Latents:
         """The denoiser's output for scaled latents; t (B,) in [0, 1]."""

@@ -140,20 +140,24 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.heads[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.heads[-1].bias)  # type: ignore[arg-type]
 
-    def forward(self, latents: Latents, features: list[Tensor] | None = None) -> list[Tensor]:
-        """Latents (B, C_i, …) → images (B, 1, H, W), one per head X[0, 1] … X[0, L−1].
+    def forward(
+        self, latents: Latents, features: list[Tensor] | None = None, *, depth: int | None = None
+    ) -> list[Tensor]:
+        """Latents (B, C_i, …) → images (B, 1, H, W), one per head X[0, 1] … X[0, depth].
 
-        `features` are the encoder's, for `encoder_skips` only.
+        `features` are the encoder's, for `encoder_skips` only. A `depth` below the full one, L − 1, prunes the decoder
+        (Zhou 2018): nodes that only deeper heads need are not computed.
         """
+        depth = self.num_levels - 1 if depth is None else depth
         x: dict[tuple[int, int], Tensor] = {}
-        for i, z in enumerate(latents):
+        for i, z in enumerate(latents[: depth + 1]):
             inputs = cat([z, features[i]], dim=1) if self.encoder_skips and features is not None else z
             x[i, 0] = self.nodes[f"{i},0"](inputs)
-        for j in range(1, self.num_levels):
-            for i in range(self.num_levels - j):
+        for j in range(1, depth + 1):
+            for i in range(depth + 1 - j):
                 above = self.up[f"{i},{j}"](x[i + 1, j - 1])
                 x[i, j] = self.nodes[f"{i},{j}"](cat([x[i, k] for k in range(j)] + [above], dim=1))
-        outputs = [head(x[0, j]) for j, head in enumerate(self.heads, start=1)]
-        if self.num_image_channels:
+        outputs = [self.heads[j - 1](x[0, j]) for j in range(1, depth + 1)]
+        if self.num_image_channels and depth == self.num_levels - 1:
             outputs[-1] = outputs[-1] + latents[0][:, : self.num_image_channels]
         return [functional.pixel_shuffle(output, self.scale) for output in outputs]

@@ -79,6 +79,8 @@ class TrainingConfig:
         ema_decay: decay of the exponential moving average of the weights, which is what is kept.
         checkpoint_every_steps: a checkpoint and a validation loss every so many steps.
         seed: seed of weights, patches, augmentation and noise.
+        start: weights to begin with: `simulator`, trained on simulated scans of all kinds (configs/start_weights), for networks
+            of the default shapes; or `scratch`, drawn at random.
     """
 
     autoencoder: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=500))
@@ -93,6 +95,7 @@ class TrainingConfig:
     ema_decay: float = 0.998
     checkpoint_every_steps: int = 200
     seed: int = 0
+    start: Literal["simulator", "scratch"] = "scratch"
 
     def __post_init__(self) -> None:
         """Refuse counts below one, and numbers that train nothing."""

@@ -27,6 +27,7 @@ from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import Settings
 from ltdiff.training.kernel_match import fit_kernel_match
 from ltdiff.training.phases import PHASES
+from ltdiff.training.start_weights import load_start_weights
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
     else:
         torch.manual_seed(settings.training.seed)
         model = LTDiff(settings.model)
+        if settings.training.start == "simulator":
+            load_start_weights(model.networks, "ltdiff")
         model.kernel_match = fit_kernel_match(manifest)
         save_model(model, start, about=about)
     partial = path.with_name(f".{path.name}.partial")

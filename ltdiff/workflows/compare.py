@@ -31,7 +31,7 @@ from ltdiff.comparators.residual_cnn import ResidualCNNMethod
 from ltdiff.comparators.stan_ct import StanCTMethod
 from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE, Budget
 from ltdiff.comparators.unetpp import UNetPPMethod
-from ltdiff.data.manifest import read_manifest, split_manifest
+from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.training.config import Settings, read_settings
@@ -52,10 +52,18 @@ FACTORIES: dict[str, Factory] = {
     "ddpm": lambda budget, settings: ImageDDPMMethod(budget),
     "diffusionct": lambda budget, settings: DiffusionCTMethod(budget),
     "stan_ct": lambda budget, settings: StanCTMethod(budget),
-    "ltdiff_paper": lambda budget, settings: LTDiffMethod(budget, settings=read_settings("paper")),
+    "ltdiff_paper": lambda budget, settings: _as_printed(budget),
     LTDIFF: lambda budget, settings: LTDiffMethod(budget, settings=settings),
 }
 METHODS = (SOURCE, COMBAT, *FACTORIES)
+
+
+def _as_printed(budget: Budget) -> Comparator:
+    """The paper's own settings, its learning rate among them, and weights drawn at random."""
+    paper = read_settings("paper")
+    training = replace(budget.training, start="scratch")
+    rates = (paper.training.joint.learning_rate,)
+    return LTDiffMethod(replace(budget, learning_rates=rates, training=training), settings=paper)
 
 
 def compare_methods(
@@ -67,19 +75,21 @@ def compare_methods(
     settings: Settings,
     test: Path | None = None,
     split: str | None = None,
+    num_pairs: int | None = None,
     mask: Path | None = None,
     config: EvaluationConfig,
 ) -> str:
     """Train and score; returns the main tables as Markdown.
 
     Without `test` the pairs are split as `split` says, or as the manifest does. With it, the pairs of `test` are scored, all
-    of them, and those of `pairs` train.
+    of them, and those of `pairs` train. `num_pairs` limits what trains.
 
     Raises:
         ValueError: an unknown method, no pairs to train or to score, or the same series in both manifests.
     """
     _check_names(methods)
     training, scored = _manifests(pairs, test, split)
+    training = limit_pairs(training, num_pairs) if num_pairs is not None else training
     test_set = read_test_set(scored, config=config, mask=mask)  # first: what cannot be scored need not be trained for
     settings = replace(settings, training=replace(settings.training, num_workers=1))  # it trains in this process
     budget = Budget(minutes=minutes, training=settings.training)

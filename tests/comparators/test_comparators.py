@@ -17,11 +17,14 @@ from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.ltdiff import LTDiffMethod
 from ltdiff.comparators.residual_cnn import ResidualCNNMethod
 from ltdiff.comparators.stan_ct import StanCTMethod
+from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE
 from ltdiff.comparators.unetpp import UNetPPMethod
 from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.data.manifest import read_manifest
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.kernel_match import radial_frequency
+from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phases import PHASES
 
 IN_PLANE_MM = SPACING_MM[1:]
 
@@ -252,18 +255,25 @@ def test_ltdiff_has_a_variant_of_one_step(fitted, source):
     assert not np.array_equal(result, method.standardize(source, IN_PLANE_MM))
 
 
-def test_ltdiff_keeps_the_learning_rates_of_its_settings(make_budget):
-    """Nothing is probed, however many rates the others may try."""
+def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_budget, manifest, tmp_path):
     settings = tiny_settings()
-    rates = {"autoencoder": 3e-3, "ddpm": 2e-3, "joint": 5e-4}
-    phases = {key: replace(getattr(settings.training, key), learning_rate=rate) for key, rate in rates.items()}
+    phases = {"autoencoder": PhaseConfig(1, learning_rate=3e-3), "ddpm": PhaseConfig(1, learning_rate=2e-3)}
     settings = replace(settings, training=replace(settings.training, **phases))
-    method = LTDiffMethod(make_budget(learning_rates=(1e-1, 1e-2)), settings=settings)
-    assert len(method.budget.learning_rates) == 1
-    for plan in method.plans():
-        config = replace(settings.training.joint, num_steps=7, learning_rate=1.0, max_minutes=2.0)
-        phase = plan.make(config)
-        assert phase.config == replace(config, learning_rate=rates[plan.name])
+    method = LTDiffMethod(make_budget(learning_rates=(1e-2, 1e-3)), settings=settings)
+    method.fit(manifest, folder=tmp_path)
+    facts = {name: json.loads((tmp_path / name / RESULT_FILE).read_text()) for name in PHASES}
+    assert (facts["autoencoder"]["learning_rate"], facts["ddpm"]["learning_rate"]) == (3e-3, 2e-3)
+    assert facts["joint"]["learning_rate"] in (1e-2, 1e-3)
+    tried = {name: (tmp_path / name / RATES_FILE).is_file() for name in PHASES}
+    assert tried == {"autoencoder": False, "ddpm": False, "joint": True}
+
+
+def test_other_learning_rates_of_the_first_phases_are_refused(fitted, manifest, make_budget):
+    _, folder = fitted("ltdiff")
+    settings = tiny_settings()
+    settings = replace(settings, training=replace(settings.training, ddpm=PhaseConfig(1, learning_rate=5e-3)))
+    with pytest.raises(ValueError, match="holds a fit with learning_rates = "):
+        LTDiffMethod(make_budget(), settings=settings).fit(manifest, folder=folder)
 
 
 @pytest.mark.parametrize("section", ["model", "diffusion", "loss"])

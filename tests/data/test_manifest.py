@@ -13,6 +13,7 @@ from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import (
     check_manifest,
     data_fingerprint,
+    limit_pairs,
     read_hu,
     read_manifest,
     split_manifest,
@@ -174,6 +175,23 @@ def test_splits_are_sound(make_series, patients, unpaired, num_slices, fraction,
     for _, series in split.groupby("series_uid"):  # at most one block of each, in this order
         ranks = series.sort_values("z_mm")["split"].map({"train": 0, "val": 1, "test": 2})
         assert ranks.is_monotonic_increasing
+
+
+def test_training_pairs_are_limited_evenly_and_others_stay(pair_of):
+    manifest = split_manifest(build_manifest([pair_of(num_slices=20)]), "z:0.7")
+    limited = limit_pairs(manifest, 3)
+    assert list(limited[(limited["split"] == "train") & (limited["role"] == "source")]["z_mm"]) == [0.0, 30.0, 55.0]
+    assert check_manifest(limited)["pair_id"].notna().all()
+    kept = [frame[frame["split"] != "train"]["pair_id"].tolist() for frame in (manifest, limited)]
+    assert kept[0] == kept[1]
+    assert limited.attrs == manifest.attrs
+    assert data_fingerprint(limited) != data_fingerprint(manifest)
+
+
+@pytest.mark.parametrize("num_pairs", [0, 5])
+def test_a_limit_beyond_the_training_pairs_is_refused(manifest, num_pairs):
+    with pytest.raises(ValueError, match=rf"num_pairs must lie in 1…4, .* got {num_pairs}"):
+        limit_pairs(manifest, num_pairs)
 
 
 def test_reads_the_slice_of_a_row(manifest, tmp_path):

@@ -178,6 +178,33 @@ def test_steps_and_decode_may_be_chosen(source):
     assert not np.array_equal(*(s.standardize(source, IN_PLANE_MM) for s in (default, chosen)))
 
 
+@pytest.mark.parametrize("decode", ["residual", "direct"])
+def test_the_deepest_head_is_the_default(source, decode):
+    default, deepest = (_make_standardizer(decode=decode, decoder_depth=depth) for depth in (None, 1))
+    np.testing.assert_array_equal(*(one.standardize(source, IN_PLANE_MM) for one in (default, deepest)))
+
+
+def test_an_inner_head_gives_another_image(source):
+    config = ModelConfig(
+        autoencoder=AutoencoderConfig(channels=(8, 8, 8), latent_channels=(5, 4, 4)),
+        denoiser=DenoiserConfig(channels=(8, 8, 8), num_blocks=1, embedding_size=8),
+    )
+    model = LTDiff(config)
+    pruned, whole = (
+        Standardizer(
+            model, diffusion=DiffusionConfig(), decode="direct", inference=InferenceConfig(decoder_depth=depth)
+        )
+        for depth in (1, None)
+    )
+    assert not np.array_equal(pruned.standardize(source, IN_PLANE_MM), whole.standardize(source, IN_PLANE_MM))
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_head_that_is_not_there_is_refused(depth):
+    with pytest.raises(ValueError, match=rf"decoder_depth must lie in 1…1 for this model, got {depth}"):
+        _make_standardizer(decoder_depth=depth)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(source, value):
     hu = source.copy()

@@ -69,6 +69,22 @@ def test_every_node_takes_its_row_and_the_node_below():
         torch.testing.assert_close(inputs[i, j], torch.cat([*(x[i, k] for k in range(j)), below], dim=1))
 
 
+@every_shape
+def test_a_pruned_decoder_gives_the_same_inner_heads_and_computes_no_more(config):
+    decoder, latents = Decoder(config), _latents(config)
+    features = [torch.randn_like(z[:, :1]).repeat(1, c, 1, 1) for z, c in zip(latents, config.channels, strict=True)]
+    whole = decoder(latents, features)
+    computed = []
+    for name, node in decoder.nodes.items():
+        node.register_forward_hook(lambda *_, key=name: computed.append(key))
+    for depth in range(1, config.num_levels):
+        computed.clear()
+        pruned = decoder(latents, features, depth=depth)
+        assert len(pruned) == depth
+        torch.testing.assert_close(pruned, whole[:depth])
+        assert all(sum(map(int, key.split(","))) <= depth for key in computed)
+
+
 def test_heads_need_the_levels_above_them_alone():
     """Head j sits on X[0, j], which needs levels 0 … j: the others may be pruned, and the last needs them all."""
     latents = _latents(THREE_LEVELS)
