@@ -23,8 +23,11 @@ from ltdiff.training.phases import PHASES, Phase
 from ltdiff.training.run import describe_run
 from ltdiff.training.start_weights import load_start_weights
 
-SHARES = {"autoencoder": 0.1, "ddpm": 0.15, "joint": 0.75}
-"""Of the minutes."""
+SHARES = {
+    "scratch": {"autoencoder": 0.1, "ddpm": 0.15, "joint": 0.75},
+    "simulator": {"ddpm": 0.15, "joint": 0.85},
+}
+"""Of the minutes, for each kind of start."""
 MODEL_FOLDER = "model"
 
 
@@ -49,14 +52,15 @@ class LTDiffMethod(TrainedComparator):
     def plans(self) -> list[Plan]:
         """See `TrainedComparator`."""
         rates = self._learning_rates()
-        return [Plan(name, share, self._maker(name), rates.get(name)) for name, share in SHARES.items()]
+        shares = SHARES[self.budget.training.start]
+        return [Plan(name, share, self._maker(name), rates.get(name)) for name, share in shares.items()]
 
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
         """See `Comparator`."""
         super().fit(manifest, folder=folder)
         self.network.kernel_match = self.kernel_match
         if not (folder / MODEL_FOLDER).is_dir():
-            about = describe_run(manifest, self.settings) | {"trained": {name: {} for name in SHARES}}
+            about = describe_run(manifest, self.settings) | {"trained": {plan.name: {} for plan in self.plans()}}
             save_model(self.network, folder / MODEL_FOLDER, about=about)
         self.standardizer = self._standardizer(InferenceConfig())
 

@@ -110,6 +110,12 @@ class TrainingConfig:
         if timed and self.num_workers > 1:
             raise ValueError(f"max_minutes needs num_workers 1, got {self.num_workers}: workers would stop apart")
 
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Names of the phases that are trained, in order: those with steps, and start weights have been through the first."""
+        names = ("autoencoder", "ddpm", "joint") if self.start == "scratch" else ("ddpm", "joint")
+        return tuple(name for name in names if getattr(self, name).num_steps > 0)
+
 
 @dataclass(frozen=True)
 class Settings:

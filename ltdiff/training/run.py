@@ -26,7 +26,6 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import Settings
 from ltdiff.training.kernel_match import fit_kernel_match
-from ltdiff.training.phases import PHASES
 from ltdiff.training.start_weights import load_start_weights
 
 logger = logging.getLogger(__name__)
@@ -83,12 +82,14 @@ def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
 def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: Settings, run_phase: RunPhase) -> Path:
     """Train the named phases in order, those already done left alone, and return the folder of the last result.
 
-    A phase of 0 steps is skipped. When the last phase is done its result becomes `out`/model.
+    Phases that are not among `settings.training.phases` are skipped. When the last one is done its result becomes `out`/model.
 
     Raises:
         ValueError: a phase is asked for before the one it builds on is done.
     """
-    active = [name for name in PHASES if getattr(settings.training, name).num_steps > 0]
+    active = settings.training.phases
+    for name in (name for name in names if name not in active):
+        logger.info("%s: nothing to do, it has no steps or the start weights have been through it", name)
     result = out / START_FOLDER
     for position, name in enumerate(active):
         start, folder = result, out / name

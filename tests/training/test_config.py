@@ -94,3 +94,11 @@ def test_a_bad_file_is_refused_naming_key_and_file(tmp_path, monkeypatch, text, 
     monkeypatch.setattr("ltdiff.training.config.resources.files", lambda package: tmp_path)
     with pytest.raises(ValueError, match=rf"(?s)mine\.yaml.*{named}"):
         read_settings("mine")
+
+
+def test_start_weights_have_been_through_the_first_phase():
+    phases = {name: PhaseConfig(num_steps=3) for name in ("autoencoder", "ddpm", "joint")}
+    assert TrainingConfig(**phases, start="scratch").phases == ("autoencoder", "ddpm", "joint")
+    assert TrainingConfig(**phases, start="simulator").phases == ("ddpm", "joint")
+    without = phases | {"ddpm": PhaseConfig(num_steps=0)}
+    assert TrainingConfig(**without, start="scratch").phases == ("autoencoder", "joint")
