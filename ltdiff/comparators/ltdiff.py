@@ -20,7 +20,7 @@ from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.phases import PHASES, Phase
-from ltdiff.training.run import describe_run
+from ltdiff.training.run import describe_model
 
 SHARES = {"autoencoder": 0.1, "ddpm": 0.15, "joint": 0.75}
 """Of the minutes."""
@@ -52,7 +52,7 @@ class LTDiffMethod(TrainedComparator):
         super().fit(manifest, folder=folder)
         self.network.kernel_match = self.kernel_match
         if not (folder / MODEL_FOLDER).is_dir():
-            about = describe_run(manifest, self.settings) | {"trained": {name: {} for name in SHARES}}
+            about = describe_model(manifest, self.settings) | {"trained": {name: {} for name in SHARES}}
             save_model(self.network, folder / MODEL_FOLDER, about=about)
         self.standardizer = self._standardizer(InferenceConfig())
 
