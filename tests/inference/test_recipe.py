@@ -77,9 +77,9 @@ def test_models_that_are_not_needed_are_not_read(models, make_model, tmp_path):
 def test_unfinished_and_untrained_models_are_passed_over(make_model, tmp_path):
     """As in the folder of a run."""
     make_model(tmp_path / "start", trained=False)
-    make_model(tmp_path / ".model.partial")
     make_model(tmp_path / "deep" / "deeper")
     make_model(tmp_path / "model")
+    make_model(tmp_path / ".model.partial")  # last: it is where the other is written first
     (tmp_path / "mlruns").mkdir()
     assert find_models(tmp_path) == [tmp_path / "model"]
     assert find_models(tmp_path / "start") == [tmp_path / "start"]
