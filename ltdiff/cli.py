@@ -110,17 +110,20 @@ def standardize(
     num_workers: int = 1,
     use_gpu: bool = False,
     force: bool = False,
+    target_kernel: str | None = None,
 ) -> int:
     """Standardize a CT series, a volume file or a whole archive into derived series. Not for diagnostic use.
 
     Args:
         root: DICOM series, folder tree of them, or a NIfTI, NRRD or MHA file.
-        model: Folder of a trained model, or models:/ltdiff@champion.
+        model: Folder of a trained model, or models:/ltdiff@champion; or a folder of such folders, from which each series gets
+            the model that was trained for its kernel and manufacturer.
         out: Folder for the derived series; those that are there already are left alone.
         inference: Decoding, steps, precision, seed.
         num_workers: Model actors.
         use_gpu: One GPU for each of them.
-        force: Also standardize kernels the model was not trained for.
+        force: Also standardize series outside what the model was trained for, or without a kernel; the output says so.
+        target_kernel: The kernel to standardize to, where the models lead to several.
     """
     from ltdiff.inference.batch import standardize as standardize_tree
 
@@ -132,6 +135,7 @@ def standardize(
         num_workers=num_workers,
         use_gpu=use_gpu,
         force=force,
+        target_kernel=target_kernel,
     )
 
 

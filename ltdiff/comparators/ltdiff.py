@@ -20,7 +20,7 @@ from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.phases import PHASES, Phase
-from ltdiff.training.run import describe_run
+from ltdiff.training.run import describe_model
 from ltdiff.training.start_weights import load_start_weights
 
 SHARES = {
@@ -60,7 +60,7 @@ class LTDiffMethod(TrainedComparator):
         super().fit(manifest, folder=folder)
         self.network.kernel_match = self.kernel_match
         if not (folder / MODEL_FOLDER).is_dir():
-            about = describe_run(manifest, self.settings) | {"trained": {plan.name: {} for plan in self.plans()}}
+            about = describe_model(manifest, self.settings) | {"trained": {plan.name: {} for plan in self.plans()}}
             save_model(self.network, folder / MODEL_FOLDER, about=about)
         self.standardizer = self._standardizer(InferenceConfig())
 

@@ -15,6 +15,7 @@ from ltdiff.dicom.output import code_item
 from ltdiff.dicom.uids import stable_uid
 
 SERIES_NUMBER_OFFSET = 9000  # from the source's SeriesNumber: derived series sort behind the scanner's own
+MAX_OUTSIDE_CHARACTERS = 400  # of a description's 1024, so that the weights still fit behind it
 KERNEL_MARK = "ltdiff derived"  # second value of ConvolutionKernel: nobody may take it for the scanner's kernel
 
 # Elements that belong to the old pixels, to the old instance, or to the procedure step that made it.
@@ -53,7 +54,10 @@ _LOSSY_METHODS = {
 
 @dataclass(frozen=True)
 class Derivation:
-    """How a derived series was made: what an identical one would need, with the same source."""
+    """How a derived series was made: what an identical one would need, with the same source.
+
+    `outside` says what of the source lies outside what the model was trained for; "" where nothing does.
+    """
 
     model_name: str
     model_version: str
@@ -64,13 +68,20 @@ class Derivation:
     seed: int
     source_kernel: str
     target_kernel: str
+    outside: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The warning that a series bears whose source the model was not trained for; "" for all others."""
+        return f"outside what the model was trained for: {self.outside}" if self.outside else ""
 
     @property
     def description(self) -> str:
         """One sentence for DerivationDescription (ST, at most 1024 characters)."""
-        text = (
-            f"{LTDIFF_DERIVATION} {ltdiff.__version__} from kernel {self.source_kernel or 'unknown'} to kernel "
-            f"{self.target_kernel or 'unknown'}, not for diagnostic use: model {self.model_name} {self.model_version}, "
+        warnings = "; ".join(filter(None, ["not for diagnostic use", self.mark[:MAX_OUTSIDE_CHARACTERS]]))
+        text = (  # the warnings first: a header may hold kernel names of any length
+            f"{LTDIFF_DERIVATION} {ltdiff.__version__}, {warnings}. From kernel {self.source_kernel or 'unknown'} to kernel "
+            f"{self.target_kernel or 'unknown'}: model {self.model_name} {self.model_version}, "
             f"weights sha256 {self.weights_sha256}, process {self.process}, decode {self.decode}, "
             f"{self.num_inference_steps} steps, seed {self.seed}"
         )

@@ -1,7 +1,7 @@
 """Writing a standardized series: new images of the same patient and place, which say what they are and came from."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,9 +21,12 @@ __all__ = ["Derivation", "derived_series_uid", "write_derived_series"]
 
 
 def derived_series_uid(series: Series, derivation: Derivation) -> str:
-    """SeriesInstanceUID of the derived series: the same for the same slices, weights, settings and seed."""
+    """SeriesInstanceUID of the derived series: the same for the same slices, weights, settings, seed and warning."""
     sources = sorted(slice_header.sop_instance_uid for slice_header in series.slices)
-    return stable_uid("derived series", series.series_instance_uid, *sources, *map(str, astuple(derivation)))
+    facts = asdict(derivation)
+    if not facts["outside"]:
+        del facts["outside"]  # so series without a warning have the UID that they had before there were warnings
+    return stable_uid("derived series", series.series_instance_uid, *sources, *map(str, facts.values()))
 
 
 def write_derived_series(

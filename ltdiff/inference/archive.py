@@ -1,80 +1,44 @@
-"""What there is to do in an archive: a task for each series that the model is for, an outcome for everything else."""
+"""What there is to do in an archive: a task for each series that a model is for, an outcome for everything else."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ltdiff.data.formats import is_volume_file, read_volume
-from ltdiff.dicom.derived import Derivation
+from ltdiff.data.scope import either
+from ltdiff.data.traits import series_traits, volume_traits
 from ltdiff.dicom.faults import printable, quoted
 from ltdiff.dicom.series import Series, find_series
+from ltdiff.inference.choice import choose_recipe
 from ltdiff.inference.outcome import Outcome
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.recipe import Recipe
 from ltdiff.inference.task import DERIVED_MARK, SeriesTask, Task, VolumeTask, split_suffix
-from ltdiff.model.ltdiff import read_description, weights_sha256
 
 logger = logging.getLogger(__name__)
 
-MODEL_NAME = "LTDiff++"
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """A trained model with its settings: which kernels it is for, and what every image made with it says.
-
-    `source_kernels` and `target_kernels` are those of the training pairs ("" where these had none).
-    """
-
-    source_kernels: tuple[str, ...]
-    target_kernels: tuple[str, ...]
-    derivation: Derivation
-
-    @classmethod
-    def load(cls, model: Path, inference: InferenceConfig) -> "Recipe":
-        """Of the model in the folder `model`, whose weights are verified.
-
-        Raises:
-            ValueError: no model there, a damaged one, or settings that do not fit it.
-        """
-        standardizer = Standardizer.load(model, inference)
-        about = read_description(model)["about"]
-        targets = tuple(filter(None, about["target_kernels"]))
-        derivation = Derivation(
-            model_name=MODEL_NAME,
-            model_version=about["version"],
-            weights_sha256=weights_sha256(model),
-            process=f"{standardizer.diffusion.process} in {inference.precision}",
-            decode=standardizer.decode,
-            num_inference_steps=standardizer.num_steps,
-            seed=inference.seed,
-            source_kernel="",
-            target_kernel="\\".join(targets),
-        )
-        return cls(tuple(filter(None, about["source_kernels"])), targets, derivation)
-
-    def derivation_from(self, kernel: str) -> Derivation:
-        """What an image made from one with this kernel says."""
-        return replace(self.derivation, source_kernel=kernel)
-
-
-def find_tasks(root: Path, *, out: Path, recipe: Recipe, force: bool = False) -> tuple[list[Task], list[Outcome]]:
+def find_tasks(
+    root: Path, *, out: Path, recipes: Sequence[Recipe], force: bool = False
+) -> tuple[list[Task], list[Outcome]]:
     """What remains to be done below `root` (a folder, a DICOM file or a volume file), longest first, and the rest.
 
-    An `out` inside `root` is passed over. `force` also takes kernels that the model was not trained for.
+    Each series gets the model that `choose_recipe` names. An `out` inside `root` is passed over. `force` also takes what
+    lies outside what that model was trained for, and marks it.
 
     Raises:
-        ValueError: `root` does not exist, or holds no CT at all.
+        ValueError: `root` does not exist, or holds no CT at all; or it is a volume file and there are several models.
     """
+    candidates: Sequence[Task]
     if root.is_file() and is_volume_file(root):
-        candidates, outcomes = _judge_volume(root, out, recipe)
+        candidates, outcomes = _judge_volume(root, out, recipes, force=force)
     else:
-        candidates, outcomes = _judge_series(root, out, recipe, force=force)
+        candidates, outcomes = _judge_archive(root, out, recipes, force=force)
     tasks: list[Task] = []
     for task in candidates:
         try:
             if task.is_done():
-                outcomes.append(Outcome(task.source, "present", output=task.output, num_slices=task.num_slices))
+                mark = task.derivation.mark
+                outcomes.append(Outcome(task.source, "present", mark, output=task.output, num_slices=task.num_slices))
             else:
                 tasks.append(task)
         except ValueError as error:
@@ -82,17 +46,32 @@ def find_tasks(root: Path, *, out: Path, recipe: Recipe, force: bool = False) ->
     return sorted(tasks, key=lambda task: -task.num_slices), outcomes
 
 
-def _judge_volume(path: Path, out: Path, recipe: Recipe) -> tuple[Sequence[Task], list[Outcome]]:
+def _judge_volume(
+    path: Path, out: Path, recipes: Sequence[Recipe], *, force: bool
+) -> tuple[list[VolumeTask], list[Outcome]]:
+    name = printable(path)
     if split_suffix(path)[0].endswith(DERIVED_MARK):
-        return [], [Outcome(path, "skip", f"{printable(path)} is derived itself: it is not standardized again")]
-    logger.info(
-        "a volume file does not tell its kernel: it is taken for one that the model is for (%s)",
-        _names(recipe.source_kernels),
+        return [], [Outcome(path, "skip", f"{name} is derived itself: it is not standardized again")]
+    if len(recipes) > 1:
+        models = ", ".join(printable(recipe.model) for recipe in recipes)
+        raise ValueError(
+            f"{name} does not tell its kernel: name the model that it is for with --model, one of {models}"
+        )
+    (recipe,) = recipes
+    wanted = either(recipe.scope.source_kernels) or "images whose kernel it does not know"
+    logger.info("a volume file does not tell its kernel: it is taken for one that the model is for (%s)", wanted)
+    volume = read_volume(path)
+    outside = "; ".join(recipe.scope.range_objections(volume_traits(volume)))
+    task = VolumeTask(
+        path, out, recipe.derivation_from("", outside=outside), num_slices=volume.num_slices, model=recipe.model
     )
-    return [VolumeTask(path, out, recipe.derivation_from(""), num_slices=read_volume(path).num_slices)], []
+    refused = _unless_forced(task, name, force=force)
+    return ([task], []) if refused is None else ([], [refused])
 
 
-def _judge_series(root: Path, out: Path, recipe: Recipe, *, force: bool) -> tuple[Sequence[Task], list[Outcome]]:
+def _judge_archive(
+    root: Path, out: Path, recipes: Sequence[Recipe], *, force: bool
+) -> tuple[list[SeriesTask], list[Outcome]]:
     series, findings = find_series(root)
     if out != root and out.is_relative_to(root):
         series = [one for one in series if not one.slices[0].path.is_relative_to(out)]
@@ -101,36 +80,48 @@ def _judge_series(root: Path, out: Path, recipe: Recipe, *, force: bool) -> tupl
         reason = findings[0].reason if findings else "there is no file"
         raise ValueError(f"{printable(root)} holds no CT series: {reason}")
     outcomes = [Outcome(finding.path, finding.action, finding.reason) for finding in findings]
-    tasks: list[Task] = []
+    tasks: list[SeriesTask] = []
     for one in series:
-        objection = _objection(one, recipe, force=force)
-        if objection is None:
-            tasks.append(SeriesTask(one, out, recipe.derivation_from(one.kernel)))
+        judged = _judge_series(one, out, recipes, force=force)
+        if isinstance(judged, Outcome):
+            outcomes.append(judged)
         else:
-            outcomes.append(objection)
+            tasks.append(judged)
     return tasks, outcomes
 
 
-def _objection(series: Series, recipe: Recipe, *, force: bool) -> Outcome | None:
-    """Why a series is not to be standardized."""
+def _judge_series(series: Series, out: Path, recipes: Sequence[Recipe], *, force: bool) -> SeriesTask | Outcome:
     source = series.slices[0].path
     name = f"the series of {printable(source)}"
     if series.derived:
         reason = f"{name} is derived itself: it is not standardized again"
         return Outcome(source, "skip", reason, num_slices=series.num_slices)
-    if series.kernel in recipe.source_kernels:
-        return None
-    if series.kernel in recipe.target_kernels:
+    if _has_target_kernel(series, recipes):
         reason = f"{name} is already reconstructed with the target kernel {quoted(series.kernel)}"
         return Outcome(source, "skip", reason, num_slices=series.num_slices)
-    kernel = f"kernel {quoted(series.kernel)}" if series.kernel else "no ConvolutionKernel"
-    mismatch = f"{name} has {kernel}, and the model was trained for {_names(recipe.source_kernels)}"
-    if not force:
-        reason = f"{mismatch}; --force true standardizes it nevertheless"
-        return Outcome(source, "fail", reason, num_slices=series.num_slices)
-    logger.warning("%s: standardized nevertheless", mismatch)
-    return None
+    traits = series_traits(series)
+    try:
+        recipe = choose_recipe(traits, recipes)
+    except ValueError as error:
+        return Outcome(source, "fail", f"{name} {error}", num_slices=series.num_slices)
+    outside = "; ".join(recipe.scope.identity_objections(traits) + recipe.scope.range_objections(traits))
+    task = SeriesTask(series, out, recipe.derivation_from(series.kernel, outside=outside), recipe.model)
+    return _unless_forced(task, name, force=force) or task
 
 
-def _names(kernels: Sequence[str]) -> str:
-    return " or ".join(map(quoted, kernels)) or "images whose kernel it does not know"
+def _has_target_kernel(series: Series, recipes: Sequence[Recipe]) -> bool:
+    """A kernel that is the target of some pairs and the source of others is still to be standardized."""
+    targets = {kernel for recipe in recipes for kernel in recipe.scope.target_kernels}
+    sources = {kernel for recipe in recipes for kernel in recipe.scope.source_kernels}
+    return series.kernel in targets - sources
+
+
+def _unless_forced(task: Task, name: str, *, force: bool) -> Outcome | None:
+    """The refusal of what lies outside the scope of its model; forced, a warning."""
+    if not task.derivation.mark:
+        return None
+    if force:
+        logger.warning("%s is standardized nevertheless, %s", name, task.derivation.mark)
+        return None
+    reason = f"{name} is {task.derivation.mark}; --force true standardizes it nevertheless"
+    return Outcome(task.source, "fail", reason, num_slices=task.num_slices)

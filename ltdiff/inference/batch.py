@@ -1,7 +1,7 @@
 """Standardizing an archive on Ray: Ray Data hands one task (a series) after the other to actors that hold the model.
 
 Stages: `from_items` (the numbers of the tasks, one to a block, longest task first) → `_Worker` (map_batches; an actor with
-the model for each of `num_workers`) → rows with what became of each task, in the order they are done.
+its models for each of `num_workers`) → rows with what became of each task, in the order they are done.
 
 A worker reads, standardizes and writes its series slice by slice; only numbers travel between the processes, and no
 process holds a series. A slice is always computed by one thread, with noise that depends on its place in the series: so
@@ -33,9 +33,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import ltdiff
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.output import remove_partial_folders
-from ltdiff.inference.archive import Recipe, find_tasks
+from ltdiff.inference.archive import find_tasks
 from ltdiff.inference.lock import only_writer
 from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_report
+from ltdiff.inference.recipe import load_recipes
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.inference.task import Task
 from ltdiff.local_ray import ray_session
@@ -63,13 +64,21 @@ def standardize(
     num_workers: int = 1,
     use_gpu: bool = False,
     force: bool = False,
+    target_kernel: str | None = None,
 ) -> int:
     """Standardize an archive, say in the log what became of it, and return the exit code: 1 when anything failed.
 
     Arguments and errors as `standardize_archive`.
     """
     outcomes = standardize_archive(
-        root, model=model, out=out, inference=inference, num_workers=num_workers, use_gpu=use_gpu, force=force
+        root,
+        model=model,
+        out=out,
+        inference=inference,
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        force=force,
+        target_kernel=target_kernel,
     )
     log_outcomes(outcomes)
     return exit_code(outcomes)
@@ -84,36 +93,39 @@ def standardize_archive(
     num_workers: int = 1,
     use_gpu: bool = False,
     force: bool = False,
+    target_kernel: str | None = None,
 ) -> list[Outcome]:
-    """Standardize all series below `root` that the model is for, and return what became of each series and file.
+    """Standardize all series below `root` that the models are for, and return what became of each series and file.
 
     A derived series appears as out/<its SeriesInstanceUID>/, complete or not at all; a volume file as out/NAME_ltdiff.EXT
-    with NAME_ltdiff.json. The UID stands for source, weights, settings and seed, so nothing of the input's names or
+    with NAME_ltdiff.json. The UID stands for source, weights, settings and seed (and warning), so nothing of the input's names or
     numbers is in a path, and running again does only the rest. out/report.csv lists every outcome.
 
     Args:
         root: a folder tree with CT series, one DICOM file, or a NIfTI, NRRD or MetaImage file.
-        model: folder of a trained model.
+        model: folder of a trained model; or one whose subfolders are, each series then gets the one that is for it.
         out: folder for the output; one job at a time writes it. On a cluster, on storage that all nodes share.
         inference: decoding, steps, precision, seed.
         num_workers: model actors; each works on a series of its own, and they share the cores.
         use_gpu: one GPU for each worker.
-        force: also standardize series whose kernel is unknown or not one that the model was trained for.
+        force: also standardize series outside what the model was trained for; the output says so.
+        target_kernel: only models that lead to this kernel; must be named where they lead to several.
 
     Raises:
-        ValueError: no model, no CT, a volume file that cannot be read, another job writing `out`, too small a cluster.
+        ValueError: no model, or several target kernels; no CT, or a volume file that cannot be read; another job writing
+            `out`; too small a cluster.
     """
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     root, model, out = root.absolute(), model.absolute(), out.absolute()
-    recipe = Recipe.load(model, inference)
+    recipes = load_recipes(model, inference, target_kernel=target_kernel)
     with only_writer(out):
         remove_partial_folders(out)
         shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
-        tasks, outcomes = find_tasks(root, out=out, recipe=recipe, force=force)
+        tasks, outcomes = find_tasks(root, out=out, recipes=recipes, force=force)
         if tasks:
             (out / ATTEMPTS_FOLDER).mkdir()
-            setup = {"model": model, "inference": inference, "attempts": out / ATTEMPTS_FOLDER}
+            setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
             outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
             shutil.rmtree(out / ATTEMPTS_FOLDER)
         write_report(outcomes, out / REPORT_FILE)
@@ -143,7 +155,8 @@ def _outcome(task: Task, *, reason: str, seconds: float) -> Outcome:
         return Outcome(
             task.source, "fail", f"{printable(task.source)}: {reason}", num_slices=task.num_slices, seconds=seconds
         )
-    return Outcome(task.source, "written", output=task.output, num_slices=task.num_slices, seconds=seconds)
+    mark = task.derivation.mark
+    return Outcome(task.source, "written", mark, output=task.output, num_slices=task.num_slices, seconds=seconds)
 
 
 def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:
@@ -163,13 +176,12 @@ def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_g
 
 
 class _Worker:
-    """The actor: holds the model, does one task after the other."""
+    """The actor: does one task after the other, and holds the models that these were for."""
 
     def __init__(
         self,
         tasks: list[ray.ObjectRef],
         *,
-        model: Path,
         inference: InferenceConfig,
         attempts: Path,
         num_workers: int,
@@ -179,8 +191,9 @@ class _Worker:
         torch.set_num_threads(1)  # results of more than one thread differ with their number
         self.tasks = tasks
         self.attempts = attempts
-        self.standardizer = Standardizer.load(model, inference)
-        on_gpu = self.standardizer.device.type == "cuda"
+        self.inference = inference
+        self.standardizers: dict[Path, Standardizer] = {}
+        on_gpu = torch.cuda.is_available()
         self.num_threads = NUM_GPU_SLICES if on_gpu else max(1, (os.cpu_count() or 1) // num_workers)
         if use_gpu and not on_gpu:
             logger.warning("PyTorch finds no GPU on this node: its worker computes on the CPU")
@@ -206,13 +219,20 @@ class _Worker:
 
     def _standardize(self, task: Task) -> Iterator[NDArray[np.float32]]:
         """The standardized slices (Y, X) in order. All reading is done here: pydicom is not made for threads."""
+        standardizer = self._standardizer(task.model)
 
         def standardize(numbered: tuple[int, NDArray[np.float32]]) -> NDArray[np.float32]:
             index, hu = numbered
-            return self.standardizer.standardize(hu[None], task.spacing_mm, first_slice=index)[0]
+            return standardizer.standardize(hu[None], task.spacing_mm, first_slice=index)[0]
 
         slices = ((index, task.read_slice(index)) for index in range(task.num_slices))
         return map_ahead(standardize, slices, num_threads=self.num_threads)
+
+    def _standardizer(self, model: Path) -> Standardizer:
+        """Loaded when a first task needs it, then kept: a worker may never meet a series for some of the models."""
+        if model not in self.standardizers:
+            self.standardizers[model] = Standardizer.load(model, self.inference)
+        return self.standardizers[model]
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int) -> Iterator[Result]:

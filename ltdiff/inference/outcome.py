@@ -21,7 +21,8 @@ class Outcome:
     """What became of a series, or of a file that belongs to none (`num_slices` 0).
 
     `source` is the file, or the first file of the series. `status`: "written" now; "present" from an earlier run; "skip":
-    left alone as it should be; "fail": could not be done. `reason` is one sentence for the last two.
+    left alone as it should be; "fail": could not be done. `reason` is one sentence for the last two, and for the first two the
+    warning that the output bears when it was forced.
     """
 
     source: Path

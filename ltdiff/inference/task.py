@@ -38,6 +38,14 @@ class Task(Protocol):
     def spacing_mm(self) -> tuple[float, float]:
         """PixelSpacing (y, x)."""
 
+    @property
+    def derivation(self) -> Derivation:
+        """What the output says of how it was made."""
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model to standardize it with."""
+
     def is_done(self) -> bool:
         """Whether the very same output is there already."""
 
@@ -55,6 +63,7 @@ class SeriesTask:
     series: Series
     out: Path
     derivation: Derivation
+    model: Path
 
     @property
     def source(self) -> Path:
@@ -77,7 +86,7 @@ class SeriesTask:
         return self.series.spacing_mm
 
     def is_done(self) -> bool:
-        """See `Task`. The UID stands for source, weights, settings and seed."""
+        """See `Task`. The UID stands for source, weights, settings, seed and warning."""
         return self.output.is_dir()
 
     def read_slice(self, index: int) -> np.ndarray:
@@ -100,6 +109,7 @@ class VolumeTask:
     out: Path
     derivation: Derivation
     num_slices: int
+    model: Path
 
     @property
     def output(self) -> Path:

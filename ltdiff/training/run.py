@@ -23,6 +23,7 @@ import torch
 
 from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, read_manifest
+from ltdiff.data.scope import Scope
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import Settings
 from ltdiff.training.kernel_match import fit_kernel_match
@@ -53,30 +54,33 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
         return
     if out.is_dir() and any(not one.name.startswith(".") and one != start for one in out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no training run; choose another folder")
-    about = description | {"trained": {}}
     if start.is_dir():  # this was interrupted; or `start` is no work of ours, which is refused too
-        _check_same_run(read_description(start)["about"], about, path)
+        _check_same_run(read_description(start)["about"], description | {"trained": {}}, path)
     else:
         torch.manual_seed(settings.training.seed)
         model = LTDiff(settings.model)
         if settings.training.start == "simulator":
             load_start_weights(model.networks, "ltdiff")
         model.kernel_match = fit_kernel_match(manifest)
-        save_model(model, start, about=about)
+        save_model(model, start, about=describe_model(manifest, settings))
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(description, indent=1) + "\n")
     partial.rename(path)
 
 
 def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """What a run, and the model that comes of it, say about themselves."""
+    """What tells a run from another: only the same settings and data resume it. Pixels are not read."""
     return {
         "version": __version__,
         "settings": json.loads(json.dumps(asdict(settings))),
         "data_fingerprint": data_fingerprint(manifest),
         "split": manifest.attrs.get("split", ""),
-        **_describe_kernels(manifest),
     }
+
+
+def describe_model(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """What the model of a run says about itself: the run, what it is for (which reads some slices), no training so far."""
+    return describe_run(manifest, settings) | {"scope": Scope.of(manifest).to_dict(), "trained": {}}
 
 
 def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: Settings, run_phase: RunPhase) -> Path:
@@ -117,15 +121,9 @@ def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics
     save_model(model, folder / MODEL_FOLDER, about=about)
 
 
-def _describe_kernels(manifest: pd.DataFrame) -> dict[str, list[str]]:
-    paired = manifest[manifest["pair_id"].notna()]
-    return {
-        f"{role}_kernels": sorted(paired.loc[paired["role"] == role, "kernel"].unique())
-        for role in ("source", "target")
-    }
-
-
 def _check_same_run(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
+    """Refuse another run. What only the old one notes (its scope, which follows from the data) makes it no other."""
+    old = {key: old.get(key) for key in new}
     differences = [
         f"{key} was {before!r}, now {after!r}" for key, before, after in _compare(old, new) if key != "version"
     ]

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import ltdiff
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
 from ltdiff.dicom.output import PARTIAL_PREFIX
 from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.uids import stable_uid
 
 DERIVATION = Derivation(
     model_name="phantom",
@@ -113,6 +114,38 @@ def test_it_says_what_it_is(write_series, out_dir):
     assert new.SeriesDate == new.ContentDate > old.ContentDate
     assert new.preamble == b"\0" * 128
     assert new.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
+
+
+OUTSIDE = "kernel 'H\\u00e4rter' instead of 'Br40'; slice thickness 1 mm instead of 5 mm"
+
+
+def test_it_says_what_the_model_was_not_trained_for(write_series, out_dir, conformance_errors):
+    folder = derive(write_series(), out_dir, derivation=replace(DERIVATION, outside=OUTSIDE))
+    for path in folder.iterdir():
+        assert conformance_errors(path) == []
+        description = pydicom.dcmread(path).DerivationDescription
+        assert "; outside what the model was trained for: kernel 'H u00e4rter' instead of 'Br40'; slice" in description
+        assert all(part in description for part in ("not for diagnostic use", "ab" * 32, "seed 7"))
+    assert source_of(folder).standardized_by_ltdiff
+    assert "outside" not in DERIVATION.description
+
+
+def test_long_names_push_neither_warning_nor_weights_out_of_the_description():
+    description = replace(DERIVATION, outside="x" * 2000).description
+    assert "outside what the model was trained for: xxx" in description
+    assert "ab" * 32 in description
+    description = replace(DERIVATION, outside=OUTSIDE, source_kernel="y" * 2000).description
+    assert len(description) == 1024
+    assert "slice thickness 1 mm instead of 5 mm" in description
+
+
+def test_a_warning_makes_another_series_and_none_the_same_as_ever(write_series):
+    series = source_of(write_series())
+    plain, marked = (derived_series_uid(series, replace(DERIVATION, outside=text)) for text in ("", OUTSIDE))
+    assert plain != marked
+    facts = map(str, astuple(DERIVATION)[:-1])
+    sources = sorted(one.sop_instance_uid for one in series.slices)
+    assert plain == stable_uid("derived series", series.series_instance_uid, *sources, *facts)
 
 
 def test_it_says_where_it_came_from(write_series, out_dir):

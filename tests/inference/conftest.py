@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ltdiff.data.scope import Scope
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.dicom.uids import stable_uid
 from ltdiff.model.denoiser import DenoiserConfig
@@ -24,7 +25,10 @@ SeriesFactory = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def make_model() -> ModelFactory:
-    """make_model(folder, source_kernels=…, seed=…): a small model with random weights, described as training does."""
+    """make_model(folder, source_kernels=…, seed=…, …): a small model with random weights, described as training does.
+
+    `facts` go to its Scope: those that are not given are unknown.
+    """
 
     def make(
         folder: Path,
@@ -32,6 +36,8 @@ def make_model() -> ModelFactory:
         source_kernels: tuple[str, ...] = ("B",),
         target_kernels: tuple[str, ...] = ("L",),
         seed: int = 0,
+        trained: bool = True,
+        **facts,
     ) -> Path:
         config = ModelConfig(
             autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(2, 2), image_latent=False),
@@ -46,9 +52,8 @@ def make_model() -> ModelFactory:
         about = {
             "version": "0.0.1",
             "settings": json.loads(json.dumps(asdict(settings))),
-            "source_kernels": list(source_kernels),
-            "target_kernels": list(target_kernels),
-            "trained": {},
+            "scope": Scope(source_kernels, target_kernels, **facts).to_dict(),
+            "trained": {"joint": {"loss": 0.5}} if trained else {},
         }
         save_model(model, folder, about=about)
         return folder
@@ -66,7 +71,14 @@ def model(tmp_path_factory, make_model) -> Path:
 def make_series() -> SeriesFactory:
     """make_series(folder, kernel=…, num_slices=…): writes a CT series of a patient called CANARY."""
 
-    def make(folder: Path, *, kernel: str = "B", num_slices: int = 3, size: tuple[int, int] = (40, 36)) -> Path:
+    def make(
+        folder: Path,
+        *,
+        kernel: str = "B",
+        num_slices: int = 3,
+        size: tuple[int, int] = (40, 36),
+        manufacturer: str = "ltdiff",
+    ) -> Path:
         rng = np.random.default_rng(len(folder.name))
         hu = np.full((num_slices, *size), -1000.0) + rng.normal(0, 20, (num_slices, *size))
         hu[:, 8:-8, 6:-6] += 1040
@@ -79,6 +91,7 @@ def make_series() -> SeriesFactory:
             kernel=kernel,
             slice_thickness_mm=2.0,
             acquired=datetime(1987, 6, 5, 4, 3),
+            manufacturer=manufacturer,
         )
         return write_ct_series(hu, out_dir=folder, identity=identity, spacing_mm=(2.0, 0.8, 0.7))
 

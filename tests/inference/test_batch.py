@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pydicom
 import pytest
 import ray
 import torch
@@ -21,9 +22,9 @@ from ltdiff.data.formats import read_volume, write_volume
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.derived import derived_series_uid, write_derived_series
 from ltdiff.dicom.series import find_series, read_slice_hu
-from ltdiff.inference.archive import Recipe
 from ltdiff.inference.batch import ATTEMPTS_FOLDER, _explain, map_ahead, standardize, standardize_archive
 from ltdiff.inference.outcome import Outcome, exit_code
+from ltdiff.inference.recipe import Recipe
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.local_ray import ray_session
 
@@ -91,8 +92,16 @@ def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
         ("derived", "skip", "is derived itself: it is not standardized again"),
         ("MR_small", "skip", "is no CT image"),
         ("notes.txt", "skip", "notes.txt"),
-        ("unknown kernel", "fail", "has kernel 'STANDARD', and the model was trained for 'B'"),
-        ("no kernel", "fail", "has no ConvolutionKernel, and the model was trained for 'B'"),
+        (
+            "unknown kernel",
+            "fail",
+            "outside what the model was trained for: kernel 'STANDARD' instead of 'B'; --force true",
+        ),
+        (
+            "no kernel",
+            "fail",
+            "outside what the model was trained for: no ConvolutionKernel instead of 'B'; --force true",
+        ),
         ("truncated", "fail", "slice_0002.dcm is truncated"),
         ("implausible", "fail", "slice_0003.dcm has implausible HU"),
     ],
@@ -167,6 +176,39 @@ def test_the_result_does_not_depend_on_the_workers(first_run, archive, model, tm
     )
     assert sorted(one.status for one in outcomes) == sorted(one.status for one in first_run[0])
     assert_equal(content(tmp_path), content(first_run[1]))
+
+
+def test_both_directions_each_series_by_its_own_model(session, make_series, make_model, tmp_path):
+    for source, target, seed in (("B", "L", 1), ("S", "L", 2), ("L", "B", 3)):
+        name = f"{source}_to_{target}"
+        make_model(tmp_path / "models" / name, source_kernels=(source,), target_kernels=(target,), seed=seed)
+    for kernel in ("B", "SS", "LLL"):  # the name's length makes the series
+        make_series(tmp_path / "in" / kernel, kernel=kernel[0])
+    run = {"model": tmp_path / "models", "inference": INFERENCE}
+    with pytest.raises(ValueError, match="--target_kernel"):
+        standardize_archive(tmp_path / "in", out=tmp_path / "none", **run)
+    made = {}
+    for target in ("L", "B"):
+        outcomes = standardize_archive(tmp_path / "in", out=tmp_path / target, target_kernel=target, **run)
+        made |= {(one.source.parent.name, target): one for one in outcomes}
+    for series, target, name in (("B", "L", "B_to_L"), ("SS", "L", "S_to_L"), ("LLL", "B", "L_to_B")):
+        assert_as_standardizer(tmp_path / "in" / series, made[series, target].output, run["model"] / name, INFERENCE)
+    assert [made[key].status for key in (("LLL", "L"), ("B", "B"))] == ["skip", "skip"]
+    assert made["SS", "B"].reason.endswith("kernel 'S' instead of 'L'; --force true standardizes it nevertheless")
+
+
+def test_what_is_forced_is_marked_in_image_and_report(session, make_series, model, tmp_path):
+    make_series(tmp_path / "in", kernel="X")
+    run = {"model": model, "inference": INFERENCE, "force": True}
+    for status in ("written", "present"):
+        (outcome,) = standardize_archive(tmp_path / "in", out=tmp_path / "out", **run)
+        assert (outcome.status, outcome.reason) == (
+            status,
+            "outside what the model was trained for: kernel 'X' instead of 'B'",
+        )
+        assert outcome.reason in (tmp_path / "out" / "report.csv").read_text()
+        for path in outcome.output.iterdir():
+            assert outcome.reason in pydicom.dcmread(path).DerivationDescription
 
 
 def test_a_worker_that_dies_is_replaced_and_a_series_that_kills_it_fails(session, make_series, model, tmp_path, caplog):

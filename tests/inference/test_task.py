@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ltdiff.dicom.series import find_series
 from ltdiff.inference.task import SeriesTask, VolumeTask, split_suffix
 
 DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge in bf16", "residual", 4, 0, "B", "L")
+MODEL = Path("model")
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -26,7 +28,7 @@ def volume() -> Volume:
 
 
 def volume_task(path, num_slices: int = 3) -> VolumeTask:
-    return VolumeTask(path, path.parent / "out", DERIVATION, num_slices=num_slices)
+    return VolumeTask(path, path.parent / "out", DERIVATION, num_slices=num_slices, model=MODEL)
 
 
 def run(task, change_hu: float = 10.0) -> None:
@@ -67,6 +69,21 @@ def test_a_volume_output_says_how_it_was_made(volume, tmp_path):
     assert len(origin["source_sha256"]) == 64
 
 
+def test_a_volume_output_says_what_was_outside_the_scope(volume, tmp_path):
+    write_volume(volume, tmp_path / "scan.mha")
+    task = volume_task(tmp_path / "scan.mha")
+    forced = dataclasses.replace(
+        task, derivation=dataclasses.replace(DERIVATION, outside="noise 48 HU instead of 6 HU")
+    )
+    run(forced)
+    origin = json.loads((tmp_path / "out" / "scan_ltdiff.json").read_text())
+    assert origin["outside"] == "noise 48 HU instead of 6 HU"
+    assert "outside what the model was trained for: noise 48 HU" in origin["description"]
+    assert forced.is_done()
+    with pytest.raises(ValueError, match="made in another way"):
+        task.is_done()
+
+
 def test_an_output_of_other_settings_or_source_is_not_taken_for_this_one(volume, tmp_path):
     path = tmp_path / "scan.mha"
     write_volume(volume, path)
@@ -97,7 +114,7 @@ def test_a_task_travels_without_its_voxels(volume, tmp_path):
 
 def test_a_series_that_fails_half_way_leaves_nothing(make_series, tmp_path):
     (series,), _ = find_series(make_series(tmp_path / "in"))
-    task = SeriesTask(series, tmp_path / "out", DERIVATION)
+    task = SeriesTask(series, tmp_path / "out", DERIVATION, MODEL)
 
     def slices():
         yield task.read_slice(0)

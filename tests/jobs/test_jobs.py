@@ -19,7 +19,8 @@ START_S = 90
 
 
 def test_every_stage_has_its_job():
-    assert JOBS == ["compare.py", "standardize.py", "train_autoencoder.py", "train_ddpm.py", "train_joint.py"]
+    stages = ["compare.py", "pretrain.py", "standardize.py", "train_autoencoder.py", "train_ddpm.py", "train_joint.py"]
+    assert stages == JOBS
 
 
 @pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "compare.py"])

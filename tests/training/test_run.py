@@ -11,6 +11,7 @@ import torch
 from tiny_run import make_rows, make_volumes, save_volume, tiny_settings, write_pairs
 
 from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.data.scope import Scope
 from ltdiff.model.ltdiff import load_model, read_description
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, START_FOLDER, finish_phase, prepare_run, train_phases
@@ -37,7 +38,9 @@ def test_a_new_run_has_untrained_networks_and_a_fitted_kernel_match(out, manifes
     assert torch.equal(model.kernel_match.gains, fit_kernel_match(read_manifest(manifest_path)).gains)
     assert all(not layer.weight.any() for layer in model.denoiser.leave)
     assert about["trained"] == {}
-    assert (about["source_kernels"], about["target_kernels"]) == (["soft"], ["sharp"])
+    scope = Scope.from_dict(about["scope"])
+    assert scope == Scope.of(read_manifest(manifest_path))
+    assert (scope.source_kernels, scope.target_kernels, scope.spacing_mm) == (("soft",), ("sharp",), (0.7, 0.8))
     assert about["settings"]["training"]["ddpm"]["num_steps"] == 4
     assert {path.name for path in out.iterdir()} == {RUN_FILE, START_FOLDER}
 
@@ -56,6 +59,21 @@ def test_the_same_command_again_changes_nothing(out, manifest_path):
     before = _content(out)
     prepare_run(manifest_path, out=out, settings=SETTINGS)
     assert _content(out) == before
+
+
+def test_pixels_are_not_read_again_for_the_scope(out, manifest_path, monkeypatch):
+    monkeypatch.setattr("ltdiff.data.scope.read_hu", lambda row: pytest.fail("a slice was read"))
+    prepare_run(manifest_path, out=out, settings=SETTINGS)
+    (out / RUN_FILE).unlink()
+    prepare_run(manifest_path, out=out, settings=SETTINGS)
+    assert read_description(out / START_FOLDER)["about"]["scope"]["source_kernels"] == ["soft"]
+
+
+def test_a_run_that_noted_its_kernels_itself_goes_on(out, manifest_path):
+    """As runs did before models had a scope."""
+    description = json.loads((out / RUN_FILE).read_text()) | {"source_kernels": ["soft"], "target_kernels": ["sharp"]}
+    (out / RUN_FILE).write_text(json.dumps(description))
+    prepare_run(manifest_path, out=out, settings=SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +168,7 @@ def test_each_phase_starts_from_the_one_before(out, manifest_path):
     assert calls == [("autoencoder", "start"), ("ddpm", "autoencoder"), ("joint", "ddpm")]
     about = read_description(out / MODEL_FOLDER)["about"]
     assert about["trained"] == {name: {"loss": 0.5} for name in ("autoencoder", "ddpm", "joint")}
+    assert about["scope"] == read_description(out / START_FOLDER)["about"]["scope"]
     assert _content(out / MODEL_FOLDER) == _content(out / "joint" / MODEL_FOLDER)
 
 
