@@ -16,14 +16,13 @@ def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minut
         out: Folder for scans, trainings and weights.
         num_scans: Simulated scans, each of another patient with other kernels, dose, thickness and field of view.
         slices_per_scan: Slice pairs of each.
-        minutes: Training time of each network.
+        minutes: Training time.
         seed: Of scans and training.
     """
     from ltdiff.workflows.pretrain import pretrain as train
 
-    print(
-        f"start weights: {train(out, num_scans=num_scans, slices_per_scan=slices_per_scan, minutes=minutes, seed=seed)}"
-    )
+    weights = train(out, num_scans=num_scans, slices_per_scan=slices_per_scan, minutes=minutes, seed=seed)
+    print(f"start weights: {weights}")
     return 0
 
 

@@ -39,7 +39,7 @@ class LTDiffMethod(TrainedComparator):
         super().__init__(budget)
         self.network: LTDiff = LTDiff(self.settings.model)
         if budget.training.start == "simulator":
-            load_start_weights(self.network.networks, "ltdiff")
+            load_start_weights(self.network)
         self.uses_kernel_match = self.settings.model.kernel_match
         self.size_divisor = self.settings.model.autoencoder.size_divisor
 
@@ -69,13 +69,19 @@ class LTDiffMethod(TrainedComparator):
         return self.standardizer.convert(x, generator)
 
     def variants(self) -> Mapping[str, Method]:
-        """The same model with a single step."""
-        return {"_1_step": self._standardizer(InferenceConfig(num_inference_steps=1))}
+        """The same model with a single step; and start weights before anything was trained on the pairs."""
+        variants: dict[str, Method] = {"_1_step": self._standardizer(InferenceConfig(num_inference_steps=1))}
+        if self.budget.training.start == "simulator":
+            untrained = LTDiff(self.settings.model)
+            load_start_weights(untrained)
+            untrained.kernel_match = self.kernel_match
+            variants["_untrained"] = self._standardizer(InferenceConfig(), untrained)
+        return variants
 
-    def _standardizer(self, inference: InferenceConfig) -> Standardizer:
+    def _standardizer(self, inference: InferenceConfig, network: LTDiff | None = None) -> Standardizer:
         settings = self.settings
         return Standardizer(
-            self.network, diffusion=settings.diffusion, decode=settings.loss.decode, inference=inference
+            network or self.network, diffusion=settings.diffusion, decode=settings.loss.decode, inference=inference
         )
 
     def _learning_rates(self) -> dict[str, float]:

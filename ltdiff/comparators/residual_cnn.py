@@ -14,7 +14,6 @@ from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.losses import charbonnier
 from ltdiff.training.phases import Batch, to_input
-from ltdiff.training.start_weights import load_start_weights
 
 SCALE = 2
 
@@ -61,8 +60,6 @@ class ResidualCNNMethod(TrainedComparator):
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget)
         self.network: ResidualCNN = ResidualCNN()
-        if budget.training.start == "simulator":
-            load_start_weights(self.network, "residual_cnn")
 
     def plans(self) -> list[Plan]:
         """See `TrainedComparator`."""

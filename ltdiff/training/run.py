@@ -60,7 +60,7 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
         torch.manual_seed(settings.training.seed)
         model = LTDiff(settings.model)
         if settings.training.start == "simulator":
-            load_start_weights(model.networks, "ltdiff")
+            load_start_weights(model)
         model.kernel_match = fit_kernel_match(manifest)
         save_model(model, start, about=describe_model(manifest, settings))
     partial = path.with_name(f".{path.name}.partial")

@@ -9,27 +9,26 @@ from importlib import resources
 
 import torch
 from safetensors.torch import load
-from torch import Tensor, nn
+from torch import Tensor
+
+from ltdiff.model.ltdiff import LTDiff
 
 
-def load_start_weights(network: nn.Module, name: str) -> None:
-    """Fill `network` with the start weights of that name.
+def load_start_weights(model: LTDiff) -> None:
+    """Fill the networks of `model`; its kernel match stays.
 
     Raises:
-        ValueError: there are none, or they are for a network of other shapes.
+        ValueError: the weights are for networks of other shapes.
     """
-    file = resources.files("ltdiff.configs") / "start_weights" / f"{name}.safetensors"
-    if not file.is_file():
-        raise ValueError(f"there are no start weights {name!r}; train from scratch: --settings.training.start scratch")
-    weights = load(file.read_bytes())
-    own = network.state_dict()
+    weights = load((resources.files("ltdiff.configs") / "start_weights" / "ltdiff.safetensors").read_bytes())
+    own = model.networks.state_dict()
     different = sorted(key for key in weights.keys() | own.keys() if _shape(weights, key) != _shape(own, key))
     if different:
         raise ValueError(
-            f"the start weights {name!r} are for a network of other shapes ({different[0]} differs); "
+            f"the start weights are for networks of the default shapes ({different[0]} differs); "
             "train from scratch: --settings.training.start scratch"
         )
-    network.load_state_dict(weights)
+    model.networks.load_state_dict(weights)
 
 
 def _shape(weights: dict[str, Tensor], key: str) -> torch.Size | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -53,7 +53,8 @@ FACTORIES: dict[str, Factory] = {
     "diffusionct": lambda budget, settings: DiffusionCTMethod(budget),
     "stan_ct": lambda budget, settings: StanCTMethod(budget),
     "ltdiff_paper": lambda budget, settings: _as_printed(budget),
-    LTDIFF: lambda budget, settings: LTDiffMethod(budget, settings=settings),
+    LTDIFF: lambda budget, settings: LTDiffMethod(_from(budget, "scratch"), settings=settings),
+    "ltdiff_start": lambda budget, settings: LTDiffMethod(_from(budget, "simulator"), settings=settings),
 }
 METHODS = (SOURCE, COMBAT, *FACTORIES)
 
@@ -61,9 +62,13 @@ METHODS = (SOURCE, COMBAT, *FACTORIES)
 def _as_printed(budget: Budget) -> Comparator:
     """The paper's own settings, its learning rate among them, and weights drawn at random."""
     paper = read_settings("paper")
-    training = replace(budget.training, start="scratch")
     rates = (paper.training.joint.learning_rate,)
-    return LTDiffMethod(replace(budget, learning_rates=rates, training=training), settings=paper)
+    return LTDiffMethod(replace(_from(budget, "scratch"), learning_rates=rates), settings=paper)
+
+
+def _from(budget: Budget, start: Literal["scratch", "simulator"]) -> Budget:
+    """All methods begin with random weights but one, whose name says so: pretraining must not pass for a better method."""
+    return replace(budget, training=replace(budget.training, start=start))
 
 
 def compare_methods(
@@ -126,6 +131,7 @@ def _fit(
     fitted: dict[str, Method] = {}
     harmonizers: dict[str, Harmonizer] = {}
     torch.set_num_threads(os.cpu_count() or 1)
+    made = {name: FACTORIES[name](budget, settings) for name in methods if name in FACTORIES}  # bad settings show now
     for number, name in enumerate(methods, start=1):
         logger.info("method %d of %d: %s", number, len(methods), name)
         folder = out / "methods" / name
@@ -134,7 +140,7 @@ def _fit(
             combat.fit(training, folder=folder)
             harmonizers[name] = combat
         elif name != SOURCE:
-            method = FACTORIES[name](budget, settings)
+            method = made[name]
             method.fit(training, folder=folder)
             fitted[name] = method
             fitted |= {f"{name}{ending}": variant for ending, variant in method.variants().items()}

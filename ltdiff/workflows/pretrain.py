@@ -1,9 +1,9 @@
-"""Train the start weights that the package ships: simulate scans of all kinds, match their kernels, train on all of them.
+"""Train the start weights that the package ships: simulate scans of all kinds, match their kernels, train on them.
 
 out/scans/scan_0000/source.mha  matched sources Ã and targets B of a few slices of one scan, in whole HU
 out/pairs.parquet               all of them
-out/methods/<method>/           trainings, kept and resumed, as those of `ltdiff compare`
-out/weights/<method>.safetensors
+out/training/                   the training, kept and resumed
+out/ltdiff.safetensors          the start weights
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ltdiff.comparators.ltdiff import LTDiffMethod
-from ltdiff.comparators.residual_cnn import ResidualCNNMethod
-from ltdiff.comparators.trained import Budget, TrainedComparator
+from ltdiff.comparators.trained import Budget
 from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.output import complete_folder, remove_partial_folders
 from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
-from ltdiff.model.ltdiff import LTDiff
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.training.config import Settings, TrainingConfig
 
@@ -39,27 +37,23 @@ logger = logging.getLogger(__name__)
 VALIDATION_SCANS = 12
 """Every so manyth scan validates."""
 LEARNING_RATE = 1e-3
+WEIGHTS_FILE = "ltdiff.safetensors"
 
 
 def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float, seed: int) -> Path:
-    """Do all of it, or what is left of it, for `minutes` of training per network; returns the folder of the weights."""
-    scans = _simulate(out / "scans", num_scans=num_scans, slices_per_scan=slices_per_scan, seed=seed)
-    manifest = _manifest(scans)
+    """Do all of it, or what is left of it, for `minutes` of training; returns the file of the weights."""
+    manifest = _manifest(_simulate(out / "scans", num_scans=num_scans, slices_per_scan=slices_per_scan, seed=seed))
     write_manifest(manifest, out / "pairs.parquet")
     settings = Settings(training=TrainingConfig(start="scratch", seed=seed))
     settings = replace(settings, model=replace(settings.model, kernel_match=False))
-    budget = Budget(minutes=minutes, learning_rates=(LEARNING_RATE,), training=settings.training)
-    weights = out / "weights"
-    weights.mkdir(exist_ok=True)
-    cnn = ResidualCNNMethod(budget)
-    cnn.uses_kernel_match = False
-    methods: dict[str, TrainedComparator] = {"ltdiff": LTDiffMethod(budget, settings=settings), "residual_cnn": cnn}
+    method = LTDiffMethod(Budget(minutes, (LEARNING_RATE,), settings.training), settings=settings)
     torch.set_num_threads(os.cpu_count() or 1)
-    for name, method in methods.items():
-        method.fit(manifest, folder=out / "methods" / name)
-        network = method.network.networks if isinstance(method.network, LTDiff) else method.network
-        state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-        save_file(state, weights / f"{name}.safetensors")
+    method.fit(manifest, folder=out / "training")
+    weights = out / WEIGHTS_FILE
+    state = {key: value.cpu().contiguous() for key, value in method.network.networks.state_dict().items()}
+    partial = weights.with_name(f".{weights.name}")
+    save_file(state, partial)
+    partial.rename(weights)
     return weights
 
 
