@@ -112,9 +112,7 @@ def test_series_say_thickness_and_spacing_and_stay_pairs(tmp_path, small_config)
     np.testing.assert_allclose(np.diff([one.position_mm[2] for one in pairs[0].target.slices]), 2.5)
     labels = scan_patient(config, 0).labels
     assert labels.any()
-    np.testing.assert_array_equal(
-        read_segmentation(tmp_path / "patient_000" / "lesions.dcm", pairs[0].target), labels
-    )
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "patient_000" / "lesions.dcm", pairs[0].target), labels)
 
 
 def test_uids_of_adjacent_slices_are_those_of_before_slices_could_overlap(small_config):
