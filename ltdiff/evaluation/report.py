@@ -68,21 +68,21 @@ def write_report(
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in ("ccc", "feature_ccc", "relative_error", "image_metrics"):
         table: pd.DataFrame = getattr(scores, name)
-        _replace(out_dir / f"{name}.csv", partial(table.to_csv, index=False))
-    _replace(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
-    _write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
-    _write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
+        replace_file(out_dir / f"{name}.csv", partial(table.to_csv, index=False))
+    replace_file(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
+    write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
+    write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
     ratios = remaining_error_ratios(scores.features, method=compared, seed=scores.seed) if compared else None
     if ratios is not None:
-        _replace(out_dir / "remaining_error.csv", partial(ratios.to_csv, index=False))
+        replace_file(out_dir / "remaining_error.csv", partial(ratios.to_csv, index=False))
     power = noise_power(images, target_hu=target_hu, spacing_mm=spacing_mm)
-    _replace(out_dir / "noise_power.csv", partial(power.to_csv, index=False))
+    replace_file(out_dir / "noise_power.csv", partial(power.to_csv, index=False))
     neighbours = list(pairwise(range(len(target_hu)))) if neighbours is None else neighbours
     correlation = slice_correlation(images, target_hu=target_hu, neighbours=neighbours)
-    _replace(out_dir / "slice_correlation.csv", partial(correlation.to_csv, index=False))
+    replace_file(out_dir / "slice_correlation.csv", partial(correlation.to_csv, index=False))
     lesion_rois = [roi for roi in scores.rois if _is_lesion(roi)]
     found = lesion_table(images, target_hu=target_hu, rois=lesion_rois, neighbours=neighbours)
-    _replace(out_dir / "lesions.csv", partial(found.to_csv, index=False))
+    replace_file(out_dir / "lesions.csv", partial(found.to_csv, index=False))
     content = count_changed_places(images, target_hu=target_hu, spacing_mm=spacing_mm)
     if len(found):
         content = content.merge(lesion_summary(found), on="method")
@@ -93,13 +93,13 @@ def write_report(
         content = content.merge(
             shown.rename(columns={"relative_difference": "slice_correlation_difference"}), on="method"
         )
-    _replace(out_dir / "content.csv", partial(content.to_csv, index=False))
+    replace_file(out_dir / "content.csv", partial(content.to_csv, index=False))
     _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, power=power)
     lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections)
     report = to_markdown(
         scores, ratios=ratios, content=content, correlation=correlation, has_power=len(power) > 0, lesions=lesions
     )
-    _write_text(out_dir / "report.md", report)
+    write_text(out_dir / "report.md", report)
     return out_dir / "report.md"
 
 
@@ -215,7 +215,7 @@ def _draw_figures(
         drawn["noise_power.png"] = figures.draw_noise_power(power)
     for name, figure in drawn.items():
         save = partial(figure.savefig, format="png", dpi=100, pil_kwargs={"optimize": True})
-        _replace(out_dir / name, save)
+        replace_file(out_dir / name, save)
 
 
 def _pivot_markdown(table: pd.DataFrame, column: str, *, index: tuple[str, ...] = ("method",)) -> str:
@@ -315,11 +315,12 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def _write_text(path: Path, text: str) -> None:
-    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_text(path: Path, text: str) -> None:
+    """Write a text as `replace_file` does."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a hidden neighbour, then move it over `path` in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -77,7 +77,7 @@ def _read_slab(
     phantom: Phantom, config: SimulationConfig, patient: int, *, z_mm: float, rng: np.random.Generator
 ) -> np.ndarray:
     """The detector's readings (num_views, num_detectors) of one slab, in photons."""
-    scanner, grid, thickness_mm = config.scanner, _object_grid(config), config.spacing_mm(patient)
+    scanner, grid, thickness_mm = config.scanner, object_grid(config), config.spacing_mm(patient)
     attenuation = phantom.attenuation(grid, z_mm=z_mm, thickness_mm=thickness_mm)
     line_integrals = scanner.project(attenuation, pixel_mm=grid.pixel_mm)
     return scanner.count_photons(line_integrals, thickness_mm=thickness_mm, dose=config.dose(patient), rng=rng)
@@ -99,8 +99,8 @@ def _slab_positions(num_slabs: int, thickness_mm: float) -> np.ndarray:
     return middle_mm + (np.arange(num_slabs) + 0.5) * thickness_mm - half_mm
 
 
-def _object_grid(config: SimulationConfig) -> Grid:
-    """A grid over the scan field with pixels finer than the image's."""
-    pixel_mm = config.fov_mm / config.matrix / _SUPERSAMPLING
+def object_grid(config: SimulationConfig, *, supersampling: int = _SUPERSAMPLING) -> Grid:
+    """A grid over the scan field with pixels that many times finer than the image's."""
+    pixel_mm = config.fov_mm / config.matrix / supersampling
     half = scipy.fft.next_fast_len(int(np.ceil(config.scanner.scan_field_mm / pixel_mm / 2)), real=True)
     return Grid(2 * half, pixel_mm)
