@@ -1,7 +1,8 @@
 """A training run so small that it takes seconds: a few slice pairs in volume files, and settings to match."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from ltdiff.data.manifest import write_manifest
 from ltdiff.data.volume import Volume
 from ltdiff.diffusion.process import DiffusionConfig
 from ltdiff.model.denoiser import DenoiserConfig
-from ltdiff.model.ltdiff import ModelConfig
+from ltdiff.model.ltdiff import LTDiff, ModelConfig, save_model
 from ltdiff.model.unetpp import AutoencoderConfig
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
 
@@ -36,6 +37,20 @@ def tiny_settings(*, num_steps: int = 4, kappa: float = 0.1, process: str = "bri
         loss=LossConfig(supervision_weights=(1.0,), decode="residual"),
         training=replace(tiny, **training),
     )
+
+
+def save_tiny_model(folder: Path, *, source_kernel: str, target_kernel: str) -> Path:
+    """An untrained model, described as if it had been trained on pairs of these kernels."""
+    settings = tiny_settings()
+    about = {
+        "version": "0.0.1",
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "source_kernels": [source_kernel],
+        "target_kernels": [target_kernel],
+        "trained": {},
+    }
+    save_model(LTDiff(settings.model), folder, about=about)
+    return folder
 
 
 def make_volumes(num_slices: int = len(SPLITS), size: int = 48) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,8 @@ class LTDiffMethod(TrainedComparator):
     def describe(self) -> dict[str, Any]:
         """See `TrainedComparator`."""
         sections = {name: asdict(getattr(self.settings, name)) for name in ("model", "diffusion", "loss")}
-        del sections["diffusion"]["num_inference_steps"]  # of use, not of training
+        for name in ("num_inference_steps", "sampling_kappa"):  # of use, not of training
+            del sections["diffusion"][name]
         return super().describe() | sections | {"learning_rates": self._learning_rates()}
 
     def plans(self) -> list[Plan]:

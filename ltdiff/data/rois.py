@@ -66,13 +66,13 @@ def mask_rois(labels: np.ndarray, *, roi_set: str = "tumour", min_pixels: int = 
     Cross-sections with fewer than `min_pixels` pixels, or only one pixel high or wide, hold no texture and are left
     out.
     """
-    rois = []
-    for slice_index, plane in enumerate(labels):
-        for value in np.unique(plane[plane > 0]):
-            mask = plane == value
-            if mask.sum() >= min_pixels and min(bounding_shape(mask)) >= 2:
-                rois.append(Roi(roi_set, slice_index, mask, f"label_{value}"))
-    return rois
+    sections = _cross_sections(labels, roi_set)
+    return [roi for roi in sections if roi.mask.sum() >= min_pixels and min(bounding_shape(roi.mask)) >= 2]
+
+
+def count_cross_sections(labels: np.ndarray) -> int:
+    """Labels of all slices of (Z, Y, X), those too small for `mask_rois` included."""
+    return sum(len(np.unique(plane[plane > 0])) for plane in labels)
 
 
 def hu_set_name(hu_range: tuple[float, float]) -> str:
@@ -92,6 +92,12 @@ def bounding_shape(mask: np.ndarray) -> tuple[int, int]:
     """Height and width in pixels of `bounding_box`."""
     rows, columns = bounding_box(mask)
     return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _cross_sections(labels: np.ndarray, roi_set: str) -> Iterator[Roi]:
+    for slice_index, plane in enumerate(labels):
+        for value in np.unique(plane[plane > 0]):
+            yield Roi(roi_set, slice_index, plane == value, f"label_{value}")
 
 
 def _margins(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -23,7 +23,8 @@ class DiffusionConfig:
 
     Args:
         process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
-        kappa: noise level κ of the bridge, in standard deviations of the latent.
+        kappa: noise level κ of the bridge in training, in standard deviations of the latent.
+        sampling_kappa: κ while sampling: 0 takes the mean of every step, which is closer to the target; κ itself draws.
         start_share: bridge only: share of the training times that are 1, where every sampler starts; the others are uniform.
         schedule: noise schedule of the ddpm.
         start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
@@ -33,6 +34,7 @@ class DiffusionConfig:
 
     process: Literal["bridge", "ddpm"] = "bridge"
     kappa: float = 0.1
+    sampling_kappa: float = 0.0
     start_share: float = 0.5
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
@@ -41,8 +43,9 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
-        if self.kappa < 0:
-            raise ValueError(f"kappa must not be negative, got {self.kappa}")
+        for name in ("kappa", "sampling_kappa"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.start_share <= 1:
             raise ValueError(f"start_share must lie in 0…1, got {self.start_share}")
         if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:
@@ -83,9 +86,11 @@ class Process(Protocol):
         """Times t_max = t_0 > t_1 > … > t_N = 0 of a sampler with N steps."""
 
 
-def make_process(config: DiffusionConfig) -> Process:
-    """The process that the configuration names."""
-    return Bridge(config.kappa, config.start_share) if config.process == "bridge" else DDPM(config)
+def make_process(config: DiffusionConfig, *, sampling: bool = False) -> Process:
+    """The process that the configuration names, as it is trained or as it is sampled."""
+    if config.process == "ddpm":
+        return DDPM(config)
+    return Bridge(config.sampling_kappa if sampling else config.kappa, config.start_share)
 
 
 class Bridge:

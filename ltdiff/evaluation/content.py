@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from ltdiff.data.rois import Roi, bounding_box
+from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, bounding_box
+from ltdiff.evaluation.slice_correlation import Neighbours
 
 MARGIN_PX = 8
 """Round the mask, for the background and for what grows out of it."""
@@ -40,14 +41,17 @@ COLUMNS = (
 )
 
 
-def lesion_table(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, rois: Sequence[Roi]) -> pd.DataFrame:
+def lesion_table(
+    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, rois: Sequence[Roi], neighbours: Neighbours
+) -> pd.DataFrame:
     """One row per method and lesion (COLUMNS): A' − B of the mean inside the mask and of the diameter at half maximum.
 
+    A lesion is what has one label in slices of which each is the neighbour of the one before.
     The diameter is that of a disc with the area in which the image is nearer to the lesion than to its background; NaN, as is
     the ratio of the contrasts, where the target shows too little of one.
     """
     rows = []
-    for roi in _largest(rois):
+    for roi in _largest(rois, neighbours):
         target = _Lesion(target_hu[roi.slice_index], roi.mask)
         for method, volume in images.items():
             lesion = _Lesion(volume[roi.slice_index], roi.mask)
@@ -75,6 +79,18 @@ def lesion_summary(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby("method", sort=False)[list(COLUMNS)].apply(summarize).reset_index()
 
 
+def describe_lesions(found: pd.DataFrame, *, num_rois: int, num_cross_sections: int) -> str:
+    """How many lesions the `num_rois` regions of a lesion table belong to, and what was too small to be one."""
+    num_lesions = len(found.drop_duplicates(["slice_index", "label"]))
+    note = f"They show {num_lesions} lesion{'' if num_lesions == 1 else 's'}."
+    if num_cross_sections > num_rois:
+        note += (
+            f" {num_cross_sections - num_rois} of {num_cross_sections} cross-sections are left out: fewer than "
+            f"{MIN_LESION_PIXELS} pixels, or only one high or wide."
+        )
+    return note
+
+
 def count_changed_places(
     images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacing_mm: tuple[float, float]
 ) -> pd.DataFrame:
@@ -92,18 +108,19 @@ def count_changed_places(
     return pd.DataFrame(rows, columns=["method", "num_changed_places"])
 
 
-def _largest(rois: Sequence[Roi]) -> list[Roi]:
-    """Of each lesion (a label in adjacent slices) the region with most pixels."""
+def _largest(rois: Sequence[Roi], neighbours: Neighbours) -> list[Roi]:
+    """Of each lesion the region with most pixels."""
+    previous = {after: before for before, after in neighbours}
     largest: list[Roi] = []
-    runs: dict[str, tuple[int, int]] = {}  # label: slice of its latest region, place in `largest`
+    places: dict[tuple[int | None, str], int] = {}  # slice and label: place of its lesion in `largest`
     for roi in sorted(rois, key=lambda roi: roi.slice_index):
-        last, place = runs.get(roi.label, (-2, -1))
-        if roi.slice_index - last > 1:
+        place = places.get((previous.get(roi.slice_index), roi.label))
+        if place is None:
             place = len(largest)
             largest.append(roi)
         elif roi.mask.sum() > largest[place].mask.sum():
             largest[place] = roi
-        runs[roi.label] = (roi.slice_index, place)
+        places[roi.slice_index, roi.label] = place
     return largest
 
 

@@ -90,6 +90,26 @@ def draw_noise_power(power: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw_mtf(table: pd.DataFrame) -> Figure:
+    """Curves of an MTF table (see `mtf`), one panel per kind of disc, the target's in black."""
+    kinds = list(table["kind"].unique())
+    figure = Figure(figsize=(3.4 * len(kinds), 3.4), layout="constrained")
+    for axis, kind in zip(figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True):
+        of_kind = table[table["kind"] == kind]
+        for i, (method, curve) in enumerate(of_kind.groupby("method", sort=False)):
+            axis.plot(curve["frequency_per_mm"], curve["mtf"], label=method, color=_COLOURS[i % len(_COLOURS)])
+        curve = of_kind.drop_duplicates("frequency_per_mm")
+        axis.plot(curve["frequency_per_mm"], curve["target_mtf"], label="target", color="black", linestyle="--")
+        axis.set_title(kind, fontsize=10, loc="left")
+        axis.set_xlabel("frequency (1/mm)", fontsize=9)
+        axis.grid(color="#dddddd", linewidth=0.7)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    figure.axes[0].set_ylabel("MTF", fontsize=9)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
 def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
     methods, classes = list(table["method"].unique()), list(table["feature_class"].unique())
     width = 0.8 / len(methods)

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ltdiff.evaluation.content import (
     CHANGED_DIAMETER_MM,
     CHANGED_HU,
     count_changed_places,
+    describe_lesions,
     lesion_summary,
     lesion_table,
 )
@@ -30,6 +32,7 @@ from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
+from ltdiff.evaluation.slice_correlation import Neighbours, describe_correlation, slice_correlation
 from ltdiff.radiomics import extraction
 
 FEW_ROIS = 20
@@ -48,13 +51,16 @@ def write_report(
     images: Mapping[str, np.ndarray],
     target_hu: np.ndarray,
     spacing_mm: tuple[float, float],
+    neighbours: Neighbours | None = None,
+    num_cross_sections: int = 0,
     summary: Mapping[str, Any] | None = None,
     compared: str | None = None,
 ) -> Path:
     """Write everything under `out_dir` and return the path of report.md.
 
     `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x); one slice of them is drawn, and
-    their noise power and lesions are compared. `summary` (times,
+    their noise power, lesions and neighbouring slices are compared. `neighbours` are pairs of slices that follow each other in
+    one series; without it, all slices do. `num_cross_sections` counts those of the lesion masks, however small. `summary` (times,
     memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes
     summary.json. It must not hold anything that tells who a patient is. With `compared`, the remaining error of that method
     is set against the others' (remaining_error.csv).
@@ -62,25 +68,38 @@ def write_report(
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in ("ccc", "feature_ccc", "relative_error", "image_metrics"):
         table: pd.DataFrame = getattr(scores, name)
-        _replace(out_dir / f"{name}.csv", partial(table.to_csv, index=False))
-    _replace(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
-    _write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
-    _write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
+        replace_file(out_dir / f"{name}.csv", partial(table.to_csv, index=False))
+    replace_file(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
+    write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
+    write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
     ratios = remaining_error_ratios(scores.features, method=compared, seed=scores.seed) if compared else None
     if ratios is not None:
-        _replace(out_dir / "remaining_error.csv", partial(ratios.to_csv, index=False))
+        replace_file(out_dir / "remaining_error.csv", partial(ratios.to_csv, index=False))
     power = noise_power(images, target_hu=target_hu, spacing_mm=spacing_mm)
-    _replace(out_dir / "noise_power.csv", partial(power.to_csv, index=False))
-    found = lesion_table(images, target_hu=target_hu, rois=[roi for roi in scores.rois if _is_lesion(roi)])
-    _replace(out_dir / "lesions.csv", partial(found.to_csv, index=False))
+    replace_file(out_dir / "noise_power.csv", partial(power.to_csv, index=False))
+    neighbours = list(pairwise(range(len(target_hu)))) if neighbours is None else neighbours
+    correlation = slice_correlation(images, target_hu=target_hu, neighbours=neighbours)
+    replace_file(out_dir / "slice_correlation.csv", partial(correlation.to_csv, index=False))
+    lesion_rois = [roi for roi in scores.rois if _is_lesion(roi)]
+    found = lesion_table(images, target_hu=target_hu, rois=lesion_rois, neighbours=neighbours)
+    replace_file(out_dir / "lesions.csv", partial(found.to_csv, index=False))
     content = count_changed_places(images, target_hu=target_hu, spacing_mm=spacing_mm)
     if len(found):
         content = content.merge(lesion_summary(found), on="method")
     if len(power):
         content = content.merge(largest_differences(power), on="method")
-    _replace(out_dir / "content.csv", partial(content.to_csv, index=False))
+    if len(correlation):
+        shown = correlation[["method", "relative_difference"]]
+        content = content.merge(
+            shown.rename(columns={"relative_difference": "slice_correlation_difference"}), on="method"
+        )
+    replace_file(out_dir / "content.csv", partial(content.to_csv, index=False))
     _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, power=power)
-    _write_text(out_dir / "report.md", to_markdown(scores, ratios=ratios, content=content, has_power=len(power) > 0))
+    lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections)
+    report = to_markdown(
+        scores, ratios=ratios, content=content, correlation=correlation, has_power=len(power) > 0, lesions=lesions
+    )
+    write_text(out_dir / "report.md", report)
     return out_dir / "report.md"
 
 
@@ -89,21 +108,32 @@ def to_markdown(
     *,
     ratios: pd.DataFrame | None = None,
     content: pd.DataFrame | None = None,
+    correlation: pd.DataFrame | None = None,
     has_power: bool = False,
+    lesions: str = "",
 ) -> str:
-    """The report as Markdown; its pictures are ccc.png, slices.png and noise_power.png beside it."""
+    """The report as Markdown; its pictures are ccc.png, slices.png and noise_power.png beside it.
+
+    `lesions` is what is to be said of the lesions' regions.
+    """
     parts = ["# Evaluation", "Not for diagnostic use."]
     for definition, meaning in _CCC_DEFINITIONS.items():
         parts += [f"## Concordance correlation coefficient, {definition.replace('_', ' ')}", f"{meaning}."]
         for roi_set, table in scores.ccc[scores.ccc["definition"] == definition].groupby("roi_set", sort=False):
-            parts += [f"### {roi_set}", _regions_note(table), ccc_markdown(table)]
+            note = f"{_regions_note(table)} {lesions}" if _is_lesion_set(str(roi_set)) else _regions_note(table)
+            parts += [f"### {roi_set}", note.strip(), ccc_markdown(table)]
     parts += ["![CCC of every class with its confidence interval](ccc.png)"]
     if ratios is not None and len(ratios):
         parts += ["## Remaining error", _ratios_note(ratios), _ratios_markdown(ratios)]
     parts += ["## Images", "Mean over all pixels of all scored slices.", _image_metrics_markdown(scores.image_metrics)]
     parts += ["![One slice of every method, its difference to the target, a region enlarged](slices.png)"]
     if content is not None:
-        parts += ["## Noise and content", _content_note(), content.to_markdown(index=False, floatfmt=".3g")]
+        about_slices = "" if correlation is None else describe_correlation(correlation)
+        parts += [
+            "## Noise and content",
+            f"{_content_note()} {about_slices}".strip(),
+            content.to_markdown(index=False, floatfmt=".3g"),
+        ]
     if has_power:
         parts += ["![Noise power spectrum of every method in soft tissue](noise_power.png)"]
     parts += ["## Relative error", _relative_error_note(), _relative_error_markdown(scores.relative_error)]
@@ -161,7 +191,11 @@ def _describe_roi(roi: Roi) -> dict[str, Any]:
 
 
 def _is_lesion(roi: Roi) -> bool:
-    return not roi.roi_set.startswith(("random", "hu_"))
+    return _is_lesion_set(roi.roi_set)
+
+
+def _is_lesion_set(roi_set: str) -> bool:
+    return not roi_set.startswith(("random", "hu_"))
 
 
 def _draw_figures(
@@ -181,7 +215,7 @@ def _draw_figures(
         drawn["noise_power.png"] = figures.draw_noise_power(power)
     for name, figure in drawn.items():
         save = partial(figure.savefig, format="png", dpi=100, pil_kwargs={"optimize": True})
-        _replace(out_dir / name, save)
+        replace_file(out_dir / name, save)
 
 
 def _pivot_markdown(table: pd.DataFrame, column: str, *, index: tuple[str, ...] = ("method",)) -> str:
@@ -281,11 +315,12 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def _write_text(path: Path, text: str) -> None:
-    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def write_text(path: Path, text: str) -> None:
+    """Write a text as `replace_file` does."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a hidden neighbour, then move it over `path` in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -18,9 +18,10 @@ from tqdm import tqdm
 from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.data.manifest import data_fingerprint, read_hu
 from ltdiff.data.masks import read_labels
-from ltdiff.data.rois import HU_RANGES, Roi, mask_rois, random_rois
+from ltdiff.data.rois import HU_RANGES, Roi, count_cross_sections, mask_rois, random_rois
 from ltdiff.evaluation.report import write_report
 from ltdiff.evaluation.scoring import Harmonizer, Scores, score
+from ltdiff.evaluation.slice_correlation import find_neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,9 @@ class EvaluationConfig:
 class TestSet:
     """What is scored: N slice pairs (N, Y, X) in HU, and the regions drawn on their targets.
 
-    `spacings_mm` (N, 2) is (y, x); `slice_numbers` (N,) are the places of the slices in their whole series, which decide the
-    noise of a method that draws some. `facts` tell a reader what it is.
+    `spacings_mm` (N, 2) is (y, x); `series` (N,) numbers the pairs of series that slices belong to; `slice_numbers` (N,) are
+    the places of the slices in their whole series, which decide the noise of a method that draws some. `num_cross_sections`
+    counts those of all lesions of the masks, `facts` tell a reader what it is.
     """
 
     __test__ = False  # for pytest, which takes every Test… for a class of tests
@@ -55,8 +57,10 @@ class TestSet:
     source_hu: Slices
     target_hu: Slices
     spacings_mm: NDArray[np.float64]
+    series: NDArray[np.int64]
     slice_numbers: NDArray[np.int64]
     rois: tuple[Roi, ...]
+    num_cross_sections: int
     config: EvaluationConfig
     facts: dict[str, Any]
 
@@ -70,17 +74,22 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
     pairs, targets = _test_pairs(manifest, config.split)
     target_hu = _read_all(targets)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
+    rois = draw_rois(target_hu, labels=labels, config=config)
+    num_cross_sections = 0 if labels is None else count_cross_sections(labels)
     return TestSet(
         source_hu=_read_all(pairs),
         target_hu=target_hu,
         spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
+        series=(pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0],
         slice_numbers=_slice_numbers(manifest, pairs),
-        rois=tuple(draw_rois(target_hu, labels=labels, config=config)),
+        rois=tuple(rois),
+        num_cross_sections=num_cross_sections,
         config=config,
         facts={
             "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split, "num_pairs": len(pairs)},
             "data_fingerprint": data_fingerprint(manifest),
             "roi_seed": config.seed,
+            "num_lesion_cross_sections": num_cross_sections,
         },
     )
 
@@ -121,6 +130,8 @@ def evaluate(
         images=images,
         target_hu=test_set.target_hu,
         spacing_mm=(float(spacing_y_mm), float(spacing_x_mm)),
+        neighbours=find_neighbours(test_set.series, test_set.slice_numbers),
+        num_cross_sections=test_set.num_cross_sections,
         summary={**test_set.facts, "seconds_per_slice": seconds, **(summary or {})},
         compared=compared,
     )
@@ -133,7 +144,9 @@ def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: Ev
     for hu_range in HU_RANGES:
         rois += random_rois(target_hu, num_rois=config.num_rois, seed=config.seed, hu_range=hu_range)
     if labels is not None:
-        rois += mask_rois(labels)
+        lesions = mask_rois(labels)
+        logger.info("%d of %d lesion cross-sections are scored", len(lesions), count_cross_sections(labels))
+        rois += lesions
     return rois
 
 

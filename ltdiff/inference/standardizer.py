@@ -59,7 +59,19 @@ class Standardizer:
         self.decode = self.inference.decode or decode
         self.num_steps = self.inference.num_inference_steps or diffusion.num_inference_steps
         self._check_depth()
-        self.sampler = Sampler(make_process(diffusion), num_steps=self.num_steps)
+        self.sampler = Sampler(make_process(diffusion, sampling=True), num_steps=self.num_steps)
+
+    @property
+    def process(self) -> str:
+        """How the latents are sampled, for people."""
+        is_drawn = self.diffusion.process == "ddpm" or self.diffusion.sampling_kappa > 0
+        return f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.inference.precision}"
+
+    @property
+    def decoding(self) -> str:
+        """How the image is decoded, for people."""
+        depth = self.inference.decoder_depth
+        return self.decode if depth is None else f"{self.decode} at depth {depth}"
 
     @classmethod
     def load(cls, folder: Path, inference: InferenceConfig | None = None) -> Standardizer:

@@ -12,6 +12,9 @@ from ltdiff.simulation.scanner import Scanner
 class SimulationConfig:
     """Patients, slices and scanner. Patients take thicknesses and doses in turn; dose 1 is the scanner's `photons`.
 
+    `slice_spacing_mm` is the distance of neighbouring slices: without it they are adjacent, with a whole fraction of the
+    thickness they overlap, and share the raw data of what they have in common.
+
     The defaults resemble a real pair (smooth and lung kernel, 5 mm) in noise, in the ratio of the two kernels' responses
     and in how well radiomic features agree between the two.
     """
@@ -21,6 +24,7 @@ class SimulationConfig:
     matrix: int = 512
     fov_mm: float = 400.0
     slice_thicknesses_mm: tuple[float, ...] = (5.0,)
+    slice_spacing_mm: float | None = None
     doses: tuple[float, ...] = (0.08,)
     source_kernel: str = "smooth"
     target_kernel: str = "lung"
@@ -42,13 +46,28 @@ class SimulationConfig:
             raise ValueError(f"fov_mm must be positive and within the scan field, not {self.fov_mm}")
         if not 0 <= self.num_lesions <= 255:
             raise ValueError(f"num_lesions must be 0 … 255, not {self.num_lesions}")
+        self._check_spacing()
         self._check_length()
         if self.source_kernel == self.target_kernel:
             raise ValueError(f"source and target kernel must differ, both are {self.source_kernel!r}")
         self.kernels()
 
+    def _check_spacing(self) -> None:
+        if self.slice_spacing_mm is None:
+            return
+        if self.slice_spacing_mm <= 0:
+            raise ValueError(f"slice_spacing_mm must be positive, not {self.slice_spacing_mm}")
+        for thickness_mm in self.slice_thicknesses_mm:
+            num_slabs = thickness_mm / self.slice_spacing_mm
+            if num_slabs < 0.5 or abs(num_slabs - round(num_slabs)) > 1e-6:
+                raise ValueError(
+                    f"a slice thickness must be a whole multiple of slice_spacing_mm = {self.slice_spacing_mm:g}, "
+                    f"not {thickness_mm:g} mm"
+                )
+
     def _check_length(self) -> None:
-        length_mm = self.num_slices * max(self.slice_thicknesses_mm)
+        patients = range(len(self.slice_thicknesses_mm))
+        length_mm = max((self.num_slices - 1 + self.num_slabs(n)) * self.spacing_mm(n) for n in patients)
         if length_mm > Z_RANGE_MM[1] - Z_RANGE_MM[0]:
             longest = Z_RANGE_MM[1] - Z_RANGE_MM[0]
             raise ValueError(
@@ -64,8 +83,16 @@ class SimulationConfig:
         return known[self.source_kernel], known[self.target_kernel]
 
     def thickness_mm(self, patient: int) -> float:
-        """Slice thickness and spacing of a patient's scan."""
+        """Slice thickness of a patient's scan."""
         return self.slice_thicknesses_mm[patient % len(self.slice_thicknesses_mm)]
+
+    def spacing_mm(self, patient: int) -> float:
+        """Distance of neighbouring slices in a patient's scan."""
+        return self.thickness_mm(patient) if self.slice_spacing_mm is None else self.slice_spacing_mm
+
+    def num_slabs(self, patient: int) -> int:
+        """Slabs, one spacing thick, that make up a slice: 1 where slices are adjacent."""
+        return round(self.thickness_mm(patient) / self.spacing_mm(patient))
 
     def dose(self, patient: int) -> float:
         """Dose of a patient's scan: the next one once every thickness has had its turn."""

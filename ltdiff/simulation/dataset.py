@@ -76,7 +76,10 @@ def _simulate_patients(out: Path, config: SimulationConfig, patients: list[int],
 
 
 def _claim(out: Path, config: SimulationConfig) -> None:
-    """Note the configuration in `out`, or check that it is the one noted. More patients may be added."""
+    """Note the configuration in `out`, or check that it is the one noted. More patients may be added.
+
+    A folder written before a setting existed lacks it, which stands for None.
+    """
     path = out / CONFIG_NAME
     wanted = json.loads(json.dumps(asdict(config)))
     if path.exists():
@@ -101,6 +104,8 @@ def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> Ser
     """The same configuration and number give the same UIDs; how many patients there are makes no difference."""
     parameters = asdict(config)
     del parameters["num_patients"]
+    if config.slice_spacing_mm is None:  # adjacent slices keep the UIDs that they had before slices could overlap
+        del parameters["slice_spacing_mm"]
     key = json.dumps([parameters, patient])
     source_kernel, target_kernel = config.kernels()
     return SeriesIdentity(

@@ -65,9 +65,16 @@ class Scanner:
     def expose(
         self, line_integrals: np.ndarray, *, thickness_mm: float, dose: float, rng: np.random.Generator
     ) -> np.ndarray:
-        """Noisy line integrals: Poisson photons and electronic noise, pooled over the detector rows within the slice.
+        """Noisy line integrals of a slice, whose detector rows are pooled: the noise variance falls with dose and thickness."""
+        counts = self.count_photons(line_integrals, thickness_mm=thickness_mm, dose=dose, rng=rng)
+        return self.to_line_integrals(counts, thickness_mm=thickness_mm, dose=dose)
 
-        The noise variance therefore falls with dose and with thickness.
+    def count_photons(
+        self, line_integrals: np.ndarray, *, thickness_mm: float, dose: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Readings, in photons, summed over the detector rows within `thickness_mm`: Poisson and electronic noise.
+
+        The readings of adjacent slabs may be summed again: a thicker slice holds all of them.
         """
         if dose <= 0 or thickness_mm <= 0:
             raise ValueError(f"dose and slice thickness must be positive, not {dose} and {thickness_mm} mm")
@@ -76,6 +83,11 @@ class Scanner:
         counts = rng.poisson(photons * np.exp(-line_integrals)).astype(np.float32)
         noise = rng.standard_normal(counts.shape, dtype=np.float32)
         counts += np.float32(np.sqrt(num_rows) * self.electronic_noise_photons) * noise
+        return counts
+
+    def to_line_integrals(self, counts: np.ndarray, *, thickness_mm: float, dose: float) -> np.ndarray:
+        """The logarithm of what got through, of readings that are summed over `thickness_mm`."""
+        photons = self.photons * dose * (thickness_mm / self.row_thickness_mm)
         return -np.log(np.maximum(counts, 1) / np.float32(photons))
 
     def reconstruct(self, sinogram: np.ndarray, kernels: Sequence[Kernel], *, matrix: int, fov_mm: float) -> np.ndarray:

@@ -38,7 +38,7 @@ def evaluate_model(
         "model_weights_sha256": weights_sha256(model),
         "model": read_description(model)["about"],
         "num_inference_steps": standardizer.num_steps,
-        "decode": standardizer.decode,
+        "decode": standardizer.decoding,
         "inference_seed": standardizer.inference.seed,
     }
     test_set = read_test_set(manifest, config=config, mask=mask)

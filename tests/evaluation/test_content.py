@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from ltdiff.data.rois import Roi, disc_mask
-from ltdiff.evaluation.content import count_changed_places, lesion_summary, lesion_table
+from ltdiff.evaluation.content import count_changed_places, describe_lesions, lesion_summary, lesion_table
 
 SHAPE = (80, 80)
 CENTRE = (40, 38)
+NEIGHBOURS = [(0, 1), (1, 2)]
 
 
 def _image(*, radius_px=7.0, hu=100.0, background_hu=-850.0, num_slices=3, centre=CENTRE):
@@ -24,7 +25,7 @@ def _rois(radii=(5, 7, 6), label="label_1"):
 
 
 def _row(image, **kwargs):
-    return lesion_table({"method": image}, target_hu=_image(**kwargs), rois=_rois()).iloc[0]
+    return lesion_table({"method": image}, target_hu=_image(**kwargs), rois=_rois(), neighbours=NEIGHBOURS).iloc[0]
 
 
 def test_an_equal_image_differs_in_nothing():
@@ -33,13 +34,27 @@ def test_an_equal_image_differs_in_nothing():
 
 
 def test_a_lesion_is_judged_once_where_it_is_largest():
-    table = lesion_table({"a": _image(), "b": _image()}, target_hu=_image(), rois=_rois())
+    table = lesion_table({"a": _image(), "b": _image()}, target_hu=_image(), rois=_rois(), neighbours=NEIGHBOURS)
     assert table[["method", "slice_index"]].to_numpy().tolist() == [["a", 1], ["b", 1]]
 
 
 def test_lesions_of_one_label_that_do_not_touch_are_two():
     first, _, third = _rois()
-    assert len(lesion_table({"a": _image()}, target_hu=_image(), rois=[first, third])) == 2
+    assert len(lesion_table({"a": _image()}, target_hu=_image(), rois=[first, third], neighbours=NEIGHBOURS)) == 2
+
+
+def test_lesions_of_one_label_in_two_series_are_two():
+    """Of a stack of several patients, the first slice of one follows the last of another."""
+    table = lesion_table({"a": _image()}, target_hu=_image(), rois=_rois(), neighbours=[(0, 1)])
+    assert table["slice_index"].tolist() == [1, 2]
+
+
+def test_a_reader_is_told_how_many_lesions_there_are_and_what_was_too_small():
+    table = lesion_table({"a": _image(), "b": _image()}, target_hu=_image(), rois=_rois(), neighbours=[(0, 1)])
+    assert describe_lesions(table, num_rois=3, num_cross_sections=3) == "They show 2 lesions."
+    assert describe_lesions(table, num_rois=3, num_cross_sections=5) == (
+        "They show 2 lesions. 2 of 5 cross-sections are left out: fewer than 16 pixels, or only one high or wide."
+    )
 
 
 def test_density():
@@ -55,7 +70,7 @@ def test_size(change_px):
 
 def test_an_erased_lesion_is_counted():
     erased = _image(hu=-840.0)
-    table = lesion_table({"erased": erased, "kept": _image()}, target_hu=_image(), rois=_rois())
+    table = lesion_table({"erased": erased, "kept": _image()}, target_hu=_image(), rois=_rois(), neighbours=NEIGHBOURS)
     assert lesion_summary(table).set_index("method")["num_erased"].to_dict() == {"erased": 1, "kept": 0}
 
 

@@ -22,6 +22,7 @@ FILES = {
     "image_metrics.csv",
     "noise_power.csv",
     "lesions.csv",
+    "slice_correlation.csv",
     "content.csv",
     "features.parquet",
     "rois.json",
@@ -83,7 +84,31 @@ def test_markdown_says_what_was_scored(report, scores):
     assert "across_features" in second
     assert "Not for diagnostic use" in text
     assert "MAE (HU)" in text
-    assert "1 region; a CCC of fewer than 20 says little" in text
+    assert "1 region; a CCC of fewer than 20 says little. They show 1 lesion.\n" in text
+
+
+def test_lesion_sections_that_were_too_small_are_counted(tmp_path, scores, volumes):
+    images, target, _ = volumes
+    write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM, num_cross_sections=4)
+    _, section = (tmp_path / "report.md").read_text().split("### tumour", maxsplit=1)
+    assert "They show 1 lesion. 3 of 4 cross-sections are left out: fewer than 16 pixels" in section.split("###")[0]
+
+
+def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, scores, volumes):
+    images, target, _ = volumes
+    options = {"images": {n: v + 640 for n, v in images.items()}, "target_hu": target + 640, "spacing_mm": SPACING_MM}
+    write_report(scores, out_dir=tmp_path, neighbours=[(0, 1)], **options)
+    table = pd.read_csv(tmp_path / "slice_correlation.csv")
+    assert table["method"].tolist() == ["source", "better"]
+    assert table["num_pairs"].tolist() == [1, 1]
+    text = (tmp_path / "report.md").read_text()
+    assert f"{table['target_correlation'][0]:.3f} from slice to slice of the target (mean of 1)" in text
+    content = pd.read_csv(tmp_path / "content.csv")
+    assert content["slice_correlation_difference"].tolist() == pytest.approx(table["relative_difference"].tolist())
+    write_report(scores, out_dir=tmp_path, neighbours=[], **options)
+    assert pd.read_csv(tmp_path / "slice_correlation.csv").empty
+    assert "slice to slice" not in (tmp_path / "report.md").read_text()
+    assert "slice_correlation_difference" not in pd.read_csv(tmp_path / "content.csv")
 
 
 def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes):

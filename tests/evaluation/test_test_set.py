@@ -89,6 +89,32 @@ def test_methods_that_change_features_and_the_remaining_error_are_in_the_report(
     assert (ratios.loc[ratios["other"] == "source", "ratio"] == 1).all()
 
 
+def test_slices_know_their_series_and_their_place(volumes, tmp_path):
+    """Of two patients, the first of one does not follow the last of the other."""
+    for name, hu in (("source", volumes[1]), ("target", volumes[2])):
+        save_volume(hu[::-1], tmp_path / f"{name}.mha")
+    other = pair_named(tmp_path / "source.mha", tmp_path / "target.mha", split="z:0.7").manifest
+    manifest = pd.concat([volumes[0], other], ignore_index=True)
+    test_set = read_test_set(manifest, config=CONFIG)
+    assert test_set.series.tolist() == [0, 0, 0, 1, 1, 1]
+    assert test_set.slice_numbers.tolist() == [7, 8, 9, 7, 8, 9]
+    evaluate(test_set, methods={}, out=tmp_path)
+    assert pd.read_csv(tmp_path / "slice_correlation.csv")["num_pairs"].tolist() == [4]
+
+
+def test_lesion_cross_sections_are_counted_whatever_their_size(volumes, tmp_path):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[7:9, 40:50, 40:50] = 1
+    labels[7, 60, 60] = 2
+    mask = save_volume(labels, tmp_path / "mask.mha")
+    test_set = read_test_set(volumes[0], config=CONFIG, mask=mask)
+    assert test_set.num_cross_sections == test_set.facts["num_lesion_cross_sections"] == 3
+    assert sum(roi.roi_set == "tumour" for roi in test_set.rois) == 2
+    evaluate(test_set, methods={}, out=tmp_path)
+    report = (tmp_path / "report.md").read_text()
+    assert "They show 1 lesion. 1 of 3 cross-sections are left out" in report
+
+
 def test_a_split_without_pairs_is_refused(volumes):
     manifest = volumes[0].assign(split="train")
     with pytest.raises(ValueError, match="no pair in its split 'test'"):

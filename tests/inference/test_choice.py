@@ -11,7 +11,7 @@ from ltdiff.dicom.derived import Derivation
 from ltdiff.inference.choice import choose_recipe
 from ltdiff.inference.recipe import Recipe
 
-DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge in bf16", "residual", 4, 0, "", "L")
+DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge without noise in bf16", "residual", 4, 0, "", "L")
 SERIES = Traits(spacing_mm=(0.8, 0.8), kernel="B", manufacturer="Philips", slice_thickness_mm=5.0, noise_hu=8.0)
 THICK, THIN = {"slice_thickness_mm": (5.0, 5.0)}, {"slice_thickness_mm": (1.0, 1.0)}
 

@@ -1,6 +1,7 @@
 """Standardizing slices: what an untrained model leaves alone, what a slice's result may depend on, and what it may not."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ def _make_standardizer(*, trained=True, process="bridge", decode="residual", kap
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-    return Standardizer(model, diffusion=tiny.diffusion, decode=decode, inference=InferenceConfig(**inference))
+    diffusion = replace(tiny.diffusion, sampling_kappa=kappa)
+    return Standardizer(model, diffusion=diffusion, decode=decode, inference=InferenceConfig(**inference))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,16 @@ def test_the_noise_of_a_slice_is_a_function_of_seed_and_number(source):
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first[0], first[1])
+
+
+@pytest.mark.parametrize("num_inference_steps", [1, 3])
+def test_without_sampling_noise_there_is_one_image(source, num_inference_steps):
+    assert DiffusionConfig().sampling_kappa == 0  # the default
+    same = np.stack([source[0], source[0]])
+    makers = {"kappa": 0.0, "num_inference_steps": num_inference_steps}
+    first, other = (_make_standardizer(seed=seed, **makers).standardize(same, IN_PLANE_MM) for seed in (0, 1))
+    np.testing.assert_array_equal(first, other)
+    np.testing.assert_array_equal(first[0], first[1])
 
 
 @pytest.mark.parametrize("shape", [(37, 61), (3, 50), (1, 1)])

@@ -14,7 +14,7 @@ from ltdiff.dicom.derived import Derivation
 from ltdiff.dicom.series import find_series
 from ltdiff.inference.task import SeriesTask, VolumeTask, split_suffix
 
-DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge in bf16", "residual", 4, 0, "B", "L")
+DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge without noise in bf16", "residual", 4, 0, "B", "L")
 MODEL = Path("model")
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 

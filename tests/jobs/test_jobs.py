@@ -11,7 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tiny_run import tiny_settings, write_pairs
+from tiny_run import save_tiny_model, tiny_settings, write_pairs
+
+from ltdiff.simulation.config import SimulationConfig
+from ltdiff.simulation.dataset import simulate
+from ltdiff.simulation.kernels import Kernel
+from ltdiff.simulation.scanner import Scanner
 
 REPOSITORY = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (REPOSITORY / "jobs").glob("*.py"))
@@ -19,15 +24,32 @@ START_S = 90
 
 
 def test_every_stage_has_its_job():
-    stages = ["compare.py", "pretrain.py", "standardize.py", "train_autoencoder.py", "train_ddpm.py", "train_joint.py"]
-    assert stages == JOBS
+    stages = ["train_autoencoder.py", "train_ddpm.py", "train_joint.py", "standardize.py", "compare.py"]
+    assert sorted([*stages, "measure_mtf.py", "pretrain.py"]) == JOBS
 
 
-@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "compare.py"])
+@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "compare.py", "measure_mtf.py"])
 def test_a_job_without_arguments_says_which_it_needs(job):
     done = subprocess.run([sys.executable, f"jobs/{job}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "required" in done.stderr
+
+
+def test_the_mtf_is_measured_by_the_simulation_s_own_file(tmp_path):
+    scanner = Scanner(num_views=240, num_detectors=256, detector_pitch_mm=2.0)
+    kernels = (Kernel("softer", (1.0, 0.7, 0.4, 0.2, 0.0)), Kernel("sharper", (1.0, 1.2, 1.4, 1.2, 0.5)))
+    names = {"source_kernel": "softer", "target_kernel": "sharper"}
+    config = SimulationConfig(num_patients=1, num_slices=1, matrix=64, scanner=scanner, custom_kernels=kernels, **names)
+    simulate(tmp_path / "archive", config=config)
+    save_tiny_model(tmp_path / "model", source_kernel="softer", target_kernel="sharper")
+    arguments = [str(tmp_path / "model"), "--simulation", str(tmp_path / "archive" / "simulation.json")]
+    arguments += ["--out", str(tmp_path / "out"), "--num_images", "2"]
+    done = subprocess.run(
+        [sys.executable, "jobs/measure_mtf.py", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| -800 in 0 HU" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"mtf.csv", "mtf.md", "mtf.png"}
 
 
 @pytest.fixture

@@ -105,3 +105,13 @@ def test_more_patients_can_be_added(tmp_path, small_config):
     folders = simulate(tmp_path, config=small_config)
     assert all(folder.is_dir() for folder in folders)
     assert len(folders) == 2
+
+
+def test_a_folder_from_before_a_setting_existed_is_taken_up(tmp_path, small_config):
+    simulate(tmp_path, config=replace(small_config, num_patients=1))
+    noted = json.loads((tmp_path / "simulation.json").read_text())
+    del noted["slice_spacing_mm"]
+    (tmp_path / "simulation.json").write_text(json.dumps(noted))
+    assert len(simulate(tmp_path, config=small_config)) == 2
+    with pytest.raises(ValueError, match=r"slice_spacing_mm = None, not 2\.5"):
+        simulate(tmp_path, config=replace(small_config, slice_spacing_mm=2.5))

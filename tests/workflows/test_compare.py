@@ -32,6 +32,7 @@ FILES = {
     "remaining_error.csv",
     "noise_power.csv",
     "lesions.csv",
+    "slice_correlation.csv",
     "content.csv",
     "features.parquet",
     "rois.json",
