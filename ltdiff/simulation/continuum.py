@@ -11,7 +11,7 @@ from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.kernels import BL64_LIKE, BR40_LIKE, LUNG, SMOOTH, Kernel
 from ltdiff.simulation.noise_reduction import NoiseReduction
 from ltdiff.simulation.phantom import build_phantom
-from ltdiff.simulation.scan import scan_slice
+from ltdiff.simulation.scan import read_slab, reconstruct_pair
 
 SOFT_KERNELS, SHARP_KERNELS = (SMOOTH, BR40_LIKE), (LUNG, BL64_LIKE)
 MIN_SHARPNESS_STEP = 0.2
@@ -48,7 +48,10 @@ def scan_continuum(number: int, *, num_slices: int, seed: int) -> ScanOfSlices:
     phantom = build_phantom(
         int(rng.integers(2**31)), z_range_mm=(float(z_mm[0]), float(z_mm[-1])), num_lesions=config.num_lesions
     )
-    pairs = np.stack([scan_slice(phantom, config, 0, z_mm=float(z), rng=rng) for z in z_mm]).astype(np.float32)
+    thickness_mm, dose = config.thickness_mm(0), config.dose(0)
+    readings = (read_slab(phantom, config, 0, z_mm=float(z), rng=rng) for z in z_mm)
+    sinograms = (config.scanner.to_line_integrals(r, thickness_mm=thickness_mm, dose=dose) for r in readings)
+    pairs = np.stack([reconstruct_pair(sinogram, config) for sinogram in sinograms]).astype(np.float32)
     pixel_mm = config.fov_mm / config.matrix
     return ScanOfSlices(pairs[:, 0], pairs[:, 1], (pixel_mm, pixel_mm), config)
 

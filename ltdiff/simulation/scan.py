@@ -45,7 +45,7 @@ def scan_patient(config: SimulationConfig, patient: int) -> Scan:
     rng = np.random.default_rng(noise_seed)
     pixel_mm = config.fov_mm / config.matrix
     image_grid = Grid(config.matrix, pixel_mm)
-    slabs = (_read_slab(phantom, config, patient, z_mm=float(z), rng=rng) for z in slabs_z_mm)
+    slabs = (read_slab(phantom, config, patient, z_mm=float(z), rng=rng) for z in slabs_z_mm)
     sinograms = (
         config.scanner.to_line_integrals(counts, thickness_mm=thickness_mm, dose=dose)
         for counts in _pool(slabs, num_slabs)
@@ -73,7 +73,7 @@ def reconstruct_pair(sinogram: np.ndarray, config: SimulationConfig) -> np.ndarr
     return np.clip(np.rint(images), MIN_HU, MAX_HU)
 
 
-def _read_slab(
+def read_slab(
     phantom: Phantom, config: SimulationConfig, patient: int, *, z_mm: float, rng: np.random.Generator
 ) -> np.ndarray:
     """The detector's readings (num_views, num_detectors) of one slab, in photons."""

@@ -244,10 +244,10 @@ def test_there_is_no_way_for_the_target_to_get_in():
 def test_a_trained_model_standardizes_where_there_is_no_target(tmp_path):
     """Loaded from its folder alone; all pixels of the targets are gone by then."""
     manifest = read_manifest(write_pairs(tmp_path))
-    tiny = tiny_settings(kappa=0.5)
+    diffusion = replace(tiny_settings(kappa=0.5).diffusion, sampling_kappa=0.5)
     before = _make_standardizer()
     before.model.kernel_match = fit_kernel_match(manifest)
-    about = {"settings": {"diffusion": vars(tiny.diffusion) | {"schedule": vars(tiny.diffusion.schedule)}}}
+    about = {"settings": {"diffusion": vars(diffusion) | {"schedule": vars(diffusion.schedule)}}}
     about["settings"]["loss"] = {"decode": "residual"}
     save_model(before.model, tmp_path / "model", about=about)
     rows = manifest[(manifest["role"] == "source") & (manifest["split"] != "train")].to_dict("records")

@@ -121,7 +121,8 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert cnn["step"] >= 1
     assert list(ltdiff) == ["autoencoder", "ddpm", "joint"]
     assert sum(phase["minutes"] for phase in ltdiff.values()) == pytest.approx(MINUTES)
-    assert "rates" not in ltdiff["joint"]  # nothing was tried
+    assert set(ltdiff["joint"]["rates"]) == set(cnn["rates"])  # the same are tried
+    assert "rates" not in ltdiff["autoencoder"]
     assert summary["methods"]["source"] == summary["methods"]["linear"] == {}
     assert set(summary["seconds_per_slice"]) == {"linear", "residual_cnn", "ltdiff", "ltdiff_1_step"}
     assert summary["wall_s"] >= 0
