@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import write_manifest
+from ltdiff.data.scope import Scope
 from ltdiff.data.volume import Volume
 from ltdiff.diffusion.process import DiffusionConfig
 from ltdiff.model.denoiser import DenoiserConfig
@@ -45,8 +46,7 @@ def save_tiny_model(folder: Path, *, source_kernel: str, target_kernel: str) -> 
     about = {
         "version": "0.0.1",
         "settings": json.loads(json.dumps(asdict(settings))),
-        "source_kernels": [source_kernel],
-        "target_kernels": [target_kernel],
+        "scope": Scope(source_kernels=(source_kernel,), target_kernels=(target_kernel,)).to_dict(),
         "trained": {},
     }
     save_model(LTDiff(settings.model), folder, about=about)

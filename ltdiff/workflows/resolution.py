@@ -20,8 +20,8 @@ from ltdiff.comparators.protocol import Method
 from ltdiff.evaluation.figures import draw_mtf
 from ltdiff.evaluation.mtf import FRACTIONS, Disc, largest_mtf_differences, mtf_table
 from ltdiff.evaluation.report import replace_file, write_text
+from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
-from ltdiff.model.ltdiff import read_description
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.edges import INSERT_RADIUS_MM, place_inserts, project_inserts
 from ltdiff.simulation.scan import reconstruct_pair
@@ -93,9 +93,9 @@ def _discs(simulation: SimulationConfig) -> list[Disc]:
 
 
 def _check_kernels(model: Path, simulation: SimulationConfig) -> None:
-    about = read_description(model)["about"]
-    for role, kernel in zip(("source", "target"), simulation.kernels(), strict=True):
-        trained = about[f"{role}_kernels"]
+    scope = read_scope(model)
+    known = {"source": scope.source_kernels, "target": scope.target_kernels}
+    for (role, trained), kernel in zip(known.items(), simulation.kernels(), strict=True):
         if kernel.name not in trained:
             raise ValueError(
                 f"{model} was trained with the {role} kernel {', '.join(trained)}, and the simulation has {kernel.name}"
