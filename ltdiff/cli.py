@@ -214,6 +214,37 @@ def compare(
     return 0
 
 
+def calibrate(pairs: Path, *, model: str, num_workers: int = 2) -> int:
+    """Learn from validation pairs what a model leaves over, for samples, maps and intervals; report the coverage on test pairs.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`; its split `val` calibrates, its split `test` is covered.
+        model: Folder of a trained model; spread.json is written into it.
+        num_workers: Slices standardized at a time, and processes for the feature extraction.
+    """
+    from ltdiff.workflows.calibration import calibrate as calibrate_model
+
+    print(calibrate_model(pairs, model=resolve_model(model), num_workers=num_workers))
+    return 0
+
+
+def uncertainty(series: Path, *, model: str, out: Path, mask: Path | None = None, num_workers: int = 2) -> int:
+    """How far a standardized series can be trusted: a map of the standard deviation, and intervals of radiomic features.
+
+    Args:
+        series: Source: DICOM series or volume file.
+        model: Folder of a calibrated model, or models:/ltdiff@champion.
+        out: Folder for sd.nii.gz and features.csv.
+        mask: Regions for the features: a volume file, a DICOM SEG, or a folder of these.
+        num_workers: Slices standardized at a time, and processes for the feature extraction.
+    """
+    from ltdiff.workflows.calibration import measure_uncertainty
+
+    measure_uncertainty(series, model=resolve_model(model), out=out, mask=mask, num_workers=num_workers)
+    print(f"written to {out}")
+    return 0
+
+
 def demo(*, out: Path = Path("demo"), num_workers: int = 1) -> int:
     """Simulate paired scans, train the three phases, standardize held-out series and score them. Resumes.
 
@@ -237,7 +268,17 @@ def resolve_model(model: str) -> Path:
     return download(model, out_dir=MODEL_CACHE)
 
 
-COMMANDS: list[Callable[..., int]] = [pair, simulate, train, standardize, evaluate, compare, demo]
+COMMANDS: list[Callable[..., int]] = [
+    pair,
+    simulate,
+    train,
+    standardize,
+    evaluate,
+    compare,
+    calibrate,
+    uncertainty,
+    demo,
+]
 
 
 def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list[str] | None = None) -> int:

@@ -129,6 +129,22 @@ def score(
     )
 
 
+def feature_array(
+    volumes: Sequence[np.ndarray],
+    *,
+    rois: Sequence[Roi],
+    spacing_mm: Sequence[float] | np.ndarray,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Features (volumes, rois, features) of N volumes (Z, Y, X) in HU, and their names. See `score`."""
+    spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(volumes[0]), 2))
+    regions = [_region(volume, roi, spacings_mm) for volume in volumes for roi in rois]
+    rows = _extract_all(regions, num_workers=num_workers, progress=progress)
+    values = np.array([list(row.values()) for row in rows]).reshape(len(volumes), len(rois), -1)
+    return values, tuple(rows[0])
+
+
 def reproducible_shares(feature_ccc: pd.DataFrame) -> pd.DataFrame:
     """Share of the features with a CCC of at least each of REPRODUCIBLE_CCC, per method, roi_set and class."""
     defined = feature_ccc.dropna(subset="ccc")

@@ -64,6 +64,18 @@ class TestSet:
     config: EvaluationConfig
     facts: dict[str, Any]
 
+    def standardize(self, name: str, method: Method) -> Slices:
+        """The source slices standardized by a method, several at a time; `name` is for the progress bar."""
+
+        def standardize(hu: Slices, spacing_mm: NDArray[np.float64], number: int) -> Slices:
+            return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[
+                0
+            ]
+
+        with ThreadPoolExecutor(self.config.num_workers) as pool:
+            results = pool.map(standardize, self.source_hu, self.spacings_mm, self.slice_numbers)
+            return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(self.source_hu))))
+
 
 def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> TestSet:
     """Read the pairs of a split and draw the regions.
@@ -111,7 +123,7 @@ def evaluate(
     images, seconds = {"source": test_set.source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        images[name] = _standardize_all(name, method, test_set)
+        images[name] = test_set.standardize(name, method)
         seconds[name] = (time.perf_counter() - started_s) / len(test_set.source_hu)
     scores = score(
         images,
@@ -172,12 +184,3 @@ def _slice_numbers(manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[np.in
 
 def _read_all(rows: pd.DataFrame) -> Slices:
     return np.stack([read_hu({str(key): value for key, value in row.items()}) for _, row in rows.iterrows()])
-
-
-def _standardize_all(name: str, method: Method, test_set: TestSet) -> Slices:
-    def standardize(hu: Slices, spacing_mm: NDArray[np.float64], number: int) -> Slices:
-        return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
-
-    with ThreadPoolExecutor(test_set.config.num_workers) as pool:
-        results = pool.map(standardize, test_set.source_hu, test_set.spacings_mm, test_set.slice_numbers)
-        return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(test_set.source_hu))))

@@ -16,6 +16,7 @@ from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.diffusion.process import DiffusionConfig, make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
 from ltdiff.diffusion.schedule import ScheduleConfig
+from ltdiff.inference.spread import Spread, read_spread
 from ltdiff.model.ltdiff import LTDiff, load_model
 
 
@@ -30,13 +31,15 @@ class InferenceConfig:
         decoder_depth: UNet++ pruning: decode at the head X[0, depth] of the nested decoder and leave out what only deeper ones
             need, which is faster; None takes the deepest.
         precision: arithmetic of the networks.
-        seed: seed of the sampling noise. Each slice has its own noise, a function of the seed and its number.
+        output: `mean`: A' itself; `sample`: one image that the target may be, A' and a draw of what is left over (see `Spread`).
+        seed: seed of all noise. Each slice has its own noise, a function of the seed and its number.
     """
 
     decode: Literal["residual", "direct"] | None = None
     num_inference_steps: int | None = None
     decoder_depth: int | None = None
     precision: Literal["bf16", "fp32"] = "bf16"
+    output: Literal["mean", "sample"] = "mean"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,14 +52,21 @@ class Standardizer:
     """A trained model ready for use: `standardize(hu, spacing_mm)`."""
 
     def __init__(
-        self, model: LTDiff, *, diffusion: DiffusionConfig, decode: str, inference: InferenceConfig | None = None
+        self,
+        model: LTDiff,
+        *,
+        diffusion: DiffusionConfig,
+        decode: str,
+        inference: InferenceConfig | None = None,
+        spread: Spread | None = None,
     ) -> None:
-        """`diffusion` and `decode` are those that the model was trained with."""
+        """`diffusion` and `decode` are those that the model was trained with; samples need a `spread`."""
         self.inference = inference or InferenceConfig()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.diffusion = diffusion
         self.decode = self.inference.decode or decode
+        self.spread = spread
         self.num_steps = self.inference.num_inference_steps or diffusion.num_inference_steps
         self._check_depth()
         self.sampler = Sampler(make_process(diffusion, sampling=True), num_steps=self.num_steps)
@@ -65,7 +75,8 @@ class Standardizer:
     def process(self) -> str:
         """How the latents are sampled, for people."""
         is_drawn = self.diffusion.process == "ddpm" or self.diffusion.sampling_kappa > 0
-        return f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.inference.precision}"
+        text = f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.inference.precision}"
+        return text if self.inference.output == "mean" else f"{text} with a draw of what is left over"
 
     @property
     def decoding(self) -> str:
@@ -78,13 +89,14 @@ class Standardizer:
         """The trained model in `folder` (written by training), ready for use.
 
         Raises:
-            ValueError: no model there, or a damaged one.
+            ValueError: no model there, or a damaged one; a sample is asked of one that is not calibrated.
         """
         model, about = load_model(folder)
         settings = about["settings"]
         diffusion = settings["diffusion"]
         diffusion = DiffusionConfig(**diffusion | {"schedule": ScheduleConfig(**diffusion["schedule"])})
-        return cls(model, diffusion=diffusion, decode=settings["loss"]["decode"], inference=inference)
+        spread = read_spread(folder) if inference is not None and inference.output == "sample" else None
+        return cls(model, diffusion=diffusion, decode=settings["loss"]["decode"], inference=inference, spread=spread)
 
     @torch.inference_mode()
     def standardize(
@@ -110,6 +122,8 @@ class Standardizer:
             matched = self.model.match_kernel(source[None], spacing_mm)
             output = to_hu(self.convert(to_network(matched)[:, None], generator))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
+            if self.spread is not None:
+                result[i] = self.spread.draw(result[i], np.random.default_rng([self.inference.seed, first_slice + i]))
         return result
 
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,225 @@
+"""`ltdiff calibrate` and `ltdiff uncertainty`: how far a standardized image, and each radiomic feature of it, can be trusted.
+
+model/spread.json   what is left over, as a model, and the distribution of every feature's error; see inference/spread and
+                    evaluation/intervals. Made from validation pairs, which no network was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ltdiff.data.formats import is_volume_file, read_mask, read_volume, write_volume
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
+from ltdiff.data.volume import Volume
+from ltdiff.dicom.faults import printable
+from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
+from ltdiff.dicom.series import AIR_FILL_HU, Series, find_series, read_slice_hu
+from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
+from ltdiff.evaluation.scoring import feature_array
+from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set
+from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.inference.task import outside_field_of_view
+
+NUM_ROIS = 300
+NUM_DRAWS = 16
+MAP_FILE, FEATURES_FILE = "sd.nii.gz", "features.csv"
+ROI_SEED = 1
+"""Not the seed of the regions that an evaluation scores."""
+
+
+def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
+    """Write `model`/spread.json from the pairs of split `val`; the coverage on those of `test`, if there are any, as Markdown.
+
+    Raises:
+        ValueError: no model there, or no validation pair.
+    """
+    manifest = read_manifest(pairs)
+    if not (manifest["split"] == "val").any():
+        raise ValueError(
+            f"{printable(pairs)}: calibrating needs validation pairs, and there are none (see `ltdiff pair --split`)"
+        )
+    torch.set_num_threads(1)  # as archives are standardized
+    standardizer = Standardizer.load(model)
+    low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
+    seen = _Seen(standardizer, manifest, "val", num_workers)
+    spread = fit_spread(list(seen.standardized), list(seen.test_set.target_hu), range_hu=(low, high))
+    draws, target, _, features = seen.features(spread)
+    intervals = fit_intervals(features, draws=draws, target=target)
+    _write_json(model / SPREAD_FILE, {"spread": spread.to_dict(), "intervals": asdict(intervals)})
+    if not (manifest["split"] == "test").any():
+        return ""
+    held_out = _Seen(standardizer, manifest, "test", num_workers)
+    draws, target, value, _ = held_out.features(spread)
+    table = coverage_table(intervals, draws=draws, value=value, target=target)
+    return (
+        f"{LEVEL:.0%} intervals on {NUM_ROIS} random regions of the test pairs; widths and CRPS over the sd between regions:\n\n"
+        f"{table.to_markdown(index=False, floatfmt='.3f')}"
+    )
+
+
+def measure_uncertainty(
+    series: Path, *, model: Path, out: Path, mask: Path | None = None, num_workers: int = 2
+) -> None:
+    """Write out/sd.nii.gz and, with a `mask`, out/features.csv for a DICOM series or a volume file.
+
+    The first is the standard deviation of B − A' in HU for every voxel; the second has one row per region of the mask (slice and
+    label) and feature: its value on A', and the interval of the target's.
+
+    Raises:
+        ValueError: the model is not calibrated; the series or the mask cannot be read, or do not belong together.
+    """
+    torch.set_num_threads(1)
+    standardizer, spread, intervals = Standardizer.load(model), read_spread(model), _read_intervals(model)
+    source = _read_source(series)
+    rois = _read_rois(mask, source) if mask else []
+    spacing_mm = source.volume.spacing_mm[1:]
+    standardized = standardize_slices(standardizer, source.volume.hu, spacing_mm, num_workers=num_workers)
+    out.mkdir(parents=True, exist_ok=True)
+    write_volume(replace(source.volume, hu=np.stack([spread.sigma(hu) for hu in standardized])), out / MAP_FILE)
+    if rois:
+        table = _interval_table(standardized, rois, spread, intervals, spacing_mm=spacing_mm, num_workers=num_workers)
+        partial = out / f".{FEATURES_FILE}"
+        table.to_csv(partial, index=False)
+        partial.rename(out / FEATURES_FILE)
+
+
+def standardize_slices(
+    standardizer: Standardizer, hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, num_workers: int
+) -> NDArray[np.float32]:
+    """A' (Z, Y, X) of a whole series, several slices at a time."""
+
+    def standardize(number: int) -> NDArray[np.float32]:
+        return standardizer.standardize(hu[number][None], spacing_mm, first_slice=number)[0]
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        return np.stack(
+            list(tqdm(pool.map(standardize, range(len(hu))), desc="standardize", unit="slice", total=len(hu)))
+        )
+
+
+def _interval_table(
+    standardized: NDArray[np.float32],
+    rois: Sequence[Roi],
+    spread: Spread,
+    intervals: FeatureIntervals,
+    *,
+    spacing_mm: tuple[float, float],
+    num_workers: int,
+) -> pd.DataFrame:
+    chosen = sorted({roi.slice_index for roi in rois})
+    volumes = _draw_volumes(standardized[chosen], spread, numbers=chosen)
+    moved = [replace(roi, slice_index=chosen.index(roi.slice_index)) for roi in rois]
+    values, features = feature_array(volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers, progress=True)
+    if features != intervals.features:
+        raise ValueError("the model was calibrated for other features: run `ltdiff calibrate` again")
+    low, high = intervals.interval(values[1:])
+    keys = pd.DataFrame([(roi.slice_index, roi.label) for roi in rois], columns=["slice_index", "label"])
+    parts = [
+        keys.assign(feature=name, value=values[0, :, i], low=low[:, i], high=high[:, i])
+        for i, name in enumerate(features)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+class _Seen:
+    """The slice pairs of a split with their standardized images and random regions."""
+
+    def __init__(self, standardizer: Standardizer, manifest: pd.DataFrame, split: str, num_workers: int) -> None:
+        config = EvaluationConfig(split=split, num_rois=1, num_workers=num_workers)
+        self.test_set: TestSet = read_test_set(manifest, config=config)
+        self.num_workers = num_workers
+        self.standardized = self.test_set.standardize(split, standardizer)
+        self.rois = random_rois(self.test_set.target_hu, num_rois=NUM_ROIS, seed=ROI_SEED)
+
+    def features(self, spread: Spread) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], tuple[str, ...]]:
+        """Of draws (N, rois, features), of the target and of A' (rois, features), and their names."""
+        numbers = self.test_set.slice_numbers.tolist()
+        volumes = [self.test_set.target_hu, *_draw_volumes(self.standardized, spread, numbers=numbers)]
+        values, names = feature_array(
+            volumes,
+            rois=self.rois,
+            spacing_mm=self.test_set.spacings_mm,
+            num_workers=self.num_workers,
+            progress=True,
+        )
+        return values[2:], values[0], values[1], names
+
+
+def _draw_volumes(
+    standardized: NDArray[np.float32], spread: Spread, *, numbers: Sequence[int]
+) -> list[NDArray[np.float32]]:
+    """A' (Z, Y, X) itself and NUM_DRAWS draws; the noise of a slice is a function of its number and the draw's."""
+    draws = [
+        np.stack([spread.draw(hu, np.random.default_rng([k, z])) for hu, z in zip(standardized, numbers, strict=True)])
+        for k in range(NUM_DRAWS)
+    ]
+    return [standardized, *draws]
+
+
+class _Source(NamedTuple):
+    volume: Volume
+    series: Series | None  # of a DICOM folder
+
+
+def _read_source(path: Path) -> _Source:
+    if is_volume_file(path):
+        volume = read_volume(path)
+        air = np.float32(AIR_FILL_HU)
+        inside = np.stack([np.where(outside_field_of_view(plane), air, plane) for plane in volume.hu])
+        return _Source(replace(volume, hu=inside), None)
+    found, findings = find_series(path)
+    if len(found) != 1:
+        reason = findings[0].reason if findings and not found else f"here are {len(found)}"
+        raise ValueError(f"{printable(path)}: name one CT series; {reason}")
+    (series,) = found
+    rows, columns = np.array(series.orientation[:3]), np.array(series.orientation[3:])
+    direction = np.stack([rows, columns, np.cross(rows, columns)], axis=1)
+    distance_mm = series.slice_spacing_mm or series.slice_thickness_mm or 1.0
+    volume = Volume(
+        hu=np.stack([read_slice_hu(header.path) for header in series.slices]),
+        spacing_mm=(distance_mm, *series.spacing_mm),
+        origin_mm=series.slices[0].position_mm,
+        direction=tuple(map(float, direction.ravel())),
+    )
+    return _Source(volume, series)
+
+
+def _read_rois(mask: Path, source: _Source) -> list[Roi]:
+    name = printable(mask)
+    if is_volume_file(mask) or source.series is None:
+        labels = read_mask(mask)
+    else:
+        path = find_segmentations(mask).get(source.series.series_instance_uid)
+        if path is None:
+            raise ValueError(f"{name}: there is no DICOM segmentation of this series")
+        labels = read_segmentation(path, source.series)
+    if labels.shape != source.volume.hu.shape:
+        raise ValueError(f"{name}: the mask has {labels.shape} voxels, the series {source.volume.hu.shape}")
+    rois = mask_rois(labels, roi_set="mask")
+    if not rois:
+        raise ValueError(f"{name}: no label has {MIN_LESION_PIXELS} pixels or more in a slice")
+    return rois
+
+
+def _read_intervals(model: Path) -> FeatureIntervals:
+    return FeatureIntervals.from_dict(json.loads((model / SPREAD_FILE).read_text())["intervals"])
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content) + "\n")
+    partial.rename(path)

@@ -1,0 +1,144 @@
+"""Calibrating a model on validation pairs, and what a calibrated model tells of a series."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_run import make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
+
+from ltdiff.cli import run
+from ltdiff.cli import uncertainty as uncertainty_command
+from ltdiff.data.formats import read_volume
+from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.inference.spread import SPREAD_FILE
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.radiomics.extraction import feature_names
+from ltdiff.workflows import calibration
+from ltdiff.workflows.calibration import calibrate, measure_uncertainty
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(request):
+    """Few regions and draws."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(calibration, "NUM_ROIS", 20)
+    patch.setattr(calibration, "NUM_DRAWS", 3)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, pairs):
+    folder = save_tiny_model(
+        tmp_path_factory.mktemp("calibrated") / "model", source_kernel="soft", target_kernel="sharp"
+    )
+    (folder / "report").write_text(calibrate(pairs, model=folder, num_workers=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("series")
+    hu = make_volumes()[0]
+    labels = np.zeros(hu.shape)
+    labels[1:3, 10:20, 10:20] = 1
+    labels[2, 30:36, 30:36] = 7
+    return save_volume(hu, folder / "scan.mha"), save_volume(labels, folder / "mask.nii.gz")
+
+
+def test_the_report_covers_the_test_pairs(model):
+    report = (model / "report").read_text()
+    for name in ("firstorder", "glcm", "glrlm", "ngtdm", "coverage", "crps"):
+        assert name in report
+    assert (model / SPREAD_FILE).is_file()
+
+
+def test_without_test_pairs_there_is_no_coverage(tmp_path, pairs):
+    manifest = read_manifest(pairs)
+    write_manifest(manifest[manifest["split"] != "test"], tmp_path / "pairs.parquet")
+    folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    assert calibrate(tmp_path / "pairs.parquet", model=folder, num_workers=1) == ""
+    assert (folder / SPREAD_FILE).is_file()
+
+
+def test_without_validation_pairs_it_is_refused(tmp_path, pairs):
+    manifest = read_manifest(pairs)
+    write_manifest(manifest[manifest["split"] != "val"], tmp_path / "pairs.parquet")
+    with pytest.raises(ValueError, match="calibrating needs validation pairs"):
+        calibrate(tmp_path / "pairs.parquet", model=tmp_path)
+
+
+def test_map_and_intervals(model, series, tmp_path):
+    path, mask = series
+    measure_uncertainty(path, model=model, out=tmp_path / "out", mask=mask, num_workers=1)
+    source, deviation = read_volume(path), read_volume(tmp_path / "out" / "sd.nii.gz")
+    assert deviation.hu.shape == source.hu.shape
+    assert deviation.spacing_mm == pytest.approx(source.spacing_mm)
+    assert 0 < deviation.hu.mean() < 500
+    table = pd.read_csv(tmp_path / "out" / "features.csv")
+    assert set(zip(table["slice_index"], table["label"], strict=True)) == {
+        (1, "label_1"),
+        (2, "label_1"),
+        (2, "label_7"),
+    }
+    assert len(table) == 3 * len(feature_names())
+    known = table.dropna()
+    assert len(known) > 0.9 * len(table)
+    assert (known["low"] <= known["high"]).all()
+
+
+def test_without_a_mask_there_is_the_map_alone(model, series, tmp_path):
+    measure_uncertainty(series[0], model=model, out=tmp_path / "out", num_workers=1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sd.nii.gz"]
+
+
+def test_a_sample_scatters_as_the_map_says(model):
+    source = make_volumes()[0].astype(np.float32)
+    mean = Standardizer.load(model).standardize(source, (0.8, 0.7))
+    sampler = Standardizer.load(model, InferenceConfig(output="sample"))
+    samples = np.stack(
+        [
+            Standardizer.load(model, InferenceConfig(output="sample", seed=k)).standardize(source, (0.8, 0.7))
+            for k in (0, 1)
+        ]
+    )
+    assert not np.array_equal(*samples)
+    assert np.array_equal(samples[0], sampler.standardize(source, (0.8, 0.7)))
+    sigma = np.stack([sampler.spread.sigma(plane) for plane in mean])
+    assert (samples[0] - mean).std() == pytest.approx(np.sqrt(np.mean(sigma**2)), rel=0.1)
+    assert "with a draw of what is left over" in sampler.process
+
+
+@pytest.mark.parametrize("case", ["not calibrated", "another size", "no label", "absent"])
+def test_errors_are_one_sentence(case, model, series, tmp_path, capsys):
+    path, mask = series
+    if case == "not calibrated":
+        model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    if case == "another size":
+        mask = save_volume(np.ones((2, 48, 48)), tmp_path / "mask.nii.gz")
+    if case == "no label":
+        mask = save_volume(np.zeros((6, 48, 48)), tmp_path / "mask.nii.gz")
+    if case == "absent":
+        path = tmp_path / "scan.mha"
+    arguments = [str(path), "--model", str(model), "--out", str(tmp_path / "out"), "--mask", str(mask)]
+    assert run(uncertainty_command, arguments) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    expected = {
+        "not calibrated": "is not calibrated",
+        "another size": "(2, 48, 48)",
+        "no label": "no label",
+        "absent": "scan",
+    }
+    assert expected[case] in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_is_plain(model):
+    content = json.loads((model / SPREAD_FILE).read_text())
+    assert set(content) == {"spread", "intervals"}
