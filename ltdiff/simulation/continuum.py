@@ -91,7 +91,8 @@ def _blend(name: str, soft: Kernel, sharp: Kernel, sharpness: float, rng: np.ran
     """A window between two others in log response, and a little off that line."""
     low, high = (np.log(np.maximum(kernel.window[1:], SMALLEST_RESPONSE)) for kernel in (soft, sharp))
     values = np.exp(low + sharpness * (high - low) + WINDOW_JITTER * rng.standard_normal(len(low)))
-    return Kernel(name, (1.0, *map(float, values)))
+    quarter, half, three_quarters, nyquist = map(float, values)
+    return Kernel(name, (1.0, quarter, half, three_quarters, nyquist))
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
