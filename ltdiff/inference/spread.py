@@ -67,10 +67,15 @@ class Spread:
         return np.asarray(self.sigma_hu, np.float32)[row, column]
 
     def draw(self, hu: Image, rng: np.random.Generator) -> Image:
-        """One image that B may be, (Y, X) in whole HU, for A' (Y, X)."""
+        """One image that B may be, (Y, X) in whole HU, for A' (Y, X).
+
+        A pixel at an end of the range stays there, as nearly all of B's do: noise would break the runs of clipped air.
+        """
         noise = _filter(rng.standard_normal(hu.shape), np.asarray(self.power))
-        drawn: Image = np.rint(hu + self.sigma(hu) * noise).clip(*self.range_hu).astype(np.float32)
-        return drawn
+        is_clipped = (hu <= self.range_hu[0]) | (hu >= self.range_hu[1])
+        drawn = np.where(is_clipped, hu, np.rint(hu + self.sigma(hu) * noise))
+        result: Image = drawn.clip(*self.range_hu).astype(np.float32)
+        return result
 
 
 def read_spread(model: Path) -> Spread:

@@ -59,6 +59,17 @@ def test_draws_are_whole_hu_that_a_series_can_store_and_a_function_of_the_seed(f
     assert first.min() >= RANGE_HU[0]
 
 
+def test_what_is_clipped_stays_clipped_and_only_that(fitted):
+    rng = np.random.default_rng(4)
+    hu = np.clip(_image(rng) - 230, *RANGE_HU)  # lung round the lower end of the range
+    hu[:4, 90:] = RANGE_HU[1]
+    drawn = fitted.draw(hu, rng)
+    is_clipped = (hu == RANGE_HU[0]) | (hu == RANGE_HU[1])
+    assert 0.1 < is_clipped.mean() < 0.9
+    np.testing.assert_array_equal(drawn[is_clipped], hu[is_clipped])
+    assert (drawn != hu)[~is_clipped].mean() > 0.7
+
+
 def test_a_few_wild_pixels_do_not_widen_a_bin():
     rng = np.random.default_rng(3)
     images = [_image(rng) for _ in range(4)]
