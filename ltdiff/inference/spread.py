@@ -7,6 +7,7 @@ bridge's own draws are no substitute: they scatter by a tenth of the error (docs
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,6 +62,11 @@ class Spread:
         """As plain JSON."""
         return asdict(self)
 
+    @property
+    def digest(self) -> str:
+        """Start of a sha256: a sample of another calibration is another image, and must not have the same UID."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
     def sigma(self, hu: Image) -> Image:
         """Standard deviation of B − A' in HU, (Y, X), for A' (Y, X)."""
         row, column = _bins(hu, self.roughness_edges_hu)
@@ -82,14 +88,17 @@ def read_spread(model: Path) -> Spread:
     """Of the model in the folder `model`.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or a damaged one.
     """
     path = model / SPREAD_FILE
     if not path.is_file():
         raise ValueError(
             f"{printable(model)} is not calibrated; run `ltdiff calibrate PAIRS --model {printable(model)}` first"
         )
-    return Spread.from_dict(json.loads(path.read_text())["spread"])
+    try:
+        return Spread.from_dict(json.loads(path.read_text())["spread"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
 
 
 def fit_spread(standardized: Sequence[Image], targets: Sequence[Image], *, range_hu: tuple[float, float]) -> Spread:

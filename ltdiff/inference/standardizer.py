@@ -43,9 +43,11 @@ class InferenceConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a number of steps that is none."""
+        """Refuse a number of steps that is none, and a seed that not every generator takes."""
         if self.num_inference_steps is not None and self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
 
 
 class Standardizer:
@@ -76,7 +78,9 @@ class Standardizer:
         """How the latents are sampled, for people."""
         is_drawn = self.diffusion.process == "ddpm" or self.diffusion.sampling_kappa > 0
         text = f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.inference.precision}"
-        return text if self.inference.output == "mean" else f"{text} with a draw of what is left over"
+        if self.spread is None:
+            return text
+        return f"{text} with a draw of what is left over (calibration {self.spread.digest})"
 
     @property
     def decoding(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.inference.spread import Spread, fit_spread, read_spread
+from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
 
 RANGE_HU = (-1024.0, 3071.0)
 SIGMA_HU = {-800.0: 4.0, 40.0: 12.0}
@@ -88,6 +88,13 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match="at least one pair"):
         fit_spread([], [], range_hu=RANGE_HU)
     with pytest.raises(ValueError, match="is not calibrated; run `ltdiff calibrate"):
+        read_spread(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"spread": {}}', '{"spread": {"roughness_edges_hu": 1}}'])
+def test_a_damaged_file_is_one_sentence(content, tmp_path):
+    (tmp_path / SPREAD_FILE).write_text(content)
+    with pytest.raises(ValueError, match=r"spread\.json is damaged"):
         read_spread(tmp_path)
 
 

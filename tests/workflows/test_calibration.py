@@ -1,6 +1,7 @@
 """Calibrating a model on validation pairs, and what a calibrated model tells of a series."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from ltdiff.cli import run
 from ltdiff.cli import uncertainty as uncertainty_command
 from ltdiff.data.formats import read_volume
 from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.inference.recipe import Recipe
 from ltdiff.inference.spread import SPREAD_FILE
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.radiomics.extraction import feature_names
@@ -113,6 +115,17 @@ def test_a_sample_scatters_as_the_map_says(model):
     sigma = np.stack([sampler.spread.sigma(plane) for plane in mean])
     assert (samples[0] - mean).std() == pytest.approx(np.sqrt(np.mean(sigma**2)), rel=0.1)
     assert "with a draw of what is left over" in sampler.process
+
+
+def test_a_sample_of_another_calibration_has_another_uid_and_the_mean_has_not(model, tmp_path):
+    other = shutil.copytree(model, tmp_path / "model")
+    content = json.loads((other / SPREAD_FILE).read_text())
+    content["spread"]["sigma_hu"][0][0] += 1
+    (other / SPREAD_FILE).write_text(json.dumps(content))
+    for output, is_same in (("sample", False), ("mean", True)):
+        inference = InferenceConfig(output=output)
+        first, second = (Recipe.load(folder, inference).derivation_from("soft") for folder in (model, other))
+        assert (first == second) == is_same
 
 
 @pytest.mark.parametrize("case", ["not calibrated", "another size", "no label", "absent"])
