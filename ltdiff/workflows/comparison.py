@@ -10,7 +10,7 @@ import torch
 from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import read_manifest
-from ltdiff.evaluation.report import ccc_markdown
+from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
