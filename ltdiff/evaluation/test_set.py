@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,16 +65,34 @@ class TestSet:
     facts: dict[str, Any]
 
     def standardize(self, name: str, method: Method) -> Slices:
-        """The source slices standardized by a method, several at a time; `name` is for the progress bar."""
+        """The source slices standardized by a method; `name` is for the progress bar."""
+        return standardize_slices(
+            method,
+            self.source_hu,
+            self.spacings_mm,
+            numbers=self.slice_numbers,
+            num_workers=self.config.num_workers,
+            name=name,
+        )
 
-        def standardize(hu: Slices, spacing_mm: NDArray[np.float64], number: int) -> Slices:
-            return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[
-                0
-            ]
 
-        with ThreadPoolExecutor(self.config.num_workers) as pool:
-            results = pool.map(standardize, self.source_hu, self.spacings_mm, self.slice_numbers)
-            return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(self.source_hu))))
+def standardize_slices(
+    method: Method,
+    hu: Slices,
+    spacings_mm: NDArray[np.float64],
+    *,
+    numbers: Sequence[int] | NDArray[np.int64],
+    num_workers: int,
+    name: str,
+) -> Slices:
+    """A' (N, Y, X) of source slices (N, Y, X), several at a time, with PixelSpacings (N, 2) and their numbers in their series."""
+
+    def standardize(one: Slices, spacing_mm: NDArray[np.float64], number: int) -> Slices:
+        return method.standardize(one[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        results = pool.map(standardize, hu, spacings_mm, numbers)
+        return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(hu))))
 
 
 def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> TestSet:

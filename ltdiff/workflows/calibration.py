@@ -7,10 +7,9 @@ model/spread.json   what is left over, as a model, and the distribution of every
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ltdiff.data.formats import is_volume_file, read_mask, read_volume, write_volume
 from ltdiff.data.manifest import read_manifest
@@ -28,8 +26,9 @@ from ltdiff.dicom.faults import printable
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.dicom.series import AIR_FILL_HU, Series, find_series, read_slice_hu
 from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
+from ltdiff.evaluation.report import replace_file, write_text
 from ltdiff.evaluation.scoring import feature_array
-from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set
+from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set, standardize_slices
 from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.inference.task import outside_field_of_view
@@ -59,7 +58,8 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
     spread = fit_spread(list(seen.standardized), list(seen.test_set.target_hu), range_hu=(low, high))
     draws, target, _, features = seen.features(spread)
     intervals = fit_intervals(features, draws=draws, target=target)
-    _write_json(model / SPREAD_FILE, {"spread": spread.to_dict(), "intervals": asdict(intervals)})
+    content = {"spread": spread.to_dict(), "intervals": asdict(intervals)}
+    write_text(model / SPREAD_FILE, json.dumps(content) + "\n")
     if not (manifest["split"] == "test").any():
         return ""
     held_out = _Seen(standardizer, manifest, "test", num_workers)
@@ -87,28 +87,20 @@ def measure_uncertainty(
     source = _read_source(series)
     rois = _read_rois(mask, source) if mask else []
     spacing_mm = source.volume.spacing_mm[1:]
-    standardized = standardize_slices(standardizer, source.volume.hu, spacing_mm, num_workers=num_workers)
+    hu = source.volume.hu
+    standardized = standardize_slices(
+        standardizer,
+        hu,
+        np.broadcast_to(np.array(spacing_mm), (len(hu), 2)),
+        numbers=range(len(hu)),
+        num_workers=num_workers,
+        name="standardize",
+    )
     out.mkdir(parents=True, exist_ok=True)
     write_volume(replace(source.volume, hu=np.stack([spread.sigma(hu) for hu in standardized])), out / MAP_FILE)
     if rois:
         table = _interval_table(standardized, rois, spread, intervals, spacing_mm=spacing_mm, num_workers=num_workers)
-        partial = out / f".{FEATURES_FILE}"
-        table.to_csv(partial, index=False)
-        partial.rename(out / FEATURES_FILE)
-
-
-def standardize_slices(
-    standardizer: Standardizer, hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, num_workers: int
-) -> NDArray[np.float32]:
-    """A' (Z, Y, X) of a whole series, several slices at a time."""
-
-    def standardize(number: int) -> NDArray[np.float32]:
-        return standardizer.standardize(hu[number][None], spacing_mm, first_slice=number)[0]
-
-    with ThreadPoolExecutor(num_workers) as pool:
-        return np.stack(
-            list(tqdm(pool.map(standardize, range(len(hu))), desc="standardize", unit="slice", total=len(hu)))
-        )
+        replace_file(out / FEATURES_FILE, partial(table.to_csv, index=False))
 
 
 def _interval_table(
@@ -217,9 +209,3 @@ def _read_rois(mask: Path, source: _Source) -> list[Roi]:
 
 def _read_intervals(model: Path) -> FeatureIntervals:
     return FeatureIntervals.from_dict(json.loads((model / SPREAD_FILE).read_text())["intervals"])
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content) + "\n")
-    partial.rename(path)
