@@ -184,7 +184,7 @@ def compare(
         pairs: Manifest written by `ltdiff pair`.
         out: Folder for the trainings, tables (CSV, Markdown) and figures (PNG).
         methods: Names, separated by commas, or "all": source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
-            diffusionct, stan_ct, ltdiff_paper, ltdiff.
+            diffusionct, stan_ct, ltdiff_paper, ltdiff, ltdiff_start (from start weights).
         minutes: Training time of each method. Trials of three learning rates come on top.
         test: Manifest whose pairs are scored instead, for example another patient's.
         split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.

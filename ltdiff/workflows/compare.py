@@ -107,15 +107,7 @@ def compare_methods(
             methods=fitted,
             harmonizers=harmonizers,
             out=out,
-            summary={
-                "minutes": minutes,
-                "training_seed": settings.training.seed,
-                "training_split": training.attrs.get("split", ""),
-                "num_training_pairs": _count_pairs(training),
-                "methods": {name: describe_fit(out / "methods" / name) for name in methods},
-                "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-                "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},
-            },
+            summary=_describe_training(methods, training, out=out, budget=budget),
             compared=LTDIFF if LTDIFF in methods else None,
         )
     summary = out / "summary.json"
@@ -145,6 +137,19 @@ def _fit(
             fitted[name] = method
             fitted |= {f"{name}{ending}": variant for ending, variant in method.variants().items()}
     return fitted, harmonizers
+
+
+def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, budget: Budget) -> dict[str, Any]:
+    """What a reader of the report needs to know of the training of all methods."""
+    return {
+        "minutes": budget.minutes,
+        "training_seed": budget.training.seed,
+        "training_split": training.attrs.get("split", ""),
+        "num_training_pairs": _count_pairs(training),
+        "methods": {name: describe_fit(out / "methods" / name) for name in methods},
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},
+    }
 
 
 def describe_fit(folder: Path) -> dict[str, Any]:
