@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.comparators.trained import Budget, ImageComparator, Plan
 from ltdiff.diffusion.process import DDPM, DiffusionConfig
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.model.blocks import Down, PreciseConv2d, ResidualBlock, TimeEmbedding, Up
@@ -69,7 +69,7 @@ class ImageDDPMPhase(nn.Module):
         return {"loss": functional.mse_loss(predicted.float(), eps)}
 
 
-class ImageDDPMMethod(TrainedComparator):
+class ImageDDPMMethod(ImageComparator):
     """Kernel match, then ancestral sampling of the image."""
 
     size_divisor = 4 * SCALE
@@ -84,7 +84,7 @@ class ImageDDPMMethod(TrainedComparator):
         return [Plan("ddpm", 1.0, lambda config: ImageDDPMPhase(self.network, self.process, config))]
 
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """See `TrainedComparator`."""
+        """See `ImageComparator`."""
         condition = functional.pixel_unshuffle(x, SCALE)
         sampler = Sampler(self.process, num_steps=NUM_INFERENCE_STEPS)
         (image,) = sampler.sample(

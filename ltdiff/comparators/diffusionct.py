@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.comparators.trained import Budget, ImageComparator, Plan
 from ltdiff.diffusion.process import DDPM, DiffusionConfig
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
@@ -101,7 +101,7 @@ class LatentDDPMPhase(nn.Module):
         return {"loss": functional.mse_loss(predicted.float(), eps)}
 
 
-class DiffusionCTMethod(TrainedComparator):
+class DiffusionCTMethod(ImageComparator):
     """Encode, sample the target's latent, decode."""
 
     uses_kernel_match = False
@@ -120,7 +120,7 @@ class DiffusionCTMethod(TrainedComparator):
         ]
 
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """See `TrainedComparator`."""
+        """See `ImageComparator`."""
         source = self.network.encode(x)
         sampler = Sampler(self.process, num_steps=NUM_INFERENCE_STEPS)
         latent = sampler.sample(

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from ltdiff.comparators.protocol import Method
+from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import LTDiff, save_model
@@ -41,7 +39,6 @@ class LTDiffMethod(TrainedComparator):
         if budget.training.start == "simulator":
             load_start_weights(self.network)
         self.uses_kernel_match = self.settings.model.kernel_match
-        self.size_divisor = self.settings.model.autoencoder.size_divisor
 
     def describe(self) -> dict[str, Any]:
         """See `TrainedComparator`."""
@@ -65,13 +62,14 @@ class LTDiffMethod(TrainedComparator):
             save_model(self.network, folder / MODEL_FOLDER, about=about)
         self.standardizer = self._standardizer(InferenceConfig())
 
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """See `TrainedComparator`."""
-        return self.standardizer.convert(x, generator)
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        """See `Method`."""
+        return self.standardizer.standardize(hu, spacing_mm, first_slice=first_slice)
 
     def variants(self) -> Mapping[str, Method]:
-        """The same model with a single step; and start weights before anything was trained on the pairs."""
-        variants: dict[str, Method] = {"_1_step": self._standardizer(InferenceConfig(num_inference_steps=1))}
+        """The same model with another number of steps; and start weights before anything was trained on the pairs."""
+        num_steps, ending = (2, "_2_steps") if self.settings.diffusion.num_steps == 1 else (1, "_1_step")
+        variants: dict[str, Method] = {ending: self._standardizer(InferenceConfig(num_inference_steps=num_steps))}
         if self.budget.training.start == "simulator":
             untrained = LTDiff(self.settings.model)
             load_start_weights(untrained)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.comparators.trained import Budget, ImageComparator, Plan
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.losses import charbonnier
@@ -52,7 +52,7 @@ class RegressionPhase(nn.Module):
         return {"loss": charbonnier(self.model(source), target)}
 
 
-class ResidualCNNMethod(TrainedComparator):
+class ResidualCNNMethod(ImageComparator):
     """Kernel match, then the network."""
 
     size_divisor = SCALE
@@ -66,6 +66,6 @@ class ResidualCNNMethod(TrainedComparator):
         return [Plan("regression", 1.0, lambda config: RegressionPhase(self.network, config))]
 
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """See `TrainedComparator`."""
+        """See `ImageComparator`."""
         converted: Tensor = self.network(x)
         return converted

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.comparators.trained import Budget, ImageComparator, Plan
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import Batch, to_input
@@ -101,7 +101,7 @@ class AdversarialPhase(nn.Module):
         return {"loss": adversarial + L1_WEIGHT * pixel + LATENT_WEIGHT * latent, "pixel_loss": pixel}
 
 
-class StanCTMethod(TrainedComparator):
+class StanCTMethod(ImageComparator):
     """The generator on the source itself."""
 
     uses_kernel_match = False
@@ -116,7 +116,7 @@ class StanCTMethod(TrainedComparator):
         return [Plan("adversarial", 1.0, lambda config: AdversarialPhase(self.network, config))]
 
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """See `TrainedComparator`."""
+        """See `ImageComparator`."""
         converted: Tensor = self.network.generator(x)
         return converted
 

@@ -94,13 +94,11 @@ class Plan:
 
 
 class TrainedComparator(ABC):
-    """A network behind the protocol of comparators. Subclasses name the network, its phases and its use."""
+    """A network behind the protocol of comparators. Subclasses name the network and its phases, and standardize with it."""
 
     network: nn.Module
     uses_kernel_match = True
     """Whether it starts from the linear match Ã or from the source itself."""
-    size_divisor = 1
-    """Sides of what `convert` gets are multiples of this."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -111,10 +109,6 @@ class TrainedComparator(ABC):
     @abstractmethod
     def plans(self) -> list[Plan]:
         """The phases in order; their shares add up to 1."""
-
-    @abstractmethod
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """A' (1, 1, H, W) of Ã or A, in network units."""
 
     def describe(self) -> dict[str, Any]:
         """Everything that a fit depends on beside the data."""
@@ -139,6 +133,21 @@ class TrainedComparator(ABC):
             self.network.load_state_dict(load_file(weights))
         self.network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
+    def variants(self) -> Mapping[str, Method]:
+        """None, unless a subclass has some."""
+        return {}
+
+
+class ImageComparator(TrainedComparator):
+    """One whose network makes an image of an image. Subclasses name its use."""
+
+    size_divisor = 1
+    """Sides of what `convert` gets are multiples of this."""
+
+    @abstractmethod
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A' (1, 1, H, W) of Ã or A, in network units."""
+
     @torch.inference_mode()
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
         """See `Method`."""
@@ -156,10 +165,6 @@ class TrainedComparator(ABC):
                 converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
             result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).cpu().numpy()
         return result
-
-    def variants(self) -> Mapping[str, Method]:
-        """None, unless a subclass has some."""
-        return {}
 
 
 class _PlanRun:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.comparators.trained import Budget, ImageComparator, Plan
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 from ltdiff.training.config import LossConfig, PhaseConfig
 from ltdiff.training.losses import charbonnier, supervise
@@ -49,12 +49,12 @@ class SupervisedPhase(nn.Module):
         return {"loss": supervise(charbonnier, heads, to_input(batch["target"]), weights)}
 
 
-class UNetPPMethod(TrainedComparator):
+class UNetPPMethod(ImageComparator):
     """Kernel match, then the network."""
 
     def __init__(self, budget: Budget, *, encoder_skips: bool) -> None:
         super().__init__(budget)
-        config = AutoencoderConfig(encoder_skips=encoder_skips, image_latent=False)
+        config = AutoencoderConfig(encoder_skips=encoder_skips, image_latent=False, finish_channels=0)
         self.size_divisor = config.size_divisor
         self.encoder_skips = encoder_skips
         self.network: UNetPP = UNetPP(config)
@@ -68,6 +68,6 @@ class UNetPPMethod(TrainedComparator):
         return [Plan("regression", 1.0, lambda config: SupervisedPhase(self.network, config))]
 
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """See `TrainedComparator`."""
+        """See `ImageComparator`."""
         converted: Tensor = self.network(x)[-1]
         return converted

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.manifest import read_hu
+from ltdiff.data.position import position_mm
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ class PatchLoader:
     kept: dict[int, dict[str, Image]] | None = None
 
     def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
-        """{"id": visits (B,)} → patches in whole HU (B, patch_size, patch_size), one column per column of the items."""
+        """{"id": visits (B,)} → patches (B, patch_size, patch_size): in whole HU, one column per column of the items, and
+        `y_mm` and `x_mm`, the place of each pixel in its slice (see `position_mm`)."""
         by_slice = groupby(map(int, block["id"]), key=lambda visit: visit // PATCHES_PER_SLICE)
         patches = [patch for number, visits in by_slice for patch in self.load(number, visits)]
         return {name: _to_int16(np.stack([patch[name] for patch in patches])) for name in patches[0]}
@@ -112,15 +114,18 @@ class PatchLoader:
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
 
     def _read(self, index: int) -> dict[str, Image]:
-        """The images of an item, sources matched, at least as large as a patch."""
+        """The images of an item, sources matched, and the places of their pixels, at least as large as a patch."""
         if self.kept is not None and index in self.kept:
             return self.kept[index]
         images = {}
         for name, row in self.items[index].items():
-            hu = self._in_columns(read_hu(row))
+            whole = read_hu(row)
+            hu, spacing_mm = self._in_columns(whole), (float(row["spacing_y_mm"]), float(row["spacing_x_mm"]))
             if row["role"] == "source":
-                hu = self.match_kernel(hu, (float(row["spacing_y_mm"]), float(row["spacing_x_mm"])))
+                hu = self.match_kernel(hu, spacing_mm)
             images[name] = _pad_to(hu, self.patch_size)
+        y_mm, x_mm = (_pad_to(self._in_columns(mm), self.patch_size) for mm in position_mm(whole.shape, spacing_mm))
+        images |= {"y_mm": y_mm, "x_mm": x_mm}
         if self.kept is not None:
             self.kept[index] = images
         return images

@@ -29,7 +29,7 @@ class DiffusionConfig:
         schedule: noise schedule of the ddpm.
         start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
         printed_start: ddpm only: start from Z_A + η at T, as the paper prints it.
-        num_inference_steps: default number of sampling steps.
+        num_inference_steps: default number of sampling steps; None: 1 for the bridge, 50 for the ddpm.
     """
 
     process: Literal["bridge", "ddpm"] = "bridge"
@@ -39,7 +39,7 @@ class DiffusionConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
     printed_start: bool = False
-    num_inference_steps: int = 2
+    num_inference_steps: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
@@ -52,8 +52,13 @@ class DiffusionConfig:
             raise ValueError(
                 f"start_timestep must lie in 1…{self.schedule.num_train_timesteps}, got {self.start_timestep}"
             )
-        if self.num_inference_steps < 1:
+        if self.num_inference_steps is not None and self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
+
+    @property
+    def num_steps(self) -> int:
+        """Sampling steps where nobody asks for another number."""
+        return self.num_inference_steps or {"bridge": 1, "ddpm": 50}[self.process]
 
 
 class Process(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltdiff.data.intensity import to_hu, to_network
+from ltdiff.data.position import position_mm
 from ltdiff.diffusion.process import DiffusionConfig, make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
 from ltdiff.diffusion.schedule import ScheduleConfig
@@ -69,7 +70,7 @@ class Standardizer:
         self.diffusion = diffusion
         self.decode = self.inference.decode or decode
         self.spread = spread
-        self.num_steps = self.inference.num_inference_steps or diffusion.num_inference_steps
+        self.num_steps = self.inference.num_inference_steps or diffusion.num_steps
         self._check_depth()
         self.sampler = Sampler(make_process(diffusion, sampling=True), num_steps=self.num_steps)
 
@@ -124,33 +125,35 @@ class Standardizer:
             generator = torch.Generator().manual_seed(self.inference.seed * 1_000_003 + first_slice + i)
             source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
             matched = self.model.match_kernel(source[None], spacing_mm)
-            output = to_hu(self.convert(to_network(matched)[:, None], generator))
+            output = to_hu(self.convert(to_network(matched)[:, None], generator, spacing_mm))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
             if self.spread is not None:
                 result[i] = self.spread.draw(result[i], np.random.default_rng([self.inference.seed, first_slice + i]))
         return result
 
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Ã → A', (1, 1, H, W) in network units, any H and W."""
+    def convert(self, x: Tensor, generator: torch.Generator, spacing_mm: tuple[float, float]) -> Tensor:
+        """Ã → A', (1, 1, H, W) in network units, any H and W, PixelSpacing (y, x)."""
         height, width = x.shape[-2:]
         divisor = self.model.config.autoencoder.size_divisor
         padding = (0, -width % divisor, 0, -height % divisor)
         padded = functional.pad(x, padding, mode="replicate").contiguous(memory_format=torch.channels_last)
+        places_mm = torch.from_numpy(np.stack(position_mm((height, width), spacing_mm)))[None].to(x.device)
+        places_mm = functional.pad(places_mm, padding, mode="replicate")
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.inference.precision == "bf16"):
             source, features = self.model.encode(padded)
             latents = self.sampler.sample(
                 lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device)), source, generator=generator
             )
-            change = self._decode(latents, source, features)[..., :height, :width]
+            change = self._decode(latents, source, features, places_mm)[..., :height, :width]
         return x + change if self.decode == "residual" else change
 
-    def _decode(self, latents: Latents, source: Latents, features: list[Tensor]) -> Tensor:
+    def _decode(self, latents: Latents, source: Latents, features: list[Tensor], places_mm: Tensor) -> Tensor:
         """D(Z_A') (`direct`), or D(Z_A') − D(E(Ã)) (`residual`), (1, 1, H, W)."""
-        depth = self.inference.decoder_depth
-        standardized = self.model.decode(latents, features, depth=depth)[-1].float()
+        options: dict[str, Any] = {"position_mm": places_mm, "depth": self.inference.decoder_depth}
+        standardized = self.model.decode(latents, features, **options)[-1].float()
         if self.decode == "direct":
             return standardized
-        return standardized - self.model.decode(source, features, depth=depth)[-1].float()
+        return standardized - self.model.decode(source, features, **options)[-1].float()
 
     def _check_depth(self) -> None:
         deepest = self.model.config.autoencoder.num_levels - 1

@@ -22,7 +22,7 @@ from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION_FILE = "model.json"
 PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
 """Weights file → modules in it."""
@@ -70,10 +70,15 @@ class LTDiff(nn.Module):
         return self.scaling.apply_scaling(latents), features
 
     def decode(
-        self, latents: Latents, features: list[Tensor] | None = None, *, depth: int | None = None
+        self,
+        latents: Latents,
+        features: list[Tensor] | None = None,
+        *,
+        position_mm: Tensor | None = None,
+        depth: int | None = None,
     ) -> list[Tensor]:
-        """Scaled latents → images (B, 1, H, W), one per supervised head up to that of `depth`, the full decoder's by default."""
-        return self.decoder(self.scaling.inverse(latents), features, depth=depth)
+        """Scaled latents → images (B, 1, H, W), one per supervised head up to that of `depth`; see `Decoder`."""
+        return self.decoder(self.scaling.inverse(latents), features, position_mm=position_mm, depth=depth)
 
     def denoise(self, z_t: Latents, source: Latents, t: Tensor) -> Latents:
         """The denoiser's output for scaled latents; t (B,) in [0, 1]."""

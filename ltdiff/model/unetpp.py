@@ -17,6 +17,7 @@ from torch import Tensor, cat, nn
 from torch.nn import functional
 
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
+from ltdiff.model.finish import Finish
 from ltdiff.model.latent import Latents
 
 
@@ -32,6 +33,7 @@ class AutoencoderConfig:
             the diffusion).
         image_latent: the first scale² channels of the finest latent are the image itself, folded, and the full decoder adds
             what it finds to them: nothing is lost on the way, and nothing has to be learned before it is so.
+        finish_channels: channels of the decoder's last layers, which work at the image's own resolution; 0 leaves them out.
     """
 
     scale: int = 2
@@ -39,6 +41,7 @@ class AutoencoderConfig:
     latent_channels: tuple[int, ...] = (8, 8, 8)
     encoder_skips: bool = False
     image_latent: bool = True
+    finish_channels: int = 16
 
     def __post_init__(self) -> None:
         """Refuse shapes that fit no network."""
@@ -53,6 +56,8 @@ class AutoencoderConfig:
             )
         if self.scale < 1:
             raise ValueError(f"scale must be at least 1, got {self.scale}")
+        if self.finish_channels < 0:
+            raise ValueError(f"finish_channels must not be negative, got {self.finish_channels}")
         if self.image_latent and self.latent_channels[0] < self.scale**2:
             raise ValueError(
                 f"an image_latent needs {self.scale**2} channels or more in the finest latent, "
@@ -139,14 +144,21 @@ class Decoder(nn.Module):
         if config.image_latent:
             nn.init.zeros_(self.heads[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.heads[-1].bias)  # type: ignore[arg-type]
+        self.finish = Finish(channels[0], config.scale, config.finish_channels) if config.finish_channels else None
 
     def forward(
-        self, latents: Latents, features: list[Tensor] | None = None, *, depth: int | None = None
+        self,
+        latents: Latents,
+        features: list[Tensor] | None = None,
+        *,
+        position_mm: Tensor | None = None,
+        depth: int | None = None,
     ) -> list[Tensor]:
         """Latents (B, C_i, …) → images (B, 1, H, W), one per head X[0, 1] … X[0, depth].
 
-        `features` are the encoder's, for `encoder_skips` only. A `depth` below the full one, L − 1, prunes the decoder
-        (Zhou 2018): nodes that only deeper heads need are not computed.
+        `position_mm` (B, 2, H, W) is that of every pixel (data/position); None puts all of them in the middle. `features` are
+        the encoder's, for `encoder_skips` only. A `depth` below the full one, L − 1, prunes the decoder (Zhou 2018): nodes
+        that only deeper heads need are not computed.
         """
         depth = self.num_levels - 1 if depth is None else depth
         x: dict[tuple[int, int], Tensor] = {}
@@ -160,4 +172,7 @@ class Decoder(nn.Module):
         outputs = [self.heads[j - 1](x[0, j]) for j in range(1, depth + 1)]
         if self.num_image_channels and depth == self.num_levels - 1:
             outputs[-1] = outputs[-1] + latents[0][:, : self.num_image_channels]
-        return [functional.pixel_shuffle(output, self.scale) for output in outputs]
+        images = [functional.pixel_shuffle(output, self.scale) for output in outputs]
+        if self.finish is not None and depth == self.num_levels - 1:
+            images[-1] = self.finish(images[-1], x[0, depth], position_mm)
+        return images

@@ -23,7 +23,8 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings
 from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
 
 Batch = Mapping[str, Tensor]
-"""Patches in whole HU (B, H, W), int16: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3."""
+"""Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
+and `x_mm`, the place of each pixel."""
 
 
 class Phase(Protocol):
@@ -54,7 +55,7 @@ class AutoencoderPhase(nn.Module):
         latents, features = self.model.encoder(x)
         if self.training:
             self.model.scaling.track(latents)
-        heads = self.model.decoder(latents, features)
+        heads = self.model.decoder(latents, features, position_mm=_position_mm(batch))
         return {"loss": supervise(self.image_loss, heads, x, self.weights)}
 
 
@@ -104,21 +105,22 @@ class JointPhase(DDPMPhase):
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """See `Phase`."""
         diffused = self.diffuse(batch, generator)
-        image = self.image_term(diffused, to_input(batch["source"]), to_input(batch["target"]))
+        image = self.image_term(diffused, batch)
         return {
             "loss": diffused.loss + self.loss_config.image_weight * image,
             "latent_loss": diffused.loss,
             "image_loss": image,
         }
 
-    def image_term(self, diffused: _Diffused, source: Tensor, target: Tensor) -> Tensor:
+    def image_term(self, diffused: _Diffused, batch: Batch) -> Tensor:
         """ρ(A' − B) at every head. `residual` keeps a `direct` term, without which direct decoding would be unlearned."""
-        weights = self.loss_config.supervision_weights
-        direct = self.model.decode(diffused.estimate, diffused.features)
+        weights, position_mm = self.loss_config.supervision_weights, _position_mm(batch)
+        source, target = to_input(batch["source"]), to_input(batch["target"])
+        direct = self.model.decode(diffused.estimate, diffused.features, position_mm=position_mm)
         term = supervise(self.image_loss, direct, target, weights)
         if self.loss_config.decode == "direct":
             return term
-        own = self.model.decode(diffused.source, diffused.features)
+        own = self.model.decode(diffused.source, diffused.features, position_mm=position_mm)
         residual = [source + d - o for d, o in zip(direct, own, strict=True)]
         return 0.5 * (term + supervise(self.image_loss, residual, target, weights))
 
@@ -148,6 +150,10 @@ def _train_only(model: LTDiff, *parts: str) -> LTDiff:
 def to_input(hu: Tensor) -> Tensor:
     """Patches in HU (B, H, W) → (B, 1, H, W) in network units."""
     return to_network(hu.float())[:, None].contiguous(memory_format=torch.channels_last)
+
+
+def _position_mm(batch: Batch) -> Tensor:
+    return torch.stack([batch["y_mm"], batch["x_mm"]], dim=1).float().contiguous(memory_format=torch.channels_last)
 
 
 def _image_loss(config: LossConfig) -> ImageLoss:

@@ -1,6 +1,7 @@
 """Start weights: networks trained on simulated scans of all kinds (workflows/pretrain), shipped with the package.
 
-configs/start_weights/README.md is their model card. A network is filled whole or not at all.
+configs/start_weights/README.md is their model card. A network is filled whole or not at all; the decoder's last layers
+(`Finish`), which hold what is peculiar to a scanner, have no start weights and change nothing until they are trained.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from ltdiff.model.ltdiff import LTDiff
 
+WITHOUT = "decoder.finish."
+
 
 def load_start_weights(model: LTDiff) -> None:
     """Fill the networks of `model`; its kernel match stays.
@@ -21,14 +24,14 @@ def load_start_weights(model: LTDiff) -> None:
         ValueError: the weights are for networks of other shapes.
     """
     weights = load((resources.files("ltdiff.configs") / "start_weights" / "ltdiff.safetensors").read_bytes())
-    own = model.networks.state_dict()
+    own = {key: value for key, value in model.networks.state_dict().items() if not key.startswith(WITHOUT)}
     different = sorted(key for key in weights.keys() | own.keys() if _shape(weights, key) != _shape(own, key))
     if different:
         raise ValueError(
             f"the start weights are for networks of the default shapes ({different[0]} differs); "
             "train from scratch: --settings.training.start scratch"
         )
-    model.networks.load_state_dict(weights)
+    model.networks.load_state_dict(weights, strict=False)
 
 
 def _shape(weights: dict[str, Tensor], key: str) -> torch.Size | None:

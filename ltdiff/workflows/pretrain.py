@@ -45,7 +45,8 @@ def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float,
     manifest = _manifest(_simulate(out / "scans", num_scans=num_scans, slices_per_scan=slices_per_scan, seed=seed))
     write_manifest(manifest, out / "pairs.parquet")
     settings = Settings(training=TrainingConfig(start="scratch", seed=seed))
-    settings = replace(settings, model=replace(settings.model, kernel_match=False))
+    autoencoder = replace(settings.model.autoencoder, finish_channels=0)  # not among the start weights
+    settings = replace(settings, model=replace(settings.model, kernel_match=False, autoencoder=autoencoder))
     method = LTDiffMethod(Budget(minutes, (LEARNING_RATE,), settings.training), settings=settings)
     torch.set_num_threads(os.cpu_count() or 1)
     method.fit(manifest, folder=out / "training")

@@ -245,11 +245,13 @@ def test_ltdiff_leaves_a_model_that_gives_the_same_images(name, fitted, source):
         )
 
 
-def test_ltdiff_has_a_variant_of_one_step(fitted, source):
-    method, folder = fitted("ltdiff")
-    ((ending, variant),) = method.variants().items()
-    assert ending == "_1_step"
-    loaded = Standardizer.load(folder / "model", InferenceConfig(num_inference_steps=1))
+@pytest.mark.parametrize(("name", "ending", "num_steps"), [("ltdiff", "_2_steps", 2), ("ltdiff_paper", "_1_step", 1)])
+def test_ltdiff_has_a_variant_with_another_number_of_steps(name, ending, num_steps, fitted, source):
+    method, folder = fitted(name)
+    variants = method.variants()
+    assert set(variants) == {ending}
+    variant = variants[ending]
+    loaded = Standardizer.load(folder / "model", InferenceConfig(num_inference_steps=num_steps))
     result = variant.standardize(source, IN_PLANE_MM)
     np.testing.assert_array_equal(result, loaded.standardize(source, IN_PLANE_MM))
     assert not np.array_equal(result, method.standardize(source, IN_PLANE_MM))

@@ -12,7 +12,7 @@ from torch import nn
 
 from ltdiff.comparators import trained
 from ltdiff.comparators.linear import Linear
-from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.comparators.trained import Budget, ImageComparator, Plan
 from ltdiff.data.manifest import read_manifest
 from ltdiff.training.checkpoint import META_FILE
 
@@ -60,7 +60,7 @@ class _Phase(nn.Module):
         return {"loss": loss * torch.nan if self.training and self.config.learning_rate == NOT_FINITE else loss}
 
 
-class _Comparator(TrainedComparator):
+class _Comparator(ImageComparator):
     """A' = x + weight; its phases are kept in `phases`, in the order in which they were made."""
 
     def __init__(self, budget, *, shares=(1.0,), die_in=None, die_at=4):

@@ -19,6 +19,7 @@ from ltdiff.local_ray import ray_session
 PATCH = 16
 SHAPE = (5, 100, 120)
 TRAIN = ("train",) * 5
+IMAGES = ("source", "target", "image")
 
 
 def _unmatched(hu, spacing_mm):
@@ -113,6 +114,18 @@ def test_a_patch_shows_the_same_place_of_all_images_turned_alike(loader):
         assert all(patch.shape == (PATCH, PATCH) for patch in patches.values())
         assert all(patch.dtype == np.float32 and patch.flags.c_contiguous for patch in patches.values())
         np.testing.assert_array_equal(patches["source"] - patches["target"], 0.5)
+
+
+def test_a_patch_says_where_its_pixels_lie(loader):
+    """The target's pixels are numbered row by row; the middle is at 0 mm, and whole millimetres reach the training."""
+    height, width = SHAPE[1:]
+    for visit in range(40):
+        patch = load(loader, visit)
+        row, column = np.divmod(np.floor(patch["target"]), width)
+        np.testing.assert_allclose(patch["y_mm"], (row - (height - 1) / 2) * SPACING_MM[1], rtol=1e-5)
+        np.testing.assert_allclose(patch["x_mm"], (column - (width - 1) / 2) * SPACING_MM[2], rtol=1e-5)
+    batch = loader({"id": np.arange(3)})
+    np.testing.assert_array_equal(batch["y_mm"][2], load(loader, 2)["y_mm"].round())
 
 
 def _orientation(patch):
@@ -229,7 +242,9 @@ def _make_loader(manifest, split, *, pairs=True, **options):
 def _columns(loader, num_visits=400):
     """(first, last) column of the slices that any patch shows."""
     patches = [load(loader, visit) for visit in range(num_visits)]
-    columns = np.concatenate([np.floor(patch).ravel() % SHAPE[2] for one in patches for patch in one.values()])
+    columns = np.concatenate(
+        [np.floor(patch).ravel() % SHAPE[2] for one in patches for name, patch in one.items() if name in IMAGES]
+    )
     return int(columns.min()), int(columns.max())
 
 

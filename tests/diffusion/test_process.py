@@ -173,6 +173,13 @@ def test_training_times_cover_what_the_sampler_visits(process):
     assert 0 < unit.min() <= unit.max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "num_steps"), [({}, 1), ({"process": "ddpm"}, 50), ({"num_inference_steps": 7}, 7)]
+)
+def test_each_process_has_its_default_number_of_steps(settings, num_steps):
+    assert DiffusionConfig(**settings).num_steps == num_steps
+
+
 @pytest.mark.parametrize("start_share", [0.0, 0.3, 1.0])
 def test_a_share_of_the_training_times_is_the_sampler_s_start(start_share):
     process = make_process(DiffusionConfig(start_share=start_share))

@@ -184,7 +184,7 @@ def test_arrays_of_any_kind_are_taken(source, view):
 
 def test_steps_and_decode_may_be_chosen(source):
     default = _make_standardizer(num_inference_steps=None)
-    assert (default.num_steps, default.decode) == (2, "residual")
+    assert (default.num_steps, default.decode) == (1, "residual")
     chosen = _make_standardizer(num_inference_steps=3, decode="direct")
     assert (chosen.num_steps, chosen.decode) == (3, "direct")
     assert not np.array_equal(*(s.standardize(source, IN_PLANE_MM) for s in (default, chosen)))

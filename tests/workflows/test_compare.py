@@ -96,7 +96,7 @@ def test_every_method_has_its_rows(compared):
     out, printed = compared
     ccc = pd.read_csv(out / "ccc.csv")
     assert tuple(ccc.columns) == CCC_COLUMNS
-    rows = {"source", "linear", "combat", "residual_cnn", "ltdiff", "ltdiff_1_step"}
+    rows = {"source", "linear", "combat", "residual_cnn", "ltdiff", "ltdiff_2_steps"}
     assert set(ccc["method"]) == rows
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     assert "random" in set(ccc["roi_set"])
@@ -124,7 +124,7 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert set(ltdiff["joint"]["rates"]) == set(cnn["rates"])  # the same are tried
     assert "rates" not in ltdiff["autoencoder"]
     assert summary["methods"]["source"] == summary["methods"]["linear"] == {}
-    assert set(summary["seconds_per_slice"]) == {"linear", "residual_cnn", "ltdiff", "ltdiff_1_step"}
+    assert set(summary["seconds_per_slice"]) == {"linear", "residual_cnn", "ltdiff", "ltdiff_2_steps"}
     assert summary["wall_s"] >= 0
     assert summary["peak_memory_bytes"] > 10_000_000
     assert set(summary["versions"]) >= {"ltdiff", "torch", "numpy"}
@@ -198,7 +198,7 @@ def test_one_slice_is_enough_to_train(tmp_path):
     assert summary["num_training_pairs"] == {"train": 1}
     rates = summary["methods"]["residual_cnn"]["regression"]["rates"]
     assert all(np.isfinite(loss) for loss in rates.values())
-    rows = {"source", "residual_cnn", "ltdiff", "ltdiff_1_step"}
+    rows = {"source", "residual_cnn", "ltdiff", "ltdiff_2_steps"}
     assert set(pd.read_csv(tmp_path / "out" / "ccc.csv")["method"]) == rows
 
 

@@ -1,0 +1,71 @@
+"""The decoder's last layers, at the image's own resolution."""
+
+from __future__ import annotations
+
+from torch import Tensor, cat, nn
+from torch.nn import functional
+
+from ltdiff.model.blocks import PreciseConv2d
+
+FEATURE_GAIN, PLACE_GAIN, EXCESS_GAIN = 20.0, 5.0, 10.0
+"""Bring all inputs to about the same size: without them the features and the place are not found in time."""
+NUM_FEATURES, NUM_PLACE_FEATURES, NUM_INPUTS = 8, 8, 19
+POSITION_UNIT_MM, POSITION_LIMIT = 50.0, 2.0
+"""Beyond 100 mm all places are alike: what is learned there must hold for patients of other sizes."""
+
+
+class Finish(nn.Module):
+    """What depends on a pixel's next neighbours and on its place in the slice.
+
+    Some scanners level pixels that stand out from all four of their neighbours, in the middle of the scan field alone
+    (docs/a0001.md). A maximum is hard to learn for convolutions, so it is given to them: they say how far each pixel is
+    levelled, and add what else is missing.
+    """
+
+    def __init__(self, in_channels: int, scale: int, channels: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.enter = nn.Conv2d(in_channels, NUM_FEATURES * scale**2, kernel_size=3, padding=1)
+        self.place = nn.Sequential(
+            PreciseConv2d(2, 16, kernel_size=1),
+            nn.SiLU(),
+            nn.Conv2d(16, 16, kernel_size=1),
+            nn.SiLU(),
+            nn.Conv2d(16, NUM_PLACE_FEATURES, kernel_size=1),
+        )
+        self.first = nn.Conv2d(NUM_INPUTS, channels, kernel_size=3, padding=1)
+        self.second = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.last = nn.Conv2d(channels, 3, kernel_size=3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor, features: Tensor, position_mm: Tensor | None) -> Tensor:
+        """Image (B, 1, H, W), features (B, in_channels, H/scale, W/scale), positions (B or 1, 2, H, W) → image.
+
+        Without positions every pixel is taken to lie in the middle.
+        """
+        above, below = beyond_neighbours(image)
+        unfolded = functional.pixel_shuffle(self.enter(functional.silu(FEATURE_GAIN * features)), self.scale)
+        excess = EXCESS_GAIN * cat([above, below], dim=1)
+        x = cat([image, excess, unfolded, self._place(image, position_mm)], dim=1)
+        x = self.second(functional.silu(self.first(x)))
+        change, level_above, level_below = self.last(functional.silu(x)).float().chunk(3, dim=1)
+        result: Tensor = image + change - level_above * above.relu() + level_below * below.relu()
+        return result
+
+    def _place(self, image: Tensor, position_mm: Tensor | None) -> Tensor:
+        if position_mm is None:
+            position_mm = image.new_zeros(1, 2, *image.shape[-2:])
+        position = (position_mm / POSITION_UNIT_MM).clamp(-POSITION_LIMIT, POSITION_LIMIT)
+        features: Tensor = PLACE_GAIN * self.place(position)
+        return features.expand(len(image), -1, -1, -1)
+
+
+def beyond_neighbours(image: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much each pixel of (B, 1, H, W) lies above its highest and below its lowest neighbour of four; may be negative."""
+    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
+    up, down = padded[..., :-2, 1:-1], padded[..., 2:, 1:-1]
+    left, right = padded[..., 1:-1, :-2], padded[..., 1:-1, 2:]
+    highest = up.maximum(down).maximum(left.maximum(right))
+    lowest = up.minimum(down).minimum(left.minimum(right))
+    return image - highest, lowest - image
