@@ -13,6 +13,7 @@ from tiny_run import SPACING_MM, make_volumes, one_thread, tiny_settings, write_
 
 from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.data.manifest import read_hu, read_manifest
+from ltdiff.data.position import position_mm
 from ltdiff.diffusion.process import DiffusionConfig
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.denoiser import DenoiserConfig
@@ -113,8 +114,9 @@ def test_one_step_without_noise_is_the_formula(source, decode):
         x = to_network(model.match_kernel(torch.from_numpy(source), IN_PLANE_MM))[:, None]
         z_a, _ = model.encode(x)
         changes = model.denoise(z_a, z_a, torch.ones(len(source)))
-        image = model.decode([z + change for z, change in zip(z_a, changes, strict=True)])[-1]
-        expected = x + image - model.decode(z_a)[-1] if decode == "residual" else image
+        places = {"position_mm": torch.from_numpy(np.stack(position_mm(source.shape[1:], IN_PLANE_MM)))[None]}
+        image = model.decode([z + change for z, change in zip(z_a, changes, strict=True)], **places)[-1]
+        expected = x + image - model.decode(z_a, **places)[-1] if decode == "residual" else image
     result = standardizer.standardize(source, IN_PLANE_MM)
     np.testing.assert_allclose(result, to_hu(expected)[:, 0].round().clip(*model.kernel_match.range_hu), atol=1)
     assert np.abs(result - to_hu(x)[:, 0].numpy()).mean() > 5  # there was something to be seen
