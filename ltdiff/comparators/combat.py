@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.comparators.trained import claim
-from ltdiff.data.manifest import data_fingerprint, read_hu
+from ltdiff.data.manifest import data_fingerprint, in_plane_spacing_mm, read_hu
 from ltdiff.data.rois import random_rois
 from ltdiff.data.stream import make_items
 from ltdiff.radiomics.extraction import extract_features
@@ -76,7 +76,7 @@ def _training_features(manifest: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for roi in random_rois(images[TARGET], num_rois=NUM_TRAINING_ROIS, seed=SEED):
         row: Mapping[Any, Any] = items[roi.slice_index][SOURCE]
-        spacing_mm = float(row["spacing_y_mm"]), float(row["spacing_x_mm"])
+        spacing_mm = in_plane_spacing_mm(row)
         for role, volume in images.items():
             features = extract_features(volume[roi.slice_index], roi.mask, spacing_mm=spacing_mm)
             parts.append({"batch": role, **features})

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.comparators.trained import Budget, ImageComparator, Plan
+from ltdiff.comparators.image import ImageComparator
+from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.diffusion.process import DDPM, DiffusionConfig
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up

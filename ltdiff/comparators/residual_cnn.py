@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.comparators.trained import Budget, ImageComparator, Plan
+from ltdiff.comparators.image import ImageComparator
+from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.losses import charbonnier

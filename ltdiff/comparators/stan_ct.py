@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.comparators.trained import Budget, ImageComparator, Plan
+from ltdiff.comparators.image import ImageComparator
+from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import Batch, to_input

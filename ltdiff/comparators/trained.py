@@ -1,4 +1,4 @@
-"""What all comparators made of networks share: how they are trained, kept, resumed and applied.
+"""What all comparators made of networks share: how they are trained, kept and resumed.
 
 Every one of them gets the same patches, augmentation, optimizer, moving average and loop as LTDiff++ (training/loop), and the
 same time. Its learning rate is chosen on the validation slices: short trainings with each of `learning_rates` come before
@@ -30,11 +30,9 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from ltdiff.comparators.protocol import Method, Slices
-from ltdiff.data.intensity import to_hu, to_network
+from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
 from ltdiff.model.kernel_match import KernelMatch
@@ -136,35 +134,6 @@ class TrainedComparator(ABC):
     def variants(self) -> Mapping[str, Method]:
         """None, unless a subclass has some."""
         return {}
-
-
-class ImageComparator(TrainedComparator):
-    """One whose network makes an image of an image. Subclasses name its use."""
-
-    size_divisor = 1
-    """Sides of what `convert` gets are multiples of this."""
-
-    @abstractmethod
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """A' (1, 1, H, W) of Ã or A, in network units."""
-
-    @torch.inference_mode()
-    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
-        """See `Method`."""
-        result = np.empty(hu.shape, np.float32)
-        low, high = (float(v) for v in self.kernel_match.range_hu)
-        precision = self.budget.training.precision
-        for i, image in enumerate(hu):
-            generator = torch.Generator().manual_seed(first_slice + i)
-            source = torch.from_numpy(image.astype(np.float32))[None]
-            matched = self.kernel_match(source, spacing_mm) if self.uses_kernel_match else source
-            height, width = image.shape
-            padding = (0, -width % self.size_divisor, 0, -height % self.size_divisor)
-            x = functional.pad(to_network(matched)[:, None], padding, mode="replicate").to(self.device)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
-            result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).cpu().numpy()
-        return result
 
 
 class _PlanRun:

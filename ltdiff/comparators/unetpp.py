@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ltdiff.comparators.trained import Budget, ImageComparator, Plan
+from ltdiff.comparators.image import ImageComparator
+from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 from ltdiff.training.config import LossConfig, PhaseConfig
 from ltdiff.training.losses import charbonnier, supervise

@@ -140,6 +140,11 @@ def read_hu(row: Mapping[str, Any]) -> np.ndarray:
     return hu
 
 
+def in_plane_spacing_mm(row: Mapping[Any, Any]) -> tuple[float, float]:
+    """PixelSpacing (y, x) of a manifest row."""
+    return float(row["spacing_y_mm"]), float(row["spacing_x_mm"])
+
+
 def data_fingerprint(manifest: pd.DataFrame) -> str:
     """sha256 (hex) of what the manifest says about the data: independent of paths, row order and other columns.
 

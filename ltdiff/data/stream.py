@@ -28,7 +28,7 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
-from ltdiff.data.manifest import read_hu
+from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
 from ltdiff.data.position import position_mm
 
 logger = logging.getLogger(__name__)
@@ -119,13 +119,14 @@ class PatchLoader:
             return self.kept[index]
         images = {}
         for name, row in self.items[index].items():
-            whole = read_hu(row)
-            hu, spacing_mm = self._in_columns(whole), (float(row["spacing_y_mm"]), float(row["spacing_x_mm"]))
+            hu = self._in_columns(read_hu(row))
             if row["role"] == "source":
-                hu = self.match_kernel(hu, spacing_mm)
-            images[name] = _pad_to(hu, self.patch_size)
-        y_mm, x_mm = (_pad_to(self._in_columns(mm), self.patch_size) for mm in position_mm(whole.shape, spacing_mm))
-        images |= {"y_mm": y_mm, "x_mm": x_mm}
+                hu = self.match_kernel(hu, in_plane_spacing_mm(row))
+            images[name] = hu
+        row = next(iter(self.items[index].values()))
+        y_mm, x_mm = position_mm((int(row["rows"]), int(row["columns"])), in_plane_spacing_mm(row))
+        images |= {"y_mm": self._in_columns(y_mm), "x_mm": self._in_columns(x_mm)}
+        images = {name: _pad_to(image, self.patch_size) for name, image in images.items()}
         if self.kept is not None:
             self.kept[index] = images
         return images

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -125,13 +126,13 @@ class Standardizer:
             generator = torch.Generator().manual_seed(self.inference.seed * 1_000_003 + first_slice + i)
             source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
             matched = self.model.match_kernel(source[None], spacing_mm)
-            output = to_hu(self.convert(to_network(matched)[:, None], generator, spacing_mm))
+            output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
             if self.spread is not None:
                 result[i] = self.spread.draw(result[i], np.random.default_rng([self.inference.seed, first_slice + i]))
         return result
 
-    def convert(self, x: Tensor, generator: torch.Generator, spacing_mm: tuple[float, float]) -> Tensor:
+    def _convert(self, x: Tensor, generator: torch.Generator, spacing_mm: tuple[float, float]) -> Tensor:
         """Ã → A', (1, 1, H, W) in network units, any H and W, PixelSpacing (y, x)."""
         height, width = x.shape[-2:]
         divisor = self.model.config.autoencoder.size_divisor
@@ -149,11 +150,13 @@ class Standardizer:
 
     def _decode(self, latents: Latents, source: Latents, features: list[Tensor], places_mm: Tensor) -> Tensor:
         """D(Z_A') (`direct`), or D(Z_A') − D(E(Ã)) (`residual`), (1, 1, H, W)."""
-        options: dict[str, Any] = {"position_mm": places_mm, "depth": self.inference.decoder_depth}
-        standardized = self.model.decode(latents, features, **options)[-1].float()
+        decode = partial(
+            self.model.decode, features=features, position_mm=places_mm, depth=self.inference.decoder_depth
+        )
+        standardized = decode(latents)[-1].float()
         if self.decode == "direct":
             return standardized
-        return standardized - self.model.decode(source, features, **options)[-1].float()
+        return standardized - decode(source)[-1].float()
 
     def _check_depth(self) -> None:
         deepest = self.model.config.autoencoder.num_levels - 1

@@ -9,7 +9,7 @@ from ltdiff.model.blocks import PreciseConv2d
 
 FEATURE_GAIN, PLACE_GAIN, EXCESS_GAIN = 20.0, 5.0, 10.0
 """Bring all inputs to about the same size: without them the features and the place are not found in time."""
-NUM_FEATURES, NUM_PLACE_FEATURES, NUM_INPUTS = 8, 8, 19
+NUM_FEATURES, NUM_PLACE_FEATURES = 8, 8
 POSITION_UNIT_MM, POSITION_LIMIT = 50.0, 2.0
 """Beyond 100 mm all places are alike: what is learned there must hold for patients of other sizes."""
 
@@ -33,7 +33,8 @@ class Finish(nn.Module):
             nn.SiLU(),
             nn.Conv2d(16, NUM_PLACE_FEATURES, kernel_size=1),
         )
-        self.first = nn.Conv2d(NUM_INPUTS, channels, kernel_size=3, padding=1)
+        num_inputs = 1 + 2 + NUM_FEATURES + NUM_PLACE_FEATURES  # the image, how far it stands out
+        self.first = nn.Conv2d(num_inputs, channels, kernel_size=3, padding=1)
         self.second = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         self.last = nn.Conv2d(channels, 3, kernel_size=3, padding=1)
         nn.init.zeros_(self.last.weight)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ltdiff.data.manifest import read_hu
+from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
 from ltdiff.data.stream import make_items
 from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
 
@@ -29,7 +28,7 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
     """
     items = make_items(manifest, split="train", pairs=True)
     chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), MAX_PAIRS)).round().astype(int))
-    spacings_mm = [_spacing_mm(items[i]["source"]) for i in chosen]
+    spacings_mm = [in_plane_spacing_mm(items[i]["source"]) for i in chosen]
     fit = KernelMatchFit(max_frequency=max(corner_frequency(s) for s in spacings_mm))
     for i, spacing_mm in zip(tqdm(chosen, desc="kernel match", unit="pair"), spacings_mm, strict=True):
         try:
@@ -51,7 +50,3 @@ class KernelMatcher:
             return hu
         matched: NDArray[np.float32] = self.kernel_match(torch.from_numpy(hu.copy()), spacing_mm).numpy()
         return matched
-
-
-def _spacing_mm(row: Any) -> tuple[float, float]:
-    return float(row["spacing_y_mm"]), float(row["spacing_x_mm"])

@@ -55,7 +55,7 @@ class AutoencoderPhase(nn.Module):
         latents, features = self.model.encoder(x)
         if self.training:
             self.model.scaling.track(latents)
-        heads = self.model.decoder(latents, features, position_mm=_position_mm(batch))
+        heads = self.model.decoder(latents, features, position_mm=to_position_mm(batch))
         return {"loss": supervise(self.image_loss, heads, x, self.weights)}
 
 
@@ -114,7 +114,7 @@ class JointPhase(DDPMPhase):
 
     def image_term(self, diffused: _Diffused, batch: Batch) -> Tensor:
         """ρ(A' − B) at every head. `residual` keeps a `direct` term, without which direct decoding would be unlearned."""
-        weights, position_mm = self.loss_config.supervision_weights, _position_mm(batch)
+        weights, position_mm = self.loss_config.supervision_weights, to_position_mm(batch)
         source, target = to_input(batch["source"]), to_input(batch["target"])
         direct = self.model.decode(diffused.estimate, diffused.features, position_mm=position_mm)
         term = supervise(self.image_loss, direct, target, weights)
@@ -152,7 +152,8 @@ def to_input(hu: Tensor) -> Tensor:
     return to_network(hu.float())[:, None].contiguous(memory_format=torch.channels_last)
 
 
-def _position_mm(batch: Batch) -> Tensor:
+def to_position_mm(batch: Batch) -> Tensor:
+    """Places of the patches' pixels (B, 2, H, W) in mm."""
     return torch.stack([batch["y_mm"], batch["x_mm"]], dim=1).float().contiguous(memory_format=torch.channels_last)
 
 

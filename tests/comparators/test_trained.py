@@ -11,8 +11,9 @@ from tiny_run import SPACING_MM, make_rows, make_volumes, save_volume, write_pai
 from torch import nn
 
 from ltdiff.comparators import trained
+from ltdiff.comparators.image import ImageComparator
 from ltdiff.comparators.linear import Linear
-from ltdiff.comparators.trained import Budget, ImageComparator, Plan
+from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.data.manifest import read_manifest
 from ltdiff.training.checkpoint import META_FILE
 

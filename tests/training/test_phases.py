@@ -12,7 +12,7 @@ from ltdiff.data.stream import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.context import local_context
 from ltdiff.training.loop import train
-from ltdiff.training.phases import PHASES, to_input
+from ltdiff.training.phases import PHASES, to_input, to_position_mm
 
 TRAINED_PARTS = {"autoencoder": {"encoder", "decoder"}, "ddpm": {"denoiser"}, "joint": {"denoiser", "decoder"}}
 every_phase = pytest.mark.parametrize("name", PHASES)
@@ -154,7 +154,7 @@ def test_residual_training_keeps_direct_decoding_alive(patches):
     with torch.no_grad():
         source, features = phase.model.encode(to_network(patches["source"])[:, None])
         diffused = phase.diffuse(patches, torch.Generator().manual_seed(0))
-        position_mm = torch.stack([patches["y_mm"], patches["x_mm"]], dim=1)
+        position_mm = to_position_mm(patches)
         standardized, decoded = (
             phase.model.decode(z, features, position_mm=position_mm)[-1] for z in (diffused.estimate, source)
         )

@@ -1,0 +1,43 @@
+"""Comparators whose network makes an image of an image: how they are applied to slices. How they are trained: `trained`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ltdiff.comparators.protocol import Slices
+from ltdiff.comparators.trained import TrainedComparator
+from ltdiff.data.intensity import to_hu, to_network
+
+
+class ImageComparator(TrainedComparator):
+    """One whose network makes an image of an image. Subclasses name its use."""
+
+    size_divisor = 1
+    """Sides of what `convert` gets are multiples of this."""
+
+    @abstractmethod
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A' (1, 1, H, W) of Ã or A, in network units."""
+
+    @torch.inference_mode()
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        """See `Method`."""
+        result = np.empty(hu.shape, np.float32)
+        low, high = (float(v) for v in self.kernel_match.range_hu)
+        precision = self.budget.training.precision
+        for i, image in enumerate(hu):
+            generator = torch.Generator().manual_seed(first_slice + i)
+            source = torch.from_numpy(image.astype(np.float32))[None]
+            matched = self.kernel_match(source, spacing_mm) if self.uses_kernel_match else source
+            height, width = image.shape
+            padding = (0, -width % self.size_divisor, 0, -height % self.size_divisor)
+            x = functional.pad(to_network(matched)[:, None], padding, mode="replicate").to(self.device)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
+            result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).cpu().numpy()
+        return result
