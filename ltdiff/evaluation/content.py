@@ -1,7 +1,7 @@
-"""What standardizing does to lesions: is each still there, with its density and its size, and is none where none was?
+"""What standardizing does to what the images show: is each structure still there, with its density and size, and none new?
 
-Judged against the target's image, lesion by lesion, in the slice where its mask is largest; and, over whole slices, by counting
-the places as large as the smallest lesion where the two images differ by more than noise.
+Judged against the target's image, for lesions, vessels and airways one by one, each in the slice where its mask is largest; and,
+over whole slices, by counting the places as large as the smallest lesion where the two images differ by more than noise.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from scipy import ndimage
 
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, bounding_box
 from ltdiff.evaluation.slice_correlation import Neighbours
+from ltdiff.evaluation.structures import AIRWAY
 
 MARGIN_PX = 8
 """Round the mask, for the background and for what grows out of it."""
 RING_PX = (3, 6)
-"""The background is the ring between these distances from the mask."""
+"""The background is the ring between these distances from the mask; of an airway's wall it is the lumen."""
+WALL_PX = 2
+"""An airway's wall is what lies within this distance of its lumen."""
 SMOOTHING_PX = 1.0
 """Noise would decide where the half maximum lies; both images are smoothed alike."""
 FINER = 4
 """Areas are counted on a grid this much finer."""
 MIN_CONTRAST_HU = 30.0
-"""Lesions that stand out less from their surroundings in the target have no half maximum."""
+"""Structures that stand out less from their surroundings in the target have no half maximum."""
 ERASED_CONTRAST = 0.5
-"""A lesion with less than this share of its contrast in the target counts as erased."""
+"""What has less than this share of its contrast in the target counts as erased."""
 CHANGED_HU = 50.0
 CHANGED_DIAMETER_MM = 3.0
 """A place has changed where the smoothed difference exceeds CHANGED_HU over a disc of this diameter: a lesion made or lost."""
@@ -41,46 +44,51 @@ COLUMNS = (
 )
 
 
-def lesion_table(
+def structure_table(
     images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, rois: Sequence[Roi], neighbours: Neighbours
 ) -> pd.DataFrame:
-    """One row per method and lesion (COLUMNS): A' − B of the mean inside the mask and of the diameter at half maximum.
+    """One row per method and structure (COLUMNS): A' − B of its mean and of its diameter at half maximum.
 
-    A lesion is what has one label in slices of which each is the neighbour of the one before.
-    The diameter is that of a disc with the area in which the image is nearer to the lesion than to its background; NaN, as is
-    the ratio of the contrasts, where the target shows too little of one.
+    A structure is what has one label in slices of which each is the neighbour of the one before. Of an airway the wall's mean
+    is compared, and the lumen's diameter. The diameter is that of a disc with the area in which the image is nearer to the
+    structure than to its background; NaN, as is the ratio of the contrasts, where the target shows too little of one.
     """
     rows = []
     for roi in _largest(rois, neighbours):
-        target = _Lesion(target_hu[roi.slice_index], roi.mask)
+        target = _Structure(target_hu[roi.slice_index], roi)
         for method, volume in images.items():
-            lesion = _Lesion(volume[roi.slice_index], roi.mask)
+            structure = _Structure(volume[roi.slice_index], roi)
             shows = abs(target.contrast_hu) >= MIN_CONTRAST_HU
-            size = lesion.diameter_px(target.level_hu) - target.diameter_px(target.level_hu) if shows else np.nan
-            ratio = lesion.contrast_hu / target.contrast_hu if shows else np.nan
-            difference = lesion.mean_hu - target.mean_hu
+            size = structure.diameter_px(target.level_hu) - target.diameter_px(target.level_hu) if shows else np.nan
+            ratio = structure.contrast_hu / target.contrast_hu if shows else np.nan
+            difference = structure.mean_hu - target.mean_hu
             rows.append((method, roi.roi_set, roi.slice_index, roi.label, difference, size, ratio))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def lesion_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Per method: lesions, how many are erased, and the 95th percentile of the absolute differences."""
+def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Per set and method: how many, how many erased, and of the differences the mean and the 95th percentile of the size."""
 
-    def summarize(lesions: pd.DataFrame) -> pd.Series:
-        return pd.Series(
-            {
-                "num_lesions": len(lesions),
-                "num_erased": int((lesions["contrast_ratio"] < ERASED_CONTRAST).sum()),
-                "mean_difference_hu_p95": lesions["mean_difference_hu"].abs().quantile(0.95),
-                "diameter_difference_px_p95": lesions["diameter_difference_px"].abs().quantile(0.95),
-            }
-        )
-
-    return table.groupby("method", sort=False)[list(COLUMNS)].apply(summarize).reset_index()
+    differences = table.assign(
+        is_erased=table["contrast_ratio"] < ERASED_CONTRAST,
+        density=table["mean_difference_hu"].abs(),
+        size=table["diameter_difference_px"].abs(),
+    )
+    groups = differences.groupby(["roi_set", "method"], sort=False)
+    percentiles = groups[["density", "size"]].quantile(0.95)
+    summary = groups.agg(
+        number=("method", "size"),
+        erased=("is_erased", "sum"),
+        mean_difference_hu=("mean_difference_hu", "mean"),
+        diameter_difference_px=("diameter_difference_px", "mean"),
+    )
+    summary.insert(3, "mean_difference_hu_p95", percentiles["density"])
+    summary["diameter_difference_px_p95"] = percentiles["size"]
+    return summary.reset_index()
 
 
 def describe_lesions(found: pd.DataFrame, *, num_rois: int, num_cross_sections: int) -> str:
-    """How many lesions the `num_rois` regions of a lesion table belong to, and what was too small to be one."""
+    """How many lesions the `num_rois` regions of their structure table belong to, and what was too small to be one."""
     num_lesions = len(found.drop_duplicates(["slice_index", "label"]))
     note = f"They show {num_lesions} lesion{'' if num_lesions == 1 else 's'}."
     if num_cross_sections > num_rois:
@@ -109,38 +117,43 @@ def count_changed_places(
 
 
 def _largest(rois: Sequence[Roi], neighbours: Neighbours) -> list[Roi]:
-    """Of each lesion the region with most pixels."""
+    """Of each structure the region with most pixels."""
     previous = {after: before for before, after in neighbours}
     largest: list[Roi] = []
-    places: dict[tuple[int | None, str], int] = {}  # slice and label: place of its lesion in `largest`
+    places: dict[tuple[int | None, str, str], int] = {}  # slice, set and label: its place in `largest`
     for roi in sorted(rois, key=lambda roi: roi.slice_index):
-        place = places.get((previous.get(roi.slice_index), roi.label))
+        place = places.get((previous.get(roi.slice_index), roi.roi_set, roi.label))
         if place is None:
             place = len(largest)
             largest.append(roi)
         elif roi.mask.sum() > largest[place].mask.sum():
             largest[place] = roi
-        places[roi.slice_index, roi.label] = place
+        places[roi.slice_index, roi.roi_set, roi.label] = place
     return largest
 
 
-class _Lesion:
-    """A lesion in one image: its mean, its contrast to a ring round it, and its size."""
+class _Structure:
+    """A structure in one image: its mean, its contrast to the background, and the size of its mask's part."""
 
-    def __init__(self, plane_hu: np.ndarray, mask: np.ndarray) -> None:
-        rows, columns = (slice(max(0, part.start - MARGIN_PX), part.stop + MARGIN_PX) for part in bounding_box(mask))
-        self.mask = mask[rows, columns]
+    def __init__(self, plane_hu: np.ndarray, roi: Roi) -> None:
+        rows, columns = (
+            slice(max(0, part.start - MARGIN_PX), part.stop + MARGIN_PX) for part in bounding_box(roi.mask)
+        )
+        mask = roi.mask[rows, columns]
         plane = plane_hu[rows, columns].astype(np.float64)
-        distance = ndimage.distance_transform_edt(~self.mask)
+        distance = ndimage.distance_transform_edt(~mask)
         ring = (distance >= RING_PX[0]) & (distance <= RING_PX[1])
-        self.mean_hu = float(plane[self.mask].mean())
-        self.contrast_hu = self.mean_hu - float(np.median(plane[ring])) if ring.any() else 0.0
+        wall = (distance > 0) & (distance <= WALL_PX)
+        inside, background = (wall, mask) if roi.roi_set == AIRWAY else (mask, ring)
+        self.mean_hu = float(plane[inside].mean())
+        self.contrast_hu = self.mean_hu - float(np.median(plane[background])) if background.any() else 0.0
         self.level_hu = self.mean_hu - self.contrast_hu / 2
+        self.is_mask_above = (self.contrast_hu > 0) == (inside is mask)
         self.reach = ndimage.zoom(distance, FINER, order=1, grid_mode=True, mode="nearest") <= RING_PX[0]
         smooth = ndimage.gaussian_filter(plane, SMOOTHING_PX)
         self.smooth = ndimage.zoom(smooth, FINER, order=1, grid_mode=True, mode="nearest")
 
     def diameter_px(self, level_hu: float) -> float:
-        """Of a disc as large as the area in and just round the mask that lies beyond `level_hu`."""
-        beyond = self.smooth > level_hu if self.contrast_hu > 0 else self.smooth < level_hu
+        """Of a disc as large as the area in and just round the mask that lies on the mask's side of `level_hu`."""
+        beyond = self.smooth > level_hu if self.is_mask_above else self.smooth < level_hu
         return float(2 * np.sqrt((beyond & self.reach).sum() / np.pi) / FINER)

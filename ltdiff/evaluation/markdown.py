@@ -26,6 +26,7 @@ def to_markdown(
     *,
     ratios: pd.DataFrame | None = None,
     content: pd.DataFrame | None = None,
+    structures: pd.DataFrame | None = None,
     correlation: pd.DataFrame | None = None,
     has_power: bool = False,
     lesions: str = "",
@@ -52,6 +53,8 @@ def to_markdown(
             f"{_content_note()} {about_slices}".strip(),
             content.to_markdown(index=False, floatfmt=".3g"),
         ]
+    if structures is not None and len(structures):
+        parts += ["## Lesions, vessels and airways", _structures_note(), _structures_markdown(structures)]
     if has_power:
         parts += ["![Noise power spectrum of every method in soft tissue](noise_power.png)"]
     parts += ["## Relative error", _relative_error_note(), _relative_error_markdown(scores.relative_error)]
@@ -106,11 +109,29 @@ def _ratios_markdown(table: pd.DataFrame) -> str:
 def _content_note() -> str:
     return (
         f"Places of at least {CHANGED_DIAMETER_MM:g} mm where the smoothed difference to the target exceeds "
-        f"{CHANGED_HU:g} HU (something made, or lost), over all scored slices; for each lesion of the masks, difference "
-        "of the mean and of the diameter at half maximum (95th percentile of the absolute values); and the largest deviation "
-        "of the noise power spectrum in homogeneous soft tissue, as a share of the target's peak. All of it in content.csv, "
-        "lesions.csv and noise_power.csv."
+        f"{CHANGED_HU:g} HU (something made, or lost), over all scored slices; and the largest deviation of the noise power "
+        "spectrum in homogeneous soft tissue, as a share of the target's peak. All of it in content.csv and noise_power.csv."
     )
+
+
+def _structures_note() -> str:
+    return (
+        "Lesions of the masks, and vessels and airways found in the target's lungs: how many, how many have lost half of their "
+        "contrast (erased), and A′ − B of the mean inside (of an airway, of its wall) and of the diameter at half maximum (of "
+        "an airway, of its lumen): mean, and 95th percentile of the absolute values, which for small structures is mostly "
+        "the target's noise. One by one in structures.csv."
+    )
+
+
+def _structures_markdown(table: pd.DataFrame) -> str:
+    titles = {
+        "roi_set": "structure",
+        "mean_difference_hu": "mean (HU)",
+        "mean_difference_hu_p95": "mean, p95 (HU)",
+        "diameter_difference_px": "diameter (px)",
+        "diameter_difference_px_p95": "diameter, p95 (px)",
+    }
+    return table.rename(columns=titles).to_markdown(index=False, floatfmt=("", "", "", "", ".2f", ".2f", ".3f", ".3f"))
 
 
 def _shares_note() -> str:

@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.evaluation import figures
-from ltdiff.evaluation.content import count_changed_places, describe_lesions, lesion_summary, lesion_table
+from ltdiff.evaluation.content import count_changed_places, describe_lesions, structure_summary, structure_table
 from ltdiff.evaluation.description import describe_rois, describe_scoring, is_lesion
 from ltdiff.evaluation.markdown import to_markdown
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import Neighbours, slice_correlation
+from ltdiff.evaluation.structures import find_structures
 
 
 def write_report(
@@ -41,7 +42,7 @@ def write_report(
     """Write everything under `out_dir` and return the path of report.md.
 
     `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x); one slice of them is drawn, and
-    their noise power, lesions and neighbouring slices are compared. `neighbours` are pairs of slices that follow each other in
+    their noise power, structures and neighbouring slices are compared. `neighbours` are pairs of slices that follow each other in
     one series; without it, all slices do. `num_cross_sections` counts those of the lesion masks, however small. `summary` (times,
     memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes
     summary.json. It must not hold anything that tells who a patient is. With `compared`, the remaining error of that method
@@ -62,12 +63,19 @@ def write_report(
     )
     for name, table in compared_images._asdict().items():
         _write_csv(out_dir, name, table)
-    power, correlation, found, content = compared_images
+    power, structures = compared_images.noise_power, compared_images.structures
     _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, power=power)
-    num_lesion_rois = sum(map(is_lesion, scores.rois))
-    lesions = describe_lesions(found, num_rois=num_lesion_rois, num_cross_sections=num_cross_sections)
+    lesion_rois = [roi for roi in scores.rois if is_lesion(roi)]
+    found = structures[structures["roi_set"].isin({roi.roi_set for roi in lesion_rois})]
+    lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections)
     report = to_markdown(
-        scores, ratios=ratios, content=content, correlation=correlation, has_power=len(power) > 0, lesions=lesions
+        scores,
+        ratios=ratios,
+        content=compared_images.content,
+        structures=compared_images.structure_summary,
+        correlation=compared_images.slice_correlation,
+        has_power=len(power) > 0,
+        lesions=lesions,
     )
     write_text(out_dir / "report.md", report)
     return out_dir / "report.md"
@@ -78,8 +86,9 @@ class _ImageTables(NamedTuple):
 
     noise_power: pd.DataFrame
     slice_correlation: pd.DataFrame
-    lesions: pd.DataFrame
-    content: pd.DataFrame  # one row per method: the others in short
+    structures: pd.DataFrame
+    structure_summary: pd.DataFrame
+    content: pd.DataFrame  # one row per method: whole images in short
 
 
 def _compare_images(
@@ -93,10 +102,10 @@ def _compare_images(
     power = noise_power(images, target_hu=target_hu, spacing_mm=spacing_mm)
     correlation = slice_correlation(images, target_hu=target_hu, neighbours=neighbours)
     lesion_rois = [roi for roi in scores.rois if is_lesion(roi)]
-    found = lesion_table(images, target_hu=target_hu, rois=lesion_rois, neighbours=neighbours)
+    spacings_mm = np.broadcast_to(np.asarray(spacing_mm), (len(target_hu), 2))
+    rois = [*lesion_rois, *find_structures(target_hu, spacings_mm=spacings_mm, lesions=lesion_rois)]
+    structures = structure_table(images, target_hu=target_hu, rois=rois, neighbours=neighbours)
     content = count_changed_places(images, target_hu=target_hu, spacing_mm=spacing_mm)
-    if len(found):
-        content = content.merge(lesion_summary(found), on="method")
     if len(power):
         content = content.merge(largest_differences(power), on="method")
     if len(correlation):
@@ -104,7 +113,7 @@ def _compare_images(
         content = content.merge(
             shown.rename(columns={"relative_difference": "slice_correlation_difference"}), on="method"
         )
-    return _ImageTables(power, correlation, found, content)
+    return _ImageTables(power, correlation, structures, structure_summary(structures), content)
 
 
 def _write_csv(out_dir: Path, name: str, table: pd.DataFrame) -> None:
