@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, cat, nn
 from torch.nn import functional
-
-from ltdiff.model.blocks import PreciseConv2d
 
 FEATURE_GAIN, PLACE_GAIN, EXCESS_GAIN = 20.0, 5.0, 10.0
 """Bring all inputs to about the same size: without them the features and the place are not found in time."""
 NUM_FEATURES, NUM_PLACE_FEATURES = 8, 8
-POSITION_UNIT_MM, POSITION_LIMIT = 50.0, 2.0
-"""Beyond 100 mm all places are alike: what is learned there must hold for patients of other sizes."""
+NUM_BUMPS, REACH_MM = 8, 100.0
+"""A coordinate is given by that many Gaussians between ±REACH_MM, which networks learn sooner than the number itself. Farther
+out they vanish and all places are alike: what is learned there must hold for patients of other sizes."""
 
 
 class Finish(nn.Module):
@@ -27,7 +27,7 @@ class Finish(nn.Module):
         self.scale = scale
         self.enter = nn.Conv2d(in_channels, NUM_FEATURES * scale**2, kernel_size=3, padding=1)
         self.place = nn.Sequential(
-            PreciseConv2d(2, 16, kernel_size=1),
+            nn.Conv2d(2 * NUM_BUMPS, 16, kernel_size=1),
             nn.SiLU(),
             nn.Conv2d(16, 16, kernel_size=1),
             nn.SiLU(),
@@ -57,8 +57,10 @@ class Finish(nn.Module):
     def _place(self, image: Tensor, position_mm: Tensor | None) -> Tensor:
         if position_mm is None:
             position_mm = image.new_zeros(1, 2, *image.shape[-2:])
-        position = (position_mm / POSITION_UNIT_MM).clamp(-POSITION_LIMIT, POSITION_LIMIT)
-        features: Tensor = PLACE_GAIN * self.place(position)
+        middles_mm, spacing_mm = torch.linspace(-REACH_MM, REACH_MM, NUM_BUMPS), 2 * REACH_MM / (NUM_BUMPS - 1)
+        away = (position_mm[:, :, None] - middles_mm.to(position_mm.device)[:, None, None]) / spacing_mm
+        bumps = torch.exp(-0.5 * away**2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        features: Tensor = PLACE_GAIN * self.place(bumps)
         return features.expand(len(image), -1, -1, -1)
 
 

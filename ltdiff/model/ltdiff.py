@@ -22,7 +22,7 @@ from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DESCRIPTION_FILE = "model.json"
 PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
 """Weights file → modules in it."""

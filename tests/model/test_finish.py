@@ -40,7 +40,7 @@ def test_the_place_matters_near_the_middle_alone(finish):
     _disturb(finish)
     image, features, middle = _inputs()
     with torch.no_grad():
-        near, far, farther = (finish(image, features, middle + mm) for mm in (30.0, 100.0, 250.0))
+        near, far, farther = (finish(image, features, middle + mm) for mm in (30.0, 250.0, 300.0))
         assert not torch.allclose(near, finish(image, features, middle), atol=1e-4)
         torch.testing.assert_close(far, farther)
         torch.testing.assert_close(finish(image, features, None), finish(image, features, middle))

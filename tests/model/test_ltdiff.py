@@ -88,7 +88,7 @@ def test_a_broken_description_is_refused(folder, content):
 @pytest.mark.parametrize("version", [0, 1, None])
 def test_another_format_version_is_refused(folder, version):
     _edit_description(folder, format_version=version)
-    with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads 2"):
+    with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads 3"):
         load_model(folder)
 
 

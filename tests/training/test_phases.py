@@ -36,6 +36,21 @@ def _losses(phase, patches, seed=0):
     return phase(patches, torch.Generator().manual_seed(seed))
 
 
+def _learn_by_heart(phase, patches, num_steps=100):
+    """Train on one batch; what was reported by step."""
+    phase.config = replace(phase.config, learning_rate=5e-3)
+    report = {}
+    train(
+        phase,
+        name="by_heart",
+        config=replace(tiny_settings().training, checkpoint_every_steps=10),
+        batches=lambda first: iter([patches] * num_steps),
+        validation=lambda: iter(()),
+        context=local_context(lambda metrics, _: report.update({metrics["step"]: metrics})),
+    )
+    return report
+
+
 def test_patches_become_network_units_with_a_channel():
     hu = torch.tensor([[[-1024, -400], [100, 3071]]] * 2, dtype=torch.int16)
     x = to_input(hu)
@@ -79,22 +94,21 @@ def test_the_loss_is_a_function_of_the_seed(patches, name, process):
     [("autoencoder", "bridge"), ("ddpm", "bridge"), ("ddpm", "ddpm"), ("joint", "bridge"), ("joint", "ddpm")],
 )
 def test_a_phase_learns_one_batch_by_heart(patches, name, process):
-    phase = _make_phase(name, num_steps=100, process=process)
-    phase.config = replace(phase.config, learning_rate=5e-3)
-    report = {}
-    train(
-        phase,
-        name=name,
-        config=replace(tiny_settings().training, checkpoint_every_steps=10),
-        batches=lambda first: iter([patches] * 100),
-        validation=lambda: iter(()),
-        context=local_context(lambda metrics, _: report.update({metrics["step"]: metrics})),
-    )
+    report = _learn_by_heart(_make_phase(name, num_steps=100, process=process), patches)
     first, last = report[10], report[100]
     assert last["loss"] < 0.8 * first["loss"]
     if name == "joint":
         assert last["image_loss"] < 0.9 * first["image_loss"]
-        assert last["latent_loss"] < 1.5 * first["latent_loss"]  # λ favours the image; the latents are not given up
+
+
+@every_process
+def test_in_the_joint_phase_the_image_is_favoured_and_the_latents_are_not_given_up(patches, process):
+    both, image_alone, latents_alone = (
+        _learn_by_heart(_make_phase("joint", num_steps=100, process=process, loss={"image_weight": weight}), patches)
+        for weight in (tiny_settings().loss.image_weight, 1e6, 0.0)
+    )
+    assert latents_alone[100]["latent_loss"] < both[100]["latent_loss"] < 0.85 * image_alone[100]["latent_loss"]
+    assert both[100]["image_loss"] < 0.5 * latents_alone[100]["image_loss"]
 
 
 def test_phase_1_learns_from_unpaired_images(tmp_path):
