@@ -228,7 +228,9 @@ def calibrate(pairs: Path, *, model: str, num_workers: int = 2) -> int:
     return 0
 
 
-def uncertainty(series: Path, *, model: str, out: Path, mask: Path | None = None, num_workers: int = 2) -> int:
+def uncertainty(
+    series: Path, *, model: str, out: Path, mask: Path | None = None, num_workers: int = 2, force: bool = False
+) -> int:
     """How far a standardized series can be trusted: a map of the standard deviation, and intervals of radiomic features.
 
     Args:
@@ -237,10 +239,11 @@ def uncertainty(series: Path, *, model: str, out: Path, mask: Path | None = None
         out: Folder for sd.nii.gz and features.csv.
         mask: Regions for the features: a volume file, a DICOM SEG, or a folder of these.
         num_workers: Slices standardized at a time, and processes for the feature extraction.
+        force: Also a series outside what the model was trained for; features.csv says what was outside.
     """
     from ltdiff.workflows.calibration import measure_uncertainty
 
-    measure_uncertainty(series, model=resolve_model(model), out=out, mask=mask, num_workers=num_workers)
+    measure_uncertainty(series, model=resolve_model(model), out=out, mask=mask, num_workers=num_workers, force=force)
     print(f"written to {out}")
     return 0
 

@@ -7,6 +7,7 @@ model/spread.json   what is left over, as a model, and the distribution of every
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from ltdiff.data.formats import is_volume_file, read_mask, read_volume, write_volume
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
+from ltdiff.data.traits import series_traits, volume_traits
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
@@ -29,9 +31,12 @@ from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table,
 from ltdiff.evaluation.report import replace_file, write_text
 from ltdiff.evaluation.scoring import feature_array
 from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set, standardize_slices
+from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.inference.task import outside_field_of_view
+
+logger = logging.getLogger(__name__)
 
 NUM_ROIS = 300
 NUM_DRAWS = 16
@@ -72,19 +77,22 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
 
 
 def measure_uncertainty(
-    series: Path, *, model: Path, out: Path, mask: Path | None = None, num_workers: int = 2
+    series: Path, *, model: Path, out: Path, mask: Path | None = None, num_workers: int = 2, force: bool = False
 ) -> None:
     """Write out/sd.nii.gz and, with a `mask`, out/features.csv for a DICOM series or a volume file.
 
     The first is the standard deviation of B − A' in HU for every voxel; the second has one row per region of the mask (slice and
-    label) and feature: its value on A', and the interval of the target's.
+    label) and feature: its value on A', the interval of the target's, and what speaks against both: `outside` says what of the
+    series the model was not trained for, which only `force` lets through.
 
     Raises:
-        ValueError: the model is not calibrated; the series or the mask cannot be read, or do not belong together.
+        ValueError: the model is not calibrated, or not for this series; the series or the mask cannot be read, or do not belong
+            together.
     """
     torch.set_num_threads(1)
     standardizer, spread, intervals = Standardizer.load(model), read_spread(model), _read_intervals(model)
     source = _read_source(series)
+    outside = _check_scope(source, model, name=printable(series), force=force)
     rois = _read_rois(mask, source) if mask else []
     spacing_mm = source.volume.spacing_mm[1:]
     hu = source.volume.hu
@@ -100,7 +108,7 @@ def measure_uncertainty(
     write_volume(replace(source.volume, hu=np.stack([spread.sigma(hu) for hu in standardized])), out / MAP_FILE)
     if rois:
         table = _interval_table(standardized, rois, spread, intervals, spacing_mm=spacing_mm, num_workers=num_workers)
-        replace_file(out / FEATURES_FILE, partial(table.to_csv, index=False))
+        replace_file(out / FEATURES_FILE, partial(table.assign(outside=outside).to_csv, index=False))
 
 
 def _interval_table(
@@ -188,6 +196,25 @@ def _read_source(path: Path) -> _Source:
         direction=tuple(map(float, direction.ravel())),
     )
     return _Source(volume, series)
+
+
+def _check_scope(source: _Source, model: Path, *, name: str, force: bool) -> str:
+    """What of the source the model was not trained for: refused, or forced and returned."""
+    scope = read_scope(model)
+    if source.series is None:  # a volume file tells neither kernel nor manufacturer
+        objections = scope.range_objections(volume_traits(source.volume))
+    else:
+        traits = series_traits(source.series)
+        objections = scope.identity_objections(traits) + scope.range_objections(traits)
+    outside = "; ".join(objections)
+    if outside and not force:
+        raise ValueError(
+            f"{name} is outside what the model was trained and calibrated for: {outside}; "
+            "--force true measures it nevertheless"
+        )
+    if outside:
+        logger.warning("%s is measured nevertheless, outside what the model was calibrated for: %s", name, outside)
+    return outside
 
 
 def _read_rois(mask: Path, source: _Source) -> list[Roi]:

@@ -2,16 +2,18 @@
 
 import json
 import shutil
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
+from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
 
 from ltdiff.cli import run
 from ltdiff.cli import uncertainty as uncertainty_command
 from ltdiff.data.formats import read_volume
 from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.inference.recipe import Recipe
 from ltdiff.inference.spread import SPREAD_FILE
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
@@ -90,6 +92,7 @@ def test_map_and_intervals(model, series, tmp_path):
         (2, "label_7"),
     }
     assert len(table) == 3 * len(feature_names())
+    assert table.pop("outside").isna().all()
     known = table.dropna()
     assert len(known) > 0.9 * len(table)
     assert (known["low"] <= known["high"]).all()
@@ -98,6 +101,38 @@ def test_map_and_intervals(model, series, tmp_path):
 def test_without_a_mask_there_is_the_map_alone(model, series, tmp_path):
     measure_uncertainty(series[0], model=model, out=tmp_path / "out", num_workers=1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sd.nii.gz"]
+
+
+def test_a_series_that_the_model_is_not_for_is_refused_or_marked(model, series, tmp_path, caplog):
+    path, mask = series
+    narrow = shutil.copytree(model, tmp_path / "model")
+    description = json.loads((narrow / "model.json").read_text())
+    description["about"]["scope"]["spacing_mm"] = [0.3, 0.4]
+    (narrow / "model.json").write_text(json.dumps(description))
+    options = {"model": narrow, "out": tmp_path / "out", "mask": mask, "num_workers": 1}
+    reason = "pixel spacing 0.7 to 0.8 mm instead of 0.3 to 0.4 mm"
+    with pytest.raises(ValueError, match=rf"scan\.mha is outside what .* {reason}; --force true"):
+        measure_uncertainty(path, **options)
+    assert not (tmp_path / "out").exists()
+    measure_uncertainty(path, force=True, **options)
+    assert set(pd.read_csv(tmp_path / "out" / "features.csv")["outside"]) == {reason}
+    assert reason in caplog.text
+
+
+def test_of_a_dicom_series_the_kernel_is_checked(model, tmp_path):
+    identity = SeriesIdentity(
+        patient_id="p",
+        study_uid="1.2.1",
+        frame_of_reference_uid="1.2.2",
+        series_uid="1.2.3",
+        series_number=1,
+        kernel="B80f",
+        slice_thickness_mm=5.0,
+        acquired=datetime(2026, 1, 2),
+    )
+    write_ct_series(make_volumes()[0], out_dir=tmp_path / "scan", identity=identity, spacing_mm=SPACING_MM)
+    with pytest.raises(ValueError, match="kernel 'B80f' instead of 'soft'"):
+        measure_uncertainty(tmp_path / "scan", model=model, out=tmp_path / "out")
 
 
 def test_a_sample_scatters_as_the_map_says(model):
