@@ -12,7 +12,7 @@ from ltdiff.dicom.series import Series, find_series
 from ltdiff.inference.choice import choose_recipe
 from ltdiff.inference.outcome import Outcome
 from ltdiff.inference.recipe import Recipe
-from ltdiff.inference.task import DERIVED_MARK, SeriesTask, Task, VolumeTask, split_suffix
+from ltdiff.inference.task import DERIVED_MARK, SeriesTask, Task, VolumeTask, split_suffix, task_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,11 @@ def find_tasks(
     for task in candidates:
         try:
             if task.is_done():
-                mark = task.derivation.mark
-                outcomes.append(Outcome(task.source, "present", mark, output=task.output, num_slices=task.num_slices))
+                outcomes.append(task_outcome(task, "present", task.derivation.mark))
             else:
                 tasks.append(task)
         except ValueError as error:
-            outcomes.append(Outcome(task.source, "fail", str(error)))
+            outcomes.append(task_outcome(task, "fail", str(error)))
     return sorted(tasks, key=lambda task: -task.num_slices), outcomes
 
 
@@ -124,4 +123,4 @@ def _unless_forced(task: Task, name: str, *, force: bool) -> Outcome | None:
         logger.warning("%s is standardized nevertheless, %s", name, task.derivation.mark)
         return None
     reason = f"{name} is {task.derivation.mark}; --force true standardizes it nevertheless"
-    return Outcome(task.source, "fail", reason, num_slices=task.num_slices)
+    return task_outcome(task, "fail", reason)

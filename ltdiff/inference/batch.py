@@ -38,7 +38,7 @@ from ltdiff.inference.lock import only_writer
 from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_report
 from ltdiff.inference.recipe import load_recipes
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
-from ltdiff.inference.task import Task
+from ltdiff.inference.task import Task, task_outcome
 from ltdiff.local_ray import ray_session
 
 logger = logging.getLogger(__name__)
@@ -152,11 +152,8 @@ def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, us
 
 def _outcome(task: Task, *, reason: str, seconds: float) -> Outcome:
     if reason:
-        return Outcome(
-            task.source, "fail", f"{printable(task.source)}: {reason}", num_slices=task.num_slices, seconds=seconds
-        )
-    mark = task.derivation.mark
-    return Outcome(task.source, "written", mark, output=task.output, num_slices=task.num_slices, seconds=seconds)
+        return task_outcome(task, "fail", f"{printable(task.source)}: {reason}", seconds=seconds)
+    return task_outcome(task, "written", task.derivation.mark, seconds=seconds)
 
 
 def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:

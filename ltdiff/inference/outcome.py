@@ -16,21 +16,25 @@ MAX_LOGGED_FILES = 10
 """An archive may hold thousands of files that are no CT: the report names them all, the log only the first."""
 
 
+Status = Literal["written", "present", "skip", "fail"]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a series, or of a file that belongs to none (`num_slices` 0).
 
     `source` is the file, or the first file of the series. `status`: "written" now; "present" from an earlier run; "skip":
     left alone as it should be; "fail": could not be done. `reason` is one sentence for the last two, and for the first two the
-    warning that the output bears when it was forced.
+    warning that the output bears when it was forced. `model` is the folder of the model that was chosen for a series.
     """
 
     source: Path
-    status: Literal["written", "present", "skip", "fail"]
+    status: Status
     reason: str = ""
     output: Path | None = None
     num_slices: int = 0
     seconds: float = 0.0
+    model: Path | None = None
 
 
 def log_outcomes(outcomes: Sequence[Outcome]) -> None:
@@ -53,9 +57,15 @@ def write_report(outcomes: Sequence[Outcome], path: Path) -> None:
     """Write a CSV table with one row per outcome; rows of other sources that the file has already are kept."""
     table = pd.DataFrame([asdict(one) for one in outcomes])
     table["source"] = [printable(one.source) for one in outcomes]
-    table["output"] = ["" if one.output is None else printable(one.output) for one in outcomes]
+    for column in ("output", "model"):
+        paths = [getattr(one, column) for one in outcomes]
+        table[column] = ["" if path is None else printable(path) for path in paths]
     if path.is_file():
-        table = pd.concat([pd.read_csv(path, keep_default_na=False), table]).drop_duplicates("source", keep="last")
+        table = (
+            pd.concat([pd.read_csv(path, keep_default_na=False), table])
+            .drop_duplicates("source", keep="last")
+            .fillna("")
+        )
     partial = path.with_name(f".{path.name}.partial")
     table.to_csv(partial, index=False)
     partial.replace(path)

@@ -15,6 +15,7 @@ from ltdiff.data.volume import Volume
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
 from ltdiff.dicom.pixels import AIR_FILL_HU, OUTSIDE_FOV_HU
 from ltdiff.dicom.series import Series, read_slice_hu
+from ltdiff.inference.outcome import Outcome, Status
 
 DERIVED_MARK = "_ltdiff"
 
@@ -54,6 +55,19 @@ class Task(Protocol):
 
     def write(self, slices_hu: Iterable[np.ndarray]) -> None:
         """Write the output from all standardized slices in order; it appears complete or not at all."""
+
+
+def task_outcome(task: Task, status: Status, reason: str = "", *, seconds: float = 0.0) -> Outcome:
+    """What became of a task; without an output where it failed."""
+    return Outcome(
+        task.source,
+        status,
+        reason,
+        output=None if status == "fail" else task.output,
+        num_slices=task.num_slices,
+        seconds=seconds,
+        model=task.model,
+    )
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ def test_both_directions_each_series_by_its_own_model(session, make_series, make
         outcomes = standardize_archive(tmp_path / "in", out=tmp_path / target, target_kernel=target, **run)
         made |= {(one.source.parent.name, target): one for one in outcomes}
     for series, target, name in (("B", "L", "B_to_L"), ("SS", "L", "S_to_L"), ("LLL", "B", "L_to_B")):
+        assert made[series, target].model == run["model"] / name
         assert_as_standardizer(tmp_path / "in" / series, made[series, target].output, run["model"] / name, INFERENCE)
     assert [made[key].status for key in (("LLL", "L"), ("B", "B"))] == ["skip", "skip"]
     assert made["SS", "B"].reason.endswith("kernel 'S' instead of 'L'; --force true standardizes it nevertheless")

@@ -11,11 +11,24 @@ from ltdiff.inference.outcome import MAX_LOGGED_FILES, Outcome, exit_code, log_o
 def test_the_report_gathers_several_runs(tmp_path):
     path = tmp_path / "report.csv"
     write_report([Outcome(Path("/a"), "fail", "no memory", num_slices=3), Outcome(Path("/b\n"), "skip", "no CT")], path)
-    write_report([Outcome(Path("/a"), "written", output=Path("/out/1.2"), num_slices=3, seconds=1.5)], path)
+    done = Outcome(Path("/a"), "written", output=Path("/out/1.2"), num_slices=3, seconds=1.5, model=Path("/models/one"))
+    write_report([done], path)
     table = pd.read_csv(path, keep_default_na=False).set_index("source")
-    assert table.loc["/a", ["status", "reason", "output"]].tolist() == ["written", "", "/out/1.2"]
+    assert table.loc["/a", ["status", "reason", "output", "model"]].tolist() == [
+        "written",
+        "",
+        "/out/1.2",
+        "/models/one",
+    ]
     assert table.index.tolist() == [r"'/b\n'", "/a"]
     assert [one.name for one in tmp_path.iterdir()] == ["report.csv"]
+
+
+def test_a_report_of_an_older_version_is_gone_on_with(tmp_path):
+    path = tmp_path / "report.csv"
+    path.write_text("source,status,reason,output,num_slices,seconds\n/a,skip,no CT,,0,0.0\n")
+    write_report([Outcome(Path("/b"), "fail", "no memory", model=Path("/models/one"))], path)
+    assert pd.read_csv(path, keep_default_na=False)["model"].tolist() == ["", "/models/one"]
 
 
 def test_the_log_names_all_series_and_failures_and_the_first_files(caplog):
