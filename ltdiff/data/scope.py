@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -61,9 +61,9 @@ class Scope:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scope:
-        """From what `to_dict` gave. Keys may be missing or more, and "" may stand among the names, as in older models."""
-        known = {one.name: values[one.name] for one in fields(cls) if values.get(one.name) is not None}
-        return cls(**{name: tuple(entry for entry in entries if entry != "") for name, entries in known.items()})
+        """From what `to_dict` gave."""
+        tuples: dict[str, Any] = {name: None if entries is None else tuple(entries) for name, entries in values.items()}
+        return cls(**tuples)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""

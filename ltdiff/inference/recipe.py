@@ -81,9 +81,8 @@ def find_models(folder: Path) -> list[Path]:
 
 
 def read_scope(model: Path) -> Scope:
-    """What a model was trained for. Those of version 0.1.0 have no scope, and know their kernels only."""
-    about = read_description(model)["about"]
-    return Scope.from_dict(about.get("scope", about))
+    """What a model was trained for."""
+    return Scope.from_dict(read_description(model)["about"]["scope"])
 
 
 def _list(targets: Sequence[tuple[str, ...]]) -> str:

@@ -1,6 +1,5 @@
 """Trained models with their settings, one or several."""
 
-import json
 
 import pytest
 
@@ -36,15 +35,6 @@ def test_a_recipe_has_the_scope_that_the_model_was_trained_for(make_model, tmp_p
     facts = {"manufacturers": ("Philips",), "spacing_mm": (0.7, 0.8), "noise_hu": (5.0, 9.0)}
     recipe = Recipe.load(make_model(tmp_path / "model", **facts), INFERENCE)
     assert recipe.scope == Scope(("B",), ("L",), **facts)
-
-
-def test_a_model_of_version_0_1_0_knows_its_kernels(make_model, tmp_path):
-    path = make_model(tmp_path / "model") / "model.json"
-    description = json.loads(path.read_text())
-    del description["about"]["scope"]
-    description["about"] |= {"source_kernels": ["", "B"], "target_kernels": ["L"]}
-    path.write_text(json.dumps(description))
-    assert Recipe.load(tmp_path / "model", INFERENCE).scope == Scope(("B",), ("L",))
 
 
 def test_one_model_is_taken_as_it_is(models):
