@@ -59,7 +59,7 @@ def test_a_kernel_that_is_source_of_one_pair_and_target_of_another_is_standardiz
 
 
 def test_a_model_of_volume_files_knows_no_kernel(make_series, make_model, tmp_path):
-    model = make_model(tmp_path / "model", source_kernels=("",), target_kernels=("",))
+    model = make_model(tmp_path / "model", source_kernels=(), target_kernels=())
     make_series(tmp_path / "in", kernel="")
     _, outcomes = find_tasks(tmp_path / "in", out=tmp_path / "out", recipes=load_recipes(model, InferenceConfig()))
     assert "no ConvolutionKernel instead of an unknown one" in outcomes[0].reason
