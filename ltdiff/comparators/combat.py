@@ -6,9 +6,10 @@ of the training pairs and applied to the features of new source regions; no imag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,11 @@ from ltdiff.data.rois import random_rois
 from ltdiff.data.stream import make_items
 from ltdiff.radiomics.extraction import extract_features
 
+logger = logging.getLogger(__name__)
+
 NUM_TRAINING_ROIS = 300
+MAX_TRAINING_PAIRS = 100
+"""Of slices, spread evenly over the training set: all of them at once may not fit into memory."""
 SEED = 1
 """Of the training regions; they lie on other slices than the scored ones anyway."""
 SOURCE, TARGET = "source", "target"
@@ -70,14 +75,39 @@ def _import_combat() -> Any:
 
 
 def _training_features(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Features of random regions (2 · rois, features) of source and target, with the column `batch`."""
-    items = make_items(manifest, split="train", pairs=True)
-    images = {role: np.stack([read_hu(item[role]) for item in items]) for role in (SOURCE, TARGET)}
+    """Features of random regions (2 · rois, features) of source and target, with the column `batch`.
+
+    Slices that cannot be read are named in the log; slices of each size have regions in proportion to their number.
+    """
+    pairs = _read_pairs(manifest)
     parts = []
-    for roi in random_rois(images[TARGET], num_rois=NUM_TRAINING_ROIS, seed=SEED):
-        row: Mapping[Any, Any] = items[roi.slice_index][SOURCE]
-        spacing_mm = in_plane_spacing_mm(row)
-        for role, volume in images.items():
-            features = extract_features(volume[roi.slice_index], roi.mask, spacing_mm=spacing_mm)
-            parts.append({"batch": role, **features})
+    for size in sorted({pair.source_hu.shape for pair in pairs}):
+        of_size = [pair for pair in pairs if pair.source_hu.shape == size]
+        num_rois = math.ceil(NUM_TRAINING_ROIS * len(of_size) / len(pairs))
+        target_hu = np.stack([pair.target_hu for pair in of_size])
+        for roi in random_rois(target_hu, num_rois=num_rois, seed=SEED):
+            pair = of_size[roi.slice_index]
+            for role, hu in ((SOURCE, pair.source_hu), (TARGET, pair.target_hu)):
+                parts.append({"batch": role, **extract_features(hu, roi.mask, spacing_mm=pair.spacing_mm)})
+    if not parts:
+        raise ValueError("ComBat has no region to learn from: no training pair can be read, or none shows a body")
     return pd.DataFrame(parts)
+
+
+class _Pair(NamedTuple):
+    source_hu: np.ndarray
+    target_hu: np.ndarray
+    spacing_mm: tuple[float, float]
+
+
+def _read_pairs(manifest: pd.DataFrame) -> list[_Pair]:
+    items = make_items(manifest, split="train", pairs=True)
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), MAX_TRAINING_PAIRS)).round().astype(int))
+    pairs = []
+    for i in chosen:
+        source, target = items[i][SOURCE], items[i][TARGET]
+        try:
+            pairs.append(_Pair(read_hu(source), read_hu(target), in_plane_spacing_mm(source)))
+        except ValueError as error:
+            logger.warning("left out of ComBat: %s", error)
+    return pairs

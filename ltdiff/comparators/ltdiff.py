@@ -5,6 +5,8 @@ The learning rate of the joint phase, which has most of the time, is tried like 
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from ltdiff.comparators.protocol import Method, Slices
-from ltdiff.comparators.trained import Budget, Plan, TrainedComparator
+from ltdiff.comparators.trained import MAX_STEPS, RESULT_FILE, Budget, Plan, TrainedComparator
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
-from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.phases import PHASES, Phase
 from ltdiff.training.run import describe_model
@@ -57,9 +59,7 @@ class LTDiffMethod(TrainedComparator):
         """See `Comparator`."""
         super().fit(manifest, folder=folder)
         self.network.kernel_match = self.kernel_match
-        if not (folder / MODEL_FOLDER).is_dir():
-            about = describe_model(manifest, self.settings) | {"trained": {plan.name: {} for plan in self.plans()}}
-            save_model(self.network, folder / MODEL_FOLDER, about=about)
+        self._save(folder, manifest)
         self.standardizer = self._standardizer(InferenceConfig())
 
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
@@ -77,10 +77,28 @@ class LTDiffMethod(TrainedComparator):
             variants["_untrained"] = self._standardizer(InferenceConfig(), untrained)
         return variants
 
+    def _save(self, folder: Path, manifest: pd.DataFrame) -> None:
+        """Write the model folder, again where its settings of use were others."""
+        results = {plan.name: json.loads((folder / plan.name / RESULT_FILE).read_text()) for plan in self.plans()}
+        phases = {
+            name: PhaseConfig(MAX_STEPS, learning_rate=result["learning_rate"], max_minutes=result["minutes"])
+            for name, result in results.items()
+        }
+        settings = replace(self.settings, training=replace(self.budget.training, **phases))  # type: ignore[arg-type]
+        about = describe_model(manifest, settings) | {"trained": results}
+        model = folder / MODEL_FOLDER
+        if model.is_dir():
+            if read_description(model)["about"] == about:
+                return
+            shutil.rmtree(model)
+        save_model(self.network, model, about=about)
+
     def _standardizer(self, inference: InferenceConfig, network: LTDiff | None = None) -> Standardizer:
-        settings = self.settings
         return Standardizer(
-            network or self.network, diffusion=settings.diffusion, decode=settings.loss.decode, inference=inference
+            network or self.network,
+            diffusion=self.settings.diffusion,
+            decode=self.settings.loss.decode,
+            inference=replace(inference, precision=self.budget.training.precision),
         )
 
     def _learning_rates(self) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The encoder–decoder alone: UNet++ as a regression network, with and without encoder skips (the paper's ablations).
 
-Same encoder and decoder as LTDiff++ and the same deep supervision; no diffusion. Given its best chance: it starts from the
-linear match and predicts a residual, which printed versions do not.
+Encoder and decoder of the paper's kind with the sizes of LTDiff++'s and its deep supervision; no diffusion, no image among the
+latents, and no last layers at full resolution. Given its best chance: it starts from the linear match and predicts a residual,
+which printed versions do not.
 """
 
 from __future__ import annotations

@@ -172,8 +172,8 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
       last eighth of the training part validates: one contiguous block. A series of one slice only trains;
     - ``auto``: by patient where at least 3 patients have pairs, by z otherwise.
 
-    Unpaired patients train, whatever the split; unpaired series of paired patients are split as their pairs are. Where
-    nothing is paired, all patients count as paired. Raises ValueError naming a spec or data that cannot be split so.
+    Unpaired patients train, whatever the split; a slice of a paired patient without a pair goes where the pair nearest in z
+    is. Where nothing is paired, all patients count as paired. Raises ValueError naming a spec or data that cannot be split so.
     """
     basis = manifest["pair_id"].notna() if manifest["pair_id"].notna().any() else pd.Series(True, index=manifest.index)
     patients = sorted(manifest.loc[basis, "patient"].unique())
@@ -183,7 +183,12 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     if by == "patient":
         result.loc[concerned, "split"] = manifest.loc[concerned, "patient"].map(_split_patients(patients, fraction))
     else:
-        result.loc[concerned, "split"] = _split_blocks(manifest[concerned], fraction)
+        paired = concerned & basis
+        result.loc[paired, "split"] = _split_blocks(manifest[paired], fraction)
+        for patient in patients:
+            of_patient = manifest["patient"] == patient
+            rest = of_patient & ~paired
+            result.loc[rest, "split"] = _as_nearest(manifest.loc[rest, "z_mm"], result[of_patient & paired])
     result.attrs["split"] = f"{by}:{fraction:g}"
     counts = ", ".join(f"{split} {(result['split'] == split).sum()}" for split in SPLITS)
     manner = "by patient" if by == "patient" else "by blocks of z (train and test show the same patients)"
@@ -191,18 +196,18 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     return result
 
 
-def limit_pairs(manifest: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
-    """A copy that trains on `num_pairs` of its training pairs, spread evenly, and on nothing else; val and test stay.
+def limit_pairs(manifest: pd.DataFrame, num_pairs: int, *, split: str = "train") -> pd.DataFrame:
+    """A copy that has `num_pairs` of the pairs of a split, spread evenly, and nothing else there; other splits stay.
 
     Raises ValueError when there are fewer.
     """
-    train = manifest["split"] == "train"
-    sources = manifest[train & manifest["pair_id"].notna() & (manifest["role"] == "source")]
+    concerned = manifest["split"] == split
+    sources = manifest[concerned & manifest["pair_id"].notna() & (manifest["role"] == "source")]
     if not 1 <= num_pairs <= len(sources):
-        raise ValueError(f"num_pairs must lie in 1…{len(sources)}, the number of training pairs, got {num_pairs}")
+        raise ValueError(f"num_pairs must lie in 1…{len(sources)}, the number of pairs to {split}, got {num_pairs}")
     places = np.linspace(0, len(sources) - 1, num_pairs).round().astype(int)
     chosen = sources.sort_values(["series_uid", "z_mm"])["pair_id"].iloc[places]
-    limited = manifest[~train | manifest["pair_id"].isin(chosen)].reset_index(drop=True)
+    limited = manifest[~concerned | manifest["pair_id"].isin(chosen)].reset_index(drop=True)
     limited.attrs = dict(manifest.attrs)
     return limited
 
@@ -240,6 +245,16 @@ def _split_blocks(manifest: pd.DataFrame, fraction: float) -> pd.Series:
     num_fitted = num_train - num_train.map(_num_val)
     splits = np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test")
     return pd.Series(splits, index=manifest.index)
+
+
+def _as_nearest(z_mm: pd.Series, pairs: pd.DataFrame) -> list[str]:
+    """The split of the slice of `pairs` that is nearest to each z: other series show the same anatomy."""
+    ordered = pairs.sort_values("z_mm")
+    known_mm = ordered["z_mm"].to_numpy()
+    after = np.searchsorted(known_mm, z_mm).clip(0, len(known_mm) - 1)
+    before = (after - 1).clip(0)
+    nearest = np.where(z_mm - known_mm[before] <= known_mm[after] - z_mm, before, after)
+    return list(ordered["split"].iloc[nearest])
 
 
 def _num_val(num_train: int) -> int:

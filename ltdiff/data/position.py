@@ -11,5 +11,5 @@ def position_mm(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> tupl
 
     Two read-only arrays (H, W). The middle of the image stands for the isocentre, which the headers of most scanners do not give.
     """
-    y, x = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing_mm, strict=True))
+    y, x = (((np.arange(n) - (n - 1) / 2) * mm).astype(np.float32) for n, mm in zip(shape, spacing_mm, strict=True))
     return np.broadcast_to(y[:, None], shape), np.broadcast_to(x[None, :], shape)

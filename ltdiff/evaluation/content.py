@@ -59,11 +59,12 @@ def structure_table(
         for method, volume in images.items():
             structure = _Structure(volume[roi.slice_index], roi)
             shows = abs(target.contrast_hu) >= MIN_CONTRAST_HU
-            size = structure.diameter_px(target.level_hu) - target.diameter_px(target.level_hu) if shows else np.nan
+            size = structure.diameter_px(target) - target.diameter_px(target) if shows else np.nan
             ratio = structure.contrast_hu / target.contrast_hu if shows else np.nan
             difference = structure.mean_hu - target.mean_hu
             rows.append((method, roi.roi_set, roi.slice_index, roi.label, difference, size, ratio))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    numbers = dict.fromkeys(("mean_difference_hu", "diameter_difference_px", "contrast_ratio"), float)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(numbers)
 
 
 def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,18 +101,21 @@ def describe_lesions(found: pd.DataFrame, *, num_rois: int, num_cross_sections: 
 
 
 def count_changed_places(
-    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacing_mm: tuple[float, float]
+    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacings_mm: np.ndarray
 ) -> pd.DataFrame:
-    """Per method, over all slices: places where something is that the target does not show, or the other way round."""
-    min_pixels = np.pi / 4 * CHANGED_DIAMETER_MM**2 / (spacing_mm[0] * spacing_mm[1])
+    """Per method, over all slices: places where something is that the target does not show, or the other way round.
+
+    `spacings_mm` (Z, 2) is (y, x) of each slice.
+    """
+    min_pixels = np.pi / 4 * CHANGED_DIAMETER_MM**2 / spacings_mm.prod(axis=1)
     rows = []
     for method, volume in images.items():
         num_places = 0
-        for plane, target in zip(volume, target_hu, strict=True):
+        for plane, target, least in zip(volume, target_hu, min_pixels, strict=True):
             difference = ndimage.gaussian_filter(plane.astype(np.float64) - target, SMOOTHING_PX)
             for sign in (1, -1):
                 places, _ = ndimage.label(sign * difference > CHANGED_HU)
-                num_places += int((np.bincount(places.ravel())[1:] >= min_pixels).sum())
+                num_places += int((np.bincount(places.ravel())[1:] >= least).sum())
         rows.append((method, num_places))
     return pd.DataFrame(rows, columns=["method", "num_changed_places"])
 
@@ -153,7 +157,7 @@ class _Structure:
         smooth = ndimage.gaussian_filter(plane, SMOOTHING_PX)
         self.smooth = ndimage.zoom(smooth, FINER, order=1, grid_mode=True, mode="nearest")
 
-    def diameter_px(self, level_hu: float) -> float:
-        """Of a disc as large as the area in and just round the mask that lies on the mask's side of `level_hu`."""
-        beyond = self.smooth > level_hu if self.is_mask_above else self.smooth < level_hu
+    def diameter_px(self, target: _Structure) -> float:
+        """Of a disc as large as the area in and just round the mask that lies on the mask's side of the target's half maximum."""
+        beyond = self.smooth > target.level_hu if target.is_mask_above else self.smooth < target.level_hu
         return float(2 * np.sqrt((beyond & self.reach).sum() / np.pi) / FINER)

@@ -9,10 +9,12 @@ from ltdiff.evaluation import concordance
 from ltdiff.evaluation.content import CHANGED_DIAMETER_MM, CHANGED_HU
 from ltdiff.evaluation.description import describe_scoring, is_lesion_set
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
+from ltdiff.evaluation.remaining_error import largest_shares
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
 from ltdiff.evaluation.slice_correlation import describe_correlation
 
 FEW_ROIS = 20
+LARGE_SHARE = 0.25
 _CCC_DEFINITIONS = {
     "across_rois": "Primary definition, `across_rois`: one CCC per feature over the regions, mean ± sd over the "
     "features of the class",
@@ -44,6 +46,7 @@ def to_markdown(
     parts += ["![CCC of every class with its confidence interval](ccc.png)"]
     if ratios is not None and len(ratios):
         parts += ["## Remaining error", _ratios_note(ratios), _ratios_markdown(ratios)]
+        parts += _largest_shares_notes(scores, method=ratios["method"].iloc[0])
     parts += ["## Images", "Mean over all pixels of all scored slices.", _image_metrics_markdown(scores.image_metrics)]
     parts += ["![One slice of every method, its difference to the target, a region enlarged](slices.png)"]
     if content is not None:
@@ -106,6 +109,19 @@ def _ratios_markdown(table: pd.DataFrame) -> str:
     return _pivot_markdown(cells, "cell", index=("roi_set", "other"))
 
 
+def _largest_shares_notes(scores: Scores, *, method: str) -> list[str]:
+    """A sentence for each set of regions of which one holds so much of the method's error that the ratios hang on it."""
+    shares = largest_shares(scores.features)
+    counts = pd.Series([roi.roi_set for roi in scores.rois]).value_counts()
+    return [
+        f"**One region decides:** {row['label']} of slice {row['slice_index']} alone holds {row['share']:.0%} of the squared "
+        f"error of {method} over the {counts[row['roi_set']]} regions of the set {row['roi_set']}. Look at it before reading "
+        "the ratios."
+        for row in shares[(shares["method"] == method) & (shares["share"] > LARGE_SHARE)].to_dict("records")
+        if counts[row["roi_set"]] >= FEW_ROIS
+    ]
+
+
 def _content_note() -> str:
     return (
         f"Places of at least {CHANGED_DIAMETER_MM:g} mm where the smoothed difference to the target exceeds "
@@ -116,10 +132,10 @@ def _content_note() -> str:
 
 def _structures_note() -> str:
     return (
-        "Lesions of the masks, and vessels and airways found in the target's lungs: how many, how many have lost half of their "
-        "contrast (erased), and A′ − B of the mean inside (of an airway, of its wall) and of the diameter at half maximum (of "
-        "an airway, of its lumen): mean, and 95th percentile of the absolute values, which for small structures is mostly "
-        "the target's noise. One by one in structures.csv."
+        "Lesions of the masks, and cross-sections of vessels and airways found in the target: how many, how many have lost half "
+        "of their contrast (erased), and A′ − B of the mean inside (of an airway, of its wall) and of the diameter at half "
+        "maximum (of an airway, of its lumen): mean, and 95th percentile of the absolute values, which for small structures is "
+        "mostly the target's noise. One by one in structures.csv."
     )
 
 

@@ -8,7 +8,7 @@ Source: ICRU Report 87 (2012), chapter 4, with a Hann taper instead of overlappi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -25,19 +25,18 @@ NUM_BINS = 16
 TARGET = "target"
 
 
-def noise_power(
-    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacing_mm: tuple[float, float]
-) -> pd.DataFrame:
+def noise_power(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacings_mm: np.ndarray) -> pd.DataFrame:
     """Radial NPS: one row per method (and the target) and frequency; empty where there is no homogeneous soft tissue.
 
-    Columns: method, frequency_per_mm (the middle of a bin, up to the smaller axis' Nyquist frequency), power_hu2_mm2,
+    `spacings_mm` (Z, 2) is (y, x) of each slice; the frequencies end with the largest spacing's Nyquist frequency.
+    Columns: method, frequency_per_mm (the middle of a bin), power_hu2_mm2,
     difference (of the power to the target's at this frequency, divided by the target's peak), num_windows.
     """
     corners = _homogeneous_windows(target_hu)
     columns = ["method", "frequency_per_mm", "power_hu2_mm2", "difference", "num_windows"]
     if not corners:
         return pd.DataFrame(columns=columns)
-    spectra = {name: _radial(volume, corners, spacing_mm) for name, volume in {TARGET: target_hu, **images}.items()}
+    spectra = {name: _radial(volume, corners, spacings_mm) for name, volume in {TARGET: target_hu, **images}.items()}
     frequencies, expected = spectra[TARGET]
     rows = [
         (name, frequency, power, (power - wanted) / expected.max(), len(corners))
@@ -69,20 +68,22 @@ def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def _radial(
-    volume_hu: np.ndarray, corners: list[tuple[int, int, int]], spacing_mm: tuple[float, float]
+    volume_hu: np.ndarray, corners: list[tuple[int, int, int]], spacings_mm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(frequencies, power) of the mean spectrum in rings of equal width."""
+    """(frequencies, power): the mean of all windows' spectra in rings of equal width."""
     taper = np.outer(np.hanning(WINDOW_PX + 2)[1:-1], np.hanning(WINDOW_PX + 2)[1:-1])
+    edges = np.linspace(0, 0.5 / max(spacings_mm[z].max() for z, _, _ in corners), NUM_BINS + 1)
     windows = np.stack([volume_hu[z, y : y + WINDOW_PX, x : x + WINDOW_PX] for z, y, x in corners]).astype(float)
-    spectrum = (np.abs(np.fft.fft2(_without_plane(windows) * taper)) ** 2).mean(axis=0)
-    power = spectrum * spacing_mm[0] * spacing_mm[1] / (taper**2).sum()
-    frequency = np.hypot(
-        np.fft.fftfreq(WINDOW_PX, spacing_mm[0])[:, None], np.fft.fftfreq(WINDOW_PX, spacing_mm[1])[None, :]
-    )
-    edges = np.linspace(0, 0.5 / max(spacing_mm), NUM_BINS + 1)
-    rings = [(frequency >= low) & (frequency < high) for low, high in pairwise(edges)]
-    kept = [i for i, ring in enumerate(rings) if ring.any() and i > 0]  # the first ring holds the plane's removal
-    return (edges[:-1] + edges[1:])[kept] / 2, np.array([power[rings[i]].mean() for i in kept])
+    spectra = np.abs(np.fft.fft2(_without_plane(windows) * taper)) ** 2 / (taper**2).sum()
+    total, counts = np.zeros(NUM_BINS), np.zeros(NUM_BINS)
+    for (z, _, _), spectrum in zip(corners, spectra, strict=True):
+        spacing_y_mm, spacing_x_mm = spacings_mm[z]
+        along_y, along_x = (np.fft.fftfreq(WINDOW_PX, mm) for mm in (spacing_y_mm, spacing_x_mm))
+        frequency = np.hypot(along_y[:, None], along_x[None, :]).ravel()
+        total += np.histogram(frequency, edges, weights=spectrum.ravel() * spacing_y_mm * spacing_x_mm)[0]
+        counts += np.histogram(frequency, edges)[0]
+    kept = np.flatnonzero(counts[1:]) + 1  # the first ring holds the plane's removal
+    return (edges[:-1] + edges[1:])[kept] / 2, total[kept] / counts[kept]
 
 
 def _without_plane(windows: np.ndarray) -> np.ndarray:

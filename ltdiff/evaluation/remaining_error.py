@@ -38,6 +38,28 @@ def remaining_error_ratios(features: pd.DataFrame, *, method: str, seed: int = 0
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def largest_shares(features: pd.DataFrame) -> pd.DataFrame:
+    """Per method and roi_set, the region with most of the squared error: a CCC may hang on a single region.
+
+    Columns: method, roi_set, slice_index, label, share. Of all features, each in units of its standard deviation over the
+    target's regions; a feature that a region does not define, or that is the same everywhere, does not count.
+    """
+    keys = ["roi_set", "roi_index", "slice_index", "label"]
+    wide = features.pivot_table(index=keys, columns=["method", "feature_class", "feature"], values="value")
+    rows = []
+    for roi_set, table in wide.groupby(level="roi_set", sort=False):
+        target = table[TARGET]
+        spread = pd.Series(target.std(ddof=0)).replace(0, np.nan)
+        for method in features["method"].unique():
+            if method == TARGET:
+                continue
+            errors = (((table[method] - target) / spread) ** 2).sum(axis=1)
+            _, _, slice_index, label = errors.idxmax()
+            share = errors.max() / errors.sum() if errors.sum() > 0 else np.nan
+            rows.append((method, roi_set, slice_index, label, share))
+    return pd.DataFrame(rows, columns=["method", "roi_set", "slice_index", "label", "share"])
+
+
 def _resample(slices: np.ndarray, *, seed: int) -> np.ndarray:
     """How often each region counts (1 + NUM_RESAMPLES, rois): once each first, then with slices drawn at random."""
     numbers = np.unique(slices, return_inverse=True)[1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,7 @@ def write_report(
     out_dir: Path,
     images: Mapping[str, np.ndarray],
     target_hu: np.ndarray,
-    spacing_mm: tuple[float, float],
+    spacing_mm: Sequence[float] | np.ndarray,
     neighbours: Neighbours | None = None,
     num_cross_sections: int = 0,
     summary: Mapping[str, Any] | None = None,
@@ -41,7 +41,8 @@ def write_report(
 ) -> Path:
     """Write everything under `out_dir` and return the path of report.md.
 
-    `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x); one slice of them is drawn, and
+    `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x), one for all slices or a row for
+    each; one slice of them is drawn, and
     their noise power, structures and neighbouring slices are compared. `neighbours` are pairs of slices that follow each other in
     one series; without it, all slices do. `num_cross_sections` counts those of the lesion masks, however small. `summary` (times,
     memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes
@@ -57,9 +58,12 @@ def write_report(
     ratios = remaining_error_ratios(scores.features, method=compared, seed=scores.seed) if compared else None
     if ratios is not None:
         _write_csv(out_dir, "remaining_error", ratios)
+    else:
+        (out_dir / "remaining_error.csv").unlink(missing_ok=True)  # of an earlier report
     neighbours = list(pairwise(range(len(target_hu)))) if neighbours is None else neighbours
+    spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(target_hu), 2))
     compared_images = _compare_images(
-        images, target_hu=target_hu, spacing_mm=spacing_mm, scores=scores, neighbours=neighbours
+        images, target_hu=target_hu, spacings_mm=spacings_mm, scores=scores, neighbours=neighbours
     )
     for name, table in compared_images._asdict().items():
         _write_csv(out_dir, name, table)
@@ -95,17 +99,16 @@ def _compare_images(
     images: Mapping[str, np.ndarray],
     *,
     target_hu: np.ndarray,
-    spacing_mm: tuple[float, float],
+    spacings_mm: np.ndarray,
     scores: Scores,
     neighbours: Neighbours,
 ) -> _ImageTables:
-    power = noise_power(images, target_hu=target_hu, spacing_mm=spacing_mm)
+    power = noise_power(images, target_hu=target_hu, spacings_mm=spacings_mm)
     correlation = slice_correlation(images, target_hu=target_hu, neighbours=neighbours)
     lesion_rois = [roi for roi in scores.rois if is_lesion(roi)]
-    spacings_mm = np.broadcast_to(np.asarray(spacing_mm), (len(target_hu), 2))
     rois = [*lesion_rois, *find_structures(target_hu, spacings_mm=spacings_mm, lesions=lesion_rois)]
     structures = structure_table(images, target_hu=target_hu, rois=rois, neighbours=neighbours)
-    content = count_changed_places(images, target_hu=target_hu, spacing_mm=spacing_mm)
+    content = count_changed_places(images, target_hu=target_hu, spacings_mm=spacings_mm)
     if len(power):
         content = content.merge(largest_differences(power), on="method")
     if len(correlation):
@@ -133,6 +136,7 @@ def _draw_figures(
     planes = {method: volume[roi.slice_index] for method, volume in images.items()}
     slices = figures.draw_slices(planes, target_hu=target_hu[roi.slice_index], roi=roi)
     drawn = {"slices.png": slices, "ccc.png": figures.draw_ccc(scores.ccc)}
+    (out_dir / "noise_power.png").unlink(missing_ok=True)  # of an earlier report
     if len(power):
         drawn["noise_power.png"] = figures.draw_noise_power(power)
     for name, figure in drawn.items():

@@ -1,4 +1,4 @@
-"""Vessels and airways of the lungs, found in the target's slices: what every reconstruction must show as it is."""
+"""Cross-sections of vessels and airways, found in the target's slices: what every reconstruction must show as it is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def find_structures(
     """Cross-sections of vessels and airways in (Z, Y, X) HU with spacing (y, x) per slice; without those of `lesions`.
 
     A vessel is a round spot of 3 to 12 mm brighter than −500 HU with lung around it (a nodule looks the same), an airway a
-    round hole of 2 to 25 mm, darker than −900 HU, that a wall of more than −750 HU closes. Both inside the body.
+    round hole of 2 to 25 mm, darker than −900 HU, that a wall of more than −750 HU closes (gas in a bowel looks the same).
+    Both inside the body. Every cross-section has a label of its own.
     """
     found = []
     for z, (plane, spacing) in enumerate(zip(target_hu, spacings_mm, strict=True)):
@@ -41,7 +42,7 @@ def find_structures(
         spacing_mm = (float(spacing[0]), float(spacing[1]))
         known = np.any([roi.mask for roi in lesions if roi.slice_index == z], axis=0)
         for roi_set, masks in ((VESSEL, _vessels(smooth, spacing_mm)), (AIRWAY, _lumens(smooth, spacing_mm))):
-            found += [Roi(roi_set, z, mask, _label(mask)) for mask in masks if not (mask & known).any()]
+            found += [Roi(roi_set, z, mask, _label(mask, z)) for mask in masks if not (mask & known).any()]
     return found
 
 
@@ -86,6 +87,6 @@ def _round_parts(
             yield mask
 
 
-def _label(mask: Bool) -> str:
+def _label(mask: Bool, z: int) -> str:
     y, x = ndimage.center_of_mass(mask)
-    return f"y{y:.0f}_x{x:.0f}"
+    return f"z{z}_y{y:.0f}_x{x:.0f}"

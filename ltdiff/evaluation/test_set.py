@@ -153,13 +153,12 @@ def evaluate(
         num_workers=test_set.config.num_workers,
         progress=True,
     )
-    spacing_y_mm, spacing_x_mm = test_set.spacings_mm[0]
     write_report(
         scores,
         out_dir=out,
         images=images,
         target_hu=test_set.target_hu,
-        spacing_mm=(float(spacing_y_mm), float(spacing_x_mm)),
+        spacing_mm=test_set.spacings_mm,
         neighbours=find_neighbours(test_set.series, test_set.slice_numbers),
         num_cross_sections=test_set.num_cross_sections,
         summary={**test_set.facts, "seconds_per_slice": seconds, **(summary or {})},

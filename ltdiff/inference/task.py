@@ -18,6 +18,7 @@ from ltdiff.dicom.series import Series, read_slice_hu
 from ltdiff.inference.outcome import Outcome, Status
 
 DERIVED_MARK = "_ltdiff"
+HEADER_SUFFIXES = (".mhd", ".nhdr")
 
 
 class Task(Protocol):
@@ -172,8 +173,10 @@ class VolumeTask:
 
     def _describe(self) -> dict[str, object]:
         with self.source.open("rb") as file:
-            source_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        description = {"description": self.derivation.description, "source_sha256": source_sha256}
+            source = hashlib.file_digest(file, "sha256")
+        if self.source.suffix.lower() in HEADER_SUFFIXES:  # the voxels are in another file
+            source.update(read_volume(self.source).hu.tobytes())
+        description = {"description": self.derivation.description, "source_sha256": source.hexdigest()}
         return description | asdict(self.derivation)
 
 

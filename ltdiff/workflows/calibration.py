@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.formats import is_volume_file, read_mask, read_volume, write_volume
-from ltdiff.data.manifest import read_manifest
+from ltdiff.data.manifest import limit_pairs, read_manifest
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
 from ltdiff.data.traits import series_traits, volume_traits
 from ltdiff.data.volume import Volume
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 NUM_ROIS = 300
 NUM_DRAWS = 16
+MAX_PAIRS = 64
+"""Of slices of a split, spread evenly: the draws of all of them are held at a time, 17 MB for 512 × 512 pixels."""
 MAP_FILE, FEATURES_FILE = "sd.nii.gz", "features.csv"
 ROI_SEED = 1
 """Not the seed of the regions that an evaluation scores."""
@@ -106,6 +108,7 @@ def measure_uncertainty(
     )
     out.mkdir(parents=True, exist_ok=True)
     write_volume(replace(source.volume, hu=np.stack([spread.sigma(hu) for hu in standardized])), out / MAP_FILE)
+    (out / FEATURES_FILE).unlink(missing_ok=True)  # of an earlier series
     if rois:
         table = _interval_table(standardized, rois, spread, intervals, spacing_mm=spacing_mm, num_workers=num_workers)
         replace_file(out / FEATURES_FILE, partial(table.assign(outside=outside).to_csv, index=False))
@@ -139,6 +142,10 @@ class _Seen:
     """The slice pairs of a split with their standardized images and random regions."""
 
     def __init__(self, standardizer: Standardizer, manifest: pd.DataFrame, split: str, num_workers: int) -> None:
+        num_pairs = int(
+            ((manifest["split"] == split) & (manifest["role"] == "source") & manifest["pair_id"].notna()).sum()
+        )
+        manifest = limit_pairs(manifest, min(num_pairs, MAX_PAIRS), split=split)
         config = EvaluationConfig(split=split, num_rois=1, num_workers=num_workers)
         self.test_set: TestSet = read_test_set(manifest, config=config)
         self.num_workers = num_workers

@@ -32,7 +32,7 @@ def evaluate_model(
     manifest = read_manifest(manifest_path)
     standardizer = Standardizer.load(model, inference)
     linear = Linear()
-    linear.fit(manifest)
+    linear.kernel_match = standardizer.model.kernel_match  # fitted to the pairs that the model was trained on
     methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
     facts = {
         "model_weights_sha256": weights_sha256(model),

@@ -1,6 +1,7 @@
 """ComBat on features: a known location and scale is found, and what it cannot know is left alone."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -112,6 +113,16 @@ def test_source_and_target_are_measured_in_the_same_training_regions(extracted, 
     source[4:], target[4:] = -300, -300  # the slices of validation and test
     ComBat().fit(read_manifest(write_pairs(tmp_path / "other", volumes=(source, target))), folder=tmp_path / "again")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "again" / "features.parquet"), features)
+
+
+def test_pairs_of_two_sizes_and_one_that_cannot_be_read(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(combat, "NUM_TRAINING_ROIS", NUM_ROIS)
+    small, large = (read_manifest(write_pairs(tmp_path / str(n), volumes=make_volumes(size=n))) for n in (48, 64))
+    large["pair_id"] += "_large"
+    Path(small["path"].iloc[0]).write_text("broken")
+    features = combat._training_features(pd.concat([small, large], ignore_index=True))
+    assert len(features) == 2 * NUM_ROIS  # all from the second
+    assert "left out of ComBat" in caplog.text
 
 
 def test_the_source_s_features_become_the_target_s(extracted):

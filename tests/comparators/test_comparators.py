@@ -23,6 +23,7 @@ from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.data.manifest import read_manifest
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.kernel_match import radial_frequency
+from ltdiff.model.ltdiff import read_description
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import PHASES
 
@@ -141,7 +142,8 @@ def test_fitting_changes_the_images(name, fitted, source):
     untrained.kernel_match = untrained.network.kernel_match = method.kernel_match
     if isinstance(method, LTDiffMethod):
         diffusion, decode = method.settings.diffusion, method.settings.loss.decode
-        untrained = Standardizer(untrained.network, diffusion=diffusion, decode=decode)
+        precision = InferenceConfig(precision=method.budget.training.precision)
+        untrained = Standardizer(untrained.network, diffusion=diffusion, decode=decode, inference=precision)
     before, after = (one.standardize(source, IN_PLANE_MM) for one in (untrained, method))
     assert not np.array_equal(before, after)
 
@@ -237,7 +239,7 @@ def test_a_phase_changes_its_own_parts_alone(name, phase, trained, fitted):
 @pytest.mark.parametrize("name", ["ltdiff", "ltdiff_paper"])
 def test_ltdiff_leaves_a_model_that_gives_the_same_images(name, fitted, source):
     method, folder = fitted(name)
-    loaded = Standardizer.load(folder / "model")
+    loaded = Standardizer.load(folder / "model", InferenceConfig(precision=method.budget.training.precision))
     for first_slice in (0, 7):
         np.testing.assert_array_equal(
             loaded.standardize(source, IN_PLANE_MM, first_slice=first_slice),
@@ -251,10 +253,26 @@ def test_ltdiff_has_a_variant_with_another_number_of_steps(name, ending, num_ste
     variants = method.variants()
     assert set(variants) == {ending}
     variant = variants[ending]
-    loaded = Standardizer.load(folder / "model", InferenceConfig(num_inference_steps=num_steps))
+    inference = InferenceConfig(num_inference_steps=num_steps, precision=method.budget.training.precision)
+    loaded = Standardizer.load(folder / "model", inference)
     result = variant.standardize(source, IN_PLANE_MM)
     np.testing.assert_array_equal(result, loaded.standardize(source, IN_PLANE_MM))
     assert not np.array_equal(result, method.standardize(source, IN_PLANE_MM))
+
+
+def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted, manifest):
+    method, folder = fitted("ltdiff")
+    about = read_description(folder / "model")["about"]
+    for name in PHASES:
+        result = json.loads((folder / name / RESULT_FILE).read_text())
+        assert about["trained"][name] == result
+        phase = about["settings"]["training"][name]
+        assert (phase["learning_rate"], phase["max_minutes"]) == (result["learning_rate"], result["minutes"])
+    assert about["settings"]["training"]["seed"] == method.budget.training.seed
+    other = replace(method.settings, diffusion=replace(method.settings.diffusion, num_inference_steps=3))
+    for settings, num_steps in ((other, 3), (method.settings, method.settings.diffusion.num_steps)):
+        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
+        assert Standardizer.load(folder / "model").num_steps == num_steps
 
 
 def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_budget, manifest, tmp_path):

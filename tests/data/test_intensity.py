@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltdiff.data.intensity import to_hu, to_network
@@ -19,7 +19,6 @@ def test_every_stored_hu_survives(make):
     assert float(abs(there_and_back - hu).max()) < 0.01
 
 
-@settings(deadline=None)
 @given(st.floats(-1e4, 1e5))
 def test_round_trip_of_any_value(hu):
     assert to_hu(to_network(hu)) == pytest.approx(hu, abs=1e-9)

@@ -124,6 +124,15 @@ def test_unpaired_patients_train_and_unpaired_series_follow_their_patient(pair_o
     assert set(by_z["9"]) == {"train"}
 
 
+def test_an_unpaired_series_of_the_scored_part_does_not_train(pair_of, make_series):
+    """Of a paired patient, phase 1 would otherwise see the scored anatomy."""
+    upper = make_series("8", patient="p1", z_mm=(21.0, 24.0, 40.0))
+    pair = pair_of(num_slices=8)
+    by_z = split_manifest(build_manifest([pair], [upper]), "z:0.5").groupby("series_uid")["split"].agg(list)
+    assert by_z["1.B"] == ["train"] * 3 + ["val"] + ["test"] * 4
+    assert by_z["8"] == ["test", "test", "test"]
+
+
 def test_auto_takes_patients_where_there_are_three(pair_of, caplog):
     caplog.set_level(logging.INFO, logger="ltdiff")
     two, three = ([pair_of(str(n), f"p{n}") for n in range(count)] for count in (2, 3))
@@ -151,7 +160,7 @@ def test_one_patient_cannot_be_split_by_patient(manifest):
         split_manifest(manifest, "patient:0.7")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     patients=st.lists(st.integers(0, 12), min_size=1, max_size=8),
     unpaired=st.lists(st.integers(0, 12), max_size=5),
@@ -186,6 +195,12 @@ def test_training_pairs_are_limited_evenly_and_others_stay(pair_of):
     assert kept[0] == kept[1]
     assert limited.attrs == manifest.attrs
     assert data_fingerprint(limited) != data_fingerprint(manifest)
+
+
+def test_pairs_of_another_split_can_be_limited(pair_of):
+    manifest = split_manifest(build_manifest([pair_of(num_slices=20)]), "z:0.5")
+    counts = limit_pairs(manifest, 2, split="test").query("role == 'source'")["split"].value_counts()
+    assert counts.to_dict() == {"train": 9, "val": 1, "test": 2}
 
 
 @pytest.mark.parametrize("num_pairs", [0, 5])

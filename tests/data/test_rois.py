@@ -77,7 +77,7 @@ def test_fewer_rois_where_nothing_fits():
     assert random_rois(np.full((1, 200, 200), -1000.0), num_rois=2) == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     num_slices=st.integers(1, 4), rows=st.integers(32, 256), columns=st.integers(32, 256), seed=st.integers(0, 2**32)
 )

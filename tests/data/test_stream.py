@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_run import SPACING_MM, make_rows, save_volume
 
@@ -317,7 +317,6 @@ def test_an_epoch_visits_every_item_once_in_an_order_of_its_own(items, seed):
     assert len({tuple(order) for order in epochs}) > 1
 
 
-@settings(deadline=None)
 @given(
     world_size=st.sampled_from([1, 2, 4]),
     batch_size=st.integers(1, 5),

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltdiff.diffusion.process import DDPM, Bridge, DiffusionConfig, make_process
@@ -66,7 +66,6 @@ fractions = st.floats(0.01, 1)
 
 
 @every_process
-@settings(deadline=None)
 @given(fraction=fractions)
 def test_marginal(process, fraction):
     t = _time(process, fraction)
@@ -74,7 +73,6 @@ def test_marginal(process, fraction):
 
 
 @every_process
-@settings(deadline=None)
 @given(fraction=fractions, rest=st.floats(0.01, 0.99))
 def test_a_step_after_the_marginal_gives_the_earlier_marginal(process, fraction, rest):
     t = _time(process, fraction)
@@ -86,7 +84,6 @@ def test_a_step_after_the_marginal_gives_the_earlier_marginal(process, fraction,
 
 
 @every_process
-@settings(deadline=None)
 @given(fraction=st.floats(0.1, 1), first=st.floats(0.2, 0.9), second=st.floats(0.2, 0.9))
 def test_two_steps_are_one_longer_step(process, fraction, first, second):
     t = _time(process, fraction)
@@ -109,7 +106,6 @@ def test_the_step_to_zero_is_z0(process, fraction):
 
 
 @every_process
-@settings(deadline=None)
 @given(fraction=fractions)
 def test_a_perfect_network_finds_z0(process, fraction):
     t = _time(process, fraction)
@@ -145,7 +141,6 @@ def test_starts():
 
 
 @every_process
-@settings(deadline=None)
 @given(num_steps=st.integers(1, 400))
 def test_time_grid(process, num_steps):
     grid = process.time_grid(num_steps)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltdiff.diffusion.schedule import Schedule, ScheduleConfig
@@ -28,7 +28,6 @@ def test_cosine_alphas_cumprod():
     assert schedule.betas[500] == 0.999
 
 
-@settings(deadline=None)
 @given(family=st.sampled_from(["linear", "cosine"]), num_train_timesteps=st.integers(1, 400))
 def test_noise_only_grows(family, num_train_timesteps):
     schedule = Schedule(ScheduleConfig(family=family, num_train_timesteps=num_train_timesteps))

@@ -115,19 +115,37 @@ def test_every_set_is_summed_up_for_itself():
     assert summary["number"].tolist() == [1, 1, 1, 1]
     assert summary.loc[("vessel", "thinner"), "mean_difference_hu"] == pytest.approx(-10, abs=1)
     assert summary.loc[("vessel", "thinner"), "mean_difference_hu_p95"] == pytest.approx(10, abs=1)
-    assert structure_summary(table.iloc[:0]).empty
+
+
+def test_without_structures_there_is_an_empty_summary():
+    table = structure_table({"method": _image()}, target_hu=_image(), rois=[], neighbours=NEIGHBOURS)
+    assert structure_summary(table).empty
 
 
 def test_places_that_are_made_or_lost_are_counted():
     empty = _image(hu=-850.0)
     images = {"made": _image(), "same": empty, "noisy": empty + np.random.default_rng(0).normal(0, 40, empty.shape)}
-    table = count_changed_places(images, target_hu=empty, spacing_mm=(0.8, 0.8)).set_index("method")
+    table = count_changed_places(images, target_hu=empty, spacings_mm=np.full((3, 2), 0.8)).set_index("method")
     assert table["num_changed_places"].to_dict() == {"made": 3, "same": 0, "noisy": 0}
-    lost = count_changed_places({"lost": empty}, target_hu=_image(), spacing_mm=(0.8, 0.8))
+    lost = count_changed_places({"lost": empty}, target_hu=_image(), spacings_mm=np.full((3, 2), 0.8))
     assert lost["num_changed_places"].tolist() == [3]
+
+
+def test_every_slice_has_its_own_pixels():
+    dot = _image(radius_px=2.0, hu=100.0)
+    spacings_mm = np.array([[0.8, 0.8], [0.3, 0.3], [0.8, 0.8]])
+    table = count_changed_places({"dot": dot}, target_hu=_image(hu=-850.0), spacings_mm=spacings_mm)
+    assert table["num_changed_places"].tolist() == [2]  # in the second slice it is too small
+
+
+def test_the_size_of_what_was_erased_is_seen_from_the_target():
+    """A trace of the other sign is no larger lesion."""
+    lost = [_row(_image(hu=-850.0 + trace))["diameter_difference_px"] for trace in (-2.0, 2.0)]
+    assert lost[0] == pytest.approx(lost[1], abs=0.5)
+    assert lost[0] < -10
 
 
 def test_places_smaller_than_a_lesion_do_not_count():
     dot = _image(radius_px=1.0, hu=-700.0)
-    table = count_changed_places({"dot": dot}, target_hu=_image(hu=-850.0), spacing_mm=(0.8, 0.8))
+    table = count_changed_places({"dot": dot}, target_hu=_image(hu=-850.0), spacings_mm=np.full((3, 2), 0.8))
     assert table["num_changed_places"].tolist() == [0]

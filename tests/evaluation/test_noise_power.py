@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
 
-SPACING_MM = (0.8, 0.8)
+SPACINGS_MM = np.full((4, 2), 0.8)
 
 
 def _noise(seed, sd_hu=20.0, mean_hu=40.0):
@@ -14,7 +14,7 @@ def _noise(seed, sd_hu=20.0, mean_hu=40.0):
 
 
 def test_white_noise_has_its_variance_times_the_pixel_s_area_at_every_frequency():
-    table = noise_power({"method": _noise(1)}, target_hu=_noise(0), spacing_mm=SPACING_MM)
+    table = noise_power({"method": _noise(1)}, target_hu=_noise(0), spacings_mm=SPACINGS_MM)
     power = table.groupby("method")["power_hu2_mm2"]
     np.testing.assert_allclose(power.mean(), 20**2 * 0.8**2, rtol=0.03)
     assert (power.std() / power.mean() < 0.1).all()
@@ -24,7 +24,7 @@ def test_white_noise_has_its_variance_times_the_pixel_s_area_at_every_frequency(
 def test_a_smoother_image_lacks_its_high_frequencies():
     target = _noise(0)
     smooth = np.stack([ndimage.gaussian_filter(plane, 1.0) for plane in target])
-    table = noise_power({"smooth": smooth}, target_hu=target, spacing_mm=SPACING_MM)
+    table = noise_power({"smooth": smooth}, target_hu=target, spacings_mm=SPACINGS_MM)
     lost = table[table["method"] == "smooth"].set_index("frequency_per_mm")["difference"]
     assert lost.iloc[0] > -0.3
     assert lost.iloc[-1] < -0.8
@@ -33,16 +33,38 @@ def test_a_smoother_image_lacks_its_high_frequencies():
 
 
 def test_the_same_image_differs_nowhere():
-    table = noise_power({"same": _noise(0)}, target_hu=_noise(0), spacing_mm=SPACING_MM)
+    table = noise_power({"same": _noise(0)}, target_hu=_noise(0), spacings_mm=SPACINGS_MM)
     assert largest_differences(table)["nps_difference"].tolist() == [0.0]
 
 
 def test_windows_lie_in_homogeneous_soft_tissue_of_the_target():
     target = _noise(0)
     target[:, :, 64:] += np.where(np.arange(64) % 16 < 8, 200, 0)  # edges
-    table = noise_power({"method": _noise(1, mean_hu=500.0)}, target_hu=target, spacing_mm=SPACING_MM)
+    table = noise_power({"method": _noise(1, mean_hu=500.0)}, target_hu=target, spacings_mm=SPACINGS_MM)
     np.testing.assert_allclose(table["power_hu2_mm2"].mean(), 20**2 * 0.8**2, rtol=0.05)
 
 
 def test_without_soft_tissue_there_is_no_spectrum():
-    assert noise_power({"method": _noise(1)}, target_hu=_noise(0, mean_hu=-800.0), spacing_mm=SPACING_MM).empty
+    assert noise_power({"method": _noise(1)}, target_hu=_noise(0, mean_hu=-800.0), spacings_mm=SPACINGS_MM).empty
+
+
+def test_slices_of_two_pixel_sizes_have_one_spectrum_per_mm():
+    """The same noise per mm, drawn on both grids: smoothed by a Gaussian of 1.2 mm."""
+    spacings_mm = np.repeat([[0.6, 0.6], [0.9, 0.9]], 2, axis=0)
+    target = np.stack(
+        [
+            40 + ndimage.gaussian_filter(plane - 40, 1.2 / mm) / mm
+            for plane, mm in zip(_noise(0, sd_hu=60.0), spacings_mm[:, 0], strict=True)
+        ]
+    )
+    each = [
+        noise_power({"same": target[part]}, target_hu=target[part], spacings_mm=spacings_mm[part])
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    both = noise_power({"same": target}, target_hu=target, spacings_mm=spacings_mm)
+    assert both["frequency_per_mm"].max() < 0.5 / 0.9
+    low = both[(both["method"] == "same") & (both["frequency_per_mm"] < 0.15)]
+    for table in each:
+        alone = table[table["method"] == "same"]
+        expected = np.interp(low["frequency_per_mm"], alone["frequency_per_mm"], alone["power_hu2_mm2"])
+        np.testing.assert_allclose(low["power_hu2_mm2"], expected, rtol=0.25)

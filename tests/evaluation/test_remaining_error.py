@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ltdiff.evaluation.concordance import ccc
-from ltdiff.evaluation.remaining_error import COLUMNS, remaining_error_ratios
+from ltdiff.evaluation.remaining_error import COLUMNS, largest_shares, remaining_error_ratios
 from ltdiff.evaluation.scoring import TARGET
 
 
@@ -138,6 +138,20 @@ def test_every_other_method_roi_set_and_class_has_its_row():
     assert len(set(keys)) == len(keys) == 2 * 2 * 2
     assert set(result["other"]) == {"other", "source"}
     assert result.groupby("other")["ratio"].nunique().tolist() == [1, 1]  # the same values in all four
+
+
+def test_the_region_with_most_of_the_error_is_found():
+    """Errors of 1 and 3 standard deviations: a tenth and nine tenths of the squares."""
+    target = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0]])
+    error = np.zeros_like(target)
+    error[1], error[3] = target.std(axis=0), -3 * target.std(axis=0)
+    constant = np.full((4, 1), 5.0)
+    methods = {TARGET: np.hstack([target, constant]), "ltdiff": np.hstack([target + error, constant + 7])}
+    table = _table(methods | {"same": methods[TARGET]}, [0, 1, 2, 5])
+    shares = largest_shares(table.assign(label=table["roi_index"].map("region{}".format))).set_index("method")
+    assert shares.loc["ltdiff", ["roi_set", "slice_index", "label"]].tolist() == ["random", 5, "region3"]
+    assert shares.loc["ltdiff", "share"] == pytest.approx(0.9)
+    assert np.isnan(shares.loc["same", "share"])
 
 
 def test_on_a_real_table(scores):

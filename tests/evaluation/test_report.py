@@ -128,8 +128,36 @@ def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes
     assert "| source" in section
 
 
+def test_a_reader_is_told_where_one_region_decides(scores, rois):
+    features = scores.features
+    ratios = remaining_error_ratios(features, method="better")
+    assert "One region decides" not in to_markdown(scores, ratios=ratios)
+    many = tuple(rois[:1]) * 20 + scores.rois
+    wrong = (features["method"] == "better") & (features["roi_index"] == 3)
+    outlier = features.assign(value=features["value"].where(~wrong, 100 * features["value"] + 1))
+    label = next(roi.label for i, roi in enumerate(rois) if i == 3)
+    text = to_markdown(replace(scores, features=outlier, rois=many), ratios=ratios)
+    assert (
+        f"**One region decides:** {label} of slice {rois[3].slice_index} alone holds 100% of the squared error" in text
+    )
+
+
 def test_a_report_that_compares_nothing_has_no_remaining_error(report):
     assert "Remaining error" not in (report / "report.md").read_text()
+
+
+def test_a_report_without_any_structure_and_over_an_older_one(tmp_path, scores, volumes):
+    """No lesion, vessel or airway; what an earlier report in the folder had and this one has not is gone."""
+    images, target, _ = volumes
+    random_alone = replace(scores, rois=tuple(roi for roi in scores.rois if roi.roi_set == "random"))
+    flat = {name: np.zeros_like(volume) + 500 for name, volume in images.items()}
+    options = {"out_dir": tmp_path, "target_hu": np.zeros_like(target) + 500, "spacing_mm": SPACING_MM}
+    for name in ("remaining_error.csv", "noise_power.png"):
+        (tmp_path / name).write_text("old")
+    write_report(random_alone, images=flat, **options)
+    assert pd.read_csv(tmp_path / "structure_summary.csv").empty
+    assert "vessels and airways" not in (tmp_path / "report.md").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
 def test_undefined_values_are_dashes(scores):

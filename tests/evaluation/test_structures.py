@@ -39,8 +39,8 @@ def test_a_vessel_and_an_airway_are_found_where_they_are():
     plane = _chest((_disc((50, 60), 4), 45), *_airway((80, 70), radius_px=5))
     vessel, airway = find_structures(plane[None], spacings_mm=[SPACING_MM])
     assert [(roi.roi_set, roi.slice_index, roi.label) for roi in (vessel, airway)] == [
-        ("vessel", 0, "y50_x60"),
-        ("airway", 0, "y80_x70"),
+        ("vessel", 0, "z0_y50_x60"),
+        ("airway", 0, "z0_y80_x70"),
     ]
     assert vessel.mask.sum() == pytest.approx(_disc((50, 60), 4).sum(), rel=0.3)
     assert airway.mask.sum() == pytest.approx(_disc((80, 70), 5).sum(), rel=0.3)
@@ -65,7 +65,7 @@ def test_nothing_else_is(parts):
 
 def test_size_is_in_mm():
     plane = _chest((_disc((50, 60), 4), 45))
-    assert _find(plane) == [("vessel", "y50_x60")]
+    assert _find(plane) == [("vessel", "z0_y50_x60")]
     assert _find(plane, spacing_mm=(0.3, 0.3)) == []
     assert _find(plane, spacing_mm=(1.9, 1.9)) == []
 
@@ -81,14 +81,14 @@ def test_a_hollow_thing_outside_the_body_is_no_airway():
 def test_lesions_of_the_masks_are_not_found_again():
     plane = _chest((_disc((50, 60), 4), 45), (_disc((80, 60), 4), 45))
     lesion = Roi("tumour", 0, _disc((80, 60), 5), "label_1")
-    assert _find(plane, lesions=[lesion]) == [("vessel", "y50_x60")]
+    assert _find(plane, lesions=[lesion]) == [("vessel", "z0_y50_x60")]
     assert len(_find(plane, lesions=[Roi("tumour", 1, lesion.mask, "label_1")])) == 2  # of another slice
 
 
 def test_noise_is_neither():
     noise = np.random.default_rng(0).normal(0, 60, SHAPE).astype(np.float32)
     assert _find(_chest() + noise) == []
-    assert _find(_chest((_disc((50, 60), 4), 45)) + noise) == [("vessel", "y50_x60")]
+    assert _find(_chest((_disc((50, 60), 4), 45)) + noise) == [("vessel", "z0_y50_x60")]
 
 
 def test_air_alone_has_none():

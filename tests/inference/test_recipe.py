@@ -1,6 +1,5 @@
 """Trained models with their settings, one or several."""
 
-
 import pytest
 
 from ltdiff.data.scope import Scope

@@ -80,7 +80,7 @@ def test_with_an_image_latent_it_does_so_when_decoded_directly(source, num_infer
 hu_slices = arrays(np.int16, array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.integers(-1024, 3071))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(hu=hu_slices)
 def test_hu_to_network_to_hu_is_exact(hu):
     """Without a kernel match to apply, whole HU come back as they were, whatever the size."""

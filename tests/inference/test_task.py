@@ -53,6 +53,16 @@ def test_a_volume_file_keeps_format_place_and_filler(volume, tmp_path, suffix):
     assert task.is_done()
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_other_voxels_under_the_same_name_are_another_source(volume, tmp_path, suffix):
+    path = tmp_path / f"scan{suffix}"
+    write_volume(volume, path)
+    run(volume_task(path))
+    write_volume(dataclasses.replace(volume, hu=volume.hu + 1), path)
+    with pytest.raises(ValueError, match="was made in another way"):
+        volume_task(path).is_done()
+
+
 def test_filler_is_shown_as_air(volume, tmp_path):
     write_volume(volume, tmp_path / "scan.mha")
     hu = volume_task(tmp_path / "scan.mha").read_slice(0)

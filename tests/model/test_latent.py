@@ -12,7 +12,7 @@ def _latents(mean=3.0, std=0.2, *, seed=0):
     return [mean + std * torch.randn(4, c, n, n, generator=generator) for c, n in ((2, 16), (3, 8))]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(mean=st.floats(-100, 100), std=st.floats(1e-3, 100))
 def test_round_trip(mean, std):
     scaling = LatentScaling((2, 3))
