@@ -61,7 +61,7 @@ class KernelMatchFit:
         self.diagonal = np.zeros(NUM_KNOTS)
         self.off_diagonal = np.zeros(NUM_KNOTS)
         self.moment = np.zeros(NUM_KNOTS)
-        self.range_hu = (np.inf, -np.inf)
+        self.extremes_hu = self.saturated_hu = (np.inf, -np.inf)
 
     def add(
         self, source_hu: NDArray[np.float32], target_hu: NDArray[np.float32], *, spacing_mm: tuple[float, float]
@@ -69,8 +69,12 @@ class KernelMatchFit:
         """Add one slice pair (H, W) in HU with PixelSpacing (y, x)."""
         if source_hu.shape != target_hu.shape:
             raise ValueError(f"source {source_hu.shape} and target {target_hu.shape} slices differ in size")
-        low, high = _stored_range(target_hu)
-        self.range_hu = (min(self.range_hu[0], low), max(self.range_hu[1], high))
+        low, high = float(target_hu.min()), float(target_hu.max())
+        self.extremes_hu = min(self.extremes_hu[0], low), max(self.extremes_hu[1], high)
+        if (target_hu == low).sum() >= NUM_SATURATED:
+            self.saturated_hu = min(self.saturated_hu[0], low), self.saturated_hu[1]
+        if (target_hu == high).sum() >= NUM_SATURATED:
+            self.saturated_hu = self.saturated_hu[0], max(self.saturated_hu[1], high)
         source, target = _unclipped_windows(source_hu, target_hu)
         spectrum_a, spectrum_b = (_windowed_spectrum(windows) for windows in (source, target))
         frequency = radial_frequency((source.shape[-2], source.shape[-1]), spacing_mm).ravel()
@@ -83,7 +87,7 @@ class KernelMatchFit:
 
     def solve(self) -> KernelMatch:
         """h minimizing Σ|B − hA|² over all added pairs. Knots that no frequency reached keep their neighbour's gain."""
-        if not np.isfinite(self.range_hu).all():
+        if not np.isfinite(self.extremes_hu).all():
             raise ValueError("a kernel match needs at least one slice pair")
         reached = self.diagonal > 1e-12 * self.diagonal.max()
         normal = np.diag(self.diagonal) + np.diag(self.off_diagonal[:-1], 1) + np.diag(self.off_diagonal[:-1], -1)
@@ -91,8 +95,16 @@ class KernelMatchFit:
         match = KernelMatch()
         match.knots.copy_(torch.from_numpy(self.knots))
         match.gains.copy_(torch.from_numpy(np.interp(self.knots, self.knots[reached], gains)))
-        match.range_hu.copy_(torch.tensor(self.range_hu, dtype=torch.float64))
+        match.range_hu.copy_(torch.tensor(self._stored_range_hu(), dtype=torch.float64))
         return match
+
+    def _stored_range_hu(self) -> tuple[float, float]:
+        """The ends of what the target stores, where they show: one extreme pixel is anatomy, many alike are an end."""
+        (low, high), saturated = self.extremes_hu, self.saturated_hu
+        return (
+            low if low == saturated[0] else min(low, DEFAULT_RANGE_HU[0]),
+            high if high == saturated[1] else max(high, DEFAULT_RANGE_HU[1]),
+        )
 
 
 def radial_frequency(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
@@ -104,15 +116,6 @@ def radial_frequency(shape: tuple[int, int], spacing_mm: tuple[float, float]) ->
 def corner_frequency(spacing_mm: tuple[float, float]) -> float:
     """The highest radial frequency, in cycles/mm, that pixels of this size can hold."""
     return float(np.hypot(0.5 / spacing_mm[0], 0.5 / spacing_mm[1]))
-
-
-def _stored_range(target_hu: NDArray[np.float32]) -> tuple[float, float]:
-    """The ends of what the target series stores, where it shows: one extreme pixel is anatomy, many alike are an end."""
-    low, high = float(target_hu.min()), float(target_hu.max())
-    return (
-        low if (target_hu == low).sum() >= NUM_SATURATED else min(low, DEFAULT_RANGE_HU[0]),
-        high if (target_hu == high).sum() >= NUM_SATURATED else max(high, DEFAULT_RANGE_HU[1]),
-    )
 
 
 def _unclipped_windows(

@@ -154,3 +154,18 @@ def test_the_range_ends_where_the_target_is_saturated():
     noise = _noise(0)
     fit.add(noise, noise.clip(-550, None), spacing_mm=FITTED_MM)
     assert fit.solve().range_hu.tolist() == [-550, 3071]  # its largest value is one voxel's, not the scanner's end
+
+
+def test_a_few_saturated_slices_are_enough_and_a_larger_value_elsewhere_refutes_them():
+    """Metal, saturated at 2976 HU, is in one slice of many; the others say nothing of the end."""
+    fit = KernelMatchFit(max_frequency=corner_frequency(FITTED_MM))
+    noise = _noise(0).clip(-1000, None)
+    metal = noise.copy()
+    metal[:6, :6] = 2976
+    for target in (noise, metal, noise):
+        fit.add(noise, target, spacing_mm=FITTED_MM)
+    assert fit.solve().range_hu[1] == 2976
+    beyond = noise.copy()
+    beyond[0, 0] = 3000
+    fit.add(noise, beyond, spacing_mm=FITTED_MM)
+    assert fit.solve().range_hu[1] == 3071

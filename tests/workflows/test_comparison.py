@@ -23,4 +23,6 @@ def test_the_linear_match_is_the_model_s_own(tmp_path):
         inference=InferenceConfig(),
     )
     error = pd.read_csv(tmp_path / "report" / "image_metrics.csv").set_index("method")["mae_hu"]
-    assert error["linear"] == pytest.approx(error["source"], rel=0.05)  # the filter of an untrained model passes everything
+    assert error["linear"] == pytest.approx(
+        error["source"], rel=0.05
+    )  # the filter of an untrained model passes everything
