@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ class LTDiffMethod(TrainedComparator):
         about = describe_model(manifest, settings) | {"trained": results}
         model = folder / MODEL_FOLDER
         if model.is_dir():
-            if read_description(model)["about"] == about:
-                return
+            with suppress(ValueError):  # another format: written again
+                if read_description(model)["about"] == about:
+                    return
             shutil.rmtree(model)
         save_model(self.network, model, about=about)
 

@@ -273,6 +273,10 @@ def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted
     for settings, num_steps in ((other, 3), (method.settings, method.settings.diffusion.num_steps)):
         LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
         assert Standardizer.load(folder / "model").num_steps == num_steps
+    description = json.loads((folder / "model" / "model.json").read_text())
+    (folder / "model" / "model.json").write_text(json.dumps(description | {"format_version": 1}))
+    LTDiffMethod(method.budget, settings=method.settings).fit(manifest, folder=folder)
+    assert read_description(folder / "model")["about"] == about
 
 
 def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_budget, manifest, tmp_path):
