@@ -92,9 +92,14 @@ def read_volume_slice(path: Path, index: int) -> np.ndarray:
     reader.SetExtractIndex(start)
     image = sitk.DICOMOrient(_volume_image(_execute(reader, path)), ORIENTATION)
     hu = _checked_hu(sitk.GetArrayFromImage(image)[0], path)
-    if hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU:  # a corner holds a scanner's filler, not air
-        hu[hu < OUTSIDE_FOV_HU] = AIR_FILL_HU
+    hu[outside_field_of_view(hu)] = AIR_FILL_HU
     return hu
+
+
+def outside_field_of_view(hu: np.ndarray) -> np.ndarray:
+    """Where a slice (Y, X) of a volume file holds a scanner's filler and no air: bool (Y, X). Filler reaches a corner."""
+    has_filler = hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU
+    return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)
 
 
 def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ltdiff.data.formats import SUFFIXES, read_volume, write_volume
+from ltdiff.data.formats import SUFFIXES, outside_field_of_view, read_volume, write_volume
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
-from ltdiff.dicom.pixels import AIR_FILL_HU, OUTSIDE_FOV_HU
+from ltdiff.dicom.pixels import AIR_FILL_HU
 from ltdiff.dicom.series import Series, read_slice_hu
 from ltdiff.inference.outcome import Outcome, Status
 
@@ -184,9 +184,3 @@ def split_suffix(path: Path) -> tuple[str, str]:
     """Name and suffix of a volume file: scan.nii.gz → ("scan", ".nii.gz")."""
     suffix = max((s for s in SUFFIXES if path.name.lower().endswith(s)), key=len)
     return path.name[: -len(suffix)], path.name[-len(suffix) :]
-
-
-def outside_field_of_view(hu: np.ndarray) -> np.ndarray:
-    """Where a slice (Y, X) holds a scanner's filler and no air: bool (Y, X). Filler reaches a corner."""
-    has_filler = hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU
-    return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ltdiff.data.formats import is_volume_file, read_mask, read_volume, write_volume
+from ltdiff.data.formats import is_volume_file, outside_field_of_view, read_mask, read_volume, write_volume
 from ltdiff.data.manifest import limit_pairs, read_manifest
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
 from ltdiff.data.traits import series_traits, volume_traits
@@ -34,7 +34,6 @@ from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set,
 from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.inference.task import outside_field_of_view
 
 logger = logging.getLogger(__name__)
 
