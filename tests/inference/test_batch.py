@@ -165,7 +165,11 @@ def test_a_second_run_computes_nothing(first_run, archive, model, monkeypatch):
     again = standardize_archive(archive / "a", model=model, out=out, inference=INFERENCE)
     (archive / "a" / "good moved").rename(archive / "a" / "good")
     assert outcome_of("good", again) == Outcome(
-        archive / "a/good moved/slice_0001.dcm", "present", output=outcome_of("a/good", outcomes).output, num_slices=5
+        archive / "a/good moved/slice_0001.dcm",
+        "present",
+        output=outcome_of("a/good", outcomes).output,
+        num_slices=5,
+        model=model,
     )
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == before
 
