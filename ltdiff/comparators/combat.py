@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.comparators.trained import claim
-from ltdiff.data.manifest import data_fingerprint, in_plane_spacing_mm, read_hu
+from ltdiff.data.manifest import data_fingerprint, in_plane_spacing_mm, read_hu, spread_evenly
 from ltdiff.data.rois import random_rois
 from ltdiff.data.stream import make_items
 from ltdiff.radiomics.extraction import extract_features
@@ -102,9 +102,8 @@ class _Pair(NamedTuple):
 
 def _read_pairs(manifest: pd.DataFrame) -> list[_Pair]:
     items = make_items(manifest, split="train", pairs=True)
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), MAX_TRAINING_PAIRS)).round().astype(int))
     pairs = []
-    for i in chosen:
+    for i in spread_evenly(len(items), at_most=MAX_TRAINING_PAIRS):
         source, target = items[i][SOURCE], items[i][TARGET]
         try:
             pairs.append(_Pair(read_hu(source), read_hu(target), in_plane_spacing_mm(source)))

@@ -196,6 +196,11 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     return result
 
 
+def spread_evenly(num: int, *, at_most: int) -> np.ndarray:
+    """Indices of `num` things, all of them or `at_most` from the first to the last."""
+    return np.linspace(0, num - 1, min(num, at_most)).round().astype(int)
+
+
 def limit_pairs(manifest: pd.DataFrame, num_pairs: int, *, split: str = "train") -> pd.DataFrame:
     """A copy that has `num_pairs` of the pairs of a split, spread evenly, and nothing else there; other splits stay.
 
@@ -204,9 +209,10 @@ def limit_pairs(manifest: pd.DataFrame, num_pairs: int, *, split: str = "train")
     concerned = manifest["split"] == split
     sources = manifest[concerned & manifest["pair_id"].notna() & (manifest["role"] == "source")]
     if not 1 <= num_pairs <= len(sources):
-        raise ValueError(f"num_pairs must lie in 1…{len(sources)}, the number of pairs to {split}, got {num_pairs}")
-    places = np.linspace(0, len(sources) - 1, num_pairs).round().astype(int)
-    chosen = sources.sort_values(["series_uid", "z_mm"])["pair_id"].iloc[places]
+        raise ValueError(
+            f"num_pairs must lie in 1…{len(sources)}, the number of pairs of split {split}, got {num_pairs}"
+        )
+    chosen = sources.sort_values(["series_uid", "z_mm"])["pair_id"].iloc[spread_evenly(len(sources), at_most=num_pairs)]
     limited = manifest[~concerned | manifest["pair_id"].isin(chosen)].reset_index(drop=True)
     limited.attrs = dict(manifest.attrs)
     return limited

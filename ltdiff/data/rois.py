@@ -80,12 +80,16 @@ def hu_set_name(hu_range: tuple[float, float]) -> str:
     return f"hu_{hu_range[0]:g}_{hu_range[1]:g}"
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
-    """The smallest rectangle (rows, columns) that holds every True of a bool (Y, X); ValueError when there is none."""
+def bounding_box(mask: np.ndarray, *, margin_px: int = 0) -> tuple[slice, slice]:
+    """The smallest rectangle (rows, columns) that holds every True of a bool (Y, X), grown by a margin inside the image.
+
+    ValueError when there is none.
+    """
     found = ndimage.find_objects(mask.astype(np.uint8))
     if not found:
         raise ValueError("The mask of a region of interest is empty.")
-    return found[0]
+    rows, columns = (slice(max(0, part.start - margin_px), part.stop + margin_px) for part in found[0])
+    return rows, columns
 
 
 def bounding_shape(mask: np.ndarray) -> tuple[int, int]:

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ltdiff.data.manifest import read_hu
+from ltdiff.data.manifest import read_hu, spread_evenly
 from ltdiff.data.noise import noise_level_hu
 from ltdiff.data.traits import Traits
 from ltdiff.dicom.faults import quoted
@@ -123,8 +122,7 @@ def _point(value: float | None) -> Range | None:
 
 def _noise_levels_hu(sources: pd.DataFrame) -> Iterator[float]:
     slices = sources.drop_duplicates(["path", "slice_index"]).to_dict("records")
-    chosen = np.unique(np.linspace(0, len(slices) - 1, min(len(slices), NUM_NOISE_SLICES)).round().astype(int))
-    for index in chosen:
+    for index in spread_evenly(len(slices), at_most=NUM_NOISE_SLICES):
         try:
             level_hu = noise_level_hu(read_hu(slices[index]))
         except ValueError as error:

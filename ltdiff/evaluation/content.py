@@ -69,7 +69,6 @@ def structure_table(
 
 def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Per set and method: how many, how many erased, and of the differences the mean and the 95th percentile of the size."""
-
     differences = table.assign(
         is_erased=table["contrast_ratio"] < ERASED_CONTRAST,
         density=table["mean_difference_hu"].abs(),
@@ -140,11 +139,8 @@ class _Structure:
     """A structure in one image: its mean, its contrast to the background, and the size of its mask's part."""
 
     def __init__(self, plane_hu: np.ndarray, roi: Roi) -> None:
-        rows, columns = (
-            slice(max(0, part.start - MARGIN_PX), part.stop + MARGIN_PX) for part in bounding_box(roi.mask)
-        )
-        mask = roi.mask[rows, columns]
-        plane = plane_hu[rows, columns].astype(np.float64)
+        near = bounding_box(roi.mask, margin_px=MARGIN_PX)
+        mask, plane = roi.mask[near], plane_hu[near].astype(np.float64)
         distance = ndimage.distance_transform_edt(~mask)
         ring = (distance >= RING_PX[0]) & (distance <= RING_PX[1])
         wall = (distance > 0) & (distance <= WALL_PX)

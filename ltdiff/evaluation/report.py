@@ -42,12 +42,11 @@ def write_report(
     """Write everything under `out_dir` and return the path of report.md.
 
     `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x), one for all slices or a row for
-    each; one slice of them is drawn, and
-    their noise power, structures and neighbouring slices are compared. `neighbours` are pairs of slices that follow each other in
-    one series; without it, all slices do. `num_cross_sections` counts those of the lesion masks, however small. `summary` (times,
-    memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes
-    summary.json. It must not hold anything that tells who a patient is. With `compared`, the remaining error of that method
-    is set against the others' (remaining_error.csv).
+    each; one slice of them is drawn, and their noise power, structures and neighbouring slices are compared. `neighbours` are
+    pairs of slices that follow each other in one series; without it, all slices do. `num_cross_sections` counts those of the
+    lesion masks, however small. `summary` (times, memory, versions, seeds, split, data fingerprint) is merged over what the
+    scoring knows of itself and becomes summary.json. It must not hold anything that tells who a patient is. With `compared`,
+    the remaining error of that method is set against the others' (remaining_error.csv).
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in ("ccc", "feature_ccc", "relative_error", "image_metrics"):
@@ -67,20 +66,8 @@ def write_report(
     )
     for name, table in compared_images._asdict().items():
         _write_csv(out_dir, name, table)
-    power, structures = compared_images.noise_power, compared_images.structures
-    _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, power=power)
-    lesion_rois = [roi for roi in scores.rois if is_lesion(roi)]
-    found = structures[structures["roi_set"].isin({roi.roi_set for roi in lesion_rois})]
-    lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections)
-    report = to_markdown(
-        scores,
-        ratios=ratios,
-        content=compared_images.content,
-        structures=compared_images.structure_summary,
-        correlation=compared_images.slice_correlation,
-        has_power=len(power) > 0,
-        lesions=lesions,
-    )
+    _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, power=compared_images.noise_power)
+    report = _to_report(scores, compared_images, ratios=ratios, num_cross_sections=num_cross_sections)
     write_text(out_dir / "report.md", report)
     return out_dir / "report.md"
 
@@ -93,6 +80,21 @@ class _ImageTables(NamedTuple):
     structures: pd.DataFrame
     structure_summary: pd.DataFrame
     content: pd.DataFrame  # one row per method: whole images in short
+
+
+def _to_report(scores: Scores, tables: _ImageTables, *, ratios: pd.DataFrame | None, num_cross_sections: int) -> str:
+    lesion_rois = [roi for roi in scores.rois if is_lesion(roi)]
+    found = tables.structures[tables.structures["roi_set"].isin({roi.roi_set for roi in lesion_rois})]
+    lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections)
+    return to_markdown(
+        scores,
+        ratios=ratios,
+        content=tables.content,
+        structures=tables.structure_summary,
+        correlation=tables.slice_correlation,
+        has_power=len(tables.noise_power) > 0,
+        lesions=lesions,
+    )
 
 
 def _compare_images(

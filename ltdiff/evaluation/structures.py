@@ -48,8 +48,7 @@ def find_structures(
 
 def _vessels(smooth: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[Bool]:
     def lies_in_lung(mask: Bool) -> bool:
-        reach = LUNG_RING_PX[1]
-        near = tuple(slice(max(0, part.start - reach), part.stop + reach) for part in bounding_box(mask))
+        near = bounding_box(mask, margin_px=LUNG_RING_PX[1])
         distance = ndimage.distance_transform_edt(~mask[near])
         ring = (distance >= LUNG_RING_PX[0]) & (distance <= LUNG_RING_PX[1])
         return bool(np.median(smooth[near][ring]) < AROUND_VESSEL_HU)

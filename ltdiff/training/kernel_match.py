@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
+from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, spread_evenly
 from ltdiff.data.stream import make_items
 from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
 
@@ -27,7 +27,7 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
         ValueError: there are no such pairs, or none can be read.
     """
     items = make_items(manifest, split="train", pairs=True)
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(len(items), MAX_PAIRS)).round().astype(int))
+    chosen = spread_evenly(len(items), at_most=MAX_PAIRS)
     spacings_mm = [in_plane_spacing_mm(items[i]["source"]) for i in chosen]
     fit = KernelMatchFit(max_frequency=max(corner_frequency(s) for s in spacings_mm))
     for i, spacing_mm in zip(tqdm(chosen, desc="kernel match", unit="pair"), spacings_mm, strict=True):
