@@ -83,8 +83,8 @@ def measure_uncertainty(
     """Write out/sd.nii.gz and, with a `mask`, out/features.csv for a DICOM series or a volume file.
 
     The first is the standard deviation of B − A' in HU for every voxel; the second has one row per region of the mask (slice and
-    label) and feature: its value on A', the interval of the target's, and what speaks against both: `outside` says what of the
-    series the model was not trained for, which only `force` lets through.
+    label) and feature: its value on A', the interval of the target's, and, where `force` let it through, what of the series is
+    `outside` what the model was trained for.
 
     Raises:
         ValueError: the model is not calibrated, or not for this series; the series or the mask cannot be read, or do not belong
