@@ -36,9 +36,9 @@ PLACES = {  # a dependency: the only folders and files that import it
     "pydicom": ("ltdiff/dicom/",),
     "highdicom": ("ltdiff/dicom/",),
     # PyRadiomics takes SimpleITK images
-    "SimpleITK": ("ltdiff/data/formats.py", "ltdiff/radiomics/extraction.py"),
+    "SimpleITK": ("ltdiff/data/formats.py", "ltdiff/radiomics/pyradiomics.py"),
     "matplotlib": ("ltdiff/evaluation/figures.py",),
-    "radiomics": ("ltdiff/radiomics/extraction.py",),
+    "radiomics": ("ltdiff/radiomics/pyradiomics.py",),
     "combatlearn": ("ltdiff/comparators/combat.py",),
     "mlflow": ("ltdiff/registry/",),
     "ray": (
@@ -169,10 +169,10 @@ def test_an_inverted_import_is_found(tmp_path, file, code):
 @pytest.mark.parametrize(
     ("file", "code"),
     [
-        ("ltdiff/evaluation/scoring.py", "from ltdiff.radiomics.extraction import extract_features"),
+        ("ltdiff/evaluation/scoring.py", "from ltdiff.radiomics.pyradiomics import extract_features"),
         ("ltdiff/data/pairing.py", "from ..dicom.series import Series\nfrom .volume import Volume"),
         ("ltdiff/data/pairing.py", "from ltdiff import __version__\nimport ltdiff\nimport numpy as np"),
-        ("ltdiff/radiomics/extraction.py", "from radiomics import featureextractor"),
+        ("ltdiff/radiomics/pyradiomics.py", "from radiomics import featureextractor"),
         ("ltdiff/evaluation/test_set.py", "from ltdiff.comparators.protocol import Method"),
         ("ltdiff/comparators/combat.py", "def f():\n    from combatlearn.core import ComBatModel"),
         ("ltdiff/cli.py", "from ltdiff import data, registry\nfrom tuning import search"),

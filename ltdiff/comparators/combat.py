@@ -18,7 +18,7 @@ from ltdiff.comparators.trained import claim
 from ltdiff.data.manifest import data_fingerprint, in_plane_spacing_mm, read_hu, spread_evenly
 from ltdiff.data.rois import random_rois
 from ltdiff.data.stream import make_items
-from ltdiff.radiomics.extraction import extract_features
+from ltdiff.radiomics.pyradiomics import extract_features
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ltdiff.data.rois import Roi, bounding_box
 from ltdiff.evaluation import image_metrics
 from ltdiff.evaluation.concordance import Concordance, ccc_across_features, ccc_across_rois, ccc_per_column
-from ltdiff.radiomics.extraction import FEATURE_CLASSES, extract_features
+from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, extract_features
 
 SOURCE = "source"  # the method whose features a `Harmonizer` starts from
 TARGET = "target"  # the method name of the target's own rows in the feature table

@@ -11,7 +11,7 @@ from tiny_run import make_volumes, write_pairs
 from ltdiff.comparators import combat
 from ltdiff.comparators.combat import ComBat
 from ltdiff.data.manifest import read_manifest
-from ltdiff.radiomics.extraction import feature_names
+from ltdiff.radiomics.pyradiomics import feature_names
 
 NUM_ROIS = 12
 NAMES = ["firstorder_Mean", "glcm_Contrast", "ngtdm_Busyness"]

@@ -12,7 +12,7 @@ from ltdiff.data.rois import disc_mask
 from ltdiff.evaluation.markdown import to_markdown
 from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.report import write_report
-from ltdiff.radiomics.extraction import EXTRACTOR_VERSION
+from ltdiff.radiomics.pyradiomics import EXTRACTOR_VERSION
 
 SPACING_MM = (0.8, 0.8)
 

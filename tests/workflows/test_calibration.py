@@ -17,7 +17,7 @@ from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.inference.recipe import Recipe
 from ltdiff.inference.spread import SPREAD_FILE
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
-from ltdiff.radiomics.extraction import feature_names
+from ltdiff.radiomics.pyradiomics import feature_names
 from ltdiff.workflows import calibration
 from ltdiff.workflows.calibration import calibrate, measure_uncertainty
 

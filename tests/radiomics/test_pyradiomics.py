@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from ltdiff.data.rois import disc_mask
-from ltdiff.radiomics.extraction import FEATURE_CLASSES, MAX_NUM_BINS, extract_features, feature_names
+from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, MAX_NUM_BINS, extract_features, feature_names
 
 GOLDEN = json.loads((Path(__file__).parent / "pyradiomics_3_0_1.json").read_text())
 

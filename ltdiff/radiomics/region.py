@@ -1,0 +1,76 @@
+"""One region of interest, cut out of its image, and its grey levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+MAX_LEVELS = 65_536
+"""More grey levels than any 16-bit image has at a bin width of 1 HU."""
+
+Floats = NDArray[np.float64]
+Levels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The box round a region, grown by a pixel on every side in the plane where the image reaches so far.
+
+    `hu` float64 and `mask` bool (Z, Y, X), `spacing_mm` (z, y, x).
+    """
+
+    hu: Floats
+    mask: NDArray[np.bool_]
+    spacing_mm: tuple[float, float, float]
+
+    @cached_property
+    def values_hu(self) -> Floats:
+        """HU of the region's voxels (N,)."""
+        return self.hu[self.mask]
+
+    def discretise(self, bin_width: float) -> Levels:
+        """Grey levels (Z, Y, X) from 1 on, 0 outside the region: fixed bins that start at a multiple of their width.
+
+        That is PyRadiomics' convention; IBSI's fixed bin size starts the first bin at the region's minimum.
+
+        Raises:
+            ValueError: more than MAX_LEVELS levels.
+        """
+        bins = np.floor(self.hu / bin_width)
+        inside = bins[self.mask]
+        lowest = inside.min()
+        if inside.max() - lowest >= MAX_LEVELS:
+            low, high = self.values_hu.min(), self.values_hu.max()
+            raise ValueError(
+                f"A region of interest spans {low:g} … {high:g} HU, more than {MAX_LEVELS} bins of {bin_width:g} HU."
+            )
+        return np.where(self.mask, bins - lowest + 1, 0).astype(np.int64)
+
+
+def cut_region(
+    hu: NDArray[np.floating] | NDArray[np.integer],
+    mask: NDArray[np.bool_],
+    *,
+    spacing_mm: tuple[float, float, float],
+) -> Region:
+    """The region where `mask` (Z, Y, X) is true of an image `hu` (Z, Y, X) with spacing (z, y, x).
+
+    Raises:
+        ValueError: image and mask differ in shape; the mask is empty; the region holds values that are not finite.
+    """
+    if hu.shape != mask.shape or hu.ndim != 3:
+        raise ValueError(
+            f"A region of interest needs an image and a mask of one shape (Z, Y, X): {hu.shape}, {mask.shape}."
+        )
+    (box,) = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
+    if box is None:
+        raise ValueError("The mask of a region of interest is empty.")
+    box = (box[0], *(slice(max(0, part.start - 1), part.stop + 1) for part in box[1:]))
+    region = Region(hu[box].astype(np.float64), mask[box].astype(bool), spacing_mm)
+    if not np.isfinite(region.values_hu).all():
+        raise ValueError("A region of interest holds values that are not finite.")
+    return region
