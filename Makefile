@@ -1,11 +1,11 @@
-# Four verbs: setup, demo, test, lint.
+# Five verbs: setup, demo, test, lint, bench.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint bench
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,3 +24,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# One thread for each process, as the workers have it; on a quiet machine.
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/run.py bench.json

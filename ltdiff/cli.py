@@ -6,12 +6,15 @@ Exit codes: 0 all done; 1 something failed, and one sentence says what; 2 wrong 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser, auto_cli
 
 from ltdiff import __version__
 from ltdiff.evaluation.test_set import EvaluationConfig
@@ -145,6 +148,7 @@ def evaluate(
     model: str,
     out: Path,
     mask: Path | None = None,
+    features: Literal["pyradiomics", "catalogue"] | None = None,
     scoring: EvaluationConfig = EvaluationConfig(),
     inference: InferenceConfig = InferenceConfig(),
 ) -> int:
@@ -155,11 +159,13 @@ def evaluate(
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of these.
+        features: Short for --scoring.features: four classes of PyRadiomics, or the whole catalogue of 1,450.
         scoring: Which slices and regions.
         inference: Decoding, steps, precision, seed.
     """
     from ltdiff.workflows.comparison import evaluate_model
 
+    scoring = replace(scoring, features=features or scoring.features)
     print(evaluate_model(pairs, model=resolve_model(model), out=out, mask=mask, config=scoring, inference=inference))
     print(f"report: {out / 'report.md'}")
     return 0
@@ -176,6 +182,7 @@ def compare(
     num_pairs: int | None = None,
     mask: Path | None = None,
     settings: Settings = Settings(),
+    features: Literal["pyradiomics", "catalogue"] | None = None,
     scoring: EvaluationConfig = EvaluationConfig(),
 ) -> int:
     """Train several methods on the same pairs for the same time, and score them on the same held-out regions. Resumes.
@@ -191,10 +198,12 @@ def compare(
         num_pairs: Train on so many of the training pairs only, spread evenly.
         mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of these.
         settings: Networks, diffusion and losses of ltdiff; patches, batch and seed of all.
+        features: Short for --scoring.features: four classes of PyRadiomics, or the whole catalogue of 1,450.
         scoring: Which regions.
     """
     from ltdiff.workflows.compare import METHODS, compare_methods
 
+    scoring = replace(scoring, features=features or scoring.features)
     names = METHODS if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     print(
         compare_methods(
@@ -248,6 +257,33 @@ def uncertainty(
     return 0
 
 
+def radiomics(
+    image: Path, mask: Path, *, out: Path | None = None, classes: str | None = None, bin_width: float = 25.0
+) -> int:
+    """Measure the feature catalogue, 1,450 features in eight classes, in every region of a mask.
+
+    Args:
+        image: DICOM series or volume file (NIfTI, NRRD, MHA).
+        mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
+        out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
+        classes: Only these, separated by commas: GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH.
+        bin_width: HU per grey level.
+    """
+    from ltdiff.radiomics.catalogue import CatalogueConfig
+    from ltdiff.workflows.radiomics import check_table_path, extract_radiomics, to_text, write_table
+
+    if out is not None:
+        check_table_path(out)  # before minutes of work
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    table = extract_radiomics(image, mask, config=CatalogueConfig(bin_width=bin_width), classes=names)
+    if out is None:
+        _print(to_text(table))
+        return 0
+    write_table(table, out)
+    print(f"{out}: {', '.join(table['roi'])}")
+    return 0
+
+
 def demo(*, out: Path = Path("demo"), num_workers: int = 1) -> int:
     """Simulate paired scans, train the three phases, standardize held-out series and score them. Resumes.
 
@@ -280,8 +316,41 @@ COMMANDS: list[Callable[..., int]] = [
     compare,
     calibrate,
     uncertainty,
+    radiomics,
     demo,
 ]
+
+
+def _print(lines: str) -> None:
+    """Print many lines to a reader who may stop before the end, as `| head` does."""
+    try:
+        print(lines, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+
+
+class _ListFeatures(Action):
+    """An option that, like --version, does its work and ends the program, whatever else is missing."""
+
+    def __init__(self, option_strings: list[str], **_: Any) -> None:
+        text = "Print the names of all features, one a line, and nothing else."
+        super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, help=text)
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        from ltdiff.radiomics.catalogue import feature_names
+
+        _print("".join(f"{name}\n" for name in feature_names()))
+        parser.exit()
+
+
+class _Parser(ArgumentParser):
+    """Options that no signature can express."""
+
+    def add_function_arguments(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
+        """As ever, and --list where the features are measured."""
+        if function is radiomics:
+            self.add_argument("--list", action=_ListFeatures)
+        return super().add_function_arguments(function, *args, **kwargs)
 
 
 def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list[str] | None = None) -> int:
@@ -291,7 +360,9 @@ def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list
     if arguments[:1] == ["pair"] and arguments[1:] and not arguments[1].startswith("-"):
         arguments = ["pair", "--root", *arguments[1:]]  # jsonargparse makes positionals of required arguments only
     try:
-        result: Any = auto_cli(commands, args=arguments, as_positional=True, version=f"ltdiff {__version__}")
+        result: Any = auto_cli(
+            commands, args=arguments, as_positional=True, parser_class=_Parser, version=f"ltdiff {__version__}"
+        )
     except ValueError as error:
         print(f"ltdiff: {error}", file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ MAY_IMPORT = {  # a folder or a file of ltdiff/: the other parts it may import
     "local_ray": set(),
     "data": {"dicom"},
     "simulation": {"data", "dicom"},
-    "radiomics": {"data"},
+    "radiomics": {"data", "local_ray"},
     "training": {"data", "model", "diffusion", "local_ray"},
     "inference": {"dicom", "data", "model", "diffusion", "local_ray"},
     "comparators": {"data", "model", "diffusion", "training", "inference", "radiomics"},

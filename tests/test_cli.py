@@ -7,6 +7,7 @@ import pytest
 
 from ltdiff import __version__
 from ltdiff.cli import COMMANDS, run
+from ltdiff.radiomics.catalogue import feature_names
 
 
 def test_help_names_every_command(capsys):
@@ -24,6 +25,8 @@ def test_help_names_every_command(capsys):
         (["train", "x.parquet", "--out", "run", "--settings.diffusion.process", "flow"], "flow"),
         (["nothing"], "nothing"),
         (["evaluate", "x.parquet"], "evaluate.model"),
+        (["radiomics"], "radiomics.image, radiomics.mask"),
+        (["radiomics", "scan.nrrd"], "radiomics.mask"),
     ],
 )
 def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
@@ -51,6 +54,11 @@ def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
             ["compare", "absent.parquet", "--out", "o", "--methods", "linear, magic"],
             "no method 'magic'; known are source",
         ),
+        (["radiomics", "absent", "mask.nrrd"], "absent does not exist"),
+        (["radiomics", "absent.nrrd", "mask.nrrd"], "absent.nrrd: there is no such file"),
+        (["radiomics", "a.nrrd", "b.nrrd", "--classes", "GLCM"], "no class of features 'GLCM'; known are GLCM25D"),
+        (["radiomics", "a.nrrd", "b.nrrd", "--bin_width", "0"], "bin_width must be above 0, got 0"),
+        (["radiomics", "a.nrrd", "b.nrrd", "--out", "f.xlsx"], "f.xlsx: the name of a table ends with .parquet or"),
     ],
 )
 def test_a_bad_file_is_one_sentence_and_ends_with_1(arguments, sentence, capsys, tmp_path, monkeypatch):
@@ -60,6 +68,23 @@ def test_a_bad_file_is_one_sentence_and_ends_with_1(arguments, sentence, capsys,
     assert sentence in shown
     assert "Traceback" not in shown
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_features_are_listed_without_an_image(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(COMMANDS, ["radiomics", "--list"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.splitlines() == feature_names()
+    assert len(feature_names()) == 1450
+
+
+def test_a_reader_may_stop_before_the_end():
+    """What `ltdiff radiomics --list | head -1` does, or a reader who is gone before the first line."""
+    command = [sys.executable, "-m", "ltdiff.cli", "radiomics", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 def test_ctrl_c_says_how_to_go_on(capsys):

@@ -1,15 +1,28 @@
-"""Lesion masks for the slices of a manifest: DICOM SEG files, or one volume file (NIfTI, NRRD, MHA)."""
+"""Lesion masks: for the slices of a manifest, or by name for one scan.
+
+They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT Structure Sets.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ltdiff.data.formats import is_volume_file, read_mask
+from ltdiff.data.formats import is_volume_file, read_mask, read_volume
+from ltdiff.data.scan import Scan
+from ltdiff.data.volume import Volume
+from ltdiff.dicom.faults import printable
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
-from ltdiff.dicom.series import find_series
+from ltdiff.dicom.series import Series, find_series
+from ltdiff.dicom.structure_set import find_structure_sets, read_structures
+
+GRID_TOLERANCE_VOXELS: Final = 0.25
+"""How far a voxel of a mask file may lie beside its voxel of the image: more than rounded headers make of 512 pixels, less than
+the half pixel between two conventions."""
 
 
 def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> np.ndarray:
@@ -65,3 +78,78 @@ def _read_slices(segmentation: Path, series_uid: str, paths: pd.Series) -> np.nd
         for header, plane in zip(series.slices, read_segmentation(segmentation, series), strict=True)
     }
     return np.stack([by_path[path] for path in paths])
+
+
+def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:
+    """Region → mask (Z, Y, X) on the slices of `scan`, none of them empty.
+
+    `mask` is a volume file on the grid of the scan, or a DICOM SEG, whose labels become "label_1" and so on; or an RT Structure
+    Set, whose ROIs keep their names; or a folder with the one that belongs to the scan's series.
+
+    Raises:
+        ValueError: the mask cannot be read, is empty, or does not belong to the scan.
+    """
+    if not mask.exists():
+        raise ValueError(f"{printable(mask)}: there is no such file or folder")
+    if is_volume_file(mask):
+        return _by_label(_read_on_grid(mask, scan.volume), mask)
+    if scan.series is None:
+        raise ValueError(f"{printable(mask)}: the mask of a volume file is a volume file, not a DICOM file or a folder")
+    return _from_dicom(mask, scan.series)
+
+
+def _from_dicom(mask: Path, series: Series) -> dict[str, NDArray[np.bool_]]:
+    segmentations = find_segmentations(mask)
+    segmentation = segmentations.get(series.series_instance_uid)
+    structure_set = find_structure_sets(mask).get(series.series_instance_uid)
+    if segmentation and structure_set:
+        raise ValueError(f"{printable(mask)}: name one of {printable(segmentation)} and {printable(structure_set)}")
+    if segmentation:
+        return _by_label(read_segmentation(segmentation, series), segmentation)
+    if structure_set or (mask.is_file() and not segmentations):  # a structure set may name its frame of reference only
+        return read_structures(structure_set or mask, series)
+    raise ValueError(f"{printable(mask)}: there is no DICOM segmentation and no RT structure set of this series")
+
+
+def _by_label(labels: np.ndarray, path: Path) -> dict[str, NDArray[np.bool_]]:
+    found = [int(label) for label in np.unique(labels) if label]
+    if not found:
+        raise ValueError(f"{printable(path)}: the mask is empty")
+    return {f"label_{label}": labels == label for label in found}
+
+
+def _read_on_grid(mask: Path, image: Volume) -> np.ndarray:
+    """The labels (Z, Y, X) of a volume file whose voxels are those of the image."""
+    labels = read_mask(mask)
+    if labels.shape != image.hu.shape:
+        raise ValueError(f"{printable(mask)}: the mask has {labels.shape} voxels, the image {image.hu.shape}")
+    grid = read_volume(mask)
+    if (distance := _largest_distance(grid, image)) > GRID_TOLERANCE_VOXELS:
+        raise ValueError(
+            f"{printable(mask)}: the mask lies up to {distance:.3g} voxels beside the image "
+            f"(mask: {_describe_grid(grid)}; image: {_describe_grid(image)})"
+        )
+    return labels
+
+
+def _largest_distance(grid: Volume, image: Volume) -> float:
+    """How far voxels of one lie from those of the other at most, along any axis of the image, in its voxels."""
+    last = np.array(image.hu.shape[::-1]) - 1
+    corners = np.indices((2, 2, 2)).reshape(3, 8) * last[:, None]  # of voxels in a line, one at an end is farthest off
+    (axes, origin_mm), (image_axes, image_origin_mm) = _affine(grid), _affine(image)
+    positions_mm = axes @ corners + origin_mm
+    return float(np.abs(np.linalg.solve(image_axes, positions_mm - image_origin_mm) - corners).max())
+
+
+def _affine(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Steps from voxel to voxel as columns (3, 3) for x, y and z, and the first voxel's position (3, 1), in mm."""
+    axes = np.array(volume.direction).reshape(3, 3) * volume.spacing_mm[::-1]
+    return axes, np.array(volume.origin_mm)[:, None]
+
+
+def _describe_grid(volume: Volume) -> str:
+    spacing, origin, direction = (
+        "\\".join(f"{value:.5g}" for value in values)
+        for values in (volume.spacing_mm[::-1], volume.origin_mm, volume.direction)
+    )
+    return f"spacing {spacing} mm, origin {origin} mm, direction {direction}"

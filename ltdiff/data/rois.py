@@ -1,8 +1,8 @@
-"""Regions of interest in the axial plane: seeded random discs and the lesions of a label volume."""
+"""Regions of interest: seeded random discs and the lesions of a label volume, in one slice or through several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ BORDER_FRACTION = 0.25  # images narrower than BORDER_PX / BORDER_FRACTION = 240
 LOWEST_MEAN_HU = -950.0  # darker discs lie in the air round the patient
 HU_RANGES = ((-800.0, -300.0), (-100.0, 250.0), (10.0, 250.0), (300.0, 800.0))  # lung, soft tissue, contrast, bone
 MIN_LESION_PIXELS = 16
+WHOLE_SLICES = "whole_slice"  # the roi_set of `whole_slices`
 _CANDIDATES_PER_ROI = 1000
 _BATCH = 1024
 
@@ -29,6 +30,21 @@ class Roi:
     roi_set: str
     slice_index: int
     mask: np.ndarray
+    label: str
+
+    @property
+    def volume_mask(self) -> np.ndarray:
+        """The mask as one of a volume of one slice (1, Y, X)."""
+        return self.mask[None]
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeRoi:
+    """A region of consecutive slices of one series; `volume_mask` bool (N, Y, X) from slice `slice_index` on. See `Roi`."""
+
+    roi_set: str
+    slice_index: int
+    volume_mask: np.ndarray
     label: str
 
 
@@ -68,6 +84,43 @@ def mask_rois(labels: np.ndarray, *, roi_set: str = "tumour", min_pixels: int = 
     """
     sections = _cross_sections(labels, roi_set)
     return [roi for roi in sections if roi.mask.sum() >= min_pixels and min(bounding_shape(roi.mask)) >= 2]
+
+
+def deepen(rois: Sequence[Roi], *, runs: np.ndarray, depth: int) -> list[VolumeRoi]:
+    """The same regions through `depth` slices, as many before as behind, where the series reaches so far.
+
+    `runs` (Z,) numbers the slices' runs: slices that follow each other in one series have the same number.
+    """
+    deep = []
+    for roi in rois:
+        reach = range(roi.slice_index - depth // 2, roi.slice_index + depth // 2 + 1)
+        inside = [z for z in reach if 0 <= z < len(runs) and runs[z] == runs[roi.slice_index]]
+        mask = np.broadcast_to(roi.mask, (len(inside), *roi.mask.shape))
+        deep.append(VolumeRoi(roi.roi_set, inside[0], mask, roi.label))
+    return deep
+
+
+def volume_mask_rois(labels: np.ndarray, *, runs: np.ndarray, roi_set: str = "tumour") -> list[VolumeRoi]:
+    """One region per label and run (see `deepen`) of `labels`, whole numbers (Z, Y, X), 0 being background.
+
+    Regions of fewer than MIN_LESION_PIXELS voxels, or only one voxel high or wide, are left out.
+    """
+    found = []
+    for run in np.unique(runs):
+        (places,) = np.nonzero(runs == run)
+        for value in np.unique(labels[places][labels[places] > 0]):
+            mask = labels[places] == value
+            used = np.flatnonzero(mask.any(axis=(1, 2)))
+            mask = mask[used[0] : used[-1] + 1]
+            if mask.sum() >= MIN_LESION_PIXELS and min(bounding_shape(mask.any(axis=0))) >= 2:
+                found.append(VolumeRoi(roi_set, int(places[used[0]]), mask, f"label_{value}"))
+    return found
+
+
+def whole_slices(shape: tuple[int, ...]) -> list[VolumeRoi]:
+    """Every slice of (Z, Y, X) as one region."""
+    mask = np.broadcast_to(np.True_, (1, *shape[1:]))
+    return [VolumeRoi(WHOLE_SLICES, z, mask, "whole") for z in range(shape[0])]
 
 
 def count_cross_sections(labels: np.ndarray) -> int:

@@ -9,6 +9,8 @@ from ltdiff.evaluation import concordance
 from ltdiff.evaluation.content import CHANGED_DIAMETER_MM, CHANGED_HU
 from ltdiff.evaluation.description import describe_scoring, is_lesion_set
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
+from ltdiff.evaluation.other_noise import NAME as OTHER_NOISE
+from ltdiff.evaluation.paper import PRINTED, group_ccc, group_markdown, printed_markdown
 from ltdiff.evaluation.remaining_error import largest_shares
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
 from ltdiff.evaluation.slice_correlation import describe_correlation
@@ -44,6 +46,7 @@ def to_markdown(
             note = f"{_regions_note(table)} {lesions}" if is_lesion_set(str(roi_set)) else _regions_note(table)
             parts += [f"### {roi_set}", note.strip(), ccc_markdown(table)]
     parts += ["![CCC of every class with its confidence interval](ccc.png)"]
+    parts += _as_in_the_paper(group_ccc(scores.feature_ccc))
     if ratios is not None and len(ratios):
         parts += ["## Remaining error", _ratios_note(ratios), _ratios_markdown(ratios)]
         parts += _largest_shares_notes(scores, method=ratios["method"].iloc[0])
@@ -65,6 +68,27 @@ def to_markdown(
     parts += [_shares_markdown(reproducible_shares(scores.feature_ccc))]
     parts += ["## How it was measured", _method_note(scores)]
     return "\n\n".join(parts) + "\n"
+
+
+def _as_in_the_paper(groups: pd.DataFrame) -> list[str]:
+    """The six groups of the catalogue beside the paper's numbers; nothing for other features."""
+    if groups.empty:
+        return []
+    parts = ["## As in the paper", _paper_note()]
+    for roi_set, table in groups.groupby("roi_set", sort=False, observed=True):
+        parts += [f"### {roi_set}", group_markdown(table)]
+    for name in PRINTED:
+        parts += [f"### The paper's own numbers: {name}", printed_markdown(name)]
+    return parts
+
+
+def _paper_note() -> str:
+    return (
+        "One CCC per feature over the regions, mean ± sd over the features of a group, 2.5D and 3D together. `source` is the "
+        f"floor. `{OTHER_NOISE}` is a ceiling: the target with other noise of the same local spectrum, as if the right kernel "
+        "had been used on a second scan; the target against itself is 1. The paper's numbers are of other patients, scanners "
+        "and regions."
+    )
 
 
 def ccc_markdown(table: pd.DataFrame) -> str:
@@ -178,7 +202,7 @@ def _method_note(scores: Scores) -> str:
     facts = describe_scoring(scores)
     counts = ", ".join(f"{name}: {count}" for name, count in facts["num_rois"].items())
     return (
-        f"Features by {facts['extractor']} {facts['extractor_version']}, {facts['bin_width_hu']:g} HU bins: "
+        f"Features by {facts['extractor']} {facts['extractor_version']}: "
         f"{facts['discretisation']}. Regions ({counts}) are in rois.json; the same masks on every image. Intervals in "
         f"ccc.csv are {facts['confidence']:.0%} percentile bootstraps over regions "
         f"({facts['bootstrap_resamples']} resamples, seed {facts['bootstrap_seed']}). Features that a region does not "

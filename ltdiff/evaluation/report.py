@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ltdiff.data.rois import Roi
 from ltdiff.evaluation import figures
 from ltdiff.evaluation.content import count_changed_places, describe_lesions, structure_summary, structure_table
 from ltdiff.evaluation.description import describe_rois, describe_scoring, is_lesion
 from ltdiff.evaluation.markdown import to_markdown
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
+from ltdiff.evaluation.paper import group_ccc
 from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import Neighbours, slice_correlation
@@ -34,6 +36,7 @@ def write_report(
     images: Mapping[str, np.ndarray],
     target_hu: np.ndarray,
     spacing_mm: Sequence[float] | np.ndarray,
+    rois: Sequence[Roi],
     neighbours: Neighbours | None = None,
     num_cross_sections: int = 0,
     summary: Mapping[str, Any] | None = None,
@@ -42,32 +45,32 @@ def write_report(
     """Write everything under `out_dir` and return the path of report.md.
 
     `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x), one for all slices or a row for
-    each; one slice of them is drawn, and their noise power, structures and neighbouring slices are compared. `neighbours` are
-    pairs of slices that follow each other in one series; without it, all slices do. `num_cross_sections` counts those of the
-    lesion masks, however small. `summary` (times, memory, versions, seeds, split, data fingerprint) is merged over what the
-    scoring knows of itself and becomes summary.json. It must not hold anything that tells who a patient is. With `compared`,
-    the remaining error of that method is set against the others' (remaining_error.csv).
+    each; one slice of them is drawn, with the largest of `rois`, the regions of single slices; and their noise power,
+    structures and neighbouring slices are compared. `neighbours` are pairs of slices that follow each other in one series;
+    without it, all slices do. `num_cross_sections` counts those of the lesion masks, however small. `summary` (times, memory,
+    versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes summary.json. It must
+    not hold anything that tells who a patient is. With `compared`, the remaining error of that method is set against the
+    others' (remaining_error.csv).
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in ("ccc", "feature_ccc", "relative_error", "image_metrics"):
         _write_csv(out_dir, name, getattr(scores, name))
+    _write_or_remove(out_dir, "group_ccc", group_ccc(scores.feature_ccc))
     replace_file(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
     write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
     write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
     ratios = remaining_error_ratios(scores.features, method=compared, seed=scores.seed) if compared else None
-    if ratios is not None:
-        _write_csv(out_dir, "remaining_error", ratios)
-    else:
-        (out_dir / "remaining_error.csv").unlink(missing_ok=True)  # of an earlier report
+    _write_or_remove(out_dir, "remaining_error", ratios)
     neighbours = list(pairwise(range(len(target_hu)))) if neighbours is None else neighbours
     spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(target_hu), 2))
     compared_images = _compare_images(
-        images, target_hu=target_hu, spacings_mm=spacings_mm, scores=scores, neighbours=neighbours
+        images, target_hu=target_hu, spacings_mm=spacings_mm, rois=rois, neighbours=neighbours
     )
     for name, table in compared_images._asdict().items():
         _write_csv(out_dir, name, table)
-    _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, power=compared_images.noise_power)
-    report = _to_report(scores, compared_images, ratios=ratios, num_cross_sections=num_cross_sections)
+    power = compared_images.noise_power
+    _draw_figures(scores, out_dir=out_dir, images=images, target_hu=target_hu, rois=rois, power=power)
+    report = _to_report(scores, compared_images, rois=rois, ratios=ratios, num_cross_sections=num_cross_sections)
     write_text(out_dir / "report.md", report)
     return out_dir / "report.md"
 
@@ -82,8 +85,15 @@ class _ImageTables(NamedTuple):
     content: pd.DataFrame  # one row per method: whole images in short
 
 
-def _to_report(scores: Scores, tables: _ImageTables, *, ratios: pd.DataFrame | None, num_cross_sections: int) -> str:
-    lesion_rois = [roi for roi in scores.rois if is_lesion(roi)]
+def _to_report(
+    scores: Scores,
+    tables: _ImageTables,
+    *,
+    rois: Sequence[Roi],
+    ratios: pd.DataFrame | None,
+    num_cross_sections: int,
+) -> str:
+    lesion_rois = [roi for roi in rois if is_lesion(roi)]
     found = tables.structures[tables.structures["roi_set"].isin({roi.roi_set for roi in lesion_rois})]
     lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections)
     return to_markdown(
@@ -102,14 +112,14 @@ def _compare_images(
     *,
     target_hu: np.ndarray,
     spacings_mm: np.ndarray,
-    scores: Scores,
+    rois: Sequence[Roi],
     neighbours: Neighbours,
 ) -> _ImageTables:
     power = noise_power(images, target_hu=target_hu, spacings_mm=spacings_mm)
     correlation = slice_correlation(images, target_hu=target_hu, neighbours=neighbours)
-    lesion_rois = [roi for roi in scores.rois if is_lesion(roi)]
-    rois = [*lesion_rois, *find_structures(target_hu, spacings_mm=spacings_mm, lesions=lesion_rois)]
-    structures = structure_table(images, target_hu=target_hu, rois=rois, neighbours=neighbours)
+    lesion_rois = [roi for roi in rois if is_lesion(roi)]
+    structure_rois = [*lesion_rois, *find_structures(target_hu, spacings_mm=spacings_mm, lesions=lesion_rois)]
+    structures = structure_table(images, target_hu=target_hu, rois=structure_rois, neighbours=neighbours)
     content = count_changed_places(images, target_hu=target_hu, spacings_mm=spacings_mm)
     if len(power):
         content = content.merge(largest_differences(power), on="method")
@@ -125,16 +135,25 @@ def _write_csv(out_dir: Path, name: str, table: pd.DataFrame) -> None:
     replace_file(out_dir / f"{name}.csv", partial(table.to_csv, index=False))
 
 
+def _write_or_remove(out_dir: Path, name: str, table: pd.DataFrame | None) -> None:
+    """A table that only some reports have; that of an earlier report in the folder goes."""
+    if table is None or table.empty:
+        (out_dir / f"{name}.csv").unlink(missing_ok=True)
+    else:
+        _write_csv(out_dir, name, table)
+
+
 def _draw_figures(
     scores: Scores,
     *,
     out_dir: Path,
     images: Mapping[str, np.ndarray],
     target_hu: np.ndarray,
+    rois: Sequence[Roi],
     power: pd.DataFrame,
 ) -> None:
     # a lesion if there is one, and the largest: the region that a reader wants to see
-    roi = max(scores.rois, key=lambda roi: (is_lesion(roi), roi.mask.sum()))
+    roi = max(rois, key=lambda roi: (is_lesion(roi), roi.mask.sum()))
     planes = {method: volume[roi.slice_index] for method, volume in images.items()}
     slices = figures.draw_slices(planes, target_hu=target_hu[roi.slice_index], roi=roi)
     drawn = {"slices.png": slices, "ccc.png": figures.draw_ccc(scores.ccc)}

@@ -6,25 +6,22 @@ them, inside the range that the target series can store: round and clip before s
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from ltdiff.data.rois import Roi, bounding_box
+from ltdiff.data.rois import Roi, VolumeRoi, bounding_box
 from ltdiff.evaluation import image_metrics
 from ltdiff.evaluation.concordance import Concordance, ccc_across_features, ccc_across_rois, ccc_per_column
-from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, extract_features
+from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
+from ltdiff.radiomics.parallel import RegionCut, extract_regions
 
 SOURCE = "source"  # the method whose features a `Harmonizer` starts from
 TARGET = "target"  # the method name of the target's own rows in the feature table
-FEATURE_SET = "pyradiomics"
 RELATIVE_ERROR_EPSILON = 1e-6  # of features that are 0 in the target
 REPRODUCIBLE_CCC = (0.85, 0.90)
 CCC_COLUMNS = (
@@ -67,7 +64,8 @@ class Scores:
     feature_ccc: pd.DataFrame
     relative_error: pd.DataFrame
     image_metrics: pd.DataFrame
-    rois: tuple[Roi, ...]
+    rois: tuple[Roi | VolumeRoi, ...]
+    feature_set: FeatureSet
     seed: int
 
 
@@ -78,12 +76,8 @@ class Harmonizer(Protocol):
         """Features of the source's regions (rois, features) → as if they were the target's."""
 
 
-class _Region(NamedTuple):
-    """What a worker process needs of one region: a few kB."""
-
-    image_hu: np.ndarray
-    mask: np.ndarray
-    spacing_mm: tuple[float, float]
+ExtractAll = Callable[[Sequence[RegionCut], FeatureSet], list[dict[str, float]]]
+"""Features of many regions, in their order."""
 
 
 def score(
@@ -91,18 +85,21 @@ def score(
     *,
     target_hu: np.ndarray,
     spacing_mm: Sequence[float] | np.ndarray,
-    rois: Sequence[Roi],
+    rois: Sequence[Roi | VolumeRoi],
+    feature_set: FeatureSet = PYRADIOMICS,
     harmonizers: Mapping[str, Harmonizer] | None = None,
     seed: int = 0,
     num_workers: int = 1,
     progress: bool = False,
+    extract_all: ExtractAll | None = None,
 ) -> Scores:
     """Score each method's `images` (Z, Y, X) against `target_hu` (Z, Y, X), all in HU, on the same `rois`.
 
     `harmonizers` get the features of the images called SOURCE; they have no image metrics.
 
     `spacing_mm` is (between rows, between columns), one for all slices or one row per slice (Z, 2). `seed` is that of
-    the bootstrap. With `num_workers` > 1 features are extracted in that many processes; the result is the same.
+    the bootstrap. With `num_workers` > 1 features are extracted in that many processes, or by `extract_all` wherever it does
+    so; the result is the same.
     ValueError for a method whose images have another shape or values that are not finite, for regions of another
     shape, and when there are no regions.
     """
@@ -112,12 +109,13 @@ def score(
         _check_images(method, image_hu, target_hu)
     volumes = {TARGET: target_hu, **images}
     regions = [_region(volume, roi, spacings_mm) for volume in volumes.values() for roi in rois]
-    rows = _extract_all(regions, num_workers=num_workers, progress=progress)
+    extract_all = extract_all or partial(extract_regions, num_workers=num_workers, progress=progress)
+    rows = extract_all(regions, feature_set)
     for harmonizer in (harmonizers or {}).values():
         first = list(volumes).index(SOURCE) * len(rois)
         harmonized = harmonizer.harmonize(pd.DataFrame(rows[first : first + len(rois)]))
         rows += [{str(key): float(value) for key, value in row.items()} for row in harmonized.to_dict("records")]
-    features = _feature_table([*volumes, *(harmonizers or {})], rois, rows)
+    features = _feature_table([*volumes, *(harmonizers or {})], rois, rows, feature_set=feature_set.name)
     return Scores(
         features=features,
         ccc=_ccc_table(features, seed=seed),
@@ -125,6 +123,7 @@ def score(
         relative_error=_relative_error_table(features),
         image_metrics=_image_metrics_table(images, target_hu),
         rois=tuple(rois),
+        feature_set=feature_set,
         seed=seed,
     )
 
@@ -140,7 +139,7 @@ def feature_array(
     """Features (volumes, rois, features) of N volumes (Z, Y, X) in HU, and their names. See `score`."""
     spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(volumes[0]), 2))
     regions = [_region(volume, roi, spacings_mm) for volume in volumes for roi in rois]
-    rows = _extract_all(regions, num_workers=num_workers, progress=progress)
+    rows = extract_regions(regions, PYRADIOMICS, num_workers=num_workers, progress=progress)
     values = np.array([list(row.values()) for row in rows]).reshape(len(volumes), len(rois), -1)
     return values, tuple(rows[0])
 
@@ -162,67 +161,64 @@ def _check_images(method: str, image_hu: np.ndarray, target_hu: np.ndarray) -> N
         raise ValueError(f"The images of {method} hold values that are not finite.")
 
 
-def _check_rois(rois: Sequence[Roi], target_hu: np.ndarray) -> None:
+def _check_rois(rois: Sequence[Roi | VolumeRoi], target_hu: np.ndarray) -> None:
     if not rois:
         raise ValueError("There are no regions of interest to score.")
     num_slices, *size = target_hu.shape
     for roi in rois:
-        if roi.mask.shape != tuple(size) or not 0 <= roi.slice_index < num_slices:
+        depth, *plane = roi.volume_mask.shape
+        if plane != size or not 0 <= roi.slice_index <= num_slices - depth:
             raise ValueError(
-                f"The {roi.roi_set} region {roi.label} of slice {roi.slice_index}, {roi.mask.shape} pixels, "
+                f"The {roi.roi_set} region {roi.label} of slice {roi.slice_index}, {roi.volume_mask.shape} pixels, "
                 f"does not lie in the {num_slices} slices of {tuple(size)} pixels."
             )
 
 
-def _region(volume_hu: np.ndarray, roi: Roi, spacings_mm: np.ndarray) -> _Region:
-    box = bounding_box(roi.mask)
+def _region(volume_hu: np.ndarray, roi: Roi | VolumeRoi, spacings_mm: np.ndarray) -> RegionCut:
+    mask = roi.volume_mask
+    box = (slice(None), *bounding_box(np.any(mask, axis=0), margin_px=1))
     spacing_y, spacing_x = spacings_mm[roi.slice_index]
-    return _Region(volume_hu[roi.slice_index][box], roi.mask[box], (float(spacing_y), float(spacing_x)))
+    hu = volume_hu[roi.slice_index : roi.slice_index + len(mask)]
+    return RegionCut(hu[box], mask[box], (float(spacing_y), float(spacing_x)))
 
 
-def _extract_all(regions: Sequence[_Region], *, num_workers: int, progress: bool) -> list[dict[str, float]]:
-    with _mapper(num_workers) as mapper:
-        rows = mapper(_features_of, regions)
-        return list(tqdm(rows, total=len(regions), desc="features", unit="roi", disable=not progress))
+def _feature_table(
+    methods: Sequence[str], rois: Sequence[Roi | VolumeRoi], rows: Sequence[dict[str, float]], *, feature_set: str
+) -> pd.DataFrame:
+    """Long table, feature after feature; `roi_index` counts all regions and is the same for every method.
 
-
-@contextmanager
-def _mapper(num_workers: int) -> Iterator[Callable[..., Iterator[dict[str, float]]]]:
-    """`map` in this process or over several; spawned, because a fork of a process with torch's threads can hang."""
-    if num_workers <= 1:
-        yield map
-        return
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield lambda function, items: pool.map(function, items, chunksize=16)
-
-
-def _features_of(region: _Region) -> dict[str, float]:
-    return extract_features(region.image_hu, region.mask, spacing_mm=region.spacing_mm)
-
-
-def _feature_table(methods: Sequence[str], rois: Sequence[Roi], rows: Sequence[dict[str, float]]) -> pd.DataFrame:
-    """Long table; `roi_index` counts all regions and is the same for every method."""
+    Texts are categories: with the whole catalogue the table has millions of rows.
+    """
+    names = list(rows[0])
     keys = pd.DataFrame(
         [(method, i, roi.roi_set, roi.slice_index, roi.label) for method in methods for i, roi in enumerate(rois)],
         columns=["method", "roi_index", "roi_set", "slice_index", "label"],
     )
-    wide = pd.concat([keys, pd.DataFrame(list(rows))], axis=1)
-    table = wide.melt(id_vars=list(keys.columns), var_name="name", value_name="value")
-    names = table.pop("name").str.split("_", n=1, expand=True)
-    return table.assign(feature_set=FEATURE_SET, feature_class=names[0], feature=names[1])
+    keys = keys.astype(dict.fromkeys(("method", "roi_set", "label"), "category"))
+    table = keys.iloc[np.tile(np.arange(len(keys)), len(names))].reset_index(drop=True)
+    splits = pd.DataFrame(
+        [name.split("_", 1) for name in names], columns=["feature_class", "feature"], dtype="category"
+    )
+    return table.assign(
+        value=np.array([[row[name] for row in rows] for name in names]).ravel(),
+        feature_set=pd.Categorical([feature_set]).repeat(len(table)),
+        feature_class=splits["feature_class"].array.repeat(len(rows)),
+        feature=splits["feature"].array.repeat(len(rows)),
+    )
 
 
 def _matrices(features: pd.DataFrame) -> Iterator[tuple[dict[str, str], np.ndarray, np.ndarray, list[str]]]:
     """Per method, roi_set and class: the keys, the method's and the target's values (rois, features), feature names."""
     methods = [method for method in features["method"].unique() if method != TARGET]
+    (feature_set,) = features["feature_set"].unique()
     for roi_set in features["roi_set"].unique():
         of_set = features[features["roi_set"] == roi_set]
-        for feature_class in FEATURE_CLASSES:
+        for feature_class in features["feature_class"].unique():
             of_class = of_set[of_set["feature_class"] == feature_class]
             wide = of_class.pivot(index=["method", "roi_index"], columns="feature", values="value")
             target, names = wide.loc[TARGET].to_numpy(), list(wide.columns)
             for method in methods:
-                keys = {"method": method, "roi_set": roi_set, "feature_set": FEATURE_SET}
+                keys = {"method": method, "roi_set": roi_set, "feature_set": feature_set}
                 yield {**keys, "feature_class": feature_class}, wide.loc[method].to_numpy(), target, names
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,23 @@ from tqdm import tqdm
 from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.data.manifest import data_fingerprint, read_hu
 from ltdiff.data.masks import read_labels
-from ltdiff.data.rois import HU_RANGES, Roi, count_cross_sections, mask_rois, random_rois
+from ltdiff.data.rois import (
+    HU_RANGES,
+    Roi,
+    VolumeRoi,
+    count_cross_sections,
+    deepen,
+    mask_rois,
+    random_rois,
+    volume_mask_rois,
+    whole_slices,
+)
+from ltdiff.evaluation import other_noise
+from ltdiff.evaluation.description import is_lesion
 from ltdiff.evaluation.report import write_report
-from ltdiff.evaluation.scoring import Harmonizer, Scores, score
-from ltdiff.evaluation.slice_correlation import find_neighbours
+from ltdiff.evaluation.scoring import ExtractAll, Harmonizer, Scores, score
+from ltdiff.evaluation.slice_correlation import find_neighbours, number_runs
+from ltdiff.radiomics.feature_sets import CATALOGUE, FEATURE_SETS
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +48,25 @@ class EvaluationConfig:
         num_rois: number of random regions, in all, of each set (random, and one per HU range).
         seed: seed of the regions and of the bootstrap.
         num_workers: slices standardized at a time, and processes for the feature extraction.
+        features: `pyradiomics`: four classes, of regions of one slice; `catalogue`: all 1,450 features, of the same regions
+            through five slices, of whole lesions and of whole slices.
     """
 
     split: str = "test"
     num_rois: int = 100
     seed: int = 0
     num_workers: int = 2
+    features: Literal["pyradiomics", "catalogue"] = "pyradiomics"
 
 
 @dataclass(frozen=True)
 class TestSet:
     """What is scored: N slice pairs (N, Y, X) in HU, and the regions drawn on their targets.
 
-    `spacings_mm` (N, 2) is (y, x); `series` (N,) numbers the pairs of series that slices belong to; `slice_numbers` (N,) are
-    the places of the slices in their whole series, which decide the noise of a method that draws some. `num_cross_sections`
-    counts those of all lesions of the masks, `facts` tell a reader what it is.
+    `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
+    `series` (N,) numbers the pairs of series that slices belong to; `slice_numbers` (N,) are the places of the slices in their
+    whole series, which decide the noise of a method that draws some. `num_cross_sections` counts those of all lesions of the
+    masks, `facts` tell a reader what it is.
     """
 
     __test__ = False  # for pytest, which takes every Test… for a class of tests
@@ -60,6 +77,7 @@ class TestSet:
     series: NDArray[np.int64]
     slice_numbers: NDArray[np.int64]
     rois: tuple[Roi, ...]
+    scored: tuple[Roi, ...] | tuple[VolumeRoi, ...]
     num_cross_sections: int
     config: EvaluationConfig
     facts: dict[str, Any]
@@ -105,14 +123,20 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
     target_hu = _read_all(targets)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
     rois = draw_rois(target_hu, labels=labels, config=config)
+    series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
+    slice_numbers = _slice_numbers(manifest, pairs)
+    scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
+    if config.features == CATALOGUE.name:
+        scored = _volume_rois(rois, labels, shape=target_hu.shape, runs=number_runs(series, slice_numbers))
     num_cross_sections = 0 if labels is None else count_cross_sections(labels)
     return TestSet(
         source_hu=_read_all(pairs),
         target_hu=target_hu,
         spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
-        series=(pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0],
-        slice_numbers=_slice_numbers(manifest, pairs),
+        series=series,
+        slice_numbers=slice_numbers,
         rois=tuple(rois),
+        scored=scored,
         num_cross_sections=num_cross_sections,
         config=config,
         facts={
@@ -132,26 +156,31 @@ def evaluate(
     out: Path,
     summary: Mapping[str, Any] | None = None,
     compared: str | None = None,
+    extract_all: ExtractAll | None = None,
 ) -> Scores:
     """Standardize the source slices with every method, score them against the targets, write the report.
 
-    The method `source` (nothing done) is always in the table. The report sets the remaining error of the method `compared`
-    against that of all others.
+    The method `source` (nothing done) is always in the table, with the catalogue's features also the target with other noise.
+    The report sets the remaining error of the method `compared` against that of all others.
     """
     images, seconds = {"source": test_set.source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
         images[name] = test_set.standardize(name, method)
         seconds[name] = (time.perf_counter() - started_s) / len(test_set.source_hu)
+    if test_set.config.features == CATALOGUE.name:
+        images[other_noise.NAME] = other_noise.redraw_noise(test_set.target_hu, seed=test_set.config.seed)
     scores = score(
         images,
         target_hu=test_set.target_hu,
         spacing_mm=test_set.spacings_mm,
-        rois=test_set.rois,
+        rois=test_set.scored,
+        feature_set=FEATURE_SETS[test_set.config.features],
         harmonizers=harmonizers,
         seed=test_set.config.seed,
         num_workers=test_set.config.num_workers,
         progress=True,
+        extract_all=extract_all,
     )
     write_report(
         scores,
@@ -159,6 +188,7 @@ def evaluate(
         images=images,
         target_hu=test_set.target_hu,
         spacing_mm=test_set.spacings_mm,
+        rois=test_set.rois,
         neighbours=find_neighbours(test_set.series, test_set.slice_numbers),
         num_cross_sections=test_set.num_cross_sections,
         summary={**test_set.facts, "seconds_per_slice": seconds, **(summary or {})},
@@ -177,6 +207,15 @@ def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: Ev
         logger.info("%d of %d lesion cross-sections are scored", len(lesions), count_cross_sections(labels))
         rois += lesions
     return rois
+
+
+def _volume_rois(
+    rois: Sequence[Roi], labels: NDArray[np.uint8] | None, *, shape: tuple[int, ...], runs: NDArray[np.int64]
+) -> tuple[VolumeRoi, ...]:
+    """The random discs through several slices, whole lesions and whole slices."""
+    discs = [roi for roi in rois if not is_lesion(roi)]
+    lesions = [] if labels is None else volume_mask_rois(labels, runs=runs)
+    return (*deepen(discs, runs=runs, depth=CATALOGUE.depth), *lesions, *whole_slices(shape))
 
 
 def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -101,8 +101,9 @@ def gradient_orientations(region: Region) -> Floats:
     """
     if min(region.hu.shape[1:]) < 2:
         return np.empty(0)
-    _, spacing_y, spacing_x = region.spacing_mm
-    f_y, f_x = (np.gradient(region.hu, s, axis=a)[region.mask] for a, s in ((1, spacing_y), (2, spacing_x)))
+    f_y, f_x = (
+        np.gradient(region.hu, mm, axis=a)[region.mask] for a, mm in zip((1, 2), region.spacing_mm, strict=True)
+    )
     rises = np.isfinite(f_y) & np.isfinite(f_x) & ((f_y != 0) | (f_x != 0))
     return np.degrees(np.arctan2(f_y[rises], f_x[rises])) % 180
 

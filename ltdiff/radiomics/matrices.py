@@ -219,4 +219,4 @@ def _sum_by(index: Levels, weights: NDArray[np.floating] | NDArray[np.integer], 
 
 def entropies(p: Floats) -> Floats:
     """−Σ p log₂ p over the last axis; 0 log 0 is 0."""
-    return -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1)
+    return 0.0 - (p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1)  # not −0

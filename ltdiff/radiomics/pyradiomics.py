@@ -18,13 +18,13 @@ from ltdiff.data.rois import bounding_box
 
 EXTRACTOR = "PyRadiomics (pyradiomics-bhklab)"
 EXTRACTOR_VERSION = importlib.metadata.version("pyradiomics-bhklab")
+BIN_WIDTH_HU = 25.0
 DISCRETISATION = (
-    "fixed bin width, bins start at a multiple of the width (PyRadiomics; IBSI's fixed bin size starts them at the "
-    "region's minimum); 2-D in the axial plane (force2D), no resampling, no normalisation; matrices symmetric, "
+    f"fixed bins of {BIN_WIDTH_HU:g} HU that start at a multiple of the width (PyRadiomics; IBSI's fixed bin size starts them "
+    "at the region's minimum); 2-D in the axial plane (force2D), no resampling, no normalisation; matrices symmetric, "
     "distance 1 pixel, mean over the 4 directions"
 )
 FEATURE_CLASSES = ("firstorder", "glcm", "glrlm", "ngtdm")
-BIN_WIDTH_HU = 25.0
 MAX_NUM_BINS = 2000  # a matrix has this number squared times 4 directions: 128 MB
 
 _CALCULATORS = {

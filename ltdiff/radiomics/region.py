@@ -20,12 +20,12 @@ Levels = NDArray[np.int64]
 class Region:
     """The box round a region, grown by a pixel on every side in the plane where the image reaches so far.
 
-    `hu` float64 and `mask` bool (Z, Y, X), `spacing_mm` (z, y, x).
+    `hu` float64 and `mask` bool (Z, Y, X), `spacing_mm` (y, x).
     """
 
     hu: Floats
     mask: NDArray[np.bool_]
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float]
 
     @cached_property
     def values_hu(self) -> Floats:
@@ -55,9 +55,9 @@ def cut_region(
     hu: NDArray[np.floating] | NDArray[np.integer],
     mask: NDArray[np.bool_],
     *,
-    spacing_mm: tuple[float, float, float],
+    spacing_mm: tuple[float, float],
 ) -> Region:
-    """The region where `mask` (Z, Y, X) is true of an image `hu` (Z, Y, X) with spacing (z, y, x).
+    """The region where `mask` (Z, Y, X) is true of an image `hu` (Z, Y, X) with PixelSpacing (y, x).
 
     Raises:
         ValueError: image and mask differ in shape; the mask is empty; the region holds values that are not finite.

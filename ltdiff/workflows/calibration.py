@@ -12,21 +12,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ltdiff.data.formats import is_volume_file, outside_field_of_view, read_mask, read_volume, write_volume
+from ltdiff.data.formats import is_volume_file, read_mask, write_volume
 from ltdiff.data.manifest import limit_pairs, read_manifest
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
+from ltdiff.data.scan import Scan, read_scan
 from ltdiff.data.traits import series_traits, volume_traits
-from ltdiff.data.volume import Volume
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
-from ltdiff.dicom.series import AIR_FILL_HU, Series, find_series, read_slice_hu
 from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
 from ltdiff.evaluation.report import replace_file, write_text
 from ltdiff.evaluation.scoring import feature_array
@@ -92,7 +91,7 @@ def measure_uncertainty(
     """
     torch.set_num_threads(1)
     standardizer, spread, intervals = Standardizer.load(model), read_spread(model), _read_intervals(model)
-    source = _read_source(series)
+    source = read_scan(series)
     outside = _check_scope(source, model, name=printable(series), force=force)
     rois = _read_rois(mask, source) if mask else []
     spacing_mm = source.volume.spacing_mm[1:]
@@ -176,35 +175,7 @@ def _draw_volumes(
     return [standardized, *draws]
 
 
-class _Source(NamedTuple):
-    volume: Volume
-    series: Series | None  # of a DICOM folder
-
-
-def _read_source(path: Path) -> _Source:
-    if is_volume_file(path):
-        volume = read_volume(path)
-        air = np.float32(AIR_FILL_HU)
-        inside = np.stack([np.where(outside_field_of_view(plane), air, plane) for plane in volume.hu])
-        return _Source(replace(volume, hu=inside), None)
-    found, findings = find_series(path)
-    if len(found) != 1:
-        reason = findings[0].reason if findings and not found else f"here are {len(found)}"
-        raise ValueError(f"{printable(path)}: name one CT series; {reason}")
-    (series,) = found
-    rows, columns = np.array(series.orientation[:3]), np.array(series.orientation[3:])
-    direction = np.stack([rows, columns, np.cross(rows, columns)], axis=1)
-    distance_mm = series.slice_spacing_mm or series.slice_thickness_mm or 1.0
-    volume = Volume(
-        hu=np.stack([read_slice_hu(header.path) for header in series.slices]),
-        spacing_mm=(distance_mm, *series.spacing_mm),
-        origin_mm=series.slices[0].position_mm,
-        direction=tuple(map(float, direction.ravel())),
-    )
-    return _Source(volume, series)
-
-
-def _check_scope(source: _Source, model: Path, *, name: str, force: bool) -> str:
+def _check_scope(source: Scan, model: Path, *, name: str, force: bool) -> str:
     """What of the source the model was not trained for: refused, or forced and returned."""
     scope = read_scope(model)
     if source.series is None:  # a volume file tells neither kernel nor manufacturer
@@ -223,7 +194,7 @@ def _check_scope(source: _Source, model: Path, *, name: str, force: bool) -> str
     return outside
 
 
-def _read_rois(mask: Path, source: _Source) -> list[Roi]:
+def _read_rois(mask: Path, source: Scan) -> list[Roi]:
     name = printable(mask)
     if is_volume_file(mask) or source.series is None:
         labels = read_mask(mask)

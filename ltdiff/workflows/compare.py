@@ -34,6 +34,7 @@ from ltdiff.comparators.unetpp import UNetPPMethod
 from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
+from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.workflows.comparison import main_tables
 from ltdiff.workflows.resources import PeakMemory
@@ -93,6 +94,10 @@ def compare_methods(
         ValueError: an unknown method, no pairs to train or to score, or the same series in both manifests.
     """
     _check_names(methods)
+    if COMBAT in methods and config.features != PYRADIOMICS.name:
+        raise ValueError(
+            f"the method {COMBAT} harmonizes the {PYRADIOMICS.name} features only, not those of {config.features}"
+        )
     training, scored = _manifests(pairs, test, split)
     training = limit_pairs(training, num_pairs) if num_pairs is not None else training
     test_set = read_test_set(scored, config=config, mask=mask)  # first: what cannot be scored need not be trained for

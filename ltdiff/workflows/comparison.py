@@ -11,7 +11,7 @@ from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import read_manifest
 from ltdiff.evaluation.markdown import ccc_markdown
-from ltdiff.evaluation.scoring import Scores
+from ltdiff.evaluation.scoring import ExtractAll, Scores
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import read_description, weights_sha256
@@ -26,8 +26,12 @@ def evaluate_model(
     inference: InferenceConfig,
     mask: Path | None = None,
     summary: dict[str, Any] | None = None,
+    extract_all: ExtractAll | None = None,
 ) -> str:
-    """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown."""
+    """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
+
+    Features are extracted by processes on this machine, or by `extract_all`.
+    """
     torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized: the same values
     manifest = read_manifest(manifest_path)
     standardizer = Standardizer.load(model, inference)
@@ -42,7 +46,8 @@ def evaluate_model(
         "inference_seed": standardizer.inference.seed,
     }
     test_set = read_test_set(manifest, config=config, mask=mask)
-    scores = evaluate(test_set, methods=methods, out=out, summary={**facts, **(summary or {})})
+    facts |= summary or {}
+    scores = evaluate(test_set, methods=methods, out=out, summary=facts, extract_all=extract_all)
     return main_tables(scores)
 
 

@@ -1,11 +1,17 @@
-"""Masks for the slices of a manifest: by z of the series, or by the series a segmentation names."""
+"""Masks for the slices of a manifest: by z of the series, or by the series a segmentation names. Masks by name for a scan."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from structure_sets import rectangle, write_structure_set
 from tiny_run import save_volume
 
-from ltdiff.data.masks import read_labels
+from ltdiff.data.formats import write_volume
+from ltdiff.data.masks import read_labels, read_named_masks
 from ltdiff.data.pairing import pair_named
+from ltdiff.data.scan import read_scan
+from ltdiff.dicom.segmentation import write_segmentation
 
 SHAPE = (5, 24, 20)
 
@@ -39,3 +45,148 @@ def test_a_folder_without_a_fitting_segmentation_is_refused(pairs):
     manifest, folder = pairs
     with pytest.raises(ValueError, match="no DICOM segmentation"):
         read_labels(folder, manifest, pairs=manifest[manifest["role"] == "source"])
+
+
+@pytest.fixture
+def scan(tmp_path, write_dicom):
+    return read_scan(write_dicom(tmp_path / "series", np.zeros(SHAPE, dtype=np.int16), spacing_mm=0.75))
+
+
+@pytest.fixture
+def labels():
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[1:3, 5:9, 5:9] = 1
+    labels[2, 12:20, 10:14] = 3
+    return labels
+
+
+def save_labels(labels, path, scan, **changes):
+    """On the grid of the scan unless told otherwise."""
+    write_volume(replace(scan.volume, hu=labels.astype(np.float32), **changes), path)
+    return path
+
+
+def assert_is(found, labels):
+    assert list(found) == ["label_1", "label_3"]
+    for name, mask in found.items():
+        assert mask.dtype == bool
+        assert np.array_equal(mask, labels == int(name[-1]))
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nrrd", "mask.mha"])
+def test_labels_of_a_volume_file_have_names(tmp_path, scan, labels, name):
+    assert_is(read_named_masks(save_labels(labels, tmp_path / name, scan), scan), labels)
+
+
+def test_slices_may_run_the_other_way_in_the_file(tmp_path, scan, labels):
+    assert_is(read_named_masks(save_labels(labels, tmp_path / "m.nii", scan, stored_orientation="LAI"), scan), labels)
+
+
+def test_a_segmentation_is_found_by_its_series(tmp_path, scan, labels):
+    path = write_segmentation(scan.series, labels, path=tmp_path / "masks" / "seg.dcm", algorithm="test")
+    assert_is(read_named_masks(path, scan), labels)
+    assert_is(read_named_masks(path.parent, scan), labels)
+
+
+def test_rois_of_a_structure_set_keep_their_names(tmp_path, scan):
+    rois = [("GTV-1", [rectangle(scan.series, 2, (3.5, 8.5), (10.5, 12.5))])]
+    path = write_structure_set(tmp_path / "rs.dcm", scan.series, rois)
+    for mask in (path, tmp_path):
+        (name, voxels), *others = read_named_masks(mask, scan).items()
+        assert (name, voxels.sum(), others) == ("GTV-1", 10, [])
+
+
+def test_a_structure_set_that_names_no_series(tmp_path, scan):
+    rois = [("A", [rectangle(scan.series, 2, (3.5, 8.5), (10.5, 12.5))])]
+    path = write_structure_set(tmp_path / "rs.dcm", scan.series, rois, series_uid="")
+    assert read_named_masks(path, scan)["A"].sum() == 10
+
+
+def test_two_kinds_of_mask_have_to_be_told_apart(tmp_path, scan, labels):
+    write_segmentation(scan.series, labels, path=tmp_path / "seg.dcm", algorithm="test")
+    write_structure_set(tmp_path / "rs.dcm", scan.series, [("A", [])])
+    with pytest.raises(ValueError, match=r"name one of .*seg\.dcm and .*rs\.dcm"):
+        read_named_masks(tmp_path, scan)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spacing_mm": (5.0, 0.7501, 0.7501)},
+        {"spacing_mm": (5.04, 0.75, 0.75)},
+        {"origin_mm": (-50.05, -40.05, 0.1)},
+        {"direction": (1, 1e-4, 0, -1e-4, 1, 0, 0, 0, 1)},
+    ],
+)
+def test_a_rounded_header_is_no_other_grid(tmp_path, scan, labels, changes):
+    assert_is(read_named_masks(save_labels(labels, tmp_path / "mask.nrrd", scan, **changes), scan), labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "distance"),
+    [
+        ({"spacing_mm": (5.0, 0.8, 0.75)}, "1.53"),
+        ({"spacing_mm": (4.5, 0.75, 0.75)}, "0.4"),
+        ({"origin_mm": (-50.375, -40.375, 0.0)}, "0.5"),
+        ({"origin_mm": (-50.0, -40.0, -5.0)}, "1 "),
+        ({"direction": (0.995, -0.0998, 0, 0.0998, 0.995, 0, 0, 0, 1)}, "2"),
+    ],
+)
+def test_a_mask_on_another_grid_is_refused(tmp_path, scan, labels, changes, distance):
+    path = save_labels(labels, tmp_path / "mask.nrrd", scan, **changes)
+    with pytest.raises(ValueError, match=rf"mask\.nrrd: the mask lies up to {distance}.*voxels beside .*spacing .* mm"):
+        read_named_masks(path, scan)
+
+
+@pytest.mark.parametrize(
+    ("case", "sentence"),
+    [
+        ("another shape", r"mask\.nrrd: the mask has \(4, 24, 20\) voxels, the image \(5, 24, 20\)"),
+        ("empty", r"mask\.nrrd: the mask is empty"),
+        ("fractions", r"mask\.nrrd: a mask holds whole numbers"),
+        ("absent", r"mask\.nrrd: there is no such file or folder"),
+        ("another series", r"other: there is no DICOM segmentation and no RT structure set of this series"),
+        ("segmentation of another series", r"seg\.dcm: there is no DICOM segmentation and no RT structure set of this"),
+        ("structure set of another series", r"rs\.dcm is the structure set of another series"),
+        ("text", r"mask\.txt cannot be read as a structure set"),
+    ],
+)
+def test_what_is_no_mask_of_the_scan_is_one_sentence(tmp_path, scan, labels, write_dicom, case, sentence):
+    path = tmp_path / "mask.nrrd"
+    if case == "another shape":
+        save_labels(labels[1:], path, scan)
+    if case == "empty":
+        save_labels(0 * labels, path, scan)
+    if case == "fractions":
+        save_labels(labels / 2, path, scan)
+    if case.endswith("another series"):
+        path = write_dicom(tmp_path / "other", np.zeros(SHAPE, dtype=np.int16))
+        other = read_scan(path).series
+        write_segmentation(other, labels, path=path / "seg.dcm", algorithm="test")
+        write_structure_set(path / "rs.dcm", other, [("A", [rectangle(other, 2, (3.5, 8.5), (10.5, 12.5))])])
+    if case.startswith("seg"):
+        path /= "seg.dcm"
+    if case.startswith("structure"):
+        path /= "rs.dcm"
+    if case == "text":
+        path = tmp_path / "mask.txt"
+        path.write_text("no mask")
+    with pytest.raises(ValueError, match=sentence):
+        read_named_masks(path, scan)
+
+
+def test_a_dicom_mask_needs_a_series(tmp_path):
+    scan = read_scan(save_volume(np.zeros(SHAPE), tmp_path / "scan.mha"))
+    with pytest.raises(ValueError, match="the mask of a volume file is a volume file"):
+        read_named_masks(tmp_path, scan)
+
+
+@pytest.mark.parametrize(
+    ("series", "mask"),
+    [
+        ("lung-pet-ct-dx-a0001/soft_B", "lung-pet-ct-dx-a0001/tumour_mask.nii.gz"),
+        *[(f"lidc-small/LIDC-IDRI-000{n}", f"lidc-small/LIDC-IDRI-000{n}/mask_consensus2.nii.gz") for n in (1, 2, 3)],
+    ],
+)
+def test_real_masks_lie_on_their_series(real_data, series, mask):
+    assert list(read_named_masks(real_data / mask, read_scan(real_data / series))) == ["label_1"]

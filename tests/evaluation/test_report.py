@@ -41,7 +41,13 @@ def report(tmp_path_factory, scores, volumes):
     out_dir = tmp_path_factory.mktemp("evaluation") / "new"
     summary = {"seconds": np.float64(1.5), "split": "z:0.7", "bootstrap_seed": 0}
     path = write_report(
-        scores, out_dir=out_dir, images=images, target_hu=target, spacing_mm=SPACING_MM, summary=summary
+        scores,
+        out_dir=out_dir,
+        images=images,
+        target_hu=target,
+        spacing_mm=SPACING_MM,
+        rois=scores.rois,
+        summary=summary,
     )
     assert path == out_dir / "report.md"
     return out_dir
@@ -91,14 +97,16 @@ def test_markdown_says_what_was_scored(report, scores):
 
 def test_lesion_sections_that_were_too_small_are_counted(tmp_path, scores, volumes):
     images, target, _ = volumes
-    write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM, num_cross_sections=4)
+    options = {"images": images, "target_hu": target, "spacing_mm": SPACING_MM, "rois": scores.rois}
+    write_report(scores, out_dir=tmp_path, num_cross_sections=4, **options)
     _, section = (tmp_path / "report.md").read_text().split("### tumour", maxsplit=1)
     assert "They show 1 lesion. 3 of 4 cross-sections are left out: fewer than 16 pixels" in section.split("###")[0]
 
 
 def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, scores, volumes):
     images, target, _ = volumes
-    options = {"images": {n: v + 640 for n, v in images.items()}, "target_hu": target + 640, "spacing_mm": SPACING_MM}
+    brighter = {name: volume + 640 for name, volume in images.items()}
+    options = {"images": brighter, "target_hu": target + 640, "spacing_mm": SPACING_MM, "rois": scores.rois}
     write_report(scores, out_dir=tmp_path, neighbours=[(0, 1)], **options)
     table = pd.read_csv(tmp_path / "slice_correlation.csv")
     assert table["method"].tolist() == ["source", "better"]
@@ -115,7 +123,8 @@ def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, scores, 
 
 def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes):
     images, target, _ = volumes
-    write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM, compared="better")
+    options = {"images": images, "target_hu": target, "spacing_mm": SPACING_MM, "rois": scores.rois}
+    write_report(scores, out_dir=tmp_path, compared="better", **options)
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"remaining_error.csv"}
     table = pd.read_csv(tmp_path / "remaining_error.csv")
     expected = remaining_error_ratios(scores.features, method="better", seed=scores.seed)
@@ -152,6 +161,7 @@ def test_a_report_without_any_structure_and_over_an_older_one(tmp_path, scores, 
     random_alone = replace(scores, rois=tuple(roi for roi in scores.rois if roi.roi_set == "random"))
     flat = {name: np.zeros_like(volume) + 500 for name, volume in images.items()}
     options = {"out_dir": tmp_path, "target_hu": np.zeros_like(target) + 500, "spacing_mm": SPACING_MM}
+    options["rois"] = random_alone.rois
     for name in ("remaining_error.csv", "noise_power.png"):
         (tmp_path / name).write_text("old")
     write_report(random_alone, images=flat, **options)
@@ -174,7 +184,7 @@ def test_pictures_are_small_and_not_blank(report):
 def test_writing_again_replaces(report, scores, volumes):
     images, target, _ = volumes
     (report / "ccc.csv").write_text("old")
-    write_report(scores, out_dir=report, images=images, target_hu=target, spacing_mm=SPACING_MM)
+    write_report(scores, out_dir=report, images=images, target_hu=target, spacing_mm=SPACING_MM, rois=scores.rois)
     assert len(pd.read_csv(report / "ccc.csv")) == len(scores.ccc)
     assert {path.name for path in report.iterdir()} == FILES
 
@@ -189,6 +199,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, scores, volumes, monkeypat
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", fail_half_way)
     with pytest.raises(OSError, match="No space"):
-        write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM)
+        write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM, rois=scores.rois)
     assert [path.name for path in tmp_path.iterdir()] == ["ccc.csv"]
     assert (tmp_path / "ccc.csv").read_text() == "old"

@@ -131,3 +131,28 @@ def test_regions_depend_on_the_target_and_the_seed_alone(volumes):
     assert sum(roi.roi_set == "random" for roi in rois) == 6
     assert sum(roi.roi_set == "tumour" for roi in rois) == 1
     assert {"hu_-800_-300", "hu_-100_250"} <= {roi.roi_set for roi in rois}
+
+
+def test_the_catalogue_is_scored_in_regions_of_several_slices(volumes, tmp_path):
+    config = EvaluationConfig(num_rois=3, num_workers=1, features="catalogue")
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[8:, 40:50, 40:50] = 1
+    save_volume(labels, tmp_path / "mask.nii.gz")
+    test_set = read_test_set(volumes[0], config=config, mask=tmp_path / "mask.nii.gz")
+    depths = {(roi.roi_set, len(roi.volume_mask)) for roi in test_set.scored}
+    assert {depth for roi_set, depth in depths if roi_set == "random"} <= {2, 3}  # there are three slices
+    assert depths >= {("tumour", 2), ("whole_slice", 1)}
+    scores = evaluate(test_set, methods={}, out=tmp_path / "report")
+    assert scores.ccc["feature_class"].nunique() == 8
+    assert scores.features["feature"].nunique() > 1000
+    assert set(scores.ccc["method"]) == {"source", "target_other_noise"}
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "## As in the paper" in text
+    assert "0.86 ± 0.11" in text
+    groups = pd.read_csv(tmp_path / "report" / "group_ccc.csv")
+    assert set(groups["group"]) == {"GOH", "GLCM", "GLRLM", "ID", "IH", "NID"}
+    regions = json.loads((tmp_path / "report" / "rois.json").read_text())["rois"]
+    assert {region["num_slices"] for region in regions} >= {1, 2}
+    facts = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert facts["feature_set"] == "catalogue"
+    assert "ltdiff catalogue" in facts["extractor"]

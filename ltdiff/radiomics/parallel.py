@@ -1,0 +1,125 @@
+"""Features of many regions by several processes, of which one may crash: in compiled code a region can kill its process.
+
+A crash ends the pool of processes and with it all that was in hand. What was is tried again, one region at a time; a region that
+ends a process by itself is given up: all its features are NaN, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple, Self
+
+import numpy as np
+from tqdm import tqdm
+
+from ltdiff.radiomics.feature_sets import Extract, FeatureSet
+
+logger = logging.getLogger(__name__)
+
+CHUNK_SIZE = 16
+"""Regions that a process is given at a time."""
+
+
+class RegionCut(NamedTuple):
+    """What a worker process needs of one region: the box round it, (Z, Y, X), a pixel wider on every side in the plane."""
+
+    hu: np.ndarray
+    mask: np.ndarray
+    spacing_mm: tuple[float, float]
+
+
+def extract_regions(
+    regions: Sequence[RegionCut], feature_set: FeatureSet, *, num_workers: int = 1, progress: bool = False
+) -> list[dict[str, float]]:
+    """Features of every region, in their order; with one worker in this process, which a crash would end.
+
+    Raises:
+        ValueError: what the extraction refuses.
+    """
+    with tqdm(total=len(regions), desc="features", unit="roi", disable=not progress) as bar:
+        if num_workers > 1:
+            with ExtractorPool(feature_set, num_workers=num_workers) as pool:
+                return pool.extract(regions, bar=bar)
+        rows = []
+        for region in regions:
+            rows.append(feature_set.extract(*region))
+            bar.update()
+        return rows
+
+
+class ExtractorPool:
+    """Processes that extract features, and are replaced when one of them crashes.
+
+    They are spawned, because a fork of a process with torch's threads can hang.
+    """
+
+    def __init__(self, feature_set: FeatureSet, *, num_workers: int) -> None:
+        self.feature_set = feature_set
+        self.num_workers = num_workers
+        self._pool = self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def extract(self, regions: Sequence[RegionCut], *, bar: tqdm | None = None) -> list[dict[str, float]]:
+        """Features of every region in their order; NaN for one that crashes its process even on its own.
+
+        Raises:
+            ValueError: what the extraction refuses.
+        """
+        rows: list[dict[str, float] | None] = [None] * len(regions)
+        chunks = range(0, len(regions), CHUNK_SIZE)
+        todo = deque(range(first, min(first + CHUNK_SIZE, len(regions))) for first in chunks)
+        while todo:
+            # two for each process: one to work on and one to go on with
+            suspects = self._run(todo, regions, rows, num_in_hand=2 * self.num_workers, bar=bar)
+            singly = deque(range(number, number + 1) for chunk in suspects for number in chunk)
+            while singly:
+                for culprit in self._run(singly, regions, rows, num_in_hand=1, bar=bar):
+                    logger.error("region %d of %d crashed its process and is left out", culprit.start + 1, len(regions))
+                    if bar is not None:
+                        bar.update()
+        return [dict.fromkeys(self.feature_set.features, math.nan) if row is None else row for row in rows]
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.num_workers, mp_context=multiprocessing.get_context("spawn"))
+
+    def _run(
+        self,
+        todo: deque[range],
+        regions: Sequence[RegionCut],
+        rows: list[dict[str, float] | None],
+        *,
+        num_in_hand: int,
+        bar: tqdm | None,
+    ) -> list[range]:
+        """Do chunks of `todo` until it is empty or a process crashes, and return what was in hand then."""
+        in_hand: dict[Future[list[dict[str, float]]], range] = {}
+        try:
+            while todo or in_hand:
+                while todo and len(in_hand) < num_in_hand:
+                    chunk = todo.popleft()
+                    task = self._pool.submit(_extract_chunk, [regions[i] for i in chunk], self.feature_set.extract)
+                    in_hand[task] = chunk
+                for future in wait(in_hand, return_when=FIRST_COMPLETED).done:
+                    results, chunk = future.result(), in_hand.pop(future)
+                    rows[chunk.start : chunk.stop] = results
+                    if bar is not None:
+                        bar.update(len(results))
+        except BrokenProcessPool:
+            self._pool.shutdown()
+            self._pool = self._start()
+        return list(in_hand.values())
+
+
+def _extract_chunk(regions: Sequence[RegionCut], extract: Extract) -> list[dict[str, float]]:
+    return [extract(*region) for region in regions]

@@ -1,0 +1,208 @@
+"""Contours of an RT Structure Set as masks."""
+
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import NUM_SLICES, SIZE, edit, phantom_hu
+from structure_sets import rectangle, to_mm, write_structure_set
+
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.structure_set import _parse, _to_pixels, fill_polygon, find_structure_sets, read_structures
+from ltdiff.dicom.uids import stable_uid
+
+
+@pytest.fixture
+def series(write_series):
+    return find_series(write_series())[0][0]
+
+
+def box(index, rows, columns):
+    mask = np.zeros((NUM_SLICES, SIZE, SIZE), dtype=bool)
+    mask[index, slice(*rows), slice(*columns)] = True
+    return mask
+
+
+def test_squares_on_two_slices(series, tmp_path):
+    rois = [
+        ("Tumour", [rectangle(series, z, (3.5, 8.5), (10.5, 20.5)) for z in (1, 2)]),
+        ("Node", [rectangle(series, 4, (0.5, 1.5), (0.5, 2.5))]),
+    ]
+    masks = read_structures(write_structure_set(tmp_path / "rs.dcm", series, rois), series)
+    assert list(masks) == ["Tumour", "Node"]
+    assert masks["Tumour"].dtype == bool
+    assert np.array_equal(masks["Tumour"], box(slice(1, 3), (4, 9), (11, 21)))
+    assert masks["Node"].sum() == 2
+
+
+@pytest.mark.parametrize("geometric_type", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
+def test_a_contour_in_a_contour_is_a_hole(series, tmp_path, geometric_type):
+    contours = [rectangle(series, 2, (3.5, 13.5), (3.5, 13.5)), rectangle(series, 2, (5.5, 8.5), (6.5, 10.5))]
+    path = write_structure_set(tmp_path / "rs.dcm", series, [("Ring", contours)], geometric_type=geometric_type)
+    expected = box(2, (4, 14), (4, 14)) & ~box(2, (6, 9), (7, 11))
+    assert np.array_equal(read_structures(path, series)["Ring"], expected)
+
+
+def test_a_keyhole_is_a_hole(series, tmp_path):
+    """One contour that goes in along the line on which it comes out."""
+    corners = [(3.5, 3.5), (3.5, 13.5), (13.5, 13.5), (13.5, 3.5), (7, 3.5)]
+    hole = [(7, 6.5), (8.5, 6.5), (8.5, 10.5), (5.5, 10.5), (5.5, 6.5), (7, 6.5)]
+    contour = [to_mm(series, 2, *corner) for corner in [*corners, *hole, (7, 3.5)]]
+    path = write_structure_set(tmp_path / "rs.dcm", series, [("Ring", [contour])])
+    expected = box(2, (4, 14), (4, 14)) & ~box(2, (6, 9), (7, 11))
+    assert np.array_equal(read_structures(path, series)["Ring"], expected)
+
+
+def test_a_contour_belongs_to_the_nearest_slice(series, tmp_path, caplog):
+    rows_columns = (3.5, 8.5), (3.5, 8.5)
+    rois = [("Off", [rectangle(series, z, *rows_columns) for z in (-0.6, 0.4, 1.6, 4.6)])]
+    masks = read_structures(write_structure_set(tmp_path / "rs.dcm", series, rois), series)
+    assert np.array_equal(masks["Off"], box([0, 2], (4, 9), (4, 9)))
+    assert "2 of 4 contours of 'Off' lie on no slice" in caplog.text
+
+
+def test_contours_of_two_planes_do_not_cut_each_other_out(series, tmp_path):
+    """Drawn twice as finely as the series is cut: the one nearer to the slice counts."""
+    contours = [rectangle(series, 2, (3.5, 8.5), (3.5, 8.5)), rectangle(series, 2.4, (3.5, 9.5), (3.5, 8.5))]
+    masks = read_structures(write_structure_set(tmp_path / "rs.dcm", series, [("A", contours)]), series)
+    assert np.array_equal(masks["A"], box(2, (4, 9), (4, 9)))
+
+
+def test_a_contour_across_the_slices_is_on_none(series, tmp_path):
+    coronal = [to_mm(series, z, 5, column) for z, column in ((0, 3), (0, 9), (3, 9), (3, 3))]
+    rois = [("Coronal", [coronal]), ("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))])]
+    assert list(read_structures(write_structure_set(tmp_path / "rs.dcm", series, rois), series)) == ["A"]
+
+
+def test_what_lies_beside_the_grid_is_cut_off(series, tmp_path):
+    rois = [("A", [rectangle(series, 0, (-40, 2.5), (28.5, 900))]), ("Far", [rectangle(series, 0, (99, 120), (2, 9))])]
+    masks = read_structures(write_structure_set(tmp_path / "rs.dcm", series, rois), series)
+    assert list(masks) == ["A"]
+    assert np.array_equal(masks["A"], box(0, (0, 3), (29, SIZE)))
+
+
+def test_a_turned_series(write_series, tmp_path):
+    """Prone: rows and columns run the other way round, slices still ascend along their normal."""
+    folder = write_series("prone", hu=phantom_hu())
+    for path in folder.iterdir():
+        edit(path, ImageOrientationPatient=[-1, 0, 0, 0, -1, 0])
+    (series,), _ = find_series(folder)
+    path = write_structure_set(tmp_path / "rs.dcm", series, [("A", [rectangle(series, 3, (3.5, 8.5), (10.5, 12.5))])])
+    assert np.array_equal(read_structures(path, series)["A"], box(3, (4, 9), (11, 13)))
+
+
+def test_names(series, tmp_path):
+    """Twice the same, none, one that would break a table, and one that is taken."""
+    contours = [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))]
+    names = ["GTV", "GTV", "GTV (2)", "", "a\tb", "GTV"]
+    path = write_structure_set(tmp_path / "rs.dcm", series, [(name, contours) for name in names])
+    assert list(read_structures(path, series)) == ["GTV", "GTV (2)", "GTV (2) (2)", "ROI 4", "a b", "GTV (3)"]
+
+
+def test_an_roi_without_contours_is_left_out(series, tmp_path):
+    rois = [("Empty", []), ("Absent", None), ("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))]), ("None", [[]])]
+    assert list(read_structures(write_structure_set(tmp_path / "rs.dcm", series, rois), series)) == ["A"]
+
+
+@pytest.mark.parametrize("geometric_type", ["POINT", "OPEN_PLANAR", "OPEN_NONPLANAR"])
+def test_without_a_closed_contour_there_is_nothing(series, tmp_path, geometric_type):
+    rois = [("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))])]
+    path = write_structure_set(tmp_path / "rs.dcm", series, rois, geometric_type=geometric_type)
+    with pytest.raises(ValueError, match=r"rs\.dcm: no voxel of the series lies in a closed contour"):
+        read_structures(path, series)
+
+
+def test_structure_sets_are_found_by_series(series, tmp_path, write_series):
+    (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"?" * 90)
+    path = write_structure_set(tmp_path / "rs.dcm", series, [("A", [])])
+    assert find_structure_sets(tmp_path) == {series.series_instance_uid: path}
+    assert find_structure_sets(path) == {series.series_instance_uid: path}
+    assert find_structure_sets(series.slices[0].path) == {}
+    shutil.copy(path, tmp_path / "copy.dcm")
+    with pytest.raises(ValueError, match="structure sets of one series"):
+        find_structure_sets(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uids", "sentence"),
+    [
+        ({"series_uid": stable_uid("other")}, "is the structure set of another series"),
+        ({"frame_uid": stable_uid("other")}, "is drawn in another FrameOfReferenceUID"),
+        ({"series_uid": "", "frame_uid": stable_uid("other")}, "is drawn in another FrameOfReferenceUID"),
+        ({"series_uid": "", "frame_uid": ""}, "is drawn in another FrameOfReferenceUID"),
+    ],
+)
+def test_another_series_is_refused(series, tmp_path, uids, sentence):
+    rois = [("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))])]
+    path = write_structure_set(tmp_path / "rs.dcm", series, rois, **uids)
+    with pytest.raises(ValueError, match=rf"rs\.dcm {sentence}"):
+        read_structures(path, series)
+
+
+@pytest.mark.parametrize("uids", [{"series_uid": ""}, {"frame_uid": ""}])
+def test_one_of_series_and_frame_is_enough(series, tmp_path, uids):
+    rois = [("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))])]
+    assert read_structures(write_structure_set(tmp_path / "rs.dcm", series, rois, **uids), series)["A"].sum() == 1
+
+
+@pytest.mark.parametrize("case", ["cut short", "no DICOM", "a slice", "half a corner", "nowhere", "no name of a type"])
+def test_a_broken_file_is_one_sentence(series, tmp_path, case):
+    rois = [("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))])]
+    path = write_structure_set(tmp_path / "rs.dcm", series, rois)
+    content = path.read_bytes()
+    if case == "cut short":
+        path.write_bytes(content[: len(content) - 40])
+    if case == "no DICOM":
+        path.write_text("contours")
+    if case == "a slice":
+        path = series.slices[0].path
+    if case in ("half a corner", "nowhere", "no name of a type"):
+        edit(path, lambda dataset: damage(dataset.ROIContourSequence[0].ContourSequence[0], case))
+    with pytest.raises(ValueError, match=rf"{path.name} cannot be read as a structure set \(\w+\)$"):
+        read_structures(path, series)
+
+
+def damage(contour: pydicom.Dataset, case: str) -> None:
+    if case == "half a corner":
+        contour.ContourData = contour.ContourData[:-1]
+    if case == "nowhere":
+        contour.ContourData = ["1e300", *contour.ContourData[1:]]
+    if case == "no name of a type":
+        del contour.ContourGeometricType
+
+
+def test_the_fill_is_that_of_a_naive_loop():
+    """Corners on quarters of a pixel, so on centres too, inside and beside the image."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        polygon = rng.integers(-8, 44, (rng.integers(3, 10), 2)) / 4
+        expected = [[is_inside(row, column, polygon) for column in range(9)] for row in range(8)]
+        assert np.array_equal(fill_polygon(polygon, shape=(8, 9)), expected)
+
+
+def is_inside(row: int, column: int, polygon: np.ndarray) -> bool:
+    """Even-odd: a ray to the left crosses an odd number of edges."""
+    inside = False
+    for (y0, x0), (y1, x1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if (y0 <= row) != (y1 <= row) and x0 + (row - y0) * (x1 - x0) / (y1 - y0) <= column:
+            inside = not inside
+    return inside
+
+
+def test_a_mask_has_the_area_of_its_polygons(real_data):
+    """Planned by hand: tumour, lymph node, carina and vertebra, each corner on the centre of a pixel."""
+    (series,), _ = find_series(real_data / "4d-lung-p113" / "ct")
+    path = find_structure_sets(real_data / "4d-lung-p113" / "rtstruct")[series.series_instance_uid]
+    masks = read_structures(path, series)
+    assert list(masks) == ["Tumor_c40", "LN_c40", "Carina_c40", "Vertebra_c40"]
+    for mask, roi in zip(masks.values(), _parse(path)[0], strict=True):
+        area = sum(shoelace(_to_pixels(contour, series, 0)) for contour in roi.contours)
+        assert mask.sum() == pytest.approx(area, rel=0.01)
+    voxel_ml = np.prod(series.spacing_mm) * series.slice_spacing_mm / 1000
+    assert masks["Tumor_c40"].sum() * voxel_ml == pytest.approx(67.6, abs=0.1)
+
+
+def shoelace(polygon: np.ndarray) -> float:
+    y, x = polygon.T
+    return abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2

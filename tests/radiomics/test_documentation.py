@@ -1,0 +1,18 @@
+"""docs/radiomics.md names every feature with the formula of its docstring and its IBSI id."""
+
+from pathlib import Path
+
+from ltdiff.radiomics import cooccurrence, intensity, neighbour_difference, run_length
+
+PAGE = Path(__file__).parents[2] / "docs" / "radiomics.md"
+
+
+def test_the_page_has_every_formula():
+    rows = [
+        f"| {feature.name} | {feature.formula.replace('|', chr(92) + '|')} | {feature.ibsi} |"
+        for module in (cooccurrence, run_length, neighbour_difference, intensity)
+        for feature in module.FEATURES.values()
+    ]
+    assert len(rows) == 22 + 11 + 5 + 31
+    text = PAGE.read_text()
+    assert [row for row in rows if row not in text] == []
