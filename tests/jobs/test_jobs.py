@@ -10,13 +10,17 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tiny_run import save_tiny_model, tiny_settings, write_pairs
 
+from ltdiff.evaluation.test_set import EvaluationConfig
+from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.dataset import simulate
 from ltdiff.simulation.kernels import Kernel
 from ltdiff.simulation.scanner import Scanner
+from ltdiff.workflows.comparison import evaluate_model
 
 REPOSITORY = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (REPOSITORY / "jobs").glob("*.py"))
@@ -24,11 +28,11 @@ START_S = 90
 
 
 def test_every_stage_has_its_job():
-    stages = ["train_autoencoder.py", "train_ddpm.py", "train_joint.py", "standardize.py", "compare.py"]
+    stages = ["train_autoencoder.py", "train_ddpm.py", "train_joint.py", "standardize.py", "evaluate.py", "compare.py"]
     assert sorted([*stages, "measure_mtf.py", "pretrain.py"]) == JOBS
 
 
-@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "compare.py", "measure_mtf.py"])
+@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "evaluate.py", "compare.py", "measure_mtf.py"])
 def test_a_job_without_arguments_says_which_it_needs(job):
     done = subprocess.run([sys.executable, f"jobs/{job}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -50,6 +54,23 @@ def test_the_mtf_is_measured_by_the_simulation_s_own_file(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "| -800 in 0 HU" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mtf.csv", "mtf.md", "mtf.png"}
+
+
+def test_evaluating_on_ray_gives_the_same_table_and_does_the_rest_the_second_time(tmp_path):
+    pairs = write_pairs(tmp_path)
+    model = save_tiny_model(tmp_path / "model", source_kernel="B", target_kernel="L")
+    config = EvaluationConfig(num_rois=6, features="catalogue")
+    evaluate_model(pairs, model=model, out=tmp_path / "here", config=config, inference=InferenceConfig())
+    arguments = [str(pairs), "--model", str(model), "--out", str(tmp_path / "out"), "--features", "catalogue"]
+    command = [sys.executable, "jobs/evaluate.py", *arguments, "--scoring.num_rois", "6"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "report:" in done.stdout
+        here, there = (pd.read_csv(tmp_path / name / "ccc.csv") for name in ("here", "out"))
+        pd.testing.assert_frame_equal(there, here)
+    assert "regions were done before" in done.stderr
+    assert "starting a local Ray" not in done.stderr
 
 
 @pytest.fixture
