@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser, auto_cli
 from ltdiff import __version__
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
+from ltdiff.radiomics.catalogue import CatalogueConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
@@ -258,7 +259,12 @@ def uncertainty(
 
 
 def radiomics(
-    image: Path, mask: Path, *, out: Path | None = None, classes: str | None = None, bin_width: float = 25.0
+    image: Path,
+    mask: Path,
+    *,
+    out: Path | None = None,
+    classes: str | None = None,
+    discretisation: CatalogueConfig = CatalogueConfig(),
 ) -> int:
     """Measure the feature catalogue, 1,450 features in eight classes, in every region of a mask.
 
@@ -267,15 +273,14 @@ def radiomics(
         mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
         out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
         classes: Only these, separated by commas: GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH.
-        bin_width: HU per grey level.
+        discretisation: How HU become grey levels and histograms.
     """
-    from ltdiff.radiomics.catalogue import CatalogueConfig
     from ltdiff.workflows.radiomics import check_table_path, extract_radiomics, to_text, write_table
 
     if out is not None:
         check_table_path(out)  # before minutes of work
     names = None if classes is None else [name.strip() for name in classes.split(",")]
-    table = extract_radiomics(image, mask, config=CatalogueConfig(bin_width=bin_width), classes=names)
+    table = extract_radiomics(image, mask, config=discretisation, classes=names)
     if out is None:
         _print(to_text(table))
         return 0

@@ -64,7 +64,7 @@ class CatalogueConfig:
 
     Args:
         bin_width: HU per grey level of GLCM, GLRLM, NID, entropy and uniformity.
-        histogram: of IH. IBEX's example for CT, `Histogram(-150, 1000, 10)`, flattens every region of lung.
+        histogram: bins of IH, in HU. IBEX's example for CT, −150 … 1000 in bins of 10, flattens every region of lung.
     """
 
     bin_width: float = 25.0

@@ -28,7 +28,13 @@ QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 
 @dataclass(frozen=True)
 class Histogram:
-    """Bins of `width` from `low` to `high`."""
+    """Bins of one width.
+
+    Args:
+        low: where the first begins.
+        high: where the last ends.
+        width: of each.
+    """
 
     low: float
     high: float

@@ -105,7 +105,7 @@ def test_text_has_a_line_per_feature(table):
 
 
 def test_the_command_prints_or_writes(files, tmp_path, capsys):
-    arguments = [*map(str, files), "--classes", "NID25D, ID", "--bin_width", "50"]
+    arguments = [*map(str, files), "--classes", "NID25D, ID", "--discretisation.bin_width", "50"]
     assert run(command, arguments) == 0
     printed = capsys.readouterr().out.splitlines()
     assert run(command, [*arguments, "--out", str(tmp_path / "table.csv")]) == 0
