@@ -27,4 +27,4 @@ lint: setup
 
 # One thread for each process, as the workers have it; on a quiet machine.
 bench: setup
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/run.py bench.json
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/bench/run.py bench.json

@@ -263,7 +263,7 @@ def radiomics(
     mask: Path,
     *,
     out: Path | None = None,
-    classes: str | None = None,
+    only: str | None = None,
     discretisation: CatalogueConfig = CatalogueConfig(),
 ) -> int:
     """Measure the feature catalogue, 1,450 features in eight classes, in every region of a mask.
@@ -272,15 +272,15 @@ def radiomics(
         image: DICOM series or volume file (NIfTI, NRRD, MHA).
         mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
         out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
-        classes: Only these, separated by commas: GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH.
+        only: Some classes (GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH) or single features, separated by commas.
         discretisation: How HU become grey levels and histograms.
     """
     from ltdiff.workflows.radiomics import check_table_path, extract_radiomics, to_text, write_table
 
     if out is not None:
         check_table_path(out)  # before minutes of work
-    names = None if classes is None else [name.strip() for name in classes.split(",")]
-    table = extract_radiomics(image, mask, config=discretisation, classes=names)
+    names = None if only is None else [name.strip() for name in only.split(",")]
+    table = extract_radiomics(image, mask, config=discretisation, only=names)
     if out is None:
         _print(to_text(table))
         return 0

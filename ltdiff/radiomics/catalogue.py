@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -40,6 +41,7 @@ from ltdiff.radiomics.matrices import (
     Shift,
     count_co_occurrences,
     count_runs,
+    has_pair,
     neighbour_differences,
 )
 from ltdiff.radiomics.region import Levels, Region
@@ -117,21 +119,45 @@ def feature_classes() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
-def extract_catalogue(
-    region: Region, *, config: CatalogueConfig | None = None, classes: Sequence[str] | None = None
-) -> tuple[dict[str, float], dict[str, str]]:
-    """The features of a region by column, all classes or some; and for each NaN among them the reason.
+def select_features(only: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns of some classes and single features, in the catalogue's order; all of them for None.
 
     Raises:
-        ValueError: a class that there is not; too many grey levels (see `Region.discretise`).
+        ValueError: a name that is neither.
     """
-    names = feature_classes() if classes is None else classes
-    if unknown := set(names) - set(_CLASSES):
+    return _select(None if only is None else tuple(only))
+
+
+@lru_cache(maxsize=8)
+def _select(only: tuple[str, ...] | None) -> tuple[str, ...]:
+    of_class = {feature: name for name, members in _CLASSES.items() for feature in members.names}
+    if only is None:
+        return tuple(of_class)
+    if unknown := [name for name in only if name not in _CLASSES and name not in of_class]:
         raise ValueError(
-            f"there are no features of the class {', '.join(sorted(unknown))}; it is one of {', '.join(_CLASSES)}"
+            f"there is no feature or class of features {unknown[0]!r}; the classes are {', '.join(_CLASSES)}"
         )
+    chosen = set(only)
+    return tuple(feature for feature, name in of_class.items() if feature in chosen or name in chosen)
+
+
+def extract_catalogue(
+    region: Region, *, config: CatalogueConfig | None = None, only: Sequence[str] | None = None
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The features of a region by column, and for each NaN among them the reason; all, or `only` some (see `select_features`).
+
+    Raises:
+        ValueError: a feature that there is not; too many grey levels (see `Region.discretise`).
+    """
+    wanted = set(select_features(only))
     prepared = _Prepared(region, config or CatalogueConfig())
-    columns = [column for name in names for column in _CLASSES[name].compute(prepared)]
+    columns = [
+        column
+        for of_class in _CLASSES.values()
+        if not wanted.isdisjoint(of_class.names)
+        for column in of_class.compute(prepared, wanted)
+        if column[0] in wanted
+    ]
     values = {name: float(value) for name, value, _ in columns}
     reasons = {name: reason for name, value, reason in columns if math.isnan(value)}
     return values, reasons
@@ -144,37 +170,44 @@ def ibsi_ids() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Class:
-    """One class: its columns, how they are computed, and the IBSI ids of those that have one."""
+    """One class: its columns, how they are computed (at least those that are wanted), and the IBSI ids of those that have one."""
 
     names: tuple[str, ...]
-    compute: Callable[[_Prepared], Iterator[_Column]]
+    compute: Callable[[_Prepared, AbstractSet[str]], Iterator[_Column]]
     ibsi: Mapping[str, str]
 
 
-def _co_occurrence_class(name: str, directions: dict[str, Shift], *, is_3d: bool) -> _Class:
+def _co_occurrence_class(name: str, directions: Mapping[str, Shift], *, is_3d: bool) -> _Class:
     """Every direction and their sum at every offset."""
-    keys = [(direction, offset) for direction in (*directions, SUM) for offset in OFFSETS]
-    shifts = [
-        [_multiply(directions[d], offset) for d in (directions if direction == SUM else (direction,))]
-        for direction, offset in keys
-    ]
-    names = tuple(f"{name}_{d}_{offset}_{feature}" for d, offset in keys for feature in cooccurrence.FEATURES)
+    shifts = {
+        (direction, offset): [
+            _multiply(directions[d], offset) for d in (directions if direction == SUM else (direction,))
+        ]
+        for direction in (*directions, SUM)
+        for offset in OFFSETS
+    }
+    columns = {(*key, f): f"{name}_{key[0]}_{key[1]}_{f}" for key in shifts for f in cooccurrence.FEATURES}
+    names = tuple(columns.values())
 
-    def compute(prepared: _Prepared) -> Iterator[_Column]:
+    def compute(prepared: _Prepared, wanted: AbstractSet[str]) -> Iterator[_Column]:
+        keys = [key for key in shifts if any(columns[*key, f] in wanted for f in cooccurrence.FEATURES)]
+        features = [f for f in cooccurrence.FEATURES if any(columns[*key, f] in wanted for key in keys)]
         if is_3d and prepared.is_flat:
-            yield from ((column, math.nan, ONE_SLICE) for column in names)
+            yield from ((columns[*key, f], math.nan, ONE_SLICE) for key in keys for f in features)
             return
-        matrices = count_co_occurrences(prepared.levels, shifts)
-        undefined = matrices.is_empty.copy()
-        for offset in OFFSETS if is_3d else ():  # without a pair across the plane, the sum would be that of the plane
-            across = [keys.index((name, offset)) for name, shift in directions.items() if shift[0]]
-            undefined[keys.index((SUM, offset))] = undefined[across].all()
-        values = np.stack([feature.compute(matrices) for feature in cooccurrence.FEATURES.values()], axis=1)
-        values[undefined] = np.nan
-        reasons = np.where(undefined, NO_PAIR, ONE_VALUE).repeat(len(cooccurrence.FEATURES))
-        yield from zip(names, values.ravel(), reasons, strict=True)
+        matrices = count_co_occurrences(prepared.levels, [shifts[key] for key in keys])
+        undefined = matrices.is_empty | [is_3d and not _reaches_across(prepared.levels, shifts[key]) for key in keys]
+        for f in features:
+            values = cooccurrence.FEATURES[f].compute(matrices)
+            for key, value, is_undefined in zip(keys, values, undefined, strict=True):
+                yield columns[*key, f], math.nan if is_undefined else value, NO_PAIR if is_undefined else ONE_VALUE
 
     return _Class(names, compute, _ids(names, cooccurrence.FEATURES))
+
+
+def _reaches_across(levels: Levels, shifts: Sequence[Shift]) -> bool:
+    """Whether pairs lie across the slices, as all directions in space together must: else they are those of the plane."""
+    return len(shifts) == 1 or any(has_pair(levels, shift) for shift in shifts if shift[0])
 
 
 def _run_length_class(name: str) -> _Class:
@@ -184,7 +217,7 @@ def _run_length_class(name: str) -> _Class:
     ]
     names = tuple(f"{name}_{direction}_{feature}" for direction in directions for feature in run_length.FEATURES)
 
-    def compute(prepared: _Prepared) -> Iterator[_Column]:
+    def compute(prepared: _Prepared, _: AbstractSet[str]) -> Iterator[_Column]:
         matrices = count_runs(prepared.levels, shifts)
         values = np.stack([feature.compute(matrices) for feature in run_length.FEATURES.values()], axis=1)
         yield from ((column, value, ONE_VALUE) for column, value in zip(names, values.ravel(), strict=True))
@@ -195,11 +228,12 @@ def _run_length_class(name: str) -> _Class:
 def _intensity_class(name: str) -> _Class:
     names = tuple(f"{name}_{feature}" for feature in (*intensity.FEATURES, *PERCENTILE_FEATURES))
 
-    def compute(prepared: _Prepared) -> Iterator[_Column]:
+    def compute(prepared: _Prepared, wanted: AbstractSet[str]) -> Iterator[_Column]:
         x = intensity.Intensities(prepared.region, prepared.levels)
-        values = [feature.compute(x) for feature in intensity.FEATURES.values()]
-        values += percentiles(x.values).values()
-        yield from ((column, value, ONE_VALUE) for column, value in zip(names, values, strict=True))
+        for feature in intensity.FEATURES.values():
+            if (column := f"{name}_{feature.name}") in wanted:  # the local ones take their time
+                yield column, feature.compute(x), ONE_VALUE
+        yield from ((f"{name}_{feature}", value, ONE_VALUE) for feature, value in percentiles(x.values).items())
 
     return _Class(
         names, compute, _ids(names, intensity.FEATURES) | {f"{name}_{p}": i for p, i in PERCENTILE_IDS.items()}
@@ -209,7 +243,7 @@ def _intensity_class(name: str) -> _Class:
 def _histogram_class(name: str, describe_region: Callable[[_Prepared], dict[str, float]], *, reason: str) -> _Class:
     names = tuple(f"{name}_{feature}" for feature in HISTOGRAM_FEATURES)
 
-    def compute(prepared: _Prepared) -> Iterator[_Column]:
+    def compute(prepared: _Prepared, _: AbstractSet[str]) -> Iterator[_Column]:
         yield from zip(names, describe_region(prepared).values(), [reason] * len(names), strict=True)
 
     return _Class(names, compute, {})
@@ -218,7 +252,7 @@ def _histogram_class(name: str, describe_region: Callable[[_Prepared], dict[str,
 def _neighbour_difference_class(name: str, size: tuple[int, int, int]) -> _Class:
     names = tuple(f"{name}_{feature}" for feature in neighbour_difference.FEATURES)
 
-    def compute(prepared: _Prepared) -> Iterator[_Column]:
+    def compute(prepared: _Prepared, _: AbstractSet[str]) -> Iterator[_Column]:
         if size == IN_SPACE and prepared.is_flat:
             yield from ((column, math.nan, ONE_SLICE) for column in names)
             return
@@ -241,8 +275,8 @@ def _multiply(shift: Shift, offset: int) -> Shift:
 
 
 _CLASSES: dict[str, _Class] = {
-    "GLCM25D": _co_occurrence_class("GLCM25D", dict(DIRECTIONS_2D), is_3d=False),
-    "GLCM3D": _co_occurrence_class("GLCM3D", dict(DIRECTIONS_3D), is_3d=True),
+    "GLCM25D": _co_occurrence_class("GLCM25D", DIRECTIONS_2D, is_3d=False),
+    "GLCM3D": _co_occurrence_class("GLCM3D", DIRECTIONS_3D, is_3d=True),
     "GLRLM25D": _run_length_class("GLRLM25D"),
     "ID": _intensity_class("ID"),
     "IH": _histogram_class("IH", lambda p: describe(p.region.values_hu, p.config.histogram), reason=ONE_VALUE),

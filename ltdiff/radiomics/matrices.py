@@ -114,14 +114,26 @@ def count_co_occurrences(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> C
     )
 
 
+def has_pair(levels: Levels, shift: Shift) -> bool:
+    """Whether two voxels of the region lie at that shift."""
+    first, second = _shifted(levels, shift)
+    return bool(((first > 0) & (second > 0)).any())
+
+
 def _pair_codes(levels: Levels, shift: Shift, size: int) -> Levels:
     """The lower level · size + the higher one, of all pairs of voxels in the region at that shift."""
-    steps = list(zip(shift, levels.shape, strict=True))
-    first = levels[tuple(slice(max(0, -step), max(0, n - max(0, step))) for step, n in steps)]
-    second = levels[tuple(slice(max(0, step), max(0, n + min(0, step))) for step, n in steps)]
+    first, second = _shifted(levels, shift)
     inside = (first > 0) & (second > 0)
     a, b = first[inside], second[inside]
     return np.minimum(a, b) * size + np.maximum(a, b)
+
+
+def _shifted(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:
+    """Two views of equal shape, in which voxels at that shift have the same place."""
+    steps = list(zip(shift, levels.shape, strict=True))
+    first = levels[tuple(slice(max(0, -step), max(0, n - max(0, step))) for step, n in steps)]
+    second = levels[tuple(slice(max(0, step), max(0, n + min(0, step))) for step, n in steps)]
+    return first, second
 
 
 @dataclass(frozen=True, eq=False)

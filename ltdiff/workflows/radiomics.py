@@ -23,8 +23,7 @@ from ltdiff.radiomics.catalogue import (
     EXTRACTOR_VERSION,
     CatalogueConfig,
     extract_catalogue,
-    feature_classes,
-    feature_names,
+    select_features,
 )
 from ltdiff.radiomics.region import cut_region
 
@@ -34,18 +33,18 @@ TABLE_SUFFIXES: Final = (".parquet", ".csv")
 
 
 def extract_radiomics(
-    image: Path, mask: Path, *, config: CatalogueConfig, classes: Sequence[str] | None = None
+    image: Path, mask: Path, *, config: CatalogueConfig, only: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """One row per region: roi, num_voxels, volume_mm3, the features in the order of the catalogue, and how they were made.
 
-    `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `classes` are some of the catalogue's, all when None.
+    `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `only` names some classes or features, None all.
     `undefined` counts the features that are NaN by reason, as JSON, "" where all are defined. A region that cannot be measured
     is left out with a warning.
 
     Raises:
-        ValueError: a class that there is not; image or mask cannot be read or do not belong together; no region is left.
+        ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left.
     """
-    names = _columns(classes)
+    names = select_features(only)
     scan = read_scan(image)
     masks = read_named_masks(mask, scan)
     volume = scan.volume
@@ -53,7 +52,7 @@ def extract_radiomics(
     for roi, voxels in masks.items():
         try:
             region = cut_region(volume.hu, voxels, spacing_mm=volume.spacing_mm[1:])
-            values, reasons = extract_catalogue(region, config=config, classes=classes)
+            values, reasons = extract_catalogue(region, config=config, only=only)
         except ValueError as error:
             logger.warning("%s: the region %s is left out: %s", printable(mask), roi, error)
             continue
@@ -65,15 +64,6 @@ def extract_radiomics(
     return pd.DataFrame(rows).assign(
         extractor=EXTRACTOR, extractor_version=EXTRACTOR_VERSION, discretisation=config.discretisation
     )
-
-
-def _columns(classes: Sequence[str] | None) -> list[str]:
-    """The features of some classes in the order of the catalogue."""
-    chosen = feature_classes() if classes is None else classes
-    for name in chosen:
-        if name not in feature_classes():
-            raise ValueError(f"there is no class of features {name!r}; known are {', '.join(feature_classes())}")
-    return [name for name in feature_names() if name.split("_", 1)[0] in chosen]
 
 
 def _count(reasons: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import SimpleITK as sitk
 from measure import Benchmark, compare_rates, measure
+from pyradiomics_names import SHARED_FIRST_ORDER, SHARED_GLCM
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
 
@@ -16,18 +17,20 @@ from ltdiff.radiomics.feature_sets import CATALOGUE
 from ltdiff.radiomics.parallel import ExtractorPool, RegionCut
 from ltdiff.radiomics.region import cut_region
 
-SHARED = {
-    "firstorder": [
-        *("Energy", "Entropy", "Maximum", "Mean", "Median", "Minimum", "Variance", "Uniformity", "InterquartileRange"),
-        *("Kurtosis", "Skewness", "MeanAbsoluteDeviation", "10Percentile", "90Percentile", "Range", "RootMeanSquared"),
-    ],
-    "glcm": [
-        *("Autocorrelation", "ClusterProminence", "ClusterShade", "ClusterTendency", "Contrast", "Correlation"),
-        *("DifferenceEntropy", "DifferenceAverage", "JointEnergy", "JointEntropy", "Id", "Idm", "Imc1", "Imc2", "Idmn"),
-        *("Idn", "InverseVariance", "MaximumProbability", "SumAverage", "SumEntropy", "SumSquares"),
-    ],
+SHARED = {  # by PyRadiomics' classes
+    "firstorder": [*SHARED_FIRST_ORDER.values(), "Variance"],
+    "glcm": list(SHARED_GLCM.values()),
     "ngtdm": ["Complexity", "Strength"],
 }
+
+
+def shared_columns(suffix: str) -> list[str]:
+    """The catalogue's names of the same, for "25D" or "3D"."""
+    return [
+        *(f"ID_{name}" for name in (*SHARED_FIRST_ORDER, "GlobalVariance")),
+        *(f"GLCM{suffix}_sum_1_{name}" for name in SHARED_GLCM),
+        *(f"NID{suffix}_{name}" for name in ("Complexity", "TextureStrength")),
+    ]
 
 
 def make_region(shape: tuple[int, int, int], radius_px: float, *, seed: int) -> RegionCut:
@@ -57,10 +60,10 @@ def run_pyradiomics(extractor: RadiomicsFeatureExtractor, regions: list[RegionCu
         extractor.execute(image, mask)
 
 
-def run_catalogue(regions: list[RegionCut], classes: list[str] | None = None) -> None:
-    """The classes, whole, in which the shared features are."""
+def run_catalogue(regions: list[RegionCut], only: list[str] | None = None) -> None:
+    """Region by region, all features or some."""
     for region in regions:
-        extract_catalogue(cut_region(region.hu, region.mask, spacing_mm=region.spacing_mm), classes=classes)
+        extract_catalogue(cut_region(region.hu, region.mask, spacing_mm=region.spacing_mm), only=only)
 
 
 def benchmarks() -> list[Benchmark]:
@@ -71,14 +74,14 @@ def benchmarks() -> list[Benchmark]:
     rows = [
         compare_rates(
             f"shared features, 2-D regions of {discs[0].mask.sum()} pixels, beside PyRadiomics",
-            lambda: run_catalogue(discs, ["ID", "GLCM25D", "NID25D"]),
+            lambda: run_catalogue(discs, shared_columns("25D")),
             lambda: run_pyradiomics(in_plane, discs),
             count=len(discs),
             unit="regions/s",
         ),
         compare_rates(
             f"shared features, 3-D regions of {ball.mask.sum()} voxels, beside PyRadiomics",
-            lambda: run_catalogue([ball], ["ID", "GLCM3D", "NID3D"]),
+            lambda: run_catalogue([ball], shared_columns("3D")),
             lambda: run_pyradiomics(in_space, [ball]),
             count=1,
             unit="regions/s",

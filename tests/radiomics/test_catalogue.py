@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import SimpleITK as sitk
+from pyradiomics_names import SHARED_FIRST_ORDER, SHARED_GLCM
 from radiomics import firstorder, glcm, glrlm, ngtdm
 from scipy import ndimage
 
@@ -39,46 +40,6 @@ IBSI_PHANTOM = [  # 0 is outside the region
     [[1, 4, 4, 0, 0], [1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [1, 1, 6, 1, 1]],
     [[1, 4, 4, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 6, 1, 1]],
 ]
-SHARED_GLCM = {
-    "AutoCorrelation": "Autocorrelation",
-    "ClusterProminence": "ClusterProminence",
-    "ClusterShade": "ClusterShade",
-    "ClusterTendency": "ClusterTendency",
-    "Contrast": "Contrast",
-    "Correlation": "Correlation",
-    "DifferenceEntropy": "DifferenceEntropy",
-    "Dissimilarity": "DifferenceAverage",
-    "Energy": "JointEnergy",
-    "Entropy": "JointEntropy",
-    "Homogeneity": "Id",
-    "Homogeneity2": "Idm",
-    "InformationMeasureCorr1": "Imc1",
-    "InformationMeasureCorr2": "Imc2",
-    "InverseDiffMomentNorm": "Idmn",
-    "InverseDiffNorm": "Idn",
-    "InverseVariance": "InverseVariance",
-    "MaxProbability": "MaximumProbability",
-    "SumAverage": "SumAverage",
-    "SumEntropy": "SumEntropy",
-    "Variance": "SumSquares",
-}
-SHARED_FIRST_ORDER = {
-    "Energy": "Energy",
-    "GlobalEntropy": "Entropy",
-    "GlobalMax": "Maximum",
-    "GlobalMean": "Mean",
-    "GlobalMedian": "Median",
-    "GlobalMin": "Minimum",
-    "GlobalUniformity": "Uniformity",
-    "InterQuartileRange": "InterquartileRange",
-    "Kurtosis": "Kurtosis",
-    "Skewness": "Skewness",
-    "MeanAbsoluteDeviation": "MeanAbsoluteDeviation",
-    "Percentile10": "10Percentile",
-    "Percentile90": "90Percentile",
-    "Range": "Range",
-    "RootMeanSquare": "RootMeanSquared",
-}
 
 
 def simulated_region(seed: int, *, num_slices: int = 5) -> Region:
@@ -192,7 +153,7 @@ def test_values_that_pyradiomics_has_too_in_real_scans(real_data, image, mask):
 @pytest.mark.parametrize("seed", range(3))
 def test_every_direction_has_the_values_of_pyradiomics(seed):
     region = simulated_region(seed)
-    ours, _ = extract_catalogue(region, classes=["GLCM25D", "GLCM3D", "GLRLM25D"])
+    ours, _ = extract_catalogue(region, only=["GLCM25D", "GLCM3D", "GLRLM25D"])
     in_plane = {"force2D": True, "force2Ddimension": 0}
     theirs = {}
     for prefix, directions, settings in (("GLCM25D", DIRECTIONS_2D, in_plane), ("GLCM3D", DIRECTIONS_3D, {})):
@@ -234,7 +195,7 @@ def naive_sum_variance(pairs: Counter) -> float:
 @pytest.mark.parametrize("seed", range(2))
 def test_co_occurrences_at_every_offset_equal_a_naive_loop(seed):
     region = simulated_region(seed, num_slices=9)
-    ours, _ = extract_catalogue(region, classes=["GLCM25D", "GLCM3D"])
+    ours, _ = extract_catalogue(region, only=["GLCM25D", "GLCM3D"])
     levels = region.discretise(25)
     for prefix, directions in (("GLCM25D", DIRECTIONS_2D), ("GLCM3D", DIRECTIONS_3D)):
         for offset in (1, 4, 7):
@@ -262,7 +223,7 @@ def test_co_occurrences_at_every_offset_equal_a_naive_loop(seed):
 def test_run_lengths_along_both_directions_equal_a_naive_loop():
     region = simulated_region(1)
     levels = region.discretise(200)
-    ours, _ = extract_catalogue(region, classes=["GLRLM25D"], config=CatalogueConfig(bin_width=200))
+    ours, _ = extract_catalogue(region, only=["GLRLM25D"], config=CatalogueConfig(bin_width=200))
     runs: list[tuple[int, int]] = []
     for plane in levels:
         for line in (*plane, *plane.T):
@@ -285,7 +246,7 @@ def test_run_lengths_along_both_directions_equal_a_naive_loop():
 def test_neighbour_differences_equal_a_naive_loop(prefix, reach):
     region = simulated_region(4)
     levels = region.discretise(25)
-    ours, _ = extract_catalogue(region, classes=[prefix])
+    ours, _ = extract_catalogue(region, only=[prefix])
     s, n = Counter(), Counter()
     steps = [step for step in itertools.product(*(range(-r, r + 1) for r in reach)) if any(step)]
     for place in zip(*np.nonzero(levels), strict=True):
@@ -311,7 +272,7 @@ def test_neighbour_differences_equal_a_naive_loop(prefix, reach):
 
 def test_local_features_equal_a_naive_loop():
     region = simulated_region(5, num_slices=3)
-    ours, _ = extract_catalogue(region, classes=["ID"])
+    ours, _ = extract_catalogue(region, only=["ID"])
     levels = region.discretise(25)
 
     def around(place: tuple[int, ...], reach: int) -> tuple[slice, ...]:
@@ -335,7 +296,7 @@ def test_local_features_equal_a_naive_loop():
 
 def test_histograms_equal_a_naive_computation():
     region = simulated_region(2)
-    ours, _ = extract_catalogue(region, classes=["ID", "IH"])
+    ours, _ = extract_catalogue(region, only=["ID", "IH"])
     values = sorted(min(max(v, -1000.0), 1000.0) for v in region.values_hu)
     median = statistics.median(values)
     assert ours["IH_MedianAbsoluteDeviation"] == pytest.approx(statistics.median(abs(v - median) for v in values))
@@ -355,7 +316,7 @@ def test_histograms_equal_a_naive_computation():
 
 def test_gradient_orientations_equal_a_naive_loop():
     region = simulated_region(3)
-    ours, _ = extract_catalogue(region, classes=["GOH"])
+    ours, _ = extract_catalogue(region, only=["GOH"])
     angles = []
     for z, y, x in zip(*np.nonzero(region.mask), strict=True):
         f_y = (region.hu[z, y + 1, x] - region.hu[z, y - 1, x]) / (2 * 0.8)
@@ -401,7 +362,7 @@ def test_orientations_worked_by_hand():
     y, x = np.mgrid[:6, :5]
     hu = (3.0 * y * 0.5 - 3.0 * x * 2.0)[None]
     region = cut_region(hu, np.ones(hu.shape, bool), spacing_mm=(0.5, 2.0))
-    ours, _ = extract_catalogue(region, classes=["GOH"])
+    ours, _ = extract_catalogue(region, only=["GOH"])
     assert ours["GOH_Percentile50"] == pytest.approx(135)
     assert ours["GOH_PercentileArea50"] == pytest.approx(135.5)  # half of the bin from 135° to 136°
     assert ours["GOH_InterQuartileRange"] == pytest.approx(0, abs=1e-9)
@@ -464,8 +425,8 @@ def test_a_voxel_without_neighbours_is_left_out_of_the_differences():
     mask = region.mask.copy()
     assert not mask[0].any() or not mask[0, :3, :3].any()
     mask[0, 0, 0] = True
-    lone, _ = extract(region.hu, mask, classes=["NID25D"])
-    assert lone == extract(region.hu, region.mask, classes=["NID25D"])[0]
+    lone, _ = extract(region.hu, mask, only=["NID25D"])
+    assert lone == extract(region.hu, region.mask, only=["NID25D"])[0]
 
 
 @pytest.mark.parametrize(
@@ -487,15 +448,15 @@ def test_values_outside_the_region_do_not_matter():
     region = simulated_region(7)
     hole = np.where(region.mask, region.hu, np.nan)
     inside = [name for name in feature_classes() if name != "GOH"]
-    values, reasons = extract(region.hu, region.mask, classes=inside)
-    assert extract(hole, region.mask, classes=inside)[0] == pytest.approx(values, nan_ok=True)
+    values, reasons = extract(region.hu, region.mask, only=inside)
+    assert extract(hole, region.mask, only=inside)[0] == pytest.approx(values, nan_ok=True)
     assert not {name for name in reasons if not name.startswith("GLCM3D")}
-    assert np.isfinite(list(extract(hole, region.mask, classes=["GOH"])[0].values())).all()
+    assert np.isfinite(list(extract(hole, region.mask, only=["GOH"])[0].values())).all()
 
 
 def test_an_unknown_class():
-    with pytest.raises(ValueError, match="no features of the class SHAPE"):
-        extract(np.zeros((1, 4, 4)), np.ones((1, 4, 4), bool), classes=["SHAPE"])
+    with pytest.raises(ValueError, match="no feature or class of features 'SHAPE'"):
+        extract(np.zeros((1, 4, 4)), np.ones((1, 4, 4), bool), only=["SHAPE"])
 
 
 @pytest.fixture(scope="module")
@@ -512,7 +473,7 @@ def assert_ibsi(values: dict[str, float], published: dict[str, float]) -> None:
 
 def test_ibsi_co_occurrences(ibsi_phantom):
     """Directions averaged (JJUI, ITBB) and merged (ZW7Z, IAZD)."""
-    ours, _ = extract_catalogue(ibsi_phantom, config=CatalogueConfig(bin_width=1), classes=["GLCM25D", "GLCM3D"])
+    ours, _ = extract_catalogue(ibsi_phantom, config=CatalogueConfig(bin_width=1), only=["GLCM25D", "GLCM3D"])
     for prefix, directions, averaged, merged in (
         ("GLCM25D", DIRECTIONS_2D, "JJUI", "ZW7Z"),
         ("GLCM3D", DIRECTIONS_3D, "ITBB", "IAZD"),

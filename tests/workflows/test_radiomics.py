@@ -64,7 +64,7 @@ def test_what_is_undefined_is_counted_by_reason(table):
 
 
 def test_some_classes(files):
-    table = extract_radiomics(*files, config=CONFIG, classes=["IH", "ID"])
+    table = extract_radiomics(*files, config=CONFIG, only=["IH", "ID"])
     names = [name for name in feature_names() if name.startswith(("ID_", "IH_"))]
     assert list(table) == [*SIZES, *names, *PROVENANCE]
     assert table["undefined"].tolist() == ["", ""]
@@ -75,17 +75,17 @@ def test_a_region_that_cannot_be_measured_costs_that_region(files, caplog, tmp_p
     hu[2, 30, 30] = -1000
     image = save_volume(hu, tmp_path / "scan.nii.gz")
     config = CatalogueConfig(bin_width=0.1)
-    assert extract_radiomics(image, files[1], config=config, classes=["ID"])["roi"].tolist() == ["label_1"]
+    assert extract_radiomics(image, files[1], config=config, only=["ID"])["roi"].tolist() == ["label_1"]
     assert "the region label_7 is left out: A region of interest spans" in caplog.text
     labels = np.zeros(hu.shape)
     labels[2, 30:36, 30:38] = 7
     with pytest.raises(ValueError, match=r"mask\.mha: no region of the mask can be measured"):
-        extract_radiomics(image, save_volume(labels, tmp_path / "mask.mha"), config=config, classes=["ID"])
+        extract_radiomics(image, save_volume(labels, tmp_path / "mask.mha"), config=config, only=["ID"])
 
 
 def test_a_class_that_there_is_not(tmp_path):
-    with pytest.raises(ValueError, match="no class of features 'GLCM'; known are GLCM25D, "):
-        extract_radiomics(tmp_path / "a.nrrd", tmp_path / "b.nrrd", config=CONFIG, classes=["ID", "GLCM"])
+    with pytest.raises(ValueError, match="no feature or class of features 'GLCM'; the classes are GLCM25D, "):
+        extract_radiomics(tmp_path / "a.nrrd", tmp_path / "b.nrrd", config=CONFIG, only=["ID", "GLCM"])
 
 
 @pytest.mark.parametrize(("name", "read"), [("t.parquet", pd.read_parquet), ("T.CSV", pd.read_csv)])
@@ -105,7 +105,7 @@ def test_text_has_a_line_per_feature(table):
 
 
 def test_the_command_prints_or_writes(files, tmp_path, capsys):
-    arguments = [*map(str, files), "--classes", "NID25D, ID", "--discretisation.bin_width", "50"]
+    arguments = [*map(str, files), "--only", "NID25D, ID", "--discretisation.bin_width", "50"]
     assert run(command, arguments) == 0
     printed = capsys.readouterr().out.splitlines()
     assert run(command, [*arguments, "--out", str(tmp_path / "table.csv")]) == 0
@@ -131,7 +131,7 @@ def test_a_series_and_its_structure_set(tmp_path):
     series = read_scan(folder).series
     rois = [("GTV", [rectangle(series, z, (9.5, 21.5), (9.5, 21.5)) for z in (1, 2, 3)])]
     write_structure_set(folder / "rs.dcm", series, rois)
-    table = extract_radiomics(folder, folder, config=CONFIG, classes=["ID"])
+    table = extract_radiomics(folder, folder, config=CONFIG, only=["ID"])
     assert table["roi"].tolist() == ["GTV"]
     assert table["ID_GlobalMean"][0] == pytest.approx(np.maximum(hu, -1024)[1:4, 10:22, 10:22].mean())
     assert table["volume_mm3"][0] == pytest.approx(432 * np.prod(SPACING_MM))
