@@ -56,7 +56,10 @@ def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
         ),
         (["radiomics", "absent", "mask.nrrd"], "absent does not exist"),
         (["radiomics", "absent.nrrd", "mask.nrrd"], "absent.nrrd: there is no such file"),
-        (["radiomics", "a.nrrd", "b.nrrd", "--classes", "GLCM"], "no class of features 'GLCM'; known are GLCM25D"),
+        (
+            ["radiomics", "a.nrrd", "b.nrrd", "--only", "GLCM"],
+            "no feature or class of features 'GLCM'; the classes are GLCM25D",
+        ),
         (["radiomics", "a.nrrd", "b.nrrd", "--discretisation.bin_width", "0"], "bin_width must be above 0, got 0"),
         (["radiomics", "a.nrrd", "b.nrrd", "--out", "f.xlsx"], "f.xlsx: the name of a table ends with .parquet or"),
     ],
