@@ -109,18 +109,8 @@ _Column = tuple[str, float, str]
 """Name, value, and why the value is NaN if it is."""
 
 
-def feature_names() -> list[str]:
-    """The columns of all 1,450 features, class by class."""
-    return [name for of_class in _CLASSES.values() for name in of_class.names]
-
-
-def feature_classes() -> tuple[str, ...]:
-    """The eight classes."""
-    return tuple(_CLASSES)
-
-
-def select_features(only: Sequence[str] | None) -> tuple[str, ...]:
-    """The columns of some classes and single features, in the catalogue's order; all of them for None.
+def feature_names(only: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The columns of all 1,450 features, class by class, or `only` those of some classes and single features.
 
     Raises:
         ValueError: a name that is neither.
@@ -144,22 +134,22 @@ def _select(only: tuple[str, ...] | None) -> tuple[str, ...]:
 def extract_catalogue(
     region: Region, *, config: CatalogueConfig | None = None, only: Sequence[str] | None = None
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """The features of a region by column, and for each NaN among them the reason; all, or `only` some (see `select_features`).
+    """The features of a region by column, in the order of `feature_names(only)`, and for each NaN among them the reason.
 
     Raises:
         ValueError: a feature that there is not; too many grey levels (see `Region.discretise`).
     """
-    wanted = set(select_features(only))
+    names = feature_names(only)
+    wanted = set(names)
     prepared = _Prepared(region, config or CatalogueConfig())
-    columns = [
-        column
+    found = {
+        name: (float(value), reason)
         for of_class in _CLASSES.values()
         if not wanted.isdisjoint(of_class.names)
-        for column in of_class.compute(prepared, wanted)
-        if column[0] in wanted
-    ]
-    values = {name: float(value) for name, value, _ in columns}
-    reasons = {name: reason for name, value, reason in columns if math.isnan(value)}
+        for name, value, reason in of_class.compute(prepared, wanted)
+    }
+    values = {name: found[name][0] for name in names}
+    reasons = {name: found[name][1] for name in names if math.isnan(values[name])}
     return values, reasons
 
 

@@ -46,7 +46,7 @@ PYRADIOMICS = FeatureSet(
 )
 CATALOGUE = FeatureSet(
     name="catalogue",
-    features=tuple(catalogue.feature_names()),
+    features=catalogue.feature_names(),
     extract=_extract_catalogue,
     extractor=catalogue.EXTRACTOR,
     extractor_version=catalogue.EXTRACTOR_VERSION,

@@ -23,7 +23,7 @@ from ltdiff.radiomics.catalogue import (
     EXTRACTOR_VERSION,
     CatalogueConfig,
     extract_catalogue,
-    select_features,
+    feature_names,
 )
 from ltdiff.radiomics.region import cut_region
 
@@ -44,7 +44,7 @@ def extract_radiomics(
     Raises:
         ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left.
     """
-    names = select_features(only)
+    feature_names(only)  # a name that there is not shows before anything is read
     scan = read_scan(image)
     masks = read_named_masks(mask, scan)
     volume = scan.volume
@@ -58,7 +58,7 @@ def extract_radiomics(
             continue
         num_voxels = int(voxels.sum())
         size = {"roi": roi, "num_voxels": num_voxels, "volume_mm3": num_voxels * float(np.prod(volume.spacing_mm))}
-        rows.append({**size, **{name: values[name] for name in names}, "undefined": _count(reasons)})
+        rows.append({**size, **values, "undefined": _count(reasons)})
     if not rows:
         raise ValueError(f"{printable(mask)}: no region of the mask can be measured")
     return pd.DataFrame(rows).assign(

@@ -25,7 +25,6 @@ from ltdiff.radiomics import cooccurrence, intensity, neighbour_difference, run_
 from ltdiff.radiomics.catalogue import (
     CatalogueConfig,
     extract_catalogue,
-    feature_classes,
     feature_names,
     ibsi_ids,
 )
@@ -447,11 +446,24 @@ def test_values_outside_the_region_do_not_matter():
     """The gradients across its edge apart, and those do not spread what is not finite."""
     region = simulated_region(7)
     hole = np.where(region.mask, region.hu, np.nan)
-    inside = [name for name in feature_classes() if name != "GOH"]
+    inside = [name for name in feature_names() if not name.startswith("GOH")]
     values, reasons = extract(region.hu, region.mask, only=inside)
     assert extract(hole, region.mask, only=inside)[0] == pytest.approx(values, nan_ok=True)
     assert not {name for name in reasons if not name.startswith("GLCM3D")}
     assert np.isfinite(list(extract(hole, region.mask, only=["GOH"])[0].values())).all()
+
+
+def test_some_features_are_those_of_all_in_the_same_order():
+    region = simulated_region(0)
+    everything, reasons = extract_catalogue(region)
+    assert tuple(everything) == feature_names()
+    some = ["NID3D", "ID_LocalStdMax", "ID_Percentile05", "GLCM3D_sum_4_Energy", "GLCM25D_90_1_Contrast"]
+    values, some_reasons = extract_catalogue(region, only=some)
+    assert tuple(values) == feature_names(some)
+    assert tuple(values)[:2] == ("GLCM25D_90_1_Contrast", "GLCM3D_sum_4_Energy")
+    assert len(values) == 4 + 5
+    assert values == pytest.approx({name: everything[name] for name in values}, nan_ok=True)
+    assert some_reasons == {name: reason for name, reason in reasons.items() if name in values}
 
 
 def test_an_unknown_class():

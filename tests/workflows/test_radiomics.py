@@ -51,14 +51,14 @@ def test_values_are_those_of_the_catalogue(table, files):
     mask = np.zeros(hu.shape, dtype=bool)
     mask[1:4, 10:22, 10:22] = True
     values, _ = extract_catalogue(cut_region(hu, mask, spacing_mm=SPACING_MM[1:]), config=CONFIG)
-    found = table[feature_names()].iloc[0].to_numpy(dtype=float)
+    found = table[list(feature_names())].iloc[0].to_numpy(dtype=float)
     np.testing.assert_array_equal(found, [values[name] for name in feature_names()])
 
 
 def test_what_is_undefined_is_counted_by_reason(table):
     for _, row in table.iterrows():
         counted = json.loads(row["undefined"])
-        assert sum(counted.values()) == row[feature_names()].isna().sum()
+        assert sum(counted.values()) == row[list(feature_names())].isna().sum()
     assert "the region lies in one slice" in table["undefined"][1]
     assert "one slice" not in table["undefined"][0]
 
