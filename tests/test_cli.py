@@ -77,7 +77,7 @@ def test_the_features_are_listed_without_an_image(capsys):
     with pytest.raises(SystemExit) as stopped:
         run(COMMANDS, ["radiomics", "--list"])
     assert stopped.value.code == 0
-    assert capsys.readouterr().out.splitlines() == feature_names()
+    assert capsys.readouterr().out.splitlines() == list(feature_names())
     assert len(feature_names()) == 1450
 
 
