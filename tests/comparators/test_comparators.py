@@ -20,7 +20,8 @@ from ltdiff.comparators.stan_ct import StanCTMethod
 from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE
 from ltdiff.comparators.unetpp import UNetPPMethod
 from ltdiff.data.intensity import to_hu, to_network
-from ltdiff.data.manifest import read_manifest
+from ltdiff.data.manifest import read_hu, read_manifest
+from ltdiff.data.stream import make_items
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.kernel_match import radial_frequency
 from ltdiff.model.ltdiff import read_description
@@ -251,13 +252,26 @@ def test_ltdiff_leaves_a_model_that_gives_the_same_images(name, fitted, source):
 def test_ltdiff_has_a_variant_with_another_number_of_steps(name, ending, num_steps, fitted, source):
     method, folder = fitted(name)
     variants = method.variants()
-    assert set(variants) == {ending}
+    assert set(variants) - {"_sample"} == {ending}
     variant = variants[ending]
     inference = InferenceConfig(num_inference_steps=num_steps, precision=method.budget.training.precision)
     loaded = Standardizer.load(folder / "model", inference)
     result = variant.standardize(source, IN_PLANE_MM)
     np.testing.assert_array_equal(result, loaded.standardize(source, IN_PLANE_MM))
     assert not np.array_equal(result, method.standardize(source, IN_PLANE_MM))
+
+
+def test_ltdiff_has_a_sample_with_what_is_left_over_of_the_validation_pairs(fitted, source, manifest):
+    method, _ = fitted("ltdiff")
+    mean, sample = (
+        method.standardize(source, IN_PLANE_MM),
+        method.variants()["_sample"].standardize(source, IN_PLANE_MM),
+    )
+    rows = manifest[(manifest["split"] == "val") & manifest["pair_id"].notna()]
+    (item,) = make_items(rows, split="val", pairs=True)
+    left_over = read_hu(item["target"]) - method.standardize(read_hu(item["source"])[None], IN_PLANE_MM)[0]
+    assert (sample - mean).std() == pytest.approx(left_over.std(), rel=0.3)
+    assert "_sample" not in fitted("ltdiff_paper")[0].variants()  # its process draws as it samples
 
 
 def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted, manifest):

@@ -97,7 +97,7 @@ def test_every_method_has_its_rows(compared):
     out, printed = compared
     ccc = pd.read_csv(out / "ccc.csv")
     assert tuple(ccc.columns) == CCC_COLUMNS
-    rows = {"source", "linear", "combat", "residual_cnn", "ltdiff", "ltdiff_2_steps"}
+    rows = {"source", "linear", "combat", "residual_cnn", "ltdiff", "ltdiff_2_steps", "ltdiff_sample"}
     assert set(ccc["method"]) == rows
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     assert "random" in set(ccc["roi_set"])
@@ -125,7 +125,7 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert set(ltdiff["joint"]["rates"]) == set(cnn["rates"])  # the same are tried
     assert "rates" not in ltdiff["autoencoder"]
     assert summary["methods"]["source"] == summary["methods"]["linear"] == {}
-    assert set(summary["seconds_per_slice"]) == {"linear", "residual_cnn", "ltdiff", "ltdiff_2_steps"}
+    assert set(summary["seconds_per_slice"]) == {"linear", "residual_cnn", "ltdiff", "ltdiff_2_steps", "ltdiff_sample"}
     assert summary["wall_s"] >= 0
     assert summary["peak_memory_bytes"] > 10_000_000
     assert set(summary["versions"]) >= {"ltdiff", "torch", "numpy"}
