@@ -57,6 +57,8 @@ def draw_slices(images_hu: Mapping[str, np.ndarray], *, target_hu: np.ndarray, r
 def draw_ccc(ccc: pd.DataFrame, *, definition: str = "across_rois") -> Figure:
     """Bars of the class means with their confidence intervals, one panel per roi_set of a CCC table."""
     chosen = ccc[ccc["definition"] == definition]
+    defined = chosen[chosen["ccc_mean"].notna()]  # a single region has no CCC
+    chosen = chosen[chosen["roi_set"].isin(defined["roi_set"])] if len(defined) else chosen
     roi_sets = list(chosen["roi_set"].unique())
     figure = Figure(figsize=(7.0, 0.6 + 2.4 * len(roi_sets)), layout="constrained")
     for axis, roi_set in zip(figure.subplots(len(roi_sets), 1, squeeze=False)[:, 0], roi_sets, strict=True):
@@ -66,7 +68,7 @@ def draw_ccc(ccc: pd.DataFrame, *, definition: str = "across_rois") -> Figure:
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(),
         loc="outside upper center",
-        ncols=min(methods, 6),
+        ncols=min(methods, 4),
         frameon=False,
         fontsize=9,
     )
