@@ -6,21 +6,18 @@ of the training pairs and applied to the features of new source regions; no imag
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ltdiff.comparators.pairs import read_pairs
 from ltdiff.comparators.trained import claim
-from ltdiff.data.manifest import data_fingerprint, in_plane_spacing_mm, read_hu, spread_evenly
+from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.rois import random_rois
-from ltdiff.data.stream import make_items
 from ltdiff.radiomics.pyradiomics import extract_features
-
-logger = logging.getLogger(__name__)
 
 NUM_TRAINING_ROIS = 300
 MAX_TRAINING_PAIRS = 100
@@ -79,7 +76,7 @@ def _training_features(manifest: pd.DataFrame) -> pd.DataFrame:
 
     Slices that cannot be read are named in the log; slices of each size have regions in proportion to their number.
     """
-    pairs = _read_pairs(manifest)
+    pairs = read_pairs(manifest, split="train", at_most=MAX_TRAINING_PAIRS, purpose="ComBat")
     parts = []
     for size in sorted({pair.source_hu.shape for pair in pairs}):
         of_size = [pair for pair in pairs if pair.source_hu.shape == size]
@@ -92,21 +89,3 @@ def _training_features(manifest: pd.DataFrame) -> pd.DataFrame:
     if not parts:
         raise ValueError("ComBat has no region to learn from: no training pair can be read, or none shows a body")
     return pd.DataFrame(parts)
-
-
-class _Pair(NamedTuple):
-    source_hu: np.ndarray
-    target_hu: np.ndarray
-    spacing_mm: tuple[float, float]
-
-
-def _read_pairs(manifest: pd.DataFrame) -> list[_Pair]:
-    items = make_items(manifest, split="train", pairs=True)
-    pairs = []
-    for i in spread_evenly(len(items), at_most=MAX_TRAINING_PAIRS):
-        source, target = items[i][SOURCE], items[i][TARGET]
-        try:
-            pairs.append(_Pair(read_hu(source), read_hu(target), in_plane_spacing_mm(source)))
-        except ValueError as error:
-            logger.warning("left out of ComBat: %s", error)
-    return pairs

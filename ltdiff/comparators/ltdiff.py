@@ -15,10 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from ltdiff.comparators.pairs import read_pairs
 from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.comparators.trained import MAX_STEPS, RESULT_FILE, Budget, Plan, TrainedComparator
-from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, spread_evenly
-from ltdiff.data.stream import make_items
 from ltdiff.inference.spread import Spread, fit_spread
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
@@ -106,19 +105,18 @@ class LTDiffMethod(TrainedComparator):
     def _fit_spread(self, manifest: pd.DataFrame) -> Spread | None:
         """What is left over of the validation pairs, as `ltdiff calibrate` fits it.
 
-        None where columns of slices validate, and for the paper's process, which draws as it samples.
+        None where columns of slices validate or none of the pairs can be read, and for the paper's process, which draws as it
+        samples.
         """
         rows = manifest[(manifest["split"] == "val") & manifest["pair_id"].notna()]
         if rows.empty or self.settings.diffusion.process == "ddpm":
             return None
-        items = make_items(manifest, split="val", pairs=True)
-        chosen = [items[i] for i in spread_evenly(len(items), at_most=MAX_SPREAD_PAIRS)]
-        pairs = [
-            (read_hu(item["source"]), read_hu(item["target"]), in_plane_spacing_mm(item["source"])) for item in chosen
-        ]
-        standardized = [self.standardize(source[None], spacing_mm)[0] for source, _, spacing_mm in pairs]
+        pairs = read_pairs(manifest, split="val", at_most=MAX_SPREAD_PAIRS, purpose="the spread of samples")
+        if not pairs:
+            return None
+        standardized = [self.standardize(pair.source_hu[None], pair.spacing_mm)[0] for pair in pairs]
         low, high = (float(value) for value in self.network.kernel_match.range_hu)
-        return fit_spread(standardized, [target for _, target, _ in pairs], range_hu=(low, high))
+        return fit_spread(standardized, [pair.target_hu for pair in pairs], range_hu=(low, high))
 
     def _standardizer(
         self, inference: InferenceConfig, *, network: LTDiff | None = None, spread: Spread | None = None

@@ -274,6 +274,15 @@ def test_ltdiff_has_a_sample_with_what_is_left_over_of_the_validation_pairs(fitt
     assert "_sample" not in fitted("ltdiff_paper")[0].variants()  # its process draws as it samples
 
 
+def test_a_damaged_validation_pair_costs_the_sample_alone(fitted, manifest, tmp_path, caplog):
+    method, _ = fitted("ltdiff")
+    (tmp_path / "broken.mha").write_bytes(b"no image")
+    broken = manifest.assign(path=manifest["path"].where(manifest["split"] != "val", str(tmp_path / "broken.mha")))
+    assert method._fit_spread(broken) is None
+    assert "left out of the spread of samples: " in caplog.text
+    assert "broken.mha" in caplog.text
+
+
 def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted, manifest):
     method, folder = fitted("ltdiff")
     about = read_description(folder / "model")["about"]
