@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ltdiff.cli import run, run_phases
 from ltdiff.training.config import Settings
+from ltdiff.workflows.calibration import calibrate_run
 from ltdiff.workflows.record import record_run
 
 
@@ -23,6 +24,7 @@ def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings()) -> i
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
     """
     run_phases(["joint"], pairs=pairs, out=out, settings=settings)
+    calibrate_run(pairs, model=out / "model")
     record_run(out)
     return 0
 

@@ -90,9 +90,11 @@ def train(pairs: Path, *, out: Path, settings: Settings = Settings(), tracking_u
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
     """
+    from ltdiff.workflows.calibration import calibrate_run
     from ltdiff.workflows.record import record_run
 
     run_phases(list(PHASES), pairs=pairs, out=out, settings=settings)
+    calibrate_run(pairs, model=out / "model")
     record_run(out, tracking_uri=tracking_uri)
     print(f"model: {out / 'model'}")
     return 0

@@ -25,7 +25,7 @@ MAY_IMPORT = {  # a folder or a file of ltdiff/: the other parts it may import
     "training": {"data", "model", "diffusion", "local_ray"},
     "inference": {"dicom", "data", "model", "diffusion", "local_ray"},
     "comparators": {"data", "model", "diffusion", "training", "inference", "radiomics"},
-    "evaluation": {"data", "radiomics", "comparators"},
+    "evaluation": {"data", "radiomics", "comparators", "inference"},
 }
 MAY_IMPORT["workflows"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | {"tuning"}  # the command line may start a search

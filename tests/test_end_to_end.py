@@ -8,7 +8,9 @@ import pytest
 
 from ltdiff.cli import COMMANDS, run
 from ltdiff.dicom.series import find_series
+from ltdiff.inference.spread import SPREAD_FILE, read_output
 from ltdiff.local_ray import ray_session
+from ltdiff.workflows import calibration
 
 TINY = [
     *("--settings.training.patch_size", "32", "--settings.training.batch_size_per_worker", "2"),
@@ -27,7 +29,8 @@ def folder(tmp_path_factory):
         "--simulation.matrix=128",
         "--num_workers=1",
     ]
-    with ray_session(num_cpus=5):
+    with ray_session(num_cpus=5), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "NUM_ROIS", 20)
         assert run(COMMANDS, ["simulate", "--out", str(folder / "archive"), *simulation]) == 0
         assert run(COMMANDS, ["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
         assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
@@ -38,6 +41,11 @@ def test_training_again_does_nothing(folder):
     before = (folder / "run" / "model" / "model.json").stat().st_mtime_ns
     assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
     assert (folder / "run" / "model" / "model.json").stat().st_mtime_ns == before
+
+
+def test_the_trained_model_is_calibrated(folder):
+    assert (folder / "run" / "model" / SPREAD_FILE).is_file()
+    assert read_output(folder / "run" / "model") in ("mean", "sample")
 
 
 def test_other_settings_on_the_same_folder_are_refused(folder, capsys):

@@ -180,6 +180,23 @@ def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_
     np.testing.assert_array_equal(load_file(part / "denoiser.safetensors")["weight"], np.ones(4, np.float32))
 
 
+def test_the_calibration_comes_with_the_whole(out, mlflow_client, tmp_path):
+    model = write_model(tmp_path / "model", value=5.0)
+    (model / "spread.json").write_text('{"output": "sample"}')
+    versions = register_model(model, run_id=log(out, "calibrated"), out=out)
+    fetched = tmp_path / "cache"
+    whole = download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out))
+    assert (whole / "spread.json").read_text() == '{"output": "sample"}'
+    part = download(f"models:/ltdiff-ddpm/{versions['ltdiff-ddpm']}", out_dir=tmp_path, tracking_uri=uri_of(out))
+    assert not (part / "spread.json").exists()
+    (whole / "spread.json").write_text('{"output": "mean"}')  # calibrated anew, here
+    assert download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out)) == whole
+    assert (whole / "spread.json").read_text() == '{"output": "mean"}'
+    (stored(mlflow_client, "ltdiff", versions["ltdiff"]) / "spread.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"spread.json is not the file that was registered"):
+        download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=tmp_path / "other", tracking_uri=uri_of(out))
+
+
 def test_a_saved_model_is_the_same_after_the_registry(out, tmp_path):
     model = LTDiff(ModelConfig())
     save_model(model, tmp_path / "model", about={"process": "bridge"})

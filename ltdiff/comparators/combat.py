@@ -1,34 +1,42 @@
 """ComBat: harmonizing the features instead of the images (Johnson 2007; Fortin 2018), by the combatlearn package.
 
-Batches are the two kernels, the target is the reference. Location and scale of every feature are estimated on random regions
-of the training pairs and applied to the features of new source regions; no image comes of it.
+Batches are the two kernels, the target is the reference. Location and scale of every feature are estimated on random discs of the
+training pairs, of as many slices as the scored ones, and applied to the features of new source regions, lesions and whole slices
+among them; no image comes of it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ltdiff.comparators.pairs import read_pairs
+from ltdiff.comparators.pairs import read_stacks
 from ltdiff.comparators.trained import claim
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.rois import random_rois
-from ltdiff.radiomics.pyradiomics import extract_features
+from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
+from ltdiff.radiomics.parallel import RegionCut, extract_regions
 
 NUM_TRAINING_ROIS = 300
 MAX_TRAINING_PAIRS = 100
-"""Of slices, spread evenly over the training set: all of them at once may not fit into memory."""
+"""Spread evenly over the training set."""
 SEED = 1
 """Of the training regions; they lie on other slices than the scored ones anyway."""
+LEAST_DEFINED = 0.9
+"""Of the training regions of either kernel, for a feature to be fitted; where it is not defined its mean stands in."""
 SOURCE, TARGET = "source", "target"
 
 
 class ComBat:
     """Fits ComBat on features of training regions and applies it to others."""
+
+    def __init__(self, feature_set: FeatureSet = PYRADIOMICS, *, num_workers: int = 1) -> None:
+        self.feature_set, self.num_workers = feature_set, num_workers
 
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
         """Extract the features of random regions of the training pairs and fit; they are kept in `folder`.
@@ -37,30 +45,42 @@ class ComBat:
             ValueError: the package combatlearn is not installed; `folder` holds the features of other data.
         """
         claim(folder, {"method": type(self).__name__, "data_fingerprint": data_fingerprint(manifest)})
-        path = folder / "features.parquet"
+        path = folder / f"{self.feature_set.name}.parquet"
         if not path.is_file():
             partial = folder / f".{path.name}"
-            _training_features(manifest).to_parquet(partial)
+            self._training_features(manifest).to_parquet(partial)
             partial.rename(path)
         features = pd.read_parquet(path)
         batches = features.pop("batch")
-        defined = np.isfinite(features.to_numpy()).all(axis=0)
-        varied = (features.groupby(batches).std() > 0).all().to_numpy()
+        features = features.where(np.isfinite(features))
+        defined = features.notna().groupby(batches).mean().min() >= LEAST_DEFINED
+        varied = (features.groupby(batches).std() > 0).all()
         self.columns = list(features.columns[defined & varied])
+        features = features[self.columns]
+        self.means = features[batches == TARGET].mean()
         # combatlearn's `johnson` (2.3) misses the reference's location where the scales differ; without covariates
         # `fortin` is the same model
         self.model = _import_combat()(method="fortin", reference_batch=TARGET)
-        self.model.fit(features[self.columns], batch=batches)
+        self.model.fit(features.fillna(features.groupby(batches).transform("mean")), batch=batches)
 
     def harmonize(self, features: pd.DataFrame) -> pd.DataFrame:
-        """Source features (rois, features) → as if they were the target's. What could not be fitted stays as it is."""
-        complete = features[self.columns].notna().all(axis=1)
-        result = features.copy()
-        if complete.any():
-            chosen = features.loc[complete, self.columns]
-            harmonized = self.model.transform(chosen, batch=pd.Series(SOURCE, index=chosen.index))
-            result.loc[complete, self.columns] = np.asarray(harmonized)
-        return result
+        """Source features (rois, features) → as if they were the target's. What is NaN or could not be fitted stays as it is."""
+        given = features[self.columns]
+        # each feature is shifted and scaled by itself: what stands in for a NaN changes no other
+        harmonized = self.model.transform(given.fillna(self.means), batch=pd.Series(SOURCE, index=given.index))
+        return features.assign(**pd.DataFrame(np.asarray(harmonized), given.index, given.columns).where(given.notna()))
+
+    def _training_features(self, manifest: pd.DataFrame) -> pd.DataFrame:
+        """Features of random regions (2 · rois, features) of source and target, with the column `batch`."""
+        cuts = list(_training_regions(manifest, depth=self.feature_set.depth))
+        if not cuts:
+            raise ValueError("ComBat has no region to learn from: no training pair can be read, or none shows a body")
+        rows = extract_regions(
+            [cut for pair in cuts for cut in pair], self.feature_set, num_workers=self.num_workers, progress=True
+        )
+        features = pd.DataFrame(rows)
+        features.insert(0, "batch", [SOURCE, TARGET] * len(cuts))
+        return features
 
 
 def _import_combat() -> Any:
@@ -71,21 +91,18 @@ def _import_combat() -> Any:
     return ComBatModel
 
 
-def _training_features(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Features of random regions (2 · rois, features) of source and target, with the column `batch`.
-
-    Slices that cannot be read are named in the log; slices of each size have regions in proportion to their number.
-    """
-    pairs = read_pairs(manifest, split="train", at_most=MAX_TRAINING_PAIRS, purpose="ComBat")
-    parts = []
-    for size in sorted({pair.source_hu.shape for pair in pairs}):
-        of_size = [pair for pair in pairs if pair.source_hu.shape == size]
-        num_rois = math.ceil(NUM_TRAINING_ROIS * len(of_size) / len(pairs))
-        target_hu = np.stack([pair.target_hu for pair in of_size])
-        for roi in random_rois(target_hu, num_rois=num_rois, seed=SEED):
-            pair = of_size[roi.slice_index]
-            for role, hu in ((SOURCE, pair.source_hu), (TARGET, pair.target_hu)):
-                parts.append({"batch": role, **extract_features(hu, roi.mask, spacing_mm=pair.spacing_mm)})
-    if not parts:
-        raise ValueError("ComBat has no region to learn from: no training pair can be read, or none shows a body")
-    return pd.DataFrame(parts)
+def _training_regions(manifest: pd.DataFrame, *, depth: int) -> Iterator[tuple[RegionCut, RegionCut]]:
+    """Random discs through stacks of the training pairs, NUM_TRAINING_ROIS or a few more: of the source, and of the target."""
+    num_pairs = int(
+        ((manifest["split"] == "train") & (manifest["role"] == "target") & manifest["pair_id"].notna()).sum()
+    )
+    num_rois = math.ceil(NUM_TRAINING_ROIS / max(1, min(num_pairs, MAX_TRAINING_PAIRS)))
+    stacks = read_stacks(manifest, split="train", at_most=MAX_TRAINING_PAIRS, purpose="ComBat", depth=depth)
+    for number, stack in enumerate(stacks):
+        for roi in random_rois(stack.target_hu[[stack.centre]], num_rois=num_rois, seed=SEED + number):
+            mask = np.broadcast_to(roi.mask, stack.target_hu.shape)
+            source, target = (RegionCut.of(hu, mask, stack.spacing_mm) for hu in (stack.source_hu, stack.target_hu))
+            yield (
+                source._replace(hu=source.hu.copy()),
+                target._replace(hu=target.hu.copy()),
+            )  # not all of the stack is kept

@@ -12,6 +12,7 @@ from torch.nn import functional
 from ltdiff.comparators.protocol import Slices
 from ltdiff.comparators.trained import TrainedComparator
 from ltdiff.data.intensity import to_hu, to_network
+from ltdiff.model.precision import autocast
 
 
 class ImageComparator(TrainedComparator):
@@ -28,8 +29,7 @@ class ImageComparator(TrainedComparator):
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
         """See `Method`."""
         result = np.empty(hu.shape, np.float32)
-        low, high = (float(v) for v in self.kernel_match.range_hu)
-        precision = self.budget.training.precision
+        low, high = self.range_hu
         for i, image in enumerate(hu):
             generator = torch.Generator().manual_seed(first_slice + i)
             source = torch.from_numpy(image.astype(np.float32))[None]
@@ -37,7 +37,7 @@ class ImageComparator(TrainedComparator):
             height, width = image.shape
             padding = (0, -width % self.size_divisor, 0, -height % self.size_divisor)
             x = functional.pad(to_network(matched)[:, None], padding, mode="replicate").to(self.device)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            with autocast(self.budget.training.precision, self.device):
                 converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
             result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).cpu().numpy()
         return result

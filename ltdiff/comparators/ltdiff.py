@@ -15,10 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from ltdiff.comparators.pairs import read_pairs
 from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.comparators.trained import MAX_STEPS, RESULT_FILE, Budget, Plan, TrainedComparator
-from ltdiff.inference.spread import Spread, fit_spread
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import PhaseConfig, Settings
@@ -32,8 +30,6 @@ SHARES = {
 }
 """Of the minutes, for each kind of start."""
 MODEL_FOLDER = "model"
-MAX_SPREAD_PAIRS = 16
-"""Of validation slices, spread evenly: a spread has some hundred numbers, a slice a quarter of a million pixels."""
 
 
 class LTDiffMethod(TrainedComparator):
@@ -66,18 +62,15 @@ class LTDiffMethod(TrainedComparator):
         self.network.kernel_match = self.kernel_match
         self._save(folder, manifest)
         self.standardizer = self._standardizer(InferenceConfig())
-        self.spread = self._fit_spread(manifest)
 
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
         """See `Method`."""
         return self.standardizer.standardize(hu, spacing_mm, first_slice=first_slice)
 
     def variants(self) -> Mapping[str, Method]:
-        """The same model with another number of steps; a sample; and start weights before anything was trained on the pairs."""
+        """The same model with another number of steps, and start weights before anything was trained on the pairs."""
         num_steps, ending = (2, "_2_steps") if self.settings.diffusion.num_steps == 1 else (1, "_1_step")
         variants: dict[str, Method] = {ending: self._standardizer(InferenceConfig(num_inference_steps=num_steps))}
-        if self.spread is not None:
-            variants["_sample"] = self._standardizer(InferenceConfig(output="sample"), spread=self.spread)
         if self.budget.training.start == "simulator":
             untrained = LTDiff(self.settings.model)
             load_start_weights(untrained)
@@ -102,31 +95,12 @@ class LTDiffMethod(TrainedComparator):
             shutil.rmtree(model)
         save_model(self.network, model, about=about)
 
-    def _fit_spread(self, manifest: pd.DataFrame) -> Spread | None:
-        """What is left over of the validation pairs, as `ltdiff calibrate` fits it.
-
-        None where columns of slices validate or none of the pairs can be read, and for the paper's process, which draws as it
-        samples.
-        """
-        rows = manifest[(manifest["split"] == "val") & manifest["pair_id"].notna()]
-        if rows.empty or self.settings.diffusion.process == "ddpm":
-            return None
-        pairs = read_pairs(manifest, split="val", at_most=MAX_SPREAD_PAIRS, purpose="the spread of samples")
-        if not pairs:
-            return None
-        standardized = [self.standardize(pair.source_hu[None], pair.spacing_mm)[0] for pair in pairs]
-        low, high = (float(value) for value in self.network.kernel_match.range_hu)
-        return fit_spread(standardized, [pair.target_hu for pair in pairs], range_hu=(low, high))
-
-    def _standardizer(
-        self, inference: InferenceConfig, *, network: LTDiff | None = None, spread: Spread | None = None
-    ) -> Standardizer:
+    def _standardizer(self, inference: InferenceConfig, *, network: LTDiff | None = None) -> Standardizer:
         return Standardizer(
             network or self.network,
             diffusion=self.settings.diffusion,
             decode=self.settings.loss.decode,
             inference=replace(inference, precision=self.budget.training.precision),
-            spread=spread,
         )
 
     def _learning_rates(self) -> dict[str, float]:

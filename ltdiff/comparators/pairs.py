@@ -1,39 +1,77 @@
-"""Slice pairs of a manifest in memory, for what is fitted to a sample of them at once."""
+"""Slice pairs of a manifest in memory, for what is fitted to a sample of them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, spread_evenly
-from ltdiff.data.stream import make_items
+from ltdiff.data.stream import VALIDATING_COLUMNS, columns_of, make_items
 
 logger = logging.getLogger(__name__)
 
 
-class SlicePair(NamedTuple):
-    """Source and target (Y, X) in HU with PixelSpacing (y, x)."""
+class PairStack(NamedTuple):
+    """Source and target (Z, Y, X) in HU of slices that follow each other, with PixelSpacing (y, x); the pair in question is
+    number `centre`.
+    """
 
     source_hu: np.ndarray
     target_hu: np.ndarray
     spacing_mm: tuple[float, float]
+    centre: int
 
 
-def read_pairs(manifest: pd.DataFrame, *, split: str, at_most: int, purpose: str) -> list[SlicePair]:
-    """Pairs of a split, spread evenly; those that cannot be read are named in the log as left out of `purpose`.
+def read_stacks(
+    manifest: pd.DataFrame, *, split: str, at_most: int, purpose: str, depth: int = 1
+) -> Iterator[PairStack]:
+    """Pairs of a split, spread evenly, each with those of its neighbours among `depth` slices that are in the split too.
+
+    A stack that cannot be read is named in the log as left out of `purpose`.
 
     Raises:
-        ValueError: the split holds none.
+        ValueError: the split holds no pair.
     """
     items = make_items(manifest, split=split, pairs=True)
-    pairs = []
+    sources = pd.DataFrame([item["source"] for item in items])
+    series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
+    steps_mm = manifest.groupby("series_uid")["z_mm"].agg(_smallest_step_mm)
     for i in spread_evenly(len(items), at_most=at_most):
-        source, target = items[i]["source"], items[i]["target"]
+        reach_mm = (depth // 2 + 0.5) * steps_mm[sources["series_uid"][i]]
+        away_mm = (sources["z_mm"] - sources["z_mm"][i]).abs()
+        near = sources[(series == series[i]) & ((away_mm < reach_mm) | (sources.index == i))].sort_values("z_mm").index
         try:
-            pairs.append(SlicePair(read_hu(source), read_hu(target), in_plane_spacing_mm(source)))
+            source_hu, target_hu = (np.stack([read_hu(items[k][role]) for k in near]) for role in ("source", "target"))
         except ValueError as error:
             logger.warning("left out of %s: %s", purpose, error)
+            continue
+        yield PairStack(source_hu, target_hu, in_plane_spacing_mm(items[i]["source"]), near.get_loc(i))
+
+
+def _smallest_step_mm(z_mm: pd.Series) -> float:
+    """Between slices of one series; 0 of a single one."""
+    return float(np.diff(np.unique(z_mm)).min(initial=np.inf)) if z_mm.nunique() > 1 else 0.0
+
+
+class ValidationPair(NamedTuple):
+    """Source and target (Y, X) in HU with PixelSpacing (y, x), and the columns that no training has seen."""
+
+    source_hu: np.ndarray
+    target_hu: np.ndarray
+    spacing_mm: tuple[float, float]
+    columns: slice
+
+
+def read_validation_pairs(manifest: pd.DataFrame, *, at_most: int, purpose: str) -> list[ValidationPair]:
+    """Pairs that validate, spread evenly: those of split `val` or, where there are none, training pairs' validating columns."""
+    has_slices = ((manifest["split"] == "val") & manifest["pair_id"].notna()).any()
+    pairs = []
+    for stack in read_stacks(manifest, split="val" if has_slices else "train", at_most=at_most, purpose=purpose):
+        source_hu, target_hu = stack.source_hu[0], stack.target_hu[0]
+        columns = slice(None) if has_slices else slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS))
+        pairs.append(ValidationPair(source_hu, target_hu, stack.spacing_mm, columns))
     return pairs

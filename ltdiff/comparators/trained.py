@@ -104,6 +104,12 @@ class TrainedComparator(ABC):
         self.kernel_match = KernelMatch()
         torch.manual_seed(budget.training.seed)
 
+    @property
+    def range_hu(self) -> tuple[float, float]:
+        """The target's range, once the method is fitted."""
+        low, high = (float(value) for value in self.kernel_match.range_hu)
+        return low, high
+
     @abstractmethod
     def plans(self) -> list[Plan]:
         """The phases in order; their shares add up to 1."""

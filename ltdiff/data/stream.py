@@ -40,6 +40,7 @@ STREAM_BYTES = 256 << 20
 """How far a worker's stream may run ahead of its training, in bytes of patches."""
 VAL_COLUMNS = 0.3
 """Where no slice is left to validate, this share of the columns of every training slice does, at its right edge."""
+TRAINING_COLUMNS, VALIDATING_COLUMNS = (0.0, 1 - VAL_COLUMNS), (1 - VAL_COLUMNS, 1.0)
 MIN_MEAN_HU = -950.0
 """A patch whose target is emptier than this is drawn again: air outside the body teaches nothing."""
 NUM_DRAWS = 4
@@ -132,8 +133,7 @@ class PatchLoader:
         return images
 
     def _in_columns(self, image: Image) -> Image:
-        first, last = (round(fraction * image.shape[1]) for fraction in self.columns)
-        return image[:, first : max(last, first + 1)]
+        return image[:, slice(*columns_of(image.shape[1], self.columns))]
 
     def _cut(self, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
         """One random crop of all images of an item, turned alike."""
@@ -157,6 +157,12 @@ class PatchLoader:
         return top, left
 
 
+def columns_of(width: int, fractions: tuple[float, float]) -> tuple[int, int]:
+    """First column and the one after the last, of an image of this width; at least one."""
+    first, last = (round(fraction * width) for fraction in fractions)
+    return first, max(last, first + 1)
+
+
 def make_loader(
     manifest: pd.DataFrame,
     *,
@@ -178,7 +184,7 @@ def make_loader(
     columns = (0.0, 1.0)
     concerned = manifest[manifest["pair_id"].notna()] if pairs else manifest
     if not (concerned["split"] == "val").any():
-        columns = (0.0, 1 - VAL_COLUMNS) if split == "train" else (1 - VAL_COLUMNS, 1.0)
+        columns = TRAINING_COLUMNS if split == "train" else VALIDATING_COLUMNS
         items = make_items(manifest, split="train", pairs=pairs)
     else:
         items = make_items(manifest, split=split, pairs=pairs)

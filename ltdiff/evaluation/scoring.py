@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from ltdiff.data.rois import Roi, VolumeRoi, bounding_box
+from ltdiff.data.rois import Roi, VolumeRoi
 from ltdiff.evaluation import image_metrics
 from ltdiff.evaluation.concordance import Concordance, ccc_across_features, ccc_across_rois, ccc_per_column
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
@@ -176,10 +176,9 @@ def _check_rois(rois: Sequence[Roi | VolumeRoi], target_hu: np.ndarray) -> None:
 
 def _region(volume_hu: np.ndarray, roi: Roi | VolumeRoi, spacings_mm: np.ndarray) -> RegionCut:
     mask = roi.volume_mask
-    box = (slice(None), *bounding_box(np.any(mask, axis=0), margin_px=1))
     spacing_y, spacing_x = spacings_mm[roi.slice_index]
     hu = volume_hu[roi.slice_index : roi.slice_index + len(mask)]
-    return RegionCut(hu[box], mask[box], (float(spacing_y), float(spacing_x)))
+    return RegionCut.of(hu, mask, (float(spacing_y), float(spacing_x)))
 
 
 def _feature_table(

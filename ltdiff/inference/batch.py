@@ -19,6 +19,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ from ltdiff.inference.recipe import load_recipes
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.inference.task import Task, task_outcome
 from ltdiff.local_ray import ray_session
+from ltdiff.model.precision import resolve_precision
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +120,8 @@ def standardize_archive(
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     root, model, out = root.absolute(), model.absolute(), out.absolute()
+    precision = resolve_precision(inference.precision, torch.device("cuda" if use_gpu else "cpu"))
+    inference = replace(inference, precision=precision)  # one for all nodes: a series' UID stands for it
     recipes = load_recipes(model, inference, target_kernel=target_kernel)
     with only_writer(out):
         remove_partial_folders(out)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from scipy import ndimage
 from ltdiff.dicom.faults import printable
 
 Image = NDArray[np.float32]
+Output = Literal["mean", "sample"]
+"""What a standardized image is: A' itself, or A' and a draw of what is left over."""
 
 SPREAD_FILE = "spread.json"
 """In a model folder."""
@@ -98,6 +100,21 @@ def read_spread(model: Path) -> Spread:
     try:
         return Spread.from_dict(json.loads(path.read_text())["spread"])
     except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
+
+
+def read_output(model: Path) -> Output:
+    """What the validation pairs chose for the model in the folder `model`; the mean where nothing was calibrated.
+
+    Raises:
+        ValueError: its calibration is damaged.
+    """
+    path = model / SPREAD_FILE
+    if not path.is_file():
+        return "mean"
+    try:
+        return "sample" if json.loads(path.read_text()).get("output") == "sample" else "mean"
+    except (ValueError, AttributeError) as error:
         raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
 
 

@@ -18,8 +18,9 @@ from ltdiff.data.position import position_mm
 from ltdiff.diffusion.process import DiffusionConfig, make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
 from ltdiff.diffusion.schedule import ScheduleConfig
-from ltdiff.inference.spread import Spread, read_spread
+from ltdiff.inference.spread import Output, Spread, read_output, read_spread
 from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.model.precision import Precision, autocast, resolve_precision
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,17 @@ class InferenceConfig:
         num_inference_steps: sampling steps; None takes the model's default.
         decoder_depth: UNet++ pruning: decode at the head X[0, depth] of the nested decoder and leave out what only deeper ones
             need, which is faster; None takes the deepest.
-        precision: arithmetic of the networks.
+        precision: arithmetic of the networks; `auto`: bf16 where the device has instructions for it, else fp32.
         output: `mean`: A' itself; `sample`: one image that the target may be, A' and a draw of what is left over (see `Spread`).
+            None takes what the validation pairs chose when the model was calibrated; the mean of one that is not.
         seed: seed of all noise. Each slice has its own noise, a function of the seed and its number.
     """
 
     decode: Literal["residual", "direct"] | None = None
     num_inference_steps: int | None = None
     decoder_depth: int | None = None
-    precision: Literal["bf16", "fp32"] = "bf16"
-    output: Literal["mean", "sample"] = "mean"
+    precision: Precision = "auto"
+    output: Output | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class Standardizer:
         self.inference = inference or InferenceConfig()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.precision = resolve_precision(self.inference.precision, self.device)
         self.diffusion = diffusion
         self.decode = self.inference.decode or decode
         self.spread = spread
@@ -79,7 +82,7 @@ class Standardizer:
     def process(self) -> str:
         """How the latents are sampled, for people."""
         is_drawn = self.diffusion.process == "ddpm" or self.diffusion.sampling_kappa > 0
-        text = f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.inference.precision}"
+        text = f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.precision}"
         if self.spread is None:
             return text
         return f"{text} with a draw of what is left over (calibration {self.spread.digest})"
@@ -101,7 +104,8 @@ class Standardizer:
         settings = about["settings"]
         diffusion = settings["diffusion"]
         diffusion = DiffusionConfig(**diffusion | {"schedule": ScheduleConfig(**diffusion["schedule"])})
-        spread = read_spread(folder) if inference is not None and inference.output == "sample" else None
+        output = (inference.output if inference else None) or read_output(folder)
+        spread = read_spread(folder) if output == "sample" else None
         return cls(model, diffusion=diffusion, decode=settings["loss"]["decode"], inference=inference, spread=spread)
 
     @torch.inference_mode()
@@ -140,7 +144,7 @@ class Standardizer:
         padded = functional.pad(x, padding, mode="replicate").contiguous(memory_format=torch.channels_last)
         places_mm = torch.from_numpy(np.stack(position_mm((height, width), spacing_mm)))[None].to(x.device)
         places_mm = functional.pad(places_mm, padding, mode="replicate")
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.inference.precision == "bf16"):
+        with autocast(self.precision, self.device):
             source, features = self.model.encode(padded)
             latents = self.sampler.sample(
                 lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device)), source, generator=generator

@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from tqdm import tqdm
 
+from ltdiff.data.rois import bounding_box
 from ltdiff.radiomics.feature_sets import Extract, FeatureSet
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,12 @@ class RegionCut(NamedTuple):
     hu: np.ndarray
     mask: np.ndarray
     spacing_mm: tuple[float, float]
+
+    @classmethod
+    def of(cls, hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> RegionCut:
+        """From whole slices (Z, Y, X) and the mask in them."""
+        box = (slice(None), *bounding_box(np.any(mask, axis=0), margin_px=1))
+        return cls(hu[box], mask[box], spacing_mm)
 
 
 def extract_regions(

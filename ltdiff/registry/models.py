@@ -28,7 +28,9 @@ PARTS = {  # registered name: its weights in the model folder
 }
 
 _DESCRIPTION = "model.json"
+_CALIBRATION = "spread.json"
 _SHA256_TAG = "ltdiff.model_sha256"
+_CALIBRATION_TAG = "ltdiff.calibration_sha256"
 _COMPLETE_TAG = "ltdiff.complete"
 
 
@@ -37,12 +39,13 @@ def register_model(
 ) -> dict[str, int] | None:
     """Register a trained model, whole and in parts; return versions by name, or None with one warning.
 
-    A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files.
+    A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files, and the
+    calibration, where there is one.
     The newest version becomes `champion`. The same model of the same run is registered once: a second call completes
     what was cut off and moves no alias otherwise.
 
     Args:
-        model_dir: `model.json` and the files it lists; whatever else is there is not registered.
+        model_dir: `model.json` and the files it lists, and `spread.json`; whatever else is there is not registered.
         run_id: what `log_run` returned.
         out: the run folder, as for `log_run`.
         tracking_uri: as for `log_run`.
@@ -67,7 +70,8 @@ def register_model(
 def download(uri: str, *, out_dir: Path, tracking_uri: str | None = None) -> Path:
     """Fetch a registered model into out_dir/<name>-<version>, check every sha256, and return that folder.
 
-    A folder that is there already is checked and returned. Only `model.json` and the weights it lists are taken.
+    A folder that is there already is checked and returned. Only `model.json`, the weights it lists and the calibration are taken,
+    which may be made anew there.
 
     Args:
         uri: `models:/ltdiff@champion` or `models:/ltdiff/3`.
@@ -113,6 +117,8 @@ def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: st
             fetched = Path(download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri))
             complete = Path(temporary, "complete")
             _copy_model(fetched, complete, _check_files(fetched, sha256))
+            if calibration := version.tags.get(_CALIBRATION_TAG):
+                _copy_calibration(fetched / _CALIBRATION, complete, calibration)
             complete.rename(folder)
     _check_files(folder, sha256)
     return folder
@@ -123,17 +129,21 @@ def _register_once(client: "MlflowClient", name: str, model_dir: Path, files: se
         staged = Path(temporary, "model")
         _copy_model(model_dir, staged, files)
         sha256 = _sha256(staged / _DESCRIPTION)
+        tags = {_SHA256_TAG: sha256}
+        if name == COMPOSED and (model_dir / _CALIBRATION).is_file():
+            shutil.copyfile(model_dir / _CALIBRATION, staged / _CALIBRATION)
+            tags[_CALIBRATION_TAG] = _sha256(staged / _CALIBRATION)
         known = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
         version = next((each for each in known if each.tags.get(_SHA256_TAG) == sha256), None)
         if version is None:
-            version = _create_version(client, name, staged, run_id, sha256)
+            version = _create_version(client, name, staged, run_id, tags)
     if _COMPLETE_TAG not in version.tags:
         client.set_registered_model_alias(name, CHAMPION, version.version)
         client.set_model_version_tag(name, version.version, _COMPLETE_TAG, "true")
     return int(version.version)
 
 
-def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str, sha256: str) -> Any:
+def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -141,11 +151,9 @@ def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    place = f"{name}/{sha256[:12]}"  # by content: a later model of the same run overwrites no earlier one
+    place = f"{name}/{tags[_SHA256_TAG][:12]}"  # by content: a later model of the same run overwrites no earlier one
     client.log_artifacts(run_id, str(folder), place)
-    return client.create_model_version(
-        name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags={_SHA256_TAG: sha256}
-    )
+    return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
 
 
 def _copy_model(source: Path, target: Path, files: Iterable[str]) -> None:
@@ -159,6 +167,12 @@ def _copy_model(source: Path, target: Path, files: Iterable[str]) -> None:
         (target / _DESCRIPTION).write_text(json.dumps(description | {"files": kept}, indent=2))
     for name in kept:
         shutil.copyfile(source / name, target / name)
+
+
+def _copy_calibration(path: Path, target: Path, sha256: str) -> None:
+    if not path.is_file() or _sha256(path) != sha256:
+        raise ValueError(f"{path} is not the file that was registered: it is missing, or its sha256 differs")
+    shutil.copyfile(path, target / path.name)
 
 
 def _check_files(folder: Path, description_sha256: str | None = None) -> dict[str, str]:

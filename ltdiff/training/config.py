@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from ltdiff.diffusion.process import DiffusionConfig
 from ltdiff.model.ltdiff import ModelConfig
+from ltdiff.model.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class TrainingConfig:
         batch_size_per_worker: patches per step and worker.
         num_workers: workers of Ray Train.
         use_gpu: one GPU for every worker.
-        precision: arithmetic of the forward and backward pass; weights stay in float32.
+        precision: arithmetic of the forward and backward pass; weights stay in float32. `auto`: bf16 where the worker's device
+            has instructions for it, else fp32.
         max_gradient_norm: gradients are clipped to this norm.
         ema_decay: decay of the exponential moving average of the weights, which is what is kept.
         checkpoint_every_steps: a checkpoint and a validation loss every so many steps.
@@ -90,7 +92,7 @@ class TrainingConfig:
     batch_size_per_worker: int = 8
     num_workers: int = 1
     use_gpu: bool = False
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"
     max_gradient_norm: float = 1.0
     ema_decay: float = 0.998
     checkpoint_every_steps: int = 200

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ltdiff.model.precision import autocast
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import WorkerContext
@@ -151,8 +152,7 @@ class _Trainer:
             self.context.report({"step": float(step), **metrics}, Path(folder) if folder else None)
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.config.precision == "bf16"
-        return torch.autocast(self.context.device.type, dtype=torch.bfloat16, enabled=enabled)
+        return autocast(self.config.precision, self.context.device)
 
 
 class _Progress:

@@ -1,7 +1,8 @@
 """`ltdiff calibrate` and `ltdiff uncertainty`: how far a standardized image, and each radiomic feature of it, can be trusted.
 
-model/spread.json   what is left over, as a model, and the distribution of every feature's error; see inference/spread and
-                    evaluation/intervals. Made from validation pairs, which no network was trained on.
+model/spread.json   what is left over, as a model, the distribution of every feature's error, and whether the mean or a sample
+                    agrees better with the target; see inference/spread, evaluation/intervals and evaluation/output_choice.
+                    Made from validation pairs, which no network was trained on.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from ltdiff.data.traits import series_traits, volume_traits
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
+from ltdiff.evaluation.output_choice import choose_by_features
 from ltdiff.evaluation.report import replace_file, write_text
 from ltdiff.evaluation.scoring import feature_array
 from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set, standardize_slices
 from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
-from ltdiff.inference.standardizer import Standardizer
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +54,12 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
         ValueError: no model there, or no validation pair.
     """
     manifest = read_manifest(pairs)
-    if not (manifest["split"] == "val").any():
+    if not has_validation_pairs(manifest):
         raise ValueError(
             f"{printable(pairs)}: calibrating needs validation pairs, and there are none (see `ltdiff pair --split`)"
         )
-    torch.set_num_threads(1)  # as archives are standardized
-    standardizer = Standardizer.load(model)
-    low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
-    seen = _Seen(standardizer, manifest, "val", num_workers)
-    spread = fit_spread(list(seen.standardized), list(seen.test_set.target_hu), range_hu=(low, high))
-    draws, target, _, features = seen.features(spread)
-    intervals = fit_intervals(features, draws=draws, target=target)
-    content = {"spread": spread.to_dict(), "intervals": asdict(intervals)}
-    write_text(model / SPREAD_FILE, json.dumps(content) + "\n")
+    standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
+    spread, intervals = _fit(standardizer, manifest, model=model, num_workers=num_workers)
     if not (manifest["split"] == "test").any():
         return ""
     held_out = _Seen(standardizer, manifest, "test", num_workers)
@@ -74,6 +69,40 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
         f"{LEVEL:.0%} intervals on {NUM_ROIS} random regions of the test pairs; widths and CRPS over the sd between regions:\n\n"
         f"{table.to_markdown(index=False, floatfmt='.3f')}"
     )
+
+
+def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
+    """Calibrate a model that was just trained, unless it is; without validation pairs it stays without, and the log says so."""
+    manifest = read_manifest(pairs)
+    if (model / SPREAD_FILE).is_file():
+        logger.info("calibration: done already")
+    elif not has_validation_pairs(manifest):
+        logger.warning("the model is not calibrated: %s has no validation pairs", printable(pairs))
+    else:
+        standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
+        _fit(standardizer, manifest, model=model, num_workers=num_workers)
+
+
+def has_validation_pairs(manifest: pd.DataFrame) -> bool:
+    """Whether the split `val` has any."""
+    return bool(((manifest["split"] == "val") & manifest["pair_id"].notna()).any())
+
+
+def _fit(
+    standardizer: Standardizer, manifest: pd.DataFrame, *, model: Path, num_workers: int
+) -> tuple[Spread, FeatureIntervals]:
+    torch.set_num_threads(1)  # as archives are standardized
+    low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
+    seen = _Seen(standardizer, manifest, "val", num_workers)
+    spread = fit_spread(list(seen.standardized), list(seen.test_set.target_hu), range_hu=(low, high))
+    draws, target, value, features = seen.features(spread)
+    intervals = fit_intervals(features, draws=draws, target=target)
+    choice = choose_by_features({"mean": value, "sample": draws[0]}, target=target, features=features)
+    logger.info("calibration: the %s is better on the validation pairs", choice.output)
+    content = {"output": choice.output, "validation_ccc": choice.ccc}
+    content |= {"spread": spread.to_dict(), "intervals": asdict(intervals)}
+    write_text(model / SPREAD_FILE, json.dumps(content) + "\n")
+    return spread, intervals
 
 
 def measure_uncertainty(
@@ -90,7 +119,8 @@ def measure_uncertainty(
             together.
     """
     torch.set_num_threads(1)
-    standardizer, spread, intervals = Standardizer.load(model), read_spread(model), _read_intervals(model)
+    standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
+    spread, intervals = read_spread(model), _read_intervals(model)
     source = read_scan(series)
     outside = _check_scope(source, model, name=printable(series), force=force)
     rois = _read_rois(mask, source) if mask else []

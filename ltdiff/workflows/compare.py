@@ -26,15 +26,19 @@ from ltdiff.comparators.ddpm import ImageDDPMMethod
 from ltdiff.comparators.diffusionct import DiffusionCTMethod
 from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.ltdiff import LTDiffMethod
+from ltdiff.comparators.pairs import read_validation_pairs
 from ltdiff.comparators.protocol import Comparator, Method
 from ltdiff.comparators.residual_cnn import ResidualCNNMethod
+from ltdiff.comparators.sampled import fit_sampled
 from ltdiff.comparators.stan_ct import StanCTMethod
-from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE, Budget
+from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE, Budget, TrainedComparator
 from ltdiff.comparators.unetpp import UNetPPMethod
 from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
+from ltdiff.evaluation.output_choice import choose_output
+from ltdiff.evaluation.report import write_text
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
-from ltdiff.radiomics.feature_sets import PYRADIOMICS
+from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.workflows.comparison import main_tables
 from ltdiff.workflows.resources import PeakMemory
@@ -58,6 +62,12 @@ FACTORIES: dict[str, Factory] = {
     "ltdiff_start": lambda budget, settings: LTDiffMethod(_from(budget, "simulator"), settings=settings),
 }
 METHODS = (SOURCE, COMBAT, *FACTORIES)
+SAMPLED = ("residual_cnn", LTDIFF, "ltdiff_start")
+"""Methods of which a sample has a row too: a CNN's is what tells whether LTDiff++'s own is any better."""
+MAX_VALIDATION_PAIRS = 16
+"""Of slices, spread evenly: what is left over of a method has some hundred numbers, a slice a quarter of a million pixels."""
+OUTPUT_FILE = "output.json"
+"""In the folder of LTDiff++: what was chosen, and by which CCC."""
 
 
 def _as_printed(budget: Budget) -> Comparator:
@@ -94,10 +104,6 @@ def compare_methods(
         ValueError: an unknown method, no pairs to train or to score, or the same series in both manifests.
     """
     _check_names(methods)
-    if COMBAT in methods and config.features != PYRADIOMICS.name:
-        raise ValueError(
-            f"the method {COMBAT} harmonizes the {PYRADIOMICS.name} features only, not those of {config.features}"
-        )
     training, scored = _manifests(pairs, test, split)
     training = limit_pairs(training, num_pairs) if num_pairs is not None else training
     test_set = read_test_set(scored, config=config, mask=mask)  # first: what cannot be scored need not be trained for
@@ -105,7 +111,7 @@ def compare_methods(
     budget = Budget(minutes=minutes, training=settings.training)
     started_s = time.monotonic()
     with PeakMemory() as memory:
-        fitted, harmonizers = _fit(methods, training, out=out, budget=budget, settings=settings)
+        fitted, harmonizers = _fit(methods, training, out=out, budget=budget, settings=settings, config=config)
         torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
         scores = evaluate(
             test_set,
@@ -122,7 +128,13 @@ def compare_methods(
 
 
 def _fit(
-    methods: Sequence[str], training: pd.DataFrame, *, out: Path, budget: Budget, settings: Settings
+    methods: Sequence[str],
+    training: pd.DataFrame,
+    *,
+    out: Path,
+    budget: Budget,
+    settings: Settings,
+    config: EvaluationConfig,
 ) -> tuple[dict[str, Method], dict[str, Harmonizer]]:
     """The fitted methods and their variants by name, and those that change features instead of images."""
     fitted: dict[str, Method] = {}
@@ -133,15 +145,45 @@ def _fit(
         logger.info("method %d of %d: %s", number, len(methods), name)
         folder = out / "methods" / name
         if name == COMBAT:
-            combat = ComBat()
+            combat = ComBat(FEATURE_SETS[config.features], num_workers=config.num_workers)
             combat.fit(training, folder=folder)
             harmonizers[name] = combat
         elif name != SOURCE:
             method = made[name]
             method.fit(training, folder=folder)
-            fitted[name] = method
-            fitted |= {f"{name}{ending}": variant for ending, variant in method.variants().items()}
+            fitted |= _rows(name, method, training, folder=folder, num_workers=config.num_workers)
     return fitted, harmonizers
+
+
+def _rows(
+    name: str, method: Comparator, training: pd.DataFrame, *, folder: Path, num_workers: int
+) -> dict[str, Method]:
+    """The rows of a fitted method: itself, its variants and a sample of it.
+
+    LTDiff++ itself is its mean or its sample, whichever is better on the validation pairs; the other one has a row of its own.
+    """
+    variants = {f"{name}{ending}": variant for ending, variant in method.variants().items()}
+    if name not in SAMPLED:
+        return {name: method, **variants}
+    assert isinstance(method, TrainedComparator)
+    pairs = read_validation_pairs(training, at_most=MAX_VALIDATION_PAIRS, purpose=f"the sample of {name}")
+    if not pairs:
+        return {name: method, **variants}
+    sample = fit_sampled(method, pairs, range_hu=method.range_hu)
+    if not isinstance(method, LTDiffMethod):
+        return {name: method, **variants, f"{name}_sample": sample}
+    choice = choose_output(method, sample, pairs, num_workers=num_workers)
+    if choice is not None:
+        _write_where_new(folder / OUTPUT_FILE, json.dumps(choice._asdict(), indent=1) + "\n")
+        logger.info("%s: the %s is better on the validation pairs", name, choice.output)
+    if choice is None or choice.output == "mean":
+        return {name: method, **variants, f"{name}_sample": sample}
+    return {name: sample, **variants, f"{name}_mean": method}
+
+
+def _write_where_new(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text() != text:
+        write_text(path, text)
 
 
 def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, budget: Budget) -> dict[str, Any]:
@@ -158,12 +200,14 @@ def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: P
 
 
 def describe_fit(folder: Path) -> dict[str, Any]:
-    """What a method's folder says of its training: rates tried, and steps, seconds and losses of each phase."""
-    return {
+    """What a method's folder says of its training: rates tried, steps, seconds and losses of each phase; mean or sample."""
+    fit = {
         path.parent.name: json.loads(path.read_text())
         | ({"rates": json.loads(rates.read_text())} if (rates := path.with_name(RATES_FILE)).is_file() else {})
         for path in sorted(folder.glob(f"*/{RESULT_FILE}"))
     }
+    chosen = folder / OUTPUT_FILE
+    return fit | ({"output": json.loads(chosen.read_text())} if chosen.is_file() else {})
 
 
 def _check_names(methods: Sequence[str]) -> None:

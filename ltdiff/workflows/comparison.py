@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ltdiff.data.manifest import read_manifest
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.scoring import ExtractAll, Scores
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
+from ltdiff.inference.spread import SPREAD_FILE, Output
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import read_description, weights_sha256
 
@@ -30,6 +32,8 @@ def evaluate_model(
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
 
+    Of a calibrated model the mean or the sample that was not chosen has a row of its own, unless one was asked for.
+
     Features are extracted by processes on this machine, or by `extract_all`.
     """
     torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized: the same values
@@ -38,6 +42,9 @@ def evaluate_model(
     linear = Linear()
     linear.kernel_match = standardizer.model.kernel_match  # fitted to the pairs that the model was trained on
     methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
+    if inference.output is None and (model / SPREAD_FILE).is_file():
+        other: Output = "mean" if standardizer.spread else "sample"
+        methods[f"ltdiff_{other}"] = Standardizer.load(model, replace(inference, output=other))
     facts = {
         "model_weights_sha256": weights_sha256(model),
         "model": read_description(model)["about"],

@@ -23,6 +23,7 @@ from ltdiff.training.config import read_settings
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_glue import train_on_ray
 from ltdiff.training.run import MODEL_FOLDER
+from ltdiff.workflows.calibration import calibrate_run
 from ltdiff.workflows.comparison import evaluate_model
 from ltdiff.workflows.record import record_run
 from ltdiff.workflows.resources import PeakMemory
@@ -56,6 +57,7 @@ def _run_stages(out: Path, report: Path, *, num_workers: int) -> None:
         timer.measure("simulate", lambda: simulate(archive, config=SimulationConfig(), num_workers=2))
         timer.measure("pair", lambda: write_manifest(pair_archive(archive, split=SPLIT).manifest, pairs))
         timer.measure("train", lambda: train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=settings))
+        timer.measure("calibrate", lambda: calibrate_run(pairs, model=run / MODEL_FOLDER))
         timer.measure("register", lambda: record_run(run))
         timer.measure("standardize", lambda: _standardize_held_out(pairs, model=run / MODEL_FOLDER, out=derived))
         tables = timer.measure(

@@ -8,6 +8,7 @@ out/mtf.png    the curves
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def measure_model_mtf(
     """
     _check_kernels(model, simulation)
     torch.set_num_threads(1)  # as archives are standardized: the same values
+    inference = replace(inference, output=inference.output or "mean")  # a sample's noise says nothing of edges
     standardizer, linear = Standardizer.load(model, inference), Linear()
     linear.kernel_match = standardizer.model.kernel_match
     table = measure_mtf({"linear": linear, "ltdiff": standardizer}, simulation=simulation, num_images=num_images)

@@ -20,8 +20,7 @@ from ltdiff.comparators.stan_ct import StanCTMethod
 from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE
 from ltdiff.comparators.unetpp import UNetPPMethod
 from ltdiff.data.intensity import to_hu, to_network
-from ltdiff.data.manifest import read_hu, read_manifest
-from ltdiff.data.stream import make_items
+from ltdiff.data.manifest import read_manifest
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.kernel_match import radial_frequency
 from ltdiff.model.ltdiff import read_description
@@ -261,28 +260,6 @@ def test_ltdiff_has_a_variant_with_another_number_of_steps(name, ending, num_ste
     assert not np.array_equal(result, method.standardize(source, IN_PLANE_MM))
 
 
-def test_ltdiff_has_a_sample_with_what_is_left_over_of_the_validation_pairs(fitted, source, manifest):
-    method, _ = fitted("ltdiff")
-    mean, sample = (
-        method.standardize(source, IN_PLANE_MM),
-        method.variants()["_sample"].standardize(source, IN_PLANE_MM),
-    )
-    rows = manifest[(manifest["split"] == "val") & manifest["pair_id"].notna()]
-    (item,) = make_items(rows, split="val", pairs=True)
-    left_over = read_hu(item["target"]) - method.standardize(read_hu(item["source"])[None], IN_PLANE_MM)[0]
-    assert (sample - mean).std() == pytest.approx(left_over.std(), rel=0.3)
-    assert "_sample" not in fitted("ltdiff_paper")[0].variants()  # its process draws as it samples
-
-
-def test_a_damaged_validation_pair_costs_the_sample_alone(fitted, manifest, tmp_path, caplog):
-    method, _ = fitted("ltdiff")
-    (tmp_path / "broken.mha").write_bytes(b"no image")
-    broken = manifest.assign(path=manifest["path"].where(manifest["split"] != "val", str(tmp_path / "broken.mha")))
-    assert method._fit_spread(broken) is None
-    assert "left out of the spread of samples: " in caplog.text
-    assert "broken.mha" in caplog.text
-
-
 def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted, manifest):
     method, folder = fitted("ltdiff")
     about = read_description(folder / "model")["about"]
@@ -315,12 +292,12 @@ def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_budget, ma
     assert tried == {"autoencoder": False, "ddpm": False, "joint": True}
 
 
-def test_other_learning_rates_of_the_first_phases_are_refused(fitted, manifest, make_budget):
-    _, folder = fitted("ltdiff")
+def test_other_learning_rates_of_the_first_phases_are_refused(fitted, manifest):
+    method, folder = fitted("ltdiff")
     settings = tiny_settings()
     settings = replace(settings, training=replace(settings.training, ddpm=PhaseConfig(1, learning_rate=5e-3)))
     with pytest.raises(ValueError, match="holds a fit with learning_rates = "):
-        LTDiffMethod(make_budget(), settings=settings).fit(manifest, folder=folder)
+        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
 
 
 @pytest.mark.parametrize("section", ["model", "diffusion", "loss"])

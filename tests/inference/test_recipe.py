@@ -23,7 +23,7 @@ def names(recipes) -> list[str]:
 
 
 def test_recipe_says_how_images_are_made(model):
-    derivation = Recipe.load(model, InferenceConfig(seed=3)).derivation_from("B")
+    derivation = Recipe.load(model, InferenceConfig(seed=3, precision="bf16")).derivation_from("B")
     assert (derivation.source_kernel, derivation.target_kernel, derivation.outside) == ("B", "L", "")
     assert (derivation.model_name, derivation.model_version) == ("LTDiff++", "0.0.1")
     assert (derivation.process, derivation.decode) == ("bridge without noise in bf16", "residual")

@@ -19,7 +19,7 @@ from ltdiff.inference.spread import SPREAD_FILE
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.radiomics.pyradiomics import feature_names
 from ltdiff.workflows import calibration
-from ltdiff.workflows.calibration import calibrate, measure_uncertainty
+from ltdiff.workflows.calibration import calibrate, calibrate_run, measure_uncertainty
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,7 +137,7 @@ def test_of_a_dicom_series_the_kernel_is_checked(model, tmp_path):
 
 def test_a_sample_scatters_as_the_map_says(model):
     source = make_volumes()[0].astype(np.float32)
-    mean = Standardizer.load(model).standardize(source, (0.8, 0.7))
+    mean = Standardizer.load(model, InferenceConfig(output="mean")).standardize(source, (0.8, 0.7))
     sampler = Standardizer.load(model, InferenceConfig(output="sample"))
     samples = np.stack(
         [
@@ -189,4 +189,45 @@ def test_errors_are_one_sentence(case, model, series, tmp_path, capsys):
 
 def test_json_is_plain(model):
     content = json.loads((model / SPREAD_FILE).read_text())
-    assert set(content) == {"spread", "intervals"}
+    assert set(content) == {"output", "validation_ccc", "spread", "intervals"}
+
+
+# --- mean or sample ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["mean", "sample"])
+def test_what_the_validation_pairs_chose_is_what_a_series_becomes(model, tmp_path, output):
+    copy = shutil.copytree(model, tmp_path / "model")
+    content = json.loads((copy / SPREAD_FILE).read_text())
+    assert content["output"] in ("mean", "sample")
+    (copy / SPREAD_FILE).write_text(json.dumps(content | {"output": output}))
+    assert (Standardizer.load(copy).spread is not None) == (output == "sample")
+    assert ("with a draw" in Recipe.load(copy, InferenceConfig()).derivation.process) == (output == "sample")
+    assert Standardizer.load(copy, InferenceConfig(output="mean")).spread is None
+    assert Standardizer.load(copy, InferenceConfig(output="sample")).spread is not None
+
+
+def test_a_damaged_calibration_is_named(model, tmp_path):
+    copy = shutil.copytree(model, tmp_path / "model")
+    (copy / SPREAD_FILE).write_text("{")
+    with pytest.raises(ValueError, match=r"spread.json is damaged; run `ltdiff calibrate` again"):
+        Standardizer.load(copy)
+
+
+def test_a_trained_model_is_calibrated_once(pairs, tmp_path, caplog):
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    calibrate_run(pairs, model=model, num_workers=1)
+    before = (model / SPREAD_FILE).stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        calibrate_run(pairs, model=model, num_workers=1)
+    assert "calibration: done already" in caplog.text
+    assert (model / SPREAD_FILE).stat().st_mtime_ns == before
+
+
+def test_a_model_without_validation_pairs_stays_uncalibrated(pairs, tmp_path, caplog):
+    manifest = read_manifest(pairs)
+    write_manifest(manifest[manifest["split"] != "val"], tmp_path / "pairs.parquet")
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    calibrate_run(tmp_path / "pairs.parquet", model=model)
+    assert "the model is not calibrated: " in caplog.text
+    assert Standardizer.load(model).spread is None

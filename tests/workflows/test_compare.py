@@ -97,7 +97,9 @@ def test_every_method_has_its_rows(compared):
     out, printed = compared
     ccc = pd.read_csv(out / "ccc.csv")
     assert tuple(ccc.columns) == CCC_COLUMNS
-    rows = {"source", "linear", "combat", "residual_cnn", "ltdiff", "ltdiff_2_steps", "ltdiff_sample"}
+    chosen = json.loads((out / "methods" / "ltdiff" / "output.json").read_text())["output"]
+    rows = {"source", "linear", "combat", "residual_cnn", "residual_cnn_sample", "ltdiff", "ltdiff_2_steps"}
+    rows |= {"ltdiff_sample" if chosen == "mean" else "ltdiff_mean"}
     assert set(ccc["method"]) == rows
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     assert "random" in set(ccc["roi_set"])
@@ -120,12 +122,16 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert set(map(float, cnn["rates"])) == set(Budget().learning_rates)
     assert float(cnn["learning_rate"]) == min(map(float, cnn["rates"]), key=lambda rate: cnn["rates"][f"{rate}"])
     assert cnn["step"] >= 1
+    output = ltdiff.pop("output")
+    assert set(output["ccc"]) == {"mean", "sample"}
     assert list(ltdiff) == ["autoencoder", "ddpm", "joint"]
     assert sum(phase["minutes"] for phase in ltdiff.values()) == pytest.approx(MINUTES)
     assert set(ltdiff["joint"]["rates"]) == set(cnn["rates"])  # the same are tried
     assert "rates" not in ltdiff["autoencoder"]
     assert summary["methods"]["source"] == summary["methods"]["linear"] == {}
-    assert set(summary["seconds_per_slice"]) == {"linear", "residual_cnn", "ltdiff", "ltdiff_2_steps", "ltdiff_sample"}
+    other = {"mean": "sample", "sample": "mean"}[output["output"]]
+    images = {"linear", "residual_cnn", "residual_cnn_sample", "ltdiff", "ltdiff_2_steps", f"ltdiff_{other}"}
+    assert set(summary["seconds_per_slice"]) == images
     assert summary["wall_s"] >= 0
     assert summary["peak_memory_bytes"] > 10_000_000
     assert set(summary["versions"]) >= {"ltdiff", "torch", "numpy"}
@@ -199,8 +205,8 @@ def test_one_slice_is_enough_to_train(tmp_path):
     assert summary["num_training_pairs"] == {"train": 1}
     rates = summary["methods"]["residual_cnn"]["regression"]["rates"]
     assert all(np.isfinite(loss) for loss in rates.values())
-    rows = {"source", "residual_cnn", "ltdiff", "ltdiff_2_steps"}
-    assert set(pd.read_csv(tmp_path / "out" / "ccc.csv")["method"]) == rows
+    rows = {"source", "residual_cnn", "residual_cnn_sample", "ltdiff", "ltdiff_2_steps", "ltdiff_sample"}
+    assert set(pd.read_csv(tmp_path / "out" / "ccc.csv")["method"]) == rows  # no room for discs to choose by: the mean
 
 
 def test_what_trains_is_not_scored(tmp_path, pairs):

@@ -6,7 +6,9 @@ from tiny_run import one_thread, save_tiny_model, write_pairs  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.evaluation.test_set import EvaluationConfig
+from ltdiff.inference.spread import read_output
 from ltdiff.inference.standardizer import InferenceConfig
+from ltdiff.workflows import calibration
 from ltdiff.workflows.comparison import evaluate_model
 
 
@@ -26,3 +28,18 @@ def test_the_linear_match_is_the_model_s_own(tmp_path):
     assert error["linear"] == pytest.approx(
         error["source"], rel=0.05
     )  # the filter of an untrained model passes everything
+
+
+def test_of_a_calibrated_model_both_outputs_have_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "NUM_ROIS", 20)
+    pairs = write_pairs(tmp_path / "data")
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    calibration.calibrate_run(pairs, model=model, num_workers=1)
+    other = {"mean": "sample", "sample": "mean"}[read_output(model)]
+    for inference, rows in (
+        (InferenceConfig(), {"source", "linear", "ltdiff", f"ltdiff_{other}"}),
+        (InferenceConfig(output="mean"), {"source", "linear", "ltdiff"}),
+    ):
+        config = EvaluationConfig(num_rois=3, num_workers=1)
+        evaluate_model(pairs, model=model, out=tmp_path / "report", config=config, inference=inference)
+        assert set(pd.read_csv(tmp_path / "report" / "image_metrics.csv")["method"]) == rows

@@ -1,0 +1,37 @@
+"""A sample of any method: its image and a draw of what it leaves over on validation pairs (see inference/spread)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ltdiff.comparators.pairs import ValidationPair
+from ltdiff.comparators.protocol import Method, Slices
+from ltdiff.inference.spread import Spread, fit_spread
+
+
+class Sampled:
+    """A `Method` that draws around the image of another; the noise of a slice is a function of its number."""
+
+    def __init__(self, method: Method, spread: Spread) -> None:
+        self.method, self.spread = method, spread
+
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        """See `Method`."""
+        means = self.method.standardize(hu, spacing_mm, first_slice=first_slice)
+        draws = [self.spread.draw(mean, np.random.default_rng([0, first_slice + i])) for i, mean in enumerate(means)]
+        return np.stack(draws)
+
+
+def fit_sampled(method: Method, pairs: Sequence[ValidationPair], *, range_hu: tuple[float, float]) -> Sampled:
+    """Of a fitted method; `range_hu` is the target's. ValueError without pairs."""
+    standardized = [method.standardize(pair.source_hu[None], pair.spacing_mm)[0] for pair in pairs]
+    return Sampled(
+        method,
+        fit_spread(
+            [image[:, pair.columns] for image, pair in zip(standardized, pairs, strict=True)],
+            [pair.target_hu[:, pair.columns] for pair in pairs],
+            range_hu=range_hu,
+        ),
+    )
