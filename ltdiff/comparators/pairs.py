@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +17,14 @@ logger = logging.getLogger(__name__)
 
 class PairStack(NamedTuple):
     """Source and target (Z, Y, X) in HU of slices that follow each other, with PixelSpacing (y, x); the pair in question is
-    number `centre`.
+    number `centre`, and `place` says of which pair of series it is and which slice, counted from anywhere.
     """
 
     source_hu: np.ndarray
     target_hu: np.ndarray
     spacing_mm: tuple[float, float]
     centre: int
+    place: tuple[str, int]
 
 
 def read_stacks(
@@ -41,7 +42,8 @@ def read_stacks(
     series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
     steps_mm = manifest.groupby("series_uid")["z_mm"].agg(_smallest_step_mm)
     for i in spread_evenly(len(items), at_most=at_most):
-        reach_mm = (depth // 2 + 0.5) * steps_mm[sources["series_uid"][i]]
+        step_mm = steps_mm[sources["series_uid"][i]]
+        reach_mm = (depth // 2 + 0.5) * step_mm
         away_mm = (sources["z_mm"] - sources["z_mm"][i]).abs()
         near = sources[(series == series[i]) & ((away_mm < reach_mm) | (sources.index == i))].sort_values("z_mm").index
         try:
@@ -49,7 +51,8 @@ def read_stacks(
         except ValueError as error:
             logger.warning("left out of %s: %s", purpose, error)
             continue
-        yield PairStack(source_hu, target_hu, in_plane_spacing_mm(items[i]["source"]), near.get_loc(i))
+        place = (series[i], round(sources["z_mm"][i] / step_mm) if step_mm else 0)
+        yield PairStack(source_hu, target_hu, in_plane_spacing_mm(items[i]["source"]), near.get_loc(i), place)
 
 
 def _smallest_step_mm(z_mm: pd.Series) -> float:
@@ -58,12 +61,15 @@ def _smallest_step_mm(z_mm: pd.Series) -> float:
 
 
 class ValidationPair(NamedTuple):
-    """Source and target (Y, X) in HU with PixelSpacing (y, x), and the columns that no training has seen."""
+    """Source and target (Y, X) in HU with PixelSpacing (y, x), the columns that no training has seen, and the place of
+    `PairStack`.
+    """
 
     source_hu: np.ndarray
     target_hu: np.ndarray
     spacing_mm: tuple[float, float]
     columns: slice
+    place: tuple[str, int]
 
 
 def read_validation_pairs(manifest: pd.DataFrame, *, at_most: int, purpose: str) -> list[ValidationPair]:
@@ -73,5 +79,12 @@ def read_validation_pairs(manifest: pd.DataFrame, *, at_most: int, purpose: str)
     for stack in read_stacks(manifest, split="val" if has_slices else "train", at_most=at_most, purpose=purpose):
         source_hu, target_hu = stack.source_hu[0], stack.target_hu[0]
         columns = slice(None) if has_slices else slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS))
-        pairs.append(ValidationPair(source_hu, target_hu, stack.spacing_mm, columns))
+        pairs.append(ValidationPair(source_hu, target_hu, stack.spacing_mm, columns, stack.place))
     return pairs
+
+
+def find_neighbours(pairs: Sequence[ValidationPair]) -> list[tuple[int, int]]:
+    """Indices of pairs whose slices follow each other."""
+    indices = {pair.place: i for i, pair in enumerate(pairs)}
+    following = ((i, (series, number + 1)) for (series, number), i in indices.items())
+    return [(i, indices[place]) for i, place in following if place in indices]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ltdiff.comparators.pairs import ValidationPair
+from ltdiff.comparators.pairs import ValidationPair, find_neighbours
 from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.inference.spread import Spread, fit_spread
 
@@ -20,8 +20,7 @@ class Sampled:
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
         """See `Method`."""
         means = self.method.standardize(hu, spacing_mm, first_slice=first_slice)
-        draws = [self.spread.draw(mean, np.random.default_rng([0, first_slice + i])) for i, mean in enumerate(means)]
-        return np.stack(draws)
+        return np.stack([self.spread.draw(mean, seed=0, number=first_slice + i) for i, mean in enumerate(means)])
 
 
 def fit_sampled(method: Method, pairs: Sequence[ValidationPair], *, range_hu: tuple[float, float]) -> Sampled:
@@ -33,5 +32,6 @@ def fit_sampled(method: Method, pairs: Sequence[ValidationPair], *, range_hu: tu
             [image[:, pair.columns] for image, pair in zip(standardized, pairs, strict=True)],
             [pair.target_hu[:, pair.columns] for pair in pairs],
             range_hu=range_hu,
+            neighbours=find_neighbours(pairs),
         ),
     )

@@ -1,8 +1,9 @@
 """What is left over, R = B − A', as a model: how large it is in each pixel, and which texture it has.
 
 The standard deviation σ(x) is looked up from what A' shows round the pixel (local mean and roughness), the texture is that of
-Gaussian noise with the residual's own isotropic spectrum. Fitted on validation pairs, where the network has not seen B. The
-bridge's own draws are no substitute: they scatter by a tenth of the error (docs/uncertainty.md).
+Gaussian noise with the residual's own isotropic spectrum; slices that overlap have as much of it in common as their residuals
+have. Fitted on validation pairs, where the network has not seen B. The bridge's own draws are no substitute: they scatter by a
+tenth of the error (docs/uncertainty.md).
 """
 
 from __future__ import annotations
@@ -39,16 +40,22 @@ WINDOW_PX = 64
 MIN_SIGMA_HU = 0.5
 """Where less is left over there is no texture to be seen."""
 NUM_FREQUENCIES = 24
+MAX_POOLED = 8
+"""Slices of more slabs share nearly all of their noise anyway."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """σ in HU by bins of local mean (rows) and roughness (columns) of A', and the residual's power by cycles/pixel."""
+    """σ in HU by bins of local mean (rows) and roughness (columns) of A', and the residual's power by cycles/pixel.
+
+    A slice's noise pools that of `num_pooled` slabs, of which it has all but one in common with the next slice.
+    """
 
     roughness_edges_hu: tuple[float, ...]
     sigma_hu: tuple[tuple[float, ...], ...]
     power: tuple[float, ...]  # at NUM_FREQUENCIES equal steps from 0 to √½ cycles/pixel; of unit variance
     range_hu: tuple[float, float]
+    num_pooled: int
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spread:
@@ -58,6 +65,7 @@ class Spread:
             sigma_hu=tuple(map(tuple, values["sigma_hu"])),
             power=tuple(values["power"]),
             range_hu=(values["range_hu"][0], values["range_hu"][1]),
+            num_pooled=int(values["num_pooled"]),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,12 +82,14 @@ class Spread:
         row, column = _bins(hu, self.roughness_edges_hu)
         return np.asarray(self.sigma_hu, np.float32)[row, column]
 
-    def draw(self, hu: Image, rng: np.random.Generator) -> Image:
-        """One image that B may be, (Y, X) in whole HU, for A' (Y, X).
+    def draw(self, hu: Image, *, seed: int, number: int) -> Image:
+        """One image that B may be, (Y, X) in whole HU, for A' (Y, X), slice `number` of its series.
 
         A pixel at an end of the range stays there, as nearly all of B's do: noise would break the runs of clipped air.
         """
-        noise = _filter(rng.standard_normal(hu.shape), np.asarray(self.power))
+        slabs = [np.random.default_rng([seed, slab]) for slab in range(number, number + self.num_pooled)]
+        white = sum(slab.standard_normal(hu.shape) for slab in slabs) / np.sqrt(self.num_pooled)
+        noise = _filter(white, np.asarray(self.power))
         is_clipped = (hu <= self.range_hu[0]) | (hu >= self.range_hu[1])
         drawn = np.where(is_clipped, hu, np.rint(hu + self.sigma(hu) * noise))
         result: Image = drawn.clip(*self.range_hu).astype(np.float32)
@@ -118,8 +128,14 @@ def read_output(model: Path) -> Output:
         raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
 
 
-def fit_spread(standardized: Sequence[Image], targets: Sequence[Image], *, range_hu: tuple[float, float]) -> Spread:
-    """From pairs of A' and B, (Y, X) each, that no network was trained on.
+def fit_spread(
+    standardized: Sequence[Image],
+    targets: Sequence[Image],
+    *,
+    range_hu: tuple[float, float],
+    neighbours: Sequence[tuple[int, int]] = (),
+) -> Spread:
+    """From pairs of A' and B, (Y, X) each, that no network was trained on; `neighbours` are slices that follow each other.
 
     Raises:
         ValueError: there is no pair.
@@ -133,14 +149,15 @@ def fit_spread(standardized: Sequence[Image], targets: Sequence[Image], *, range
     places = [_bins(hu, edges) for hu in standardized]
     rows, columns = (np.concatenate([place[axis].ravel() for place in places]) for axis in (0, 1))
     sigma = _sigma_table(flat, rows, columns)
-    power = _power(
-        [residual / np.maximum(sigma[place], MIN_SIGMA_HU) for residual, place in zip(residuals, places, strict=True)]
-    )
+    relative = [
+        residual / np.maximum(sigma[place], MIN_SIGMA_HU) for residual, place in zip(residuals, places, strict=True)
+    ]
     return Spread(
         roughness_edges_hu=tuple(map(float, edges)),
         sigma_hu=tuple(tuple(map(float, row)) for row in sigma),
-        power=tuple(map(float, power)),
+        power=tuple(map(float, _power(relative))),
         range_hu=range_hu,
+        num_pooled=_num_pooled(relative, neighbours),
     )
 
 
@@ -172,6 +189,20 @@ def _sigma_table(residual: NDArray[Any], rows: NDArray[Any], columns: NDArray[An
 def _robust_rms(values: NDArray[Any]) -> float:
     limit = np.quantile(np.abs(values), TAIL_QUANTILE)
     return float(np.sqrt(np.mean(np.clip(values, -limit, limit).astype(np.float64) ** 2)))
+
+
+def _num_pooled(relative: Sequence[NDArray[Any]], neighbours: Sequence[tuple[int, int]]) -> int:
+    """k slabs a slice, of which neighbours share k − 1, correlate by (k − 1)/k; outliers are cut at 4 σ."""
+    if not neighbours:
+        return 1
+    cut = [np.clip(one, -4, 4) for one in relative]
+    correlation = np.mean([_correlation(cut[i], cut[j]) for i, j in neighbours])
+    return round(1 / (1 - np.clip(correlation, 0, 1 - 1 / MAX_POOLED)))
+
+
+def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
+    scale = float(np.sqrt(np.mean(a**2) * np.mean(b**2)))
+    return float(np.mean(a * b)) / scale if scale else 0.0
 
 
 def _power(standardized: Sequence[NDArray[Any]]) -> NDArray[np.float64]:

@@ -133,7 +133,7 @@ class Standardizer:
             output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
             if self.spread is not None:
-                result[i] = self.spread.draw(result[i], np.random.default_rng([self.inference.seed, first_slice + i]))
+                result[i] = self.spread.draw(result[i], seed=self.inference.seed, number=first_slice + i)
         return result
 
     def _convert(self, x: Tensor, generator: torch.Generator, spacing_mm: tuple[float, float]) -> Tensor:

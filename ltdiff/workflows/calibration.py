@@ -31,6 +31,7 @@ from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table,
 from ltdiff.evaluation.output_choice import choose_by_features
 from ltdiff.evaluation.report import replace_file, write_text
 from ltdiff.evaluation.scoring import feature_array
+from ltdiff.evaluation.slice_correlation import find_neighbours
 from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set, standardize_slices
 from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
@@ -94,7 +95,13 @@ def _fit(
     torch.set_num_threads(1)  # as archives are standardized
     low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
     seen = _Seen(standardizer, manifest, "val", num_workers)
-    spread = fit_spread(list(seen.standardized), list(seen.test_set.target_hu), range_hu=(low, high))
+    test_set = seen.test_set
+    spread = fit_spread(
+        list(seen.standardized),
+        list(test_set.target_hu),
+        range_hu=(low, high),
+        neighbours=find_neighbours(test_set.series, test_set.slice_numbers),
+    )
     draws, target, value, features = seen.features(spread)
     intervals = fit_intervals(features, draws=draws, target=target)
     choice = choose_by_features({"mean": value, "sample": draws[0]}, target=target, features=features)
@@ -199,7 +206,7 @@ def _draw_volumes(
 ) -> list[NDArray[np.float32]]:
     """A' (Z, Y, X) itself and NUM_DRAWS draws; the noise of a slice is a function of its number and the draw's."""
     draws = [
-        np.stack([spread.draw(hu, np.random.default_rng([k, z])) for hu, z in zip(standardized, numbers, strict=True)])
+        np.stack([spread.draw(hu, seed=k, number=z) for hu, z in zip(standardized, numbers, strict=True)])
         for k in range(NUM_DRAWS)
     ]
     return [standardized, *draws]

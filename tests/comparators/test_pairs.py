@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tiny_run import SPACING_MM, make_volumes, write_pairs
 
-from ltdiff.comparators.pairs import read_stacks, read_validation_pairs
+from ltdiff.comparators.pairs import find_neighbours, read_stacks, read_validation_pairs
 from ltdiff.data.manifest import limit_pairs, read_manifest
 from ltdiff.data.stream import make_loader
 
@@ -100,3 +100,18 @@ def test_without_any_it_is_the_columns_that_no_training_sees(manifest):
         trained, validated = loader._read(index)["target"], validation._read(index)["target"]
         np.testing.assert_array_equal(validated, pair.target_hu[:, pair.columns])
         np.testing.assert_array_equal(trained, pair.target_hu[:, : pair.columns.start])
+
+
+def test_neighbours_are_slices_of_one_series_one_step_apart(manifest, tmp_path):
+    other = read_manifest(write_pairs(tmp_path / "other"))
+    for column in ("pair_id", "series_uid"):
+        other[column] += "_other"
+    both = pd.concat([manifest, other], ignore_index=True).query("split == 'train'").reset_index(drop=True)
+    pairs = read_validation_pairs(both, at_most=100, purpose="the test")
+    assert len(find_neighbours(pairs)) == 2 * 3
+    for i, j in find_neighbours(pairs):
+        assert pairs[i].place[0] == pairs[j].place[0]
+        source = make_volumes()[0]
+        (z,) = np.flatnonzero((source == pairs[i].source_hu).all(axis=(1, 2)))
+        np.testing.assert_array_equal(pairs[j].source_hu, source[z + 1])
+    assert find_neighbours(pairs[::2]) == []

@@ -25,14 +25,14 @@ def volumes():
 
 
 def _pairs(source, target, columns=slice(None)):
-    return [ValidationPair(s, t, IN_PLANE_MM, columns) for s, t in zip(source, target, strict=True)]
+    pairs = zip(source, target, strict=True)
+    return [ValidationPair(s, t, IN_PLANE_MM, columns, ("series", z)) for z, (s, t) in enumerate(pairs)]
 
 
 def test_it_scatters_as_much_as_is_left_over(volumes):
     source, target = volumes
     sample = fit_sampled(_Nothing(), _pairs(source[:4], target[:4]), range_hu=RANGE_HU).standardize(source, IN_PLANE_MM)
     assert (sample - source).std() == pytest.approx((target - source).std(), rel=0.2)
-    assert abs((sample - source).mean()) < 2
 
 
 def test_its_noise_is_a_function_of_the_slice_s_number(volumes):

@@ -36,8 +36,10 @@ def _pairs(missing_hu, *, size=96, columns=slice(None)):
     noise = missing_hu * level * rng.normal(size=anatomy.shape)
     shared = 20 * rng.normal(size=anatomy.shape)
     return [
-        ValidationPair(np.rint(a + s).astype(np.float32), np.rint(a + s + n).astype(np.float32), SPACING_MM, columns)
-        for a, s, n in zip(anatomy, shared, noise, strict=True)
+        ValidationPair(
+            np.rint(a + s).astype(np.float32), np.rint(a + s + n).astype(np.float32), SPACING_MM, columns, ("series", z)
+        )
+        for z, (a, s, n) in enumerate(zip(anatomy, shared, noise, strict=True))
     ]
 
 

@@ -42,7 +42,7 @@ def test_the_size_is_found_by_tissue(fitted):
 def test_draws_have_size_and_texture_of_the_residual(fitted):
     rng = np.random.default_rng(2)
     hu = _image(rng)
-    drawn = np.stack([fitted.draw(hu, rng) - hu for _ in range(8)])
+    drawn = np.stack([fitted.draw(hu, seed=seed, number=0) - hu for seed in range(8)])
     part, expected = drawn[:, 10:150, 90:150], np.stack([_residual(rng) for _ in range(8)])[:, 10:150, 90:150]
     assert part.std() == pytest.approx(expected.std(), rel=0.1)
     for lag in (1, 2):
@@ -52,7 +52,7 @@ def test_draws_have_size_and_texture_of_the_residual(fitted):
 
 def test_draws_are_whole_hu_that_a_series_can_store_and_a_function_of_the_seed(fitted):
     hu = np.full((40, 37), -1020, np.float32)
-    first, again, other = (fitted.draw(hu, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    first, again, other = (fitted.draw(hu, seed=seed, number=3) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(first, first.round())
@@ -63,11 +63,33 @@ def test_what_is_clipped_stays_clipped_and_only_that(fitted):
     rng = np.random.default_rng(4)
     hu = np.clip(_image(rng) - 230, *RANGE_HU)  # lung round the lower end of the range
     hu[:4, 90:] = RANGE_HU[1]
-    drawn = fitted.draw(hu, rng)
+    drawn = fitted.draw(hu, seed=0, number=0)
     is_clipped = (hu == RANGE_HU[0]) | (hu == RANGE_HU[1])
     assert 0.1 < is_clipped.mean() < 0.9
     np.testing.assert_array_equal(drawn[is_clipped], hu[is_clipped])
     assert (drawn != hu)[~is_clipped].mean() > 0.7
+
+
+@pytest.mark.parametrize("num_slabs", [1, 2, 4])
+def test_slices_that_overlap_share_noise(num_slabs):
+    """As many slabs as the residuals' correlation tells, and draws that correlate by as much."""
+    rng = np.random.default_rng(5)
+    slabs = [_residual(rng) for _ in range(8 + num_slabs)]
+    residuals = [sum(slabs[z : z + num_slabs]) / np.sqrt(num_slabs) for z in range(8)]
+    images = [_image(rng) for _ in residuals]
+    targets = [hu + residual for hu, residual in zip(images, residuals, strict=True)]
+    neighbours = [(z, z + 1) for z in range(7)]
+    fitted = fit_spread(images, targets, range_hu=RANGE_HU, neighbours=neighbours)
+    assert fitted.num_pooled == num_slabs
+    flat = np.full((160, 160), 40, np.float32)
+    drawn = [fitted.draw(flat, seed=0, number=z).ravel() for z in range(6)]
+    found = np.mean([np.corrcoef(drawn[z], drawn[z + 1])[0, 1] for z in range(5)])
+    assert found == pytest.approx((num_slabs - 1) / num_slabs, abs=0.06)
+    assert drawn[0].std() == pytest.approx(fitted.sigma(flat).mean(), rel=0.05)
+
+
+def test_without_neighbours_nothing_is_shared(fitted):
+    assert fitted.num_pooled == 1
 
 
 def test_a_few_wild_pixels_do_not_widen_a_bin():
@@ -101,4 +123,4 @@ def test_a_damaged_file_is_one_sentence(content, tmp_path):
 @pytest.mark.parametrize("shape", [(5, 9), (1, 1)])
 def test_any_size(fitted, shape):
     hu = np.zeros(shape, np.float32)
-    assert fitted.sigma(hu).shape == fitted.draw(hu, np.random.default_rng(0)).shape == shape
+    assert fitted.sigma(hu).shape == fitted.draw(hu, seed=0, number=0).shape == shape
