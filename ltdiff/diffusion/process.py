@@ -35,7 +35,7 @@ class DiffusionConfig:
     process: Literal["bridge", "ddpm"] = "bridge"
     kappa: float = 0.1
     sampling_kappa: float = 0.0
-    start_share: float = 0.5
+    start_share: float = 0.9
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
     printed_start: bool = False

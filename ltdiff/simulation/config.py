@@ -13,7 +13,8 @@ class SimulationConfig:
     """Patients, slices and scanner. Patients take thicknesses and doses in turn; dose 1 is the scanner's `photons`.
 
     `slice_spacing_mm` is the distance of neighbouring slices: without it they are adjacent, with a whole fraction of the
-    thickness they overlap, and share the raw data of what they have in common.
+    thickness they overlap, and share the raw data of what they have in common. `repeat` numbers another scan of the same
+    patients, with noise of its own.
 
     The defaults resemble a real pair (smooth and lung kernel, 5 mm) in noise, in the ratio of the two kernels' responses
     and in how well radiomic features agree between the two.
@@ -32,6 +33,7 @@ class SimulationConfig:
     iterative: NoiseReduction | None = None  # applied to the source
     num_lesions: int = 6
     seed: int = 0
+    repeat: int | None = None
     scanner: Scanner = Scanner()
     lung: LungStructure = LungStructure()
 
@@ -44,6 +46,8 @@ class SimulationConfig:
                 raise ValueError(f"{name} needs positive values, not {getattr(self, name)}")
         if not 0 < self.fov_mm <= self.scanner.scan_field_mm:
             raise ValueError(f"fov_mm must be positive and within the scan field, not {self.fov_mm}")
+        if self.repeat is not None and self.repeat < 1:
+            raise ValueError(f"repeat must be at least 1, not {self.repeat}")
         if not 0 <= self.num_lesions <= 255:
             raise ValueError(f"num_lesions must be 0 … 255, not {self.num_lesions}")
         self._check_spacing()

@@ -104,8 +104,9 @@ def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> Ser
     """The same configuration and number give the same UIDs; how many patients there are makes no difference."""
     parameters = asdict(config)
     del parameters["num_patients"]
-    if config.slice_spacing_mm is None:  # adjacent slices keep the UIDs that they had before slices could overlap
-        del parameters["slice_spacing_mm"]
+    for later in ("slice_spacing_mm", "repeat"):  # without them the UIDs are those from before there were such settings
+        if parameters[later] is None:
+            del parameters[later]
     key = json.dumps([parameters, patient])
     source_kernel, target_kernel = config.kernels()
     return SeriesIdentity(

@@ -34,7 +34,7 @@ class Scan:
 
 
 def scan_patient(config: SimulationConfig, patient: int) -> Scan:
-    """Draw patient number `patient` from the configuration's seed and scan it."""
+    """Draw patient number `patient` from the configuration's seed and scan it, or scan it again (`repeat`)."""
     thickness_mm, dose = config.thickness_mm(patient), config.dose(patient)
     spacing_mm, num_slabs = config.spacing_mm(patient), config.num_slabs(patient)
     slabs_z_mm = _slab_positions(config.num_slices + num_slabs - 1, spacing_mm)
@@ -42,7 +42,7 @@ def scan_patient(config: SimulationConfig, patient: int) -> Scan:
     z_range_mm = (float(z_mm[0]), float(z_mm[-1]))
     phantom_seed, noise_seed = np.random.SeedSequence((config.seed, patient)).generate_state(2)
     phantom = build_phantom(int(phantom_seed), z_range_mm=z_range_mm, num_lesions=config.num_lesions, lung=config.lung)
-    rng = np.random.default_rng(noise_seed)
+    rng = np.random.default_rng(noise_seed if config.repeat is None else [noise_seed, config.repeat])
     pixel_mm = config.fov_mm / config.matrix
     image_grid = Grid(config.matrix, pixel_mm)
     slabs = (read_slab(phantom, config, patient, z_mm=float(z), rng=rng) for z in slabs_z_mm)

@@ -42,6 +42,17 @@ def test_a_patient_is_a_function_of_seed_and_number(scan, small_config):
     assert (scan.target_hu != scan_patient(replace(small_config, seed=5), 0).target_hu).mean() > 0.3
 
 
+def test_a_repeated_scan_has_the_same_anatomy_and_its_own_noise(scan, small_config):
+    again, third = (scan_patient(replace(small_config, repeat=n), 0) for n in (1, 2))
+    np.testing.assert_array_equal(again.labels, scan.labels)
+    inside = scan.target_hu > -1000
+    noise = [(one.target_hu - scan.target_hu)[inside] for one in (again, third)]
+    assert all(one.std() > 5 for one in noise)
+    assert all(abs(one.mean()) < 0.1 * one.std() for one in noise)
+    assert np.corrcoef(*noise)[0, 1] == pytest.approx(0.5, abs=0.1)  # the first scan's own noise is in both
+    np.testing.assert_array_equal(again.target_hu, scan_patient(replace(small_config, repeat=1), 0).target_hu)
+
+
 def test_iterative_reconstruction_smooths_the_source_only(scan, small_config):
     iterative = scan_patient(replace(small_config, iterative=NoiseReduction()), 0)
     np.testing.assert_array_equal(iterative.target_hu, scan.target_hu)
@@ -60,6 +71,7 @@ def test_patients_take_thicknesses_and_doses_in_turn():
         ({"num_slices": 0}, "num_slices"),
         ({"doses": ()}, "doses"),
         ({"fov_mm": 900.0}, "fov_mm"),
+        ({"repeat": 0}, "repeat must be at least 1"),
         ({"num_lesions": 300}, "num_lesions"),
         ({"num_slices": 100}, "500 mm"),
         ({"source_kernel": "lung"}, "differ"),
