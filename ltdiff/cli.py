@@ -249,7 +249,7 @@ def uncertainty(
         series: Source: DICOM series or volume file.
         model: Folder of a calibrated model, or models:/ltdiff@champion.
         out: Folder for sd.nii.gz and features.csv.
-        mask: Regions for the features: a volume file, a DICOM SEG, or a folder of these.
+        mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
         num_workers: Slices standardized at a time, and processes for the feature extraction.
         force: Also a series outside what the model was trained for; features.csv says what was outside.
     """

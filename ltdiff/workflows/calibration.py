@@ -20,13 +20,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ltdiff.data.formats import is_volume_file, read_mask, write_volume
+from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import limit_pairs, read_manifest
+from ltdiff.data.masks import read_named_masks
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
 from ltdiff.data.scan import Scan, read_scan
 from ltdiff.data.traits import series_traits, volume_traits
 from ltdiff.dicom.faults import printable
-from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
 from ltdiff.evaluation.output_choice import choose_by_features
 from ltdiff.evaluation.report import replace_file, write_text
@@ -232,19 +232,14 @@ def _check_scope(source: Scan, model: Path, *, name: str, force: bool) -> str:
 
 
 def _read_rois(mask: Path, source: Scan) -> list[Roi]:
-    name = printable(mask)
-    if is_volume_file(mask) or source.series is None:
-        labels = read_mask(mask)
-    else:
-        path = find_segmentations(mask).get(source.series.series_instance_uid)
-        if path is None:
-            raise ValueError(f"{name}: there is no DICOM segmentation of this series")
-        labels = read_segmentation(path, source.series)
-    if labels.shape != source.volume.hu.shape:
-        raise ValueError(f"{name}: the mask has {labels.shape} voxels, the series {source.volume.hu.shape}")
-    rois = mask_rois(labels, roi_set="mask")
+    """The cross-sections of every region of the mask."""
+    rois = [
+        replace(roi, label=name)
+        for name, voxels in read_named_masks(mask, source).items()
+        for roi in mask_rois(voxels.astype(np.uint8), roi_set="mask")
+    ]
     if not rois:
-        raise ValueError(f"{name}: no label has {MIN_LESION_PIXELS} pixels or more in a slice")
+        raise ValueError(f"{printable(mask)}: no region has {MIN_LESION_PIXELS} pixels or more in a slice")
     return rois
 
 

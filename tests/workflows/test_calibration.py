@@ -180,7 +180,7 @@ def test_errors_are_one_sentence(case, model, series, tmp_path, capsys):
     expected = {
         "not calibrated": "is not calibrated",
         "another size": "(2, 48, 48)",
-        "no label": "no label",
+        "no label": "the mask is empty",
         "absent": "scan",
     }
     assert expected[case] in message
