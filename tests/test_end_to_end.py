@@ -68,7 +68,8 @@ def test_the_report_has_the_promised_table(folder):
     options = ["--mask", str(folder / "archive"), "--scoring.num_rois=12", "--scoring.num_workers=1"]
     assert run(COMMANDS, [*arguments, "--out", str(folder / "report"), *options]) == 0
     ccc = pd.read_csv(folder / "report" / "ccc.csv")
-    assert set(ccc["method"]) == {"source", "linear", "ltdiff"}
+    other = {"mean": "sample", "sample": "mean"}[read_output(folder / "run" / "model")]
+    assert set(ccc["method"]) == {"source", "linear", "ltdiff", f"ltdiff_{other}"}
     assert {"random", "tumour"} <= set(ccc["roi_set"])
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     summary = json.loads((folder / "report" / "summary.json").read_text())

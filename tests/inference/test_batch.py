@@ -343,12 +343,12 @@ def test_map_ahead_passes_errors_on():
 def test_uid_depends_on_model_settings_and_seed(archive, model, make_model, tmp_path):
     (series,), _ = find_series(archive / "a" / "good")
     variants = [
-        (model, InferenceConfig()),
-        (model, InferenceConfig(seed=1)),
+        (model, InferenceConfig(precision="bf16")),
+        (model, InferenceConfig(precision="bf16", seed=1)),
         (model, InferenceConfig(precision="fp32")),
-        (model, InferenceConfig(num_inference_steps=3)),
-        (model, InferenceConfig(decode="direct")),
-        (make_model(tmp_path / "other", seed=1), InferenceConfig()),
+        (model, InferenceConfig(precision="bf16", num_inference_steps=3)),
+        (model, InferenceConfig(precision="bf16", decode="direct")),
+        (make_model(tmp_path / "other", seed=1), InferenceConfig(precision="bf16")),
     ]
     uids = {derived_series_uid(series, Recipe.load(*variant).derivation_from("B")) for variant in variants}
     assert len(uids) == len(variants)
