@@ -59,6 +59,10 @@ def load_checkpoint(
     state = optimizer.state_dict()
     state["state"] = _unflatten(load_file(_path(folder, "optimizer")))
     optimizer.load_state_dict(state)
+    for parameter, slots in optimizer.state.items():  # in memory as before: the order of a sum decides its last bit
+        for key, value in slots.items():
+            if value.shape == parameter.shape:
+                slots[key] = torch.empty_like(parameter).copy_(value)
     return int(meta["step"]), float(meta["elapsed_s"])
 
 

@@ -77,7 +77,6 @@ class TrainingConfig:
         use_gpu: one GPU for every worker.
         precision: arithmetic of the forward and backward pass; weights stay in float32. `auto`: bf16 where the worker's device
             has instructions for it, else fp32.
-        max_gradient_norm: gradients are clipped to this norm.
         ema_decay: decay of the exponential moving average of the weights, which is what is kept.
         checkpoint_every_steps: a checkpoint and a validation loss every so many steps.
         seed: seed of weights, patches, augmentation and noise.
@@ -93,7 +92,6 @@ class TrainingConfig:
     num_workers: int = 1
     use_gpu: bool = False
     precision: Precision = "auto"
-    max_gradient_norm: float = 1.0
     ema_decay: float = 0.998
     checkpoint_every_steps: int = 200
     seed: int = 0
@@ -104,8 +102,6 @@ class TrainingConfig:
         for name in ("patch_size", "batch_size_per_worker", "num_workers", "checkpoint_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.max_gradient_norm > 0:
-            raise ValueError(f"max_gradient_norm must be above 0, got {self.max_gradient_norm}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in 0…1, 1 excluded, got {self.ema_decay}")
         timed = any(phase.max_minutes is not None for phase in (self.autoencoder, self.ddpm, self.joint))

@@ -26,8 +26,6 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
         (TrainingConfig, {"batch_size_per_worker": 0}, "batch_size_per_worker"),
         (TrainingConfig, {"num_workers": 0}, "num_workers"),
         (TrainingConfig, {"checkpoint_every_steps": 0}, "checkpoint_every_steps"),
-        (TrainingConfig, {"max_gradient_norm": 0.0}, "max_gradient_norm .*got 0.0"),
-        (TrainingConfig, {"max_gradient_norm": math.nan}, "max_gradient_norm .*got nan"),
         (TrainingConfig, {"ema_decay": 1.0}, "ema_decay .*got 1.0"),
         (TrainingConfig, {"ema_decay": -0.1}, "ema_decay .*got -0.1"),
     ],

@@ -19,7 +19,7 @@ from ltdiff.training.checkpoint import META_FILE
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import WorkerContext, local_context
 from ltdiff.training.kernel_match import KernelMatcher
-from ltdiff.training.loop import NUM_WARMUP_STEPS, Clock, learning_rate, train
+from ltdiff.training.loop import BETAS, NUM_WARMUP_STEPS, Clock, clip_to_usual_norms, learning_rate, train
 from ltdiff.training.phases import PHASES
 
 
@@ -189,6 +189,42 @@ def test_large_gradients_are_clipped(tmp_path):
     _train_one_weight(calm, lambda *_: None, scales=(1.0,) * 5)
     _train_one_weight(wild, lambda *_: None, scales=(1.0, 1e6, 1.0, 1.0, 1.0))
     assert wild.weight.item() == pytest.approx(calm.weight.item(), rel=0.01)
+
+
+def _optimizer_after(*gradients, last):
+    """AdamW over two tensors that has seen some gradients, before its step with the last ones."""
+    tensors = [torch.nn.Parameter(torch.zeros(2)) for _ in last]
+    optimizer = torch.optim.AdamW(tensors, betas=BETAS)
+    for several in gradients:
+        for tensor, gradient in zip(tensors, several, strict=True):
+            tensor.grad = torch.tensor(gradient)
+        optimizer.step()
+    for tensor, gradient in zip(tensors, last, strict=True):
+        tensor.grad = torch.tensor(gradient)
+    return optimizer, tensors
+
+
+def test_each_tensor_is_clipped_to_its_own_usual_norm():
+    """After equal gradients of norm 5 and 0.1 the usual norms are these; small gradients stay as they are."""
+    usual = ([3.0, 4.0], [0.06, 0.08])
+    optimizer, (first, second) = _optimizer_after(usual, usual, last=([300.0, 400.0], [0.03, 0.04]))
+    assert clip_to_usual_norms(optimizer)
+    torch.testing.assert_close(first.grad, torch.tensor([3.0, 4.0]))
+    torch.testing.assert_close(second.grad, torch.tensor([0.03, 0.04]))
+
+
+def test_a_tensor_that_had_no_gradient_so_far_is_not_clipped():
+    """Behind a layer that begins with zeros; clipped to a norm of 0 it would never learn."""
+    usual = ([3.0, 4.0], [0.0, 0.0])
+    optimizer, (_, second) = _optimizer_after(usual, last=([3.0, 4.0], [6.0, 8.0]))
+    assert clip_to_usual_norms(optimizer)
+    torch.testing.assert_close(second.grad, torch.tensor([6.0, 8.0]))
+
+
+def test_the_first_gradients_are_not_clipped():
+    optimizer, (first,) = _optimizer_after(last=([300.0, 400.0],))
+    assert clip_to_usual_norms(optimizer)
+    torch.testing.assert_close(first.grad, torch.tensor([300.0, 400.0]))
 
 
 # --- a phase that ends by the clock ----------------------------------------------------------------------------------
