@@ -1,11 +1,11 @@
-# Five verbs: setup, demo, test, lint, bench.
+# Six verbs: setup, demo, test, test-faults, lint, bench.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test test-faults lint bench
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -19,6 +19,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow'
+
+# What takes minutes: killed drivers, lost nodes, submitted jobs, servers that are down.
+test-faults: setup
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from ltdiff.diffusion.process import DDPM, DiffusionConfig
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.model.blocks import Down, PreciseConv2d, ResidualBlock, TimeEmbedding, Up
 from ltdiff.training.config import PhaseConfig
+from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import Batch, to_input
 
 SCALE = 2
@@ -60,11 +61,10 @@ class ImageDDPMPhase(nn.Module):
         super().__init__()
         self.model, self.process, self.config = model, process, config
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
         source, target = (functional.pixel_unshuffle(to_input(batch[name]), SCALE) for name in ("source", "target"))
-        t = self.process.sample_times(len(target), generator)
-        eps = torch.randn(target.shape, generator=generator).to(target.device)
+        t, eps = noise.times(self.process), noise.like(target)
         x_t = self.process.add_noise(target, source=source, t=t, eps=eps)
         predicted = self.model(x_t, source, self.process.unit_time(t).to(x_t.device))
         return {"loss": functional.mse_loss(predicted.float(), eps)}

@@ -20,6 +20,7 @@ from ltdiff.model.denoiser import Denoiser, DenoiserConfig
 from ltdiff.model.latent import LatentScaling
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.losses import charbonnier
+from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import Batch, to_input
 
 SCALE = 2
@@ -72,7 +73,7 @@ class AutoencoderPhase(nn.Module):
         self.model, self.config = model.requires_grad_(True), config
         self.model.denoiser.requires_grad_(False)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
         x = to_input(batch["image"])
         latent = self.model.encoder(x)
@@ -91,12 +92,11 @@ class LatentDDPMPhase(nn.Module):
         self.model, self.process, self.config = model.requires_grad_(False), process, config
         self.model.denoiser.requires_grad_(True)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
         with torch.no_grad():
             (source,), (target,) = (self.model.encode(to_input(batch[name])) for name in ("source", "target"))
-        t = self.process.sample_times(len(target), generator)
-        eps = torch.randn(target.shape, generator=generator).to(target.device)
+        t, eps = noise.times(self.process), noise.like(target)
         z_t = self.process.add_noise(target, source=source, t=t, eps=eps)
         (predicted,) = self.model.denoiser([z_t], [source], self.process.unit_time(t).to(z_t.device))
         return {"loss": functional.mse_loss(predicted.float(), eps)}

@@ -14,6 +14,7 @@ from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.losses import charbonnier
+from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import Batch, to_input
 
 SCALE = 2
@@ -47,7 +48,7 @@ class RegressionPhase(nn.Module):
         self.model = model
         self.config = config
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
         source, target = (to_input(batch[name]) for name in ("source", "target"))
         return {"loss": charbonnier(self.model(source), target)}

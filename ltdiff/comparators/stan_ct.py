@@ -17,6 +17,7 @@ from ltdiff.comparators.image import ImageComparator
 from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 from ltdiff.training.config import PhaseConfig
+from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import Batch, to_input
 
 SCALE = 2
@@ -87,7 +88,7 @@ class AdversarialPhase(nn.Module):
         super().__init__()
         self.model, self.config = model, config
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`; `val_loss` is the pixel term, since the adversarial one says nothing about closeness."""
         source, target = (to_input(batch[name]) for name in ("source", "target"))
         made = self.model.generator(source)

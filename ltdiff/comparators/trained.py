@@ -6,7 +6,7 @@ the real one, and their time is on top of it.
 
     folder/method.json              settings and data; the same ones resume, others are refused
     folder/<phase>/rates.json       validation loss of each learning rate
-    folder/<phase>/checkpoint/      where an interrupted training goes on
+    folder/<phase>/checkpoints/     where an interrupted training goes on
     folder/<phase>/result.json      steps, seconds, losses
     folder/<phase>/result.safetensors
 """
@@ -36,6 +36,7 @@ from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
 from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.training.checkpoint import find_checkpoint, keep_checkpoint
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import local_context, local_device
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
@@ -51,7 +52,7 @@ MAX_STEPS = 1_000_000
 """Of a phase whose length is a time."""
 MAX_KEPT_SLICES = 512
 """Decoded slices are kept in memory up to this number, about 1 MB each."""
-CHECKPOINT_FOLDER = "checkpoint"
+CHECKPOINTS_FOLDER = "checkpoints"
 METHOD_FILE, RATES_FILE, RESULT_FILE, WEIGHTS_FILE = "method.json", "rates.json", "result.json", "result.safetensors"
 
 
@@ -157,11 +158,9 @@ class _PlanRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         rate = self._choose_rate(network)
         phase = self.plan.make(PhaseConfig(MAX_STEPS, learning_rate=rate, max_minutes=self.minutes))
-        checkpoint = self.folder / CHECKPOINT_FOLDER
-        if not checkpoint.is_dir() and (previous := _previous(checkpoint)).is_dir():
-            previous.rename(checkpoint)  # killed between the two renames of `_Report`
+        checkpoints = self.folder / CHECKPOINTS_FOLDER
         try:
-            trained, metrics = self._train(phase, self.plan.name, keep_in=checkpoint)
+            trained, metrics = self._train(phase, self.plan.name, keep_in=checkpoints)
         except FloatingPointError as error:
             raise ValueError(f"{self.folder}: {error}") from error
         facts = {"learning_rate": phase.config.learning_rate, "minutes": self.minutes}
@@ -170,7 +169,7 @@ class _PlanRun:
         partial = self.folder / f".{WEIGHTS_FILE}"
         save_file(state, partial)
         partial.rename(self.folder / WEIGHTS_FILE)  # last: where it is, the phase is done
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _choose_rate(self, network: nn.Module) -> float:
         """The learning rate with the lowest validation loss after a short training; each starts from the same weights."""
@@ -205,7 +204,7 @@ class _PlanRun:
             batches=lambda first: self._batches(phase, first),
             validation=lambda: self._validation(phase),
             context=local_context(report),
-            resume_from=keep_in if keep_in is not None and keep_in.is_dir() else None,
+            resume_from=find_checkpoint(keep_in) if keep_in is not None else None,
         )
         return trained, report.metrics
 
@@ -248,7 +247,7 @@ class _PlanRun:
 
 
 class _Report:
-    """Keeps the latest metrics, and the latest checkpoint in `folder`."""
+    """Keeps the latest metrics, and the latest checkpoints in `folder`."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -256,20 +255,8 @@ class _Report:
 
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         self.metrics = metrics
-        if self.folder is None or checkpoint is None:
-            return
-        new, old = self.folder.with_name(f".{CHECKPOINT_FOLDER}.new"), _previous(self.folder)
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        shutil.copytree(checkpoint, new)
-        if self.folder.is_dir():
-            self.folder.rename(old)
-        new.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _previous(checkpoint: Path) -> Path:
-    return checkpoint.with_name(f".{checkpoint.name}.old")
+        if self.folder is not None and checkpoint is not None:
+            keep_checkpoint(checkpoint, among=self.folder)
 
 
 def claim(folder: Path, description: dict[str, Any]) -> None:

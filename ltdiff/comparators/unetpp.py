@@ -15,6 +15,7 @@ from ltdiff.comparators.trained import Budget, Plan
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 from ltdiff.training.config import LossConfig, PhaseConfig
 from ltdiff.training.losses import charbonnier, supervise
+from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import Batch, to_input
 
 
@@ -44,7 +45,7 @@ class SupervisedPhase(nn.Module):
         self.model = model
         self.config = config
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
         heads = self.model(to_input(batch["source"]))
         weights = LossConfig().supervision_weights

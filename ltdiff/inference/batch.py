@@ -35,12 +35,12 @@ import ltdiff
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.output import remove_partial_folders
 from ltdiff.inference.archive import find_tasks
-from ltdiff.inference.lock import only_writer
 from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_report
 from ltdiff.inference.recipe import load_recipes
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.inference.task import Task, task_outcome
 from ltdiff.local_ray import ray_session
+from ltdiff.lock import only_writer
 from ltdiff.model.precision import resolve_precision
 
 logger = logging.getLogger(__name__)

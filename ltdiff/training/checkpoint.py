@@ -1,9 +1,17 @@
-"""Checkpoints that explain themselves: a folder of safetensors and a `meta.json` with the sha256 of each. No pickle."""
+"""Checkpoints that explain themselves: a folder of safetensors and a `meta.json` with the sha256 of each. No pickle.
+
+Those of a phase lie side by side, `step_00000200`, each whole or not there at all; training goes on from the newest one that
+is undamaged. Ray Train could keep them, but writes them in place, learns of them some seconds later, and cannot start where
+its own list of them is damaged.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+logger = logging.getLogger(__name__)
+
 FORMAT_VERSION = 3
 META_FILE = "meta.json"
+NUM_KEPT = 2
+"""Checkpoints of a phase: the newest, and the one before should that one be damaged."""
 
 
 def save_checkpoint(
@@ -49,11 +61,7 @@ def load_checkpoint(
     Raises:
         ValueError: a file is missing or damaged, or the checkpoint has another format version.
     """
-    meta = _read_meta(folder)
-    for name, sha256 in meta["sha256"].items():
-        path = _path(folder, name)
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise ValueError(f"checkpoint file {path} is missing or damaged: its sha256 is not the one in {META_FILE}")
+    meta = _check(folder)
     module.load_state_dict(load_file(_path(folder, "weights")))
     averaged.load_state_dict(load_file(_path(folder, "averaged")))
     state = optimizer.state_dict()
@@ -64,6 +72,76 @@ def load_checkpoint(
             if value.shape == parameter.shape:
                 slots[key] = torch.empty_like(parameter).copy_(value)
     return int(meta["step"]), float(meta["elapsed_s"])
+
+
+def keep_checkpoint(made: Path, *, among: Path) -> None:
+    """Add the checkpoint in the folder `made` to those in `among`, whole or not at all, and keep the newest two of them.
+
+    Raises:
+        OSError: it cannot be written (no space); those that were there still are.
+    """
+    name = f"step_{_read_meta(made)['step']:08d}"
+    among.mkdir(parents=True, exist_ok=True)
+    for leftover in among.glob(".*.partial"):
+        shutil.rmtree(leftover)
+    partial = among / f".{name}.partial"
+    try:
+        partial.mkdir()
+        for path in made.iterdir():
+            shutil.copy(path, partial)
+        for path in (*partial.iterdir(), partial):
+            _flush(path)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(among / name, ignore_errors=True)  # a damaged one, in whose place an older one was taken
+    partial.rename(among / name)
+    _flush(among)
+    for old in _newest_first(among)[NUM_KEPT:]:
+        shutil.rmtree(old)
+
+
+def find_checkpoint(among: Path) -> Path | None:
+    """The newest undamaged checkpoint of those that `keep_checkpoint` put into `among`; None where there is none.
+
+    Raises:
+        ValueError: there are some, and none can be used.
+    """
+    reason = ""
+    for folder in _newest_first(among):
+        try:
+            _check(folder)
+        except ValueError as error:
+            logger.warning("%s; the checkpoint before is used", error)
+            reason = str(error)
+        else:
+            return folder
+    if reason:
+        raise ValueError(f"no checkpoint in {among} can be used: {reason}; remove the folder to train this phase anew")
+    return None
+
+
+def _newest_first(among: Path) -> list[Path]:
+    return sorted(among.glob("step_*"), reverse=True)
+
+
+def _flush(path: Path) -> None:
+    """Have a file, or what a folder says of its files, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check(folder: Path) -> dict[str, Any]:
+    """The description of a checkpoint whose files are all what they were."""
+    meta = _read_meta(folder)
+    for name, sha256 in meta["sha256"].items():
+        path = _path(folder, name)
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise ValueError(f"checkpoint file {path} is missing or damaged: its sha256 is not the one in {META_FILE}")
+    return meta
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

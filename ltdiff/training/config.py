@@ -73,6 +73,7 @@ class TrainingConfig:
         joint: phase 3, denoiser and decoder together on pairs, encoder fixed.
         patch_size: side of the training patches in pixels.
         batch_size_per_worker: patches per step and worker.
+        num_accumulated: parts that a worker's batch is computed in, one after the other (gradient accumulation): less memory.
         num_workers: workers of Ray Train.
         use_gpu: one GPU for every worker.
         precision: arithmetic of the forward and backward pass; weights stay in float32. `auto`: bf16 where the worker's device
@@ -89,6 +90,7 @@ class TrainingConfig:
     joint: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=2000))
     patch_size: int = 128
     batch_size_per_worker: int = 8
+    num_accumulated: int = 1
     num_workers: int = 1
     use_gpu: bool = False
     precision: Precision = "auto"
@@ -102,6 +104,10 @@ class TrainingConfig:
         for name in ("patch_size", "batch_size_per_worker", "num_workers", "checkpoint_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_accumulated < 1 or self.batch_size_per_worker % self.num_accumulated:
+            raise ValueError(
+                f"num_accumulated must divide batch_size_per_worker {self.batch_size_per_worker}, got {self.num_accumulated}"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in 0…1, 1 excluded, got {self.ema_decay}")
         timed = any(phase.max_minutes is not None for phase in (self.autoencoder, self.ddpm, self.joint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,20 @@ Report = Callable[[dict[str, float], Path | None], None]
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """One worker of `world_size`; `wrap` makes a module average its gradients over all of them."""
+    """One worker of `world_size`. `wrap` makes a module average its gradients over all of them, except inside `alone`, and `mean`
+    is that of numbers over all of them.
+
+    `must_save` tells the first worker after every step that a checkpoint is wanted now, because the run is about to be ended.
+    """
 
     rank: int
     world_size: int
     device: torch.device
     report: Report
     wrap: Callable[[nn.Module], nn.Module]
+    alone: Callable[[nn.Module], AbstractContextManager[None]] = lambda module: nullcontext()
+    mean: Callable[[dict[str, float]], dict[str, float]] = dict
+    must_save: Callable[[], bool] = lambda: False
 
 
 def local_device() -> torch.device:

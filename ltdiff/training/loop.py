@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -19,6 +20,7 @@ from ltdiff.model.precision import autocast
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import WorkerContext
+from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import Batch, Phase
 
 logger = logging.getLogger(__name__)
@@ -43,8 +45,9 @@ def train(
 ) -> nn.Module:
     """Run a phase to its last step and return it with the moving average of its weights.
 
-    `batches(first_step)` gives this worker's batches from that step to the last. Noise is a function of (seed, step, rank),
-    so a run that was interrupted and resumed goes the same way as one that never was, unless its length is a time.
+    `batches(first_step)` gives this worker's batches from that step to the last. Noise is a function of the seed and the
+    patch's number: a run that was interrupted and resumed goes the same way as one that never was, unless its length is a
+    time; and one with more workers and as many patches in all goes the same way but for rounding.
     """
     trainer = _Trainer(phase, config, context)
     first_step, elapsed_s = load_checkpoint(resume_from, **trainer.state) if resume_from else (0, 0.0)
@@ -52,15 +55,18 @@ def train(
     progress = _Progress(name, clock)
     if resume_from and clock.part_done(first_step) >= 1:
         return trainer.averaged.module  # stopped after the last checkpoint, before the result was saved
-    for step, batch in enumerate(batches(first_step), start=first_step):
+    for step, batch in enumerate(progress.watch(batches(first_step)), start=first_step):
         if step == first_step:
             clock.start(elapsed_s)  # reading the first batch is no training
         progress.add(step + 1, trainer.take_step(batch, step, clock.part_done(step)), log=context.rank == 0)
-        is_last = clock.part_done(step + 1) >= 1
-        if (step + 1) % config.checkpoint_every_steps and not is_last:
+        is_last, must_save = clock.part_done(step + 1) >= 1, context.must_save()
+        if (step + 1) % config.checkpoint_every_steps and not is_last and not must_save:
             continue
-        validation_loss = trainer.validate(validation()) if context.rank == 0 else {}
-        trainer.checkpoint(step + 1, clock.elapsed_s, {**progress.means(), **validation_loss})
+        validation_loss = trainer.validate(validation()) if context.rank == 0 and not must_save else {}
+        means = progress.means()  # of all workers, unless this is the first one's last checkpoint
+        trainer.checkpoint(
+            step + 1, clock.elapsed_s, {**(means if must_save else context.mean(means)), **validation_loss}
+        )
         if is_last:
             break
     return trainer.averaged.module
@@ -147,23 +153,39 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.phase.train()
-        with self._autocast():
-            losses = self.wrapped(batch, _generator(self.config.seed, step, self.context.rank))
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        losses = self._accumulate(batch, step)
         if not clip_to_usual_norms(self.optimizer):
             raise FloatingPointError(f"the gradient at step {step + 1} is not finite; lower the learning rate")
         self.optimizer.step()
         self.averaged.update_parameters(self.phase)
-        return {key: value.detach() for key, value in losses.items()}
+        return losses
+
+    def _accumulate(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The gradients of a worker's batch, one of its parts after the other, and its mean losses, detached."""
+        num_parts, size = self.config.num_accumulated, _size(batch)
+        first = (step * self.context.world_size + self.context.rank) * size
+        losses: list[dict[str, Tensor]] = []
+        for places in torch.arange(size).chunk(num_parts):
+            part = {key: value[places] for key, value in batch.items()} if num_parts > 1 else batch
+            is_last = len(losses) == num_parts - 1  # the workers' gradients are averaged with the last part's
+            with nullcontext() if is_last else self.context.alone(self.wrapped):
+                with self._autocast():
+                    loss = self.wrapped(part, BatchNoise(self.config.seed, (first + places).tolist()))
+                (loss["loss"] / num_parts).backward()
+            losses.append({key: value.detach() for key, value in loss.items()})
+        return {key: torch.stack([loss[key] for loss in losses]).mean() for key in losses[0]}
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch]) -> dict[str, float]:
         """Mean losses of the averaged weights, always with the same noise."""
         self.averaged.eval()
-        generator = _generator(self.config.seed, 0, 0)
-        with self._autocast():
-            losses = [self.averaged.module(batch, generator) for batch in batches]
+        losses, num_patches = [], 0
+        for batch in batches:
+            noise = BatchNoise(self.config.seed, range(num_patches, num_patches + _size(batch)))
+            num_patches += _size(batch)
+            with self._autocast():
+                losses.append(self.averaged.module(batch, noise))
         return {f"val_{key}": float(sum(loss[key] for loss in losses)) / len(losses) for key in (losses or [{}])[0]}
 
     def checkpoint(self, step: int, elapsed_s: float, metrics: dict[str, float]) -> None:
@@ -179,13 +201,26 @@ class _Trainer:
 
 
 class _Progress:
-    """Means of the losses since the last report, and a line with rate and time left every few seconds."""
+    """Means of the losses since the last report, and every few seconds a line with rate, time left and the share of the time
+    that was spent waiting for data.
+    """
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name, self.clock = name, clock
         self.logged_s = time.monotonic()
-        self.num_steps, self.start = 0, clock.elapsed_s
+        self.num_steps, self.start, self.waited_s = 0, clock.elapsed_s, 0.0
         self.history: dict[str, list[Tensor]] = {}
+
+    def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches, with a note of how long each but the first was waited for."""
+        yield from itertools.islice(batches, 1)
+        while True:
+            started_s = time.monotonic()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self.waited_s += time.monotonic() - started_s
+            yield batch
 
     def add(self, step: int, losses: dict[str, Tensor], *, log: bool) -> None:
         for key, value in losses.items():
@@ -195,16 +230,22 @@ class _Progress:
         if log and (now_s - self.logged_s > LOG_EVERY_S or part_done == 1):
             self.logged_s = now_s
             elapsed_s = self.clock.elapsed_s
-            rate = self.num_steps / (elapsed_s - self.start)
+            rate, waited = self.num_steps / (elapsed_s - self.start), self.wait_share
             minutes, seconds = divmod(round(elapsed_s * (1 / part_done - 1)), 60)
             loss = float(torch.stack(self.history["loss"][-50:]).mean())
             logger.info(
-                "%s: step %d, %d %% done, loss %.4f, %.2f steps/s, %d min %02d s left",
-                *(self.name, step, 100 * part_done, loss, rate, minutes, seconds),
+                "%s: step %d, %d %% done, loss %.4f, %.2f steps/s, %.1f %% of it waiting for data, %d min %02d s left",
+                *(self.name, step, 100 * part_done, loss, rate, 100 * waited, minutes, seconds),
             )
+
+    @property
+    def wait_share(self) -> float:
+        """Of the time since the first step."""
+        return self.waited_s / max(self.clock.elapsed_s - self.start, 1e-9)
 
     def means(self) -> dict[str, float]:
         means = {key: float(torch.stack(values).mean()) for key, values in self.history.items()}
+        means["wait_share"] = self.wait_share
         self.history.clear()
         return means
 
@@ -218,8 +259,5 @@ def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], 
     return update
 
 
-def _generator(*key: int) -> torch.Generator:
-    seed = 0
-    for part in key:
-        seed = (seed * 1_000_003 + part + 1) % 2**63
-    return torch.Generator().manual_seed(seed)
+def _size(batch: Batch) -> int:
+    return len(next(iter(batch.values())))

@@ -21,6 +21,7 @@ from ltdiff.model.latent import Latents
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings
 from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
+from ltdiff.training.noise import BatchNoise
 
 Batch = Mapping[str, Tensor]
 """Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
@@ -33,7 +34,7 @@ class Phase(Protocol):
     uses_pairs: bool
     config: PhaseConfig
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """Losses by name; `loss` is the one that is minimized."""
 
 
@@ -49,7 +50,7 @@ class AutoencoderPhase(nn.Module):
         self.weights = settings.loss.supervision_weights
         self.image_loss = _image_loss(settings.loss)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
         x = to_input(batch["image"])
         latents, features = self.model.encoder(x)
@@ -70,17 +71,17 @@ class DDPMPhase(nn.Module):
         self.model = _train_only(model, "denoiser")
         self.process = make_process(settings.diffusion)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
-        return {"loss": self.diffuse(batch, generator).loss}
+        return {"loss": self.diffuse(batch, noise).loss}
 
-    def diffuse(self, batch: Batch, generator: torch.Generator) -> _Diffused:
+    def diffuse(self, batch: Batch, noise: BatchNoise) -> _Diffused:
         """Noise Z_B to a random time, predict it back, and compare: one mean square for every level."""
         with torch.no_grad():
             source, features = self.model.encode(to_input(batch["source"]))
             target, _ = self.model.encode(to_input(batch["target"]))
-        t = self.process.sample_times(source[0].shape[0], generator)
-        eps = [torch.randn(z.shape, generator=generator).to(z.device) for z in target]
+        t = noise.times(self.process)
+        eps = [noise.like(z) for z in target]
         z_t = [self.process.add_noise(z, source=a, t=t, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
         outputs = self.model.denoise(z_t, source, self.process.unit_time(t).to(z_t[0].device))
         goals = [self.process.network_target(z, source=a, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
@@ -102,9 +103,9 @@ class JointPhase(DDPMPhase):
         self.loss_config = settings.loss
         self.image_loss = _image_loss(settings.loss)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """See `Phase`."""
-        diffused = self.diffuse(batch, generator)
+        diffused = self.diffuse(batch, noise)
         image = self.image_term(diffused, batch)
         return {
             "loss": diffused.loss + self.loss_config.image_weight * image,

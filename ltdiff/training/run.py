@@ -2,7 +2,7 @@
 
 out/run.json              settings and data fingerprint; the same command resumes, another one is refused
 out/start/                untrained networks with the fitted kernel match
-out/<phase>/              Ray Train's checkpoints
+out/<phase>/checkpoints/  where an interrupted phase goes on
 out/<phase>/metrics.jsonl losses at every checkpoint
 out/<phase>/model/        the phase's result
 out/model/                the trained model

@@ -51,7 +51,7 @@ class _Phase(nn.Module):
         self.model, self.config, self.die_at = model, config, die_at
         self.notes = _Notes()
 
-    def forward(self, batch, generator):
+    def forward(self, batch, noise):
         (self.notes.trained_on if self.training else self.notes.validated_on).append(batch)
         if self.training:
             self.notes.weights.append(self.model.weight.item())
@@ -197,7 +197,7 @@ def interrupted(tmp_path, manifest, make_budget):
 
 def _set_elapsed(folder, elapsed_s):
     """What the checkpoint says of the time until it."""
-    path = folder / "phase 0" / "checkpoint" / META_FILE
+    path = folder / "phase 0" / "checkpoints" / "step_00000002" / META_FILE
     meta = json.loads(path.read_text())
     assert 0 < meta["elapsed_s"] < 30
     path.write_text(json.dumps(meta | {"elapsed_s": elapsed_s}))
@@ -206,7 +206,7 @@ def _set_elapsed(folder, elapsed_s):
 def test_an_interrupted_fit_goes_on_from_its_checkpoint(interrupted, manifest):
     folder, budget, before = interrupted
     _set_elapsed(folder, 29.5)  # of thirty seconds
-    (folder / "phase 0" / ".checkpoint.new").mkdir()  # and it died while it wrote another
+    (folder / "phase 0" / "checkpoints" / ".step_00000004.partial").mkdir()  # and it died while it wrote another
     method = _Comparator(budget)
     method.fit(manifest, folder=folder)
     after = _weights(method)
@@ -219,7 +219,9 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(interrupted, manifest):
 def test_a_fit_whose_minutes_are_over_takes_no_step(interrupted, manifest):
     folder, budget, _ = interrupted
     _set_elapsed(folder, 30.0)
-    averaged = load_file(folder / "phase 0" / "checkpoint" / "averaged.safetensors")["module.model.weight"]
+    averaged = load_file(folder / "phase 0" / "checkpoints" / "step_00000002" / "averaged.safetensors")[
+        "module.model.weight"
+    ]
     method = _Comparator(budget)
     method.fit(manifest, folder=folder)
     assert _weights(method) == []

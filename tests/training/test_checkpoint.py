@@ -1,7 +1,13 @@
 """Checkpoints: a run goes on from one exactly where it was, and never from a damaged one."""
 
 import json
+import os
 import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ltdiff.training.checkpoint import META_FILE, load_checkpoint, save_checkpoint
+from ltdiff.training.checkpoint import META_FILE, find_checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
 
 
 def _make_state(seed):
@@ -113,3 +119,120 @@ def test_another_format_version_is_refused(saved, version):
 def test_no_checkpoint_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoint"):
         load_checkpoint(Path(tmp_path), **_make_state(1))
+
+
+# --- the checkpoints of a phase --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Keeps a checkpoint of a step among the others of a phase; returns the folder of all."""
+    state, among = _make_state(0), tmp_path / "phase" / "checkpoints"
+
+    def keep_one(step):
+        made = tmp_path / "made"
+        made.mkdir()
+        save_checkpoint(made, step=step, elapsed_s=float(step), **state)
+        keep_checkpoint(made, among=among)
+        shutil.rmtree(made)
+        return among
+
+    return keep_one
+
+
+def _damage(folder):
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def test_there_is_none_at_first(tmp_path):
+    assert find_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_the_newest_two_are_kept_and_the_newest_is_found(keep):
+    for step in (5, 10, 200):
+        among = keep(step)
+    assert sorted(path.name for path in among.iterdir()) == ["step_00000010", "step_00000200"]
+    assert load_checkpoint(find_checkpoint(among), **_make_state(1)) == (200, 200.0)
+
+
+def test_a_damaged_one_is_named_and_the_one_before_is_found(keep, caplog):
+    keep(5)
+    among = keep(10)
+    _damage(among / "step_00000010")
+    assert find_checkpoint(among) == among / "step_00000005"
+    assert "step_00000010/weights.safetensors is missing or damaged" in caplog.text
+    keep(10)  # written again
+    assert find_checkpoint(among) == among / "step_00000010"
+
+
+def test_where_all_are_damaged_none_is_made_up(keep):
+    keep(5)
+    among = keep(10)
+    for folder in among.iterdir():
+        _damage(folder)
+    with pytest.raises(ValueError, match=r"no checkpoint in .*checkpoints can be used: .*damaged.*remove the folder"):
+        find_checkpoint(among)
+
+
+def test_one_of_another_format_is_named(keep):
+    among = keep(5)
+    meta = among / "step_00000005" / META_FILE
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format_version": 1}))
+    with pytest.raises(ValueError, match="format version 1; this ltdiff reads 3"):
+        find_checkpoint(among)
+
+
+KEEP_MANY = """
+import sys
+from pathlib import Path
+from ltdiff.training.checkpoint import keep_checkpoint
+import json
+made, among = Path(sys.argv[1]), Path(sys.argv[2])
+meta = json.loads((made / "meta.json").read_text())
+for step in range(1, 100_000):
+    (made / "meta.json").write_text(json.dumps(meta | {"step": step}))
+    keep_checkpoint(made, among=among)
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.003, 0.007, 0.011, 0.02, 0.05])
+def test_killed_at_any_moment_the_old_or_the_new_one_is_there(saved, tmp_path_factory, delay_s):
+    among = tmp_path_factory.mktemp("phase") / "checkpoints"
+    command = [sys.executable, "-c", KEEP_MANY, str(saved[0]), str(among)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "1\n"
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGKILL)
+        last = int(("1\n" + process.stdout.read()).split()[-1])
+    step, _ = load_checkpoint(find_checkpoint(among), **_make_state(1))
+    assert step in (last, last + 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small file system needs root")
+def test_with_no_space_left_the_old_one_stays_and_the_next_is_written_once_there_is(keep, tmp_path):
+    made = shutil.copytree(keep(5) / "step_00000005", tmp_path / "copy")
+    size_kb = 2 * sum(path.stat().st_size for path in made.iterdir()) // 1024 + 40
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        keep_checkpoint(made, among=disk / "checkpoints")
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize))
+        meta = json.loads((made / META_FILE).read_text())
+        (made / META_FILE).write_text(json.dumps(meta | {"step": 10}))
+        with pytest.raises(OSError, match="No space left"):
+            keep_checkpoint(made, among=disk / "checkpoints")
+        assert [path.name for path in (disk / "checkpoints").iterdir()] == ["step_00000005"]
+        assert find_checkpoint(disk / "checkpoints").name == "step_00000005"
+        ballast.unlink()
+        keep_checkpoint(made, among=disk / "checkpoints")
+        assert find_checkpoint(disk / "checkpoints").name == "step_00000010"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -25,6 +25,8 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
         (TrainingConfig, {"patch_size": 0}, "patch_size must be at least 1, got 0"),
         (TrainingConfig, {"batch_size_per_worker": 0}, "batch_size_per_worker"),
         (TrainingConfig, {"num_workers": 0}, "num_workers"),
+        (TrainingConfig, {"num_accumulated": 0}, "num_accumulated must divide batch_size_per_worker 8, got 0"),
+        (TrainingConfig, {"num_accumulated": 3}, "num_accumulated must divide batch_size_per_worker 8, got 3"),
         (TrainingConfig, {"checkpoint_every_steps": 0}, "checkpoint_every_steps"),
         (TrainingConfig, {"ema_decay": 1.0}, "ema_decay .*got 1.0"),
         (TrainingConfig, {"ema_decay": -0.1}, "ema_decay .*got -0.1"),

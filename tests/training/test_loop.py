@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -58,9 +59,9 @@ class _OneWeight(nn.Module):
         self.register_buffer("seen", torch.zeros(()))
         self.seeds, self.weights = [], []
 
-    def forward(self, batch, generator):
+    def forward(self, batch, noise):
         if self.training:
-            self.seeds.append(generator.initial_seed())
+            self.seeds += [generator.initial_seed() for generator in noise.generators]
             self.weights.append(self.weight.item())
             self.seen += 1
         loss = (self.weight - 3).square() * batch["scale"].mean() * self.frozen
@@ -71,9 +72,11 @@ def _scales(values):
     return lambda first: ({"scale": torch.tensor([value])} for value in itertools.islice(values, first, None))
 
 
-def _train_one_weight(phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, resume_from=None, **config):
+def _train_one_weight(
+    phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, resume_from=None, must_save=bool, **config
+):
     config = {"checkpoint_every_steps": 2, "precision": "fp32"} | config
-    context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module)
+    context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module, must_save=must_save)
     return train(
         phase,
         name="phase",
@@ -143,8 +146,34 @@ def test_validation_scores_the_averaged_weights(tmp_path):
 def test_only_the_first_worker_validates_and_writes(tmp_path):
     reports = _Reports(tmp_path)
     _train_one_weight(_OneWeight(), reports, rank=1, validation=(1.0,))
-    assert [set(metrics) for metrics in reports.metrics] == [{"step", "loss", "other"}] * 3
+    assert [set(metrics) for metrics in reports.metrics] == [{"step", "loss", "other", "wait_share"}] * 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_about_to_be_ended_writes_a_checkpoint_after_the_step_in_hand(tmp_path):
+    """At once: no validation before it."""
+    phase, reports = _OneWeight(), _Reports(tmp_path)
+    _train_one_weight(phase, reports, validation=(1.0,), must_save=lambda: len(phase.weights) == 3)
+    assert [metrics["step"] for metrics in reports.metrics] == [2, 3, 4, 5]
+    assert ["val_loss" in metrics for metrics in reports.metrics] == [True, False, True, True]
+    assert (tmp_path / "3").is_dir()
+
+
+def test_the_share_of_the_time_that_is_spent_waiting_for_data(tmp_path):
+    """Not for the first batch: reading it is no training."""
+    phase, reports = _OneWeight(num_steps=4), _Reports(tmp_path)
+
+    def slow(first):
+        for _ in range(4):
+            time.sleep(0.1)
+            yield {"scale": torch.ones(1)}
+
+    context = WorkerContext(0, 1, torch.device("cpu"), reports, wrap=lambda module: module)
+    config = TrainingConfig(precision="fp32")
+    train(phase, name="phase", config=config, batches=slow, validation=lambda: iter(()), context=context)
+    assert 0.8 < reports.metrics[-1]["wait_share"] <= 1
+    _train_one_weight(_OneWeight(), quick := _Reports(tmp_path / "quick"))
+    assert quick.metrics[-1]["wait_share"] < 0.5
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.998])
@@ -162,7 +191,8 @@ def test_moving_average(tmp_path, decay):
     assert averaged is not phase
 
 
-def test_noise_is_a_function_of_seed_step_and_rank(tmp_path):
+def test_noise_is_a_function_of_the_seed_and_the_patch(tmp_path):
+    """Two workers with a patch each have between them the noise of one worker with both."""
     seeds = {}
     for key in ((0, 0), (0, 1), (1, 0)):
         phase = _OneWeight()
@@ -172,6 +202,11 @@ def test_noise_is_a_function_of_seed_step_and_rank(tmp_path):
     _train_one_weight(again, lambda *_: None)
     assert again.seeds == seeds[0, 0]
     assert len({seed for run in seeds.values() for seed in run}) == 15
+    both = _OneWeight()
+    pairs = lambda first: iter([{"scale": torch.ones(2)}] * 5)  # noqa: E731
+    context = WorkerContext(0, 1, torch.device("cpu"), lambda *_: None, wrap=lambda module: module)
+    train(both, name="phase", config=TrainingConfig(), batches=pairs, validation=lambda: iter(()), context=context)
+    assert both.seeds == [seed for pair in zip(seeds[0, 0], seeds[0, 1], strict=True) for seed in pair]
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf])
@@ -356,6 +391,19 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, manifest_path, nam
     assert _hashes(broken / "5") == _hashes(whole / "5")
     torch.testing.assert_close(resumed.state_dict(), finished.state_dict(), rtol=0, atol=0)
     assert _hashes(whole / "2") != _hashes(whole / "5")
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_a_batch_computed_in_parts_is_the_same_batch(tmp_path, manifest_path, name):
+    """But for rounding, and in phase 1 for the moments of the latents, which are tracked for each part."""
+    manifest = read_manifest(manifest_path)
+    whole, in_parts = _Reports(tmp_path / "whole"), _Reports(tmp_path / "parts")
+    at_once = _run(name, manifest, whole).state_dict()
+    parts = _run(name, manifest, in_parts, num_accumulated=2).state_dict()
+    for key, value in at_once.items():
+        if "scaling" not in key:
+            torch.testing.assert_close(parts[key], value, rtol=1e-3, atol=1e-5)
+    assert [m["loss"] for m in in_parts.metrics] == pytest.approx([m["loss"] for m in whole.metrics], rel=1e-4)
 
 
 def test_resuming_after_the_last_step_does_nothing(tmp_path, manifest_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -16,10 +17,12 @@ from tiny_run import make_volumes, tiny_settings, write_pairs
 
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.local_ray import ray_session
+from ltdiff.lock import LOCK_FILE, only_writer
 from ltdiff.model.ltdiff import load_model, weights_sha256
 from ltdiff.training import ray_glue
+from ltdiff.training.checkpoint import find_checkpoint
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
+from ltdiff.training.ray_glue import CHECKPOINTS_FOLDER, num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 
 NUM_STEPS = 6
@@ -39,15 +42,15 @@ def folder(tmp_path_factory):
 
 
 def _train(folder, name, *, kill_once=False):
-    """Train in the folder `name`; notes what each worker found. The second one dies once Ray has the first checkpoint."""
+    """Train in the folder `name`; notes what each worker found. The second one dies after the first checkpoint."""
     notes = folder / f"{name} notes"
     notes.mkdir(exist_ok=True)
-    snapshot = folder / name / "ddpm" / "checkpoint_manager_snapshot.json"
+    checkpoints = folder / name / "ddpm" / CHECKPOINTS_FOLDER
     work, report = ray_glue._work, ray_glue._Reporter.__call__
 
     def report_and_die(self, metrics, checkpoint):
         report(self, metrics, checkpoint)
-        while not (snapshot.is_file() and "checkpoint_" in snapshot.read_text()):
+        while not list(checkpoints.glob("step_*")):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -56,8 +59,8 @@ def _train(folder, name, *, kill_once=False):
         note = {
             "rank": rank,
             "gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"],
-            "device": str(ray_glue._worker_context(None).device),
-            "resumes": ray.train.get_checkpoint() is not None,
+            "device": str(ray_glue._worker_context(ray_glue._Reporter(checkpoints)).device),
+            "resumes": find_checkpoint(checkpoints) is not None,
         }
         (notes / f"{'first' if is_first else 'second'} {rank}.json").write_text(json.dumps(note))
         if kill_once and is_first and rank == 1:
@@ -108,7 +111,8 @@ def test_each_worker_has_a_gpu_of_its_own(trained):
 @pytest.mark.usefixtures("trained")
 def test_the_same_command_again_does_nothing(folder):
     def times():
-        return {path: path.stat().st_mtime_ns for path in (folder / "whole").rglob("*")}
+        files = (folder / "whole").rglob("*")
+        return {path: path.stat().st_mtime_ns for path in files if path.name != LOCK_FILE and path != folder / "whole"}
 
     before = times()
     _, notes = _train(folder, "whole")
@@ -122,6 +126,48 @@ def test_a_killed_worker_changes_nothing(folder):
     _, notes = _train(folder, "killed", kill_once=True)
     assert [(note["rank"], note["resumes"]) for note in notes] == [(0, False), (1, False), (0, True), (1, True)]
     assert weights_sha256(folder / "killed" / MODEL_FOLDER) == weights_sha256(folder / "whole" / MODEL_FOLDER)
+
+
+@pytest.fixture
+def unfinished(folder, trained):
+    """A copy of that run as it was after its last checkpoint, before its result was saved; and its checkpoints."""
+    copy = folder / "unfinished"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder / "whole", copy)
+    shutil.rmtree(copy / MODEL_FOLDER)
+    shutil.rmtree(copy / "ddpm" / MODEL_FOLDER)
+    return copy, sorted((copy / "ddpm" / CHECKPOINTS_FOLDER).iterdir())
+
+
+def _damage(checkpoint):
+    path = checkpoint / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(folder, unfinished):
+    run, (older, newest) = unfinished
+    assert (older.name, newest.name) == ("step_00000004", "step_00000006")
+    _damage(newest)
+    _train(folder, "unfinished")
+    steps = [json.loads(line)["step"] for line in (run / "ddpm" / METRICS_FILE).read_text().splitlines()]
+    assert steps == [2, 4, 6, 6]
+    assert weights_sha256(run / MODEL_FOLDER) == weights_sha256(folder / "whole" / MODEL_FOLDER)
+
+
+def test_where_all_checkpoints_are_damaged_no_worker_is_started(folder, unfinished):
+    _, checkpoints = unfinished
+    for checkpoint in checkpoints:
+        _damage(checkpoint)
+    with pytest.raises(ValueError, match=r"no checkpoint in .* can be used"):
+        _train(folder, "unfinished")
+
+
+def test_a_second_job_on_the_same_run_is_refused_at_once(folder):
+    with (
+        only_writer(folder / "taken"),
+        pytest.raises(ValueError, match=f"taken is being written by process {os.getpid()}"),
+    ):
+        _train(folder, "taken")
 
 
 @pytest.mark.parametrize(

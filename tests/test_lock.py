@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ltdiff.inference.lock import only_writer
+from ltdiff.lock import only_writer
 
-HOLD = "import sys, time; from pathlib import Path; from ltdiff.inference.lock import only_writer\n"
+HOLD = "import sys, time; from pathlib import Path; from ltdiff.lock import only_writer\n"
 HOLD += "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 

@@ -1,0 +1,159 @@
+"""A submitted phase whose driver is killed or told to stop, and a cluster that loses a node: nothing is lost, nothing lingers."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+from tiny_run import tiny_settings, write_pairs
+
+from ltdiff.model.ltdiff import read_description, weights_sha256
+from ltdiff.training import ray_glue
+from ltdiff.training.checkpoint import find_checkpoint
+from ltdiff.training.config import PhaseConfig
+from ltdiff.training.ray_glue import CHECKPOINTS_FOLDER, train_on_ray
+from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+NUM_STEPS, EVERY = 400, 10
+PHASES = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(NUM_STEPS), "joint": PhaseConfig(0)}
+ORPHANS_S = 10.0
+
+
+def settings(**training):
+    return tiny_settings(**PHASES, **({"checkpoint_every_steps": EVERY} | training))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a manifest and settings."""
+    folder = tmp_path_factory.mktemp("faults")
+    write_pairs(folder)
+    (folder / "settings.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(asdict(settings())))))
+    return folder
+
+
+def start(folder, name):
+    """The job that trains phase 2 in the run `name`, as a process of its own."""
+    command = [sys.executable, ROOT / "jobs" / "train_ddpm.py", folder / "pairs.parquet"]
+    options = ["--out", folder / name, "--settings", folder / "settings.yaml"]
+    return subprocess.Popen([*command, *options], cwd=ROOT, env=os.environ | {"RAY_DATA_DISABLE_PROGRESS_BARS": "1"})
+
+
+def wait_for_checkpoints(run, *, process=None, at_least=2):
+    checkpoints = run / "ddpm" / CHECKPOINTS_FOLDER
+    deadline_s = time.monotonic() + 200
+    while len(list(checkpoints.glob("step_*"))) < at_least:
+        assert time.monotonic() < deadline_s
+        assert process is None or process.poll() is None
+        time.sleep(0.05)
+    return find_checkpoint(checkpoints)
+
+
+def assert_gone(processes):
+    """None of them is alive after a few seconds."""
+    _, alive = psutil.wait_procs(processes, timeout=ORPHANS_S)
+    assert [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    """The weights of a run that nothing disturbs."""
+    assert start(folder, "undisturbed").wait(timeout=300) == 0
+    return weights_sha256(folder / "undisturbed" / MODEL_FOLDER)
+
+
+def reported_steps(run):
+    return [json.loads(line)["step"] for line in (run / "ddpm" / METRICS_FILE).read_text().splitlines()]
+
+
+def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(folder, undisturbed):
+    process = start(folder, "killed")
+    wait_for_checkpoints(folder / "killed", process=process)
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    assert descendants
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=10) == -signal.SIGKILL
+    assert_gone(descendants)
+    before = reported_steps(folder / "killed")
+    assert max(before) < NUM_STEPS
+    assert start(folder, "killed").wait(timeout=300) == 0
+    assert (
+        reported_steps(folder / "killed")[len(before)] <= max(before) + EVERY
+    )  # no more than an interval was done again
+    assert weights_sha256(folder / "killed" / MODEL_FOLDER) == undisturbed
+
+
+def test_told_to_stop_it_writes_a_checkpoint_and_says_so_by_its_exit_code(folder, undisturbed):
+    process = start(folder, "stopped")
+    wait_for_checkpoints(folder / "stopped", process=process)
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert_gone(descendants)
+    last = reported_steps(folder / "stopped")[-1]
+    newest = find_checkpoint(folder / "stopped" / "ddpm" / CHECKPOINTS_FOLDER)
+    assert newest.name == f"step_{int(last):08d}"
+    assert last < NUM_STEPS
+    assert start(folder, "stopped").wait(timeout=300) == 0
+    assert reported_steps(folder / "stopped")[-1] == NUM_STEPS
+    assert weights_sha256(folder / "stopped" / MODEL_FOLDER) == undisturbed
+
+
+def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
+    """Four workers over three nodes; the node of one of them dies, and the two others have room for all."""
+    notes = folder / "nodes"
+    notes.mkdir()
+    work = ray_glue._work
+
+    def noting(job):
+        rank = ray.train.get_context().get_world_rank()
+        with (notes / str(rank)).open("a") as file:
+            file.write(ray.get_runtime_context().get_node_id() + "\n")
+        work(job)
+
+    monkeypatch.setattr(ray_glue, "_work", noting)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
+    try:
+        nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=3) for _ in range(3))}
+        ray.init(address=cluster.address, logging_level="ERROR")
+        lost = []
+
+        def lose_a_node():
+            wait_for_checkpoints(folder / "spread")
+            lost.append((notes / "0").read_text().split()[0])
+            cluster.remove_node(nodes[lost[0]], allow_graceful=False)
+
+        thread = threading.Thread(target=lose_a_node)
+        thread.start()
+        train_on_ray(
+            ["ddpm"],
+            manifest_path=folder / "pairs.parquet",
+            out=folder / "spread",
+            settings=settings(num_workers=4),
+        )
+        thread.join()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    places = [(notes / str(rank)).read_text().split() for rank in range(4)]
+    assert len({before for before, *_ in places}) > 1  # spread
+    assert lost[0] in {before for before, *_ in places}
+    assert all(len(of_rank) == 2 and of_rank[1] != lost[0] for of_rank in places)
+    assert read_description(folder / "spread" / MODEL_FOLDER)["about"]["trained"]["ddpm"]["step"] == NUM_STEPS
+    steps = reported_steps(folder / "spread")
+    (again,) = (after for before, after in itertools.pairwise(steps) if after <= before)  # from a checkpoint, once
+    assert again > EVERY
