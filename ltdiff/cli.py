@@ -1,6 +1,7 @@
 """The command line: one function per command; options, types and help come from its signature and docstring.
 
-Exit codes: 0 all done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 interrupted.
+Exit codes: 0 all done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 interrupted; 143 a training ended
+by SIGTERM, after a checkpoint.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def pair(
     print(result.table.to_markdown() if len(result.table) else "no pairs found")
     write_manifest(result.manifest, out)
     counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts().to_dict()
-    print(f"{out}: {counts} pairs, {len(result.manifest)} rows")
+    print(f"{out}: {counts or 0} pairs, {len(result.manifest)} rows")
     return int(any(finding.action == "fail" for finding in result.findings))
 
 

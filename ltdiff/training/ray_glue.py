@@ -77,6 +77,7 @@ def run_phase(name: str, *, settings: Settings, manifest_path: Path, start: Path
         ValueError: a worker failed again and again, or could not be started; its error is named. Or there are checkpoints, and
             none can be used.
         SystemExit: SIGTERM came (143); a checkpoint was written before.
+        KeyboardInterrupt: Ctrl-C; what came after the last checkpoint is done again.
     """
     training = settings.training
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +115,8 @@ def _session(settings: Settings) -> AbstractContextManager[None]:
 def _save_on_sigterm(folder: Path) -> Iterator[None]:
     """On SIGTERM (`ray job stop`, a scheduler) wait for a checkpoint of the phase in `folder`, then end with exit code 143.
 
-    To be entered after Ray has started, which sets a handler of its own.
+    To be entered after Ray has started, which sets a handler of its own. While it waits for a result, Ray turns what a
+    handler raises into an exit with code 1; so does its own handler of Ctrl-C, which here is the KeyboardInterrupt that it was.
     """
     wanted = folder / STOP_FILE
     wanted.unlink(missing_ok=True)
@@ -122,7 +124,11 @@ def _save_on_sigterm(folder: Path) -> Iterator[None]:
         yield  # nobody but the main thread can handle signals
         return
 
+    told_to_stop = False
+
     def stop(signal_number: int, _: object) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
         logger.warning("ending at SIGTERM, after a checkpoint; the same command goes on from it")
         wanted.touch()
         deadline_s = time.monotonic() + STOP_S
@@ -130,11 +136,14 @@ def _save_on_sigterm(folder: Path) -> Iterator[None]:
             time.sleep(0.05)
         sys.exit(128 + signal_number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    on_interrupt, on_termination = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except SystemExit as ending:
+        raise (SystemExit(128 + signal.SIGTERM) if told_to_stop else KeyboardInterrupt) from ending
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, on_termination)
+        signal.signal(signal.SIGINT, on_interrupt)
         wanted.unlink(missing_ok=True)
 
 
