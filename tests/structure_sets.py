@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from ltdiff.dicom.series import Series
 
@@ -36,6 +36,7 @@ def write_structure_set(
     geometric_type: str = "CLOSED_PLANAR",
     frame_uid: str | None = None,
     series_uid: str | None = None,
+    image_uid: str = "",
 ) -> Path:
     """Write `rois`, (name, contours of corners in mm) each; "" for a UID that the file shall not have."""
     dataset = pydicom.Dataset()
@@ -49,7 +50,9 @@ def write_structure_set(
         dataset.ReferencedFrameOfReferenceSequence = [frame]
     dataset.StructureSetROISequence = [_roi(n, name, frame_uid) for n, (name, _) in enumerate(rois, 1)]
     dataset.ROIContourSequence = [
-        _roi_contour(n, contours, geometric_type) for n, (_, contours) in enumerate(rois, 1) if contours is not None
+        _roi_contour(n, contours, geometric_type, image_uid)
+        for n, (_, contours) in enumerate(rois, 1)
+        if contours is not None
     ]
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -63,12 +66,16 @@ def _roi(number: int, name: str, frame_uid: str) -> pydicom.Dataset:
     return roi
 
 
-def _roi_contour(number: int, contours: Contours, geometric_type: str) -> pydicom.Dataset:
+def _roi_contour(number: int, contours: Contours, geometric_type: str, image_uid: str) -> pydicom.Dataset:
     roi = pydicom.Dataset()
     roi.ReferencedROINumber, roi.ContourSequence = number, []
     for corners in contours:
         contour = pydicom.Dataset()
         contour.ContourGeometricType, contour.NumberOfContourPoints = geometric_type, len(corners)
+        if image_uid:
+            image = pydicom.Dataset()
+            image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = CTImageStorage, image_uid
+            contour.ContourImageSequence = [image]
         contour.ContourData = [f"{value:.9g}" for corner in corners for value in corner]
         roi.ContourSequence.append(contour)
     return roi

@@ -84,7 +84,8 @@ def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:
     """Region → mask (Z, Y, X) on the slices of `scan`, none of them empty.
 
     `mask` is a volume file on the grid of the scan, or a DICOM SEG, whose labels become "label_1" and so on; or an RT Structure
-    Set, whose ROIs keep their names; or a folder with the one that belongs to the scan's series.
+    Set, whose ROIs keep their names; or a folder with the one that belongs to the scan's series. A file may also have been
+    drawn on the series that this one was derived from.
 
     Raises:
         ValueError: the mask cannot be read, is empty, or does not belong to the scan.
@@ -100,7 +101,7 @@ def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:
 
 def _from_dicom(mask: Path, series: Series) -> dict[str, NDArray[np.bool_]]:
     segmentations = find_segmentations(mask)
-    segmentation = segmentations.get(series.series_instance_uid)
+    segmentation = segmentations.get(series.series_instance_uid) or (mask if mask.is_file() and segmentations else None)
     structure_set = find_structure_sets(mask).get(series.series_instance_uid)
     if segmentation and structure_set:
         raise ValueError(f"{printable(mask)}: name one of {printable(segmentation)} and {printable(structure_set)}")

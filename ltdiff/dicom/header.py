@@ -33,7 +33,7 @@ _KEYWORDS = [
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept",
-    "RescaleSlope",
+    "RescaleSlope", "SourceImageSequence",
 ]
 # fmt: on
 
@@ -93,6 +93,7 @@ class Header:
     instance_number: int | None
     derived: bool
     standardized_by_ltdiff: bool
+    source_sop_instance_uid: str  # of the image that this one was made of; "" where there is not exactly one
     geometry: Geometry
     pixel_format: PixelFormat
 
@@ -183,9 +184,18 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         instance_number=integer_of(dataset, "InstanceNumber") if text_of(dataset, "InstanceNumber") else None,
         derived=texts_of(dataset, "ImageType")[:1] == ["DERIVED"],
         standardized_by_ltdiff=text_of(dataset, "DerivationDescription").startswith(LTDIFF_DERIVATION),
+        source_sop_instance_uid=_source_uid(dataset),
         geometry=_geometry(dataset),
         pixel_format=_pixel_format(dataset, parsed.transfer_syntax),
     )
+
+
+def _source_uid(dataset: Dataset) -> str:
+    try:
+        (source,) = dataset.get("SourceImageSequence") or []
+        return uid_of(source, "ReferencedSOPInstanceUID")
+    except Exception:  # none, several or a broken one: a header is not worse for it
+        return ""
 
 
 def _geometry(dataset: Dataset) -> Geometry:

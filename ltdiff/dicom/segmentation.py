@@ -56,6 +56,8 @@ def write_segmentation(series: Series, labels: np.ndarray, *, path: Path, algori
 def read_segmentation(path: Path, series: Series) -> np.ndarray:
     """Segment numbers as labels (Z, Y, X) uint8 for the slices of `series`, 0 where there is no segment.
 
+    It may have been drawn on the series that `series` was derived from, whose pixels lie in the same places.
+
     Raises ValueError when the file is no segmentation, or one of another series, or its segments overlap.
     """
     uids = [slice_header.sop_instance_uid for slice_header in series.slices]
@@ -63,6 +65,8 @@ def read_segmentation(path: Path, series: Series) -> np.ndarray:
         with without_warnings():
             segmentation = hd.seg.segread(path)
             segmented = {sop_uid for _, _, sop_uid in segmentation.get_source_image_uids()}
+            if segmented.isdisjoint(uids) and series.source_sop_instance_uids:
+                uids = series.source_sop_instance_uids
             labels = segmentation.get_pixels_by_source_instance(
                 uids, combine_segments=True, assert_missing_frames_are_empty=True, dtype=np.uint8
             )

@@ -25,6 +25,7 @@ class SliceHeader:
     instance_number: int | None
     position_mm: tuple[float, float, float]
     z_mm: float  # projection of the position on the slice normal
+    source_sop_instance_uid: str = ""  # of the slice that it was derived from, where it was
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Series:
     slices: tuple[SliceHeader, ...]  # in ascending z_mm
     derived: bool  # ImageType says DERIVED: made from other images, by ltdiff or anything else
     standardized_by_ltdiff: bool
+
+    @property
+    def source_sop_instance_uids(self) -> list[str]:
+        """Of the slices that it was derived from, slice by slice; empty where not all are known."""
+        uids = [slice_header.source_sop_instance_uid for slice_header in self.slices]
+        return uids if all(uids) else []
 
     @property
     def num_slices(self) -> int:
@@ -186,4 +193,5 @@ def _slice_header(header: Header) -> SliceHeader:
         instance_number=header.instance_number,
         position_mm=header.geometry.position_mm,
         z_mm=header.geometry.z_mm,
+        source_sop_instance_uid=header.source_sop_instance_uid if header.derived else "",
     )

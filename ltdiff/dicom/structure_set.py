@@ -82,7 +82,7 @@ class _Roi:
 
 
 def _parse(path: Path) -> tuple[list[_Roi], set[str]]:
-    """The regions of interest, and the SeriesInstanceUIDs that they were drawn on."""
+    """The regions of interest, and the SeriesInstanceUIDs and SOPInstanceUIDs that they were drawn on."""
     try:
         with without_warnings():
             dataset = pydicom.dcmread(path)
@@ -96,7 +96,7 @@ def _parse(path: Path) -> tuple[list[_Roi], set[str]]:
                 for item in dataset.StructureSetROISequence
                 if int(item.ROINumber) in contours
             ]
-            return rois, _referenced_series(dataset)
+            return rois, _referenced_series(dataset) | _referenced_images(dataset)
     except Exception as error:  # whatever pydicom raises for a broken file, and what a missing element leads to
         raise ValueError(f"{printable(path)} cannot be read as a structure set ({type(error).__name__})") from error
 
@@ -137,6 +137,16 @@ def _referenced_series(dataset: pydicom.Dataset) -> set[str]:
     }
 
 
+def _referenced_images(dataset: pydicom.Dataset) -> set[str]:
+    """SOPInstanceUIDs of the images that contours were drawn on (PS3.3 C.8.8.6)."""
+    return {
+        str(image.ReferencedSOPInstanceUID)
+        for roi in dataset.get("ROIContourSequence", [])
+        for contour in roi.get("ContourSequence", [])
+        for image in contour.get("ContourImageSequence", [])
+    }
+
+
 def _series_drawn_on(path: Path) -> set[str]:
     """SeriesInstanceUIDs of the series that a structure set belongs to; none for any other file."""
     tags = ["SOPClassUID", "ReferencedFrameOfReferenceSequence"]
@@ -149,11 +159,11 @@ def _series_drawn_on(path: Path) -> set[str]:
 
 
 def _of_series(rois: list[_Roi], drawn_on: set[str], series: Series, *, path: Path) -> list[_Roi]:
-    """The regions in the series' frame of reference; ValueError where they are another series'.
+    """The regions in the series' frame of reference; ValueError where they are another series', and not that of its source.
 
     The frame alone does not tell: all phases of a breathing cycle share it.
     """
-    if drawn_on and series.series_instance_uid not in drawn_on:
+    if drawn_on and drawn_on.isdisjoint([series.series_instance_uid, *series.source_sop_instance_uids]):
         raise ValueError(f"{printable(path)} is the structure set of another series")
     of_frame = [roi for roi in rois if _is_in_frame(roi, series, is_named=bool(drawn_on))]
     if rois and not of_frame:

@@ -146,7 +146,7 @@ def test_a_mask_on_another_grid_is_refused(tmp_path, scan, labels, changes, dist
         ("fractions", r"mask\.nrrd: a mask holds whole numbers"),
         ("absent", r"mask\.nrrd: there is no such file or folder"),
         ("another series", r"other: there is no DICOM segmentation and no RT structure set of this series"),
-        ("segmentation of another series", r"seg\.dcm: there is no DICOM segmentation and no RT structure set of this"),
+        ("segmentation of another series", r"seg\.dcm is the segmentation of another series"),
         ("structure set of another series", r"rs\.dcm is the structure set of another series"),
         ("text", r"mask\.txt cannot be read as a structure set"),
     ],

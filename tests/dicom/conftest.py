@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from dicom_files import SPACING_MM, identity, phantom_hu
 
+from ltdiff.dicom.derived import Derivation, write_derived_series
 from ltdiff.dicom.original import write_ct_series
+from ltdiff.dicom.series import Series, find_series
 
 
 @pytest.fixture
@@ -24,6 +26,29 @@ def write_series(tmp_path) -> Callable[..., Path]:
         )
 
     return write
+
+
+@pytest.fixture
+def derived(tmp_path) -> Callable[[Series], Series]:
+    """Makes a derived series of another one, as standardizing does."""
+
+    def derive(series: Series) -> Series:
+        derivation = Derivation(
+            model_name="phantom",
+            model_version="1",
+            weights_sha256="ab" * 32,
+            process="bridge",
+            decode="direct",
+            num_inference_steps=1,
+            seed=0,
+            source_kernel="Br40",
+            target_kernel="Bl64",
+        )
+        out = write_derived_series(series, phantom_hu(), out_dir=tmp_path / "derived", derivation=derivation)
+        (made,), _ = find_series(out)
+        return made
+
+    return derive
 
 
 @pytest.fixture

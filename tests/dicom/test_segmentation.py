@@ -69,6 +69,10 @@ def test_another_series_is_refused(segmentation, write_series):
         read_segmentation(segmentation, other)
 
 
+def test_it_fits_what_was_derived_from_its_series(series, segmentation, derived):
+    np.testing.assert_array_equal(read_segmentation(segmentation, derived(series)), lesions())
+
+
 def test_another_file_is_refused(series):
     with pytest.raises(ValueError, match="cannot be read as a segmentation"):
         read_segmentation(series.slices[0].path, series)

@@ -140,6 +140,16 @@ def test_another_series_is_refused(series, tmp_path, uids, sentence):
         read_structures(path, series)
 
 
+def test_it_fits_what_was_derived_from_its_series(series, tmp_path, derived):
+    rois = [("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))])]
+    drawn_on = series.slices[1].sop_instance_uid
+    path = write_structure_set(tmp_path / "rs.dcm", series, rois, image_uid=drawn_on)
+    np.testing.assert_array_equal(read_structures(path, derived(series))["A"], read_structures(path, series)["A"])
+    write_structure_set(path, series, rois, image_uid=stable_uid("other"))
+    with pytest.raises(ValueError, match="is the structure set of another series"):
+        read_structures(path, derived(series))
+
+
 @pytest.mark.parametrize("uids", [{"series_uid": ""}, {"frame_uid": ""}])
 def test_one_of_series_and_frame_is_enough(series, tmp_path, uids):
     rois = [("A", [rectangle(series, 1, (3.5, 4.5), (3.5, 4.5))])]

@@ -20,6 +20,7 @@ from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.dataset import simulate
 from ltdiff.simulation.kernels import Kernel
 from ltdiff.simulation.scanner import Scanner
+from ltdiff.training.config import PhaseConfig
 from ltdiff.workflows.comparison import evaluate_model
 
 REPOSITORY = Path(__file__).parents[2]
@@ -83,6 +84,7 @@ def cluster(tmp_path):
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_JOB_STOP_WAIT_TIME_S": "30",
         "PYTHONPATH": str(REPOSITORY),
     }
     options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=6", "--object-store-memory=500000000"]
@@ -114,8 +116,31 @@ def test_a_submitted_phase_leaves_its_model_and_fails_truthfully_out_of_order(cl
     assert "phase ddpm must be trained first" in done.stdout
 
 
-def _submit(environment, job, arguments):
-    command = ["ray", "job", "submit", "--working-dir", str(REPOSITORY / "jobs"), "--", "python", job, *arguments]
+@pytest.mark.slow
+def test_a_stopped_job_has_a_checkpoint_and_goes_on_when_it_is_submitted_again(cluster, tmp_path):
+    pairs, run, settings = write_pairs(tmp_path), tmp_path / "run", tmp_path / "settings.yaml"
+    phases = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(150), "joint": PhaseConfig(0)}
+    settings.write_text(json.dumps(asdict(tiny_settings(checkpoint_every_steps=10, **phases))))
+    arguments = [str(pairs), "--out", str(run), "--settings", str(settings)]
+    _submit(cluster, "train_ddpm.py", arguments, "--no-wait", "--submission-id=first")
+    deadline_s = time.monotonic() + 120
+    while not list(run.glob("ddpm/checkpoints/step_*")):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    stopped = subprocess.run(["ray", "job", "stop", "first"], env=cluster, capture_output=True, text=True, timeout=120)
+    assert "was stopped" in stopped.stdout + stopped.stderr
+    metrics = run / "ddpm" / "metrics.jsonl"
+    last = json.loads(metrics.read_text().splitlines()[-1])
+    assert "val_loss" not in last  # what it wrote at the signal, not at its regular interval
+    assert (run / "ddpm" / "checkpoints" / f"step_{int(last['step']):08d}").is_dir()
+    done = _submit(cluster, "train_ddpm.py", arguments)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == 150
+
+
+def _submit(environment, job, arguments, *options):
+    folder = str(REPOSITORY / "jobs")
+    command = ["ray", "job", "submit", *options, "--working-dir", folder, "--", "python", job, *arguments]
     for _ in range(START_S):
         done = subprocess.run(
             command,

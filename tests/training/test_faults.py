@@ -1,4 +1,6 @@
-"""A submitted phase whose driver is killed or told to stop, and a cluster that loses a node: nothing is lost, nothing lingers."""
+"""A phase whose driver is killed, interrupted or told to stop, and a cluster that loses a node: nothing is lost, nothing lingers.
+And one that is trained by more workers.
+"""
 
 import json
 import os
@@ -10,6 +12,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -17,11 +20,12 @@ import yaml
 from ray.cluster_utils import Cluster
 from tiny_run import tiny_settings, write_pairs
 
+from ltdiff.local_ray import ray_session
 from ltdiff.model.ltdiff import read_description, weights_sha256
 from ltdiff.training import ray_glue
 from ltdiff.training.checkpoint import find_checkpoint
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.ray_glue import CHECKPOINTS_FOLDER, train_on_ray
+from ltdiff.training.ray_glue import CHECKPOINTS_FOLDER, num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -36,7 +40,7 @@ RAY_AGENTS_S = 90.0
 
 
 def settings(**training):
-    return tiny_settings(**PHASES, **({"checkpoint_every_steps": EVERY} | training))
+    return tiny_settings(**(PHASES | {"checkpoint_every_steps": EVERY} | training))
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +178,24 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
     steps = reported_steps(folder / "spread")
     assert steps == sorted(steps)  # it went on from a checkpoint
     assert set(steps) == set(range(EVERY, NUM_STEPS + 1, EVERY))
+
+
+def test_more_workers_with_as_many_patches_in_all_follow_the_same_loss(folder):
+    """Four patches a step by one, two and four workers: the same patches and noise, so the curves differ by rounding alone."""
+    losses = {}
+    with ray_session(num_cpus=num_cpus_needed(settings(num_workers=4))):
+        for num_workers in (1, 2, 4):
+            run = folder / f"{num_workers} workers"
+            train_on_ray(
+                ["ddpm"],
+                manifest_path=folder / "pairs.parquet",
+                out=run,
+                settings=settings(
+                    num_workers=num_workers, batch_size_per_worker=4 // num_workers, ddpm=PhaseConfig(4 * EVERY)
+                ),
+            )
+            lines = (run / "ddpm" / METRICS_FILE).read_text().splitlines()
+            losses[num_workers] = [[json.loads(line)[key] for key in ("loss", "val_loss")] for line in lines]
+    assert len(losses[1]) == 4
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-3)
+    np.testing.assert_allclose(losses[4], losses[1], rtol=1e-3)
