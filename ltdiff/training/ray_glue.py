@@ -22,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from torch.nn.parallel import DistributedDataParallel
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream
+from ltdiff.data.stream import PatchLoader, Share, make_items, make_loader, make_stream
 from ltdiff.local_ray import ray_session
 from ltdiff.lock import only_writer
 from ltdiff.model.ltdiff import LTDiff, load_model
@@ -59,6 +59,9 @@ def train_on_ray(names: list[str], *, manifest_path: Path, out: Path, settings: 
         ValueError: see `prepare_run` and `train_phases`; or another job trains this run, or the cluster is too small.
     """
     manifest_path, out = manifest_path.absolute(), out.absolute()  # workers may have another working directory
+    make_items(
+        read_manifest(manifest_path), split="train", pairs=True
+    )  # without pairs there is no run to make a folder for
     with only_writer(out):
         prepare_run(manifest_path, out=out, settings=settings)
         if (out / MODEL_FOLDER).is_dir():
