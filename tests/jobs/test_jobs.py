@@ -131,7 +131,7 @@ def test_a_stopped_job_has_a_checkpoint_and_goes_on_when_it_is_submitted_again(c
     assert "was stopped" in stopped.stdout + stopped.stderr
     metrics = run / "ddpm" / "metrics.jsonl"
     last = json.loads(metrics.read_text().splitlines()[-1])
-    assert "val_loss" not in last  # what it wrote at the signal, not at its regular interval
+    assert last["step"] < 150
     assert (run / "ddpm" / "checkpoints" / f"step_{int(last['step']):08d}").is_dir()
     done = _submit(cluster, "train_ddpm.py", arguments)
     assert done.returncode == 0, done.stdout
