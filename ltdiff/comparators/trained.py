@@ -36,7 +36,7 @@ from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
 from ltdiff.model.kernel_match import KernelMatch
-from ltdiff.training.checkpoint import find_checkpoint, keep_checkpoint
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import local_context, local_device
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
@@ -52,7 +52,6 @@ MAX_STEPS = 1_000_000
 """Of a phase whose length is a time."""
 MAX_KEPT_SLICES = 512
 """Decoded slices are kept in memory up to this number, about 1 MB each."""
-CHECKPOINTS_FOLDER = "checkpoints"
 METHOD_FILE, RATES_FILE, RESULT_FILE, WEIGHTS_FILE = "method.json", "rates.json", "result.json", "result.safetensors"
 
 

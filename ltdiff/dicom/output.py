@@ -14,6 +14,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ltdiff.dicom.uids import stable_uid
+from ltdiff.durable import sync
 
 PARTIAL_PREFIX = ".partial-"  # of the hidden folders in which a series grows
 _IMPLEMENTATION_UID = UID(stable_uid("ltdiff", "implementation class"))
@@ -31,10 +32,10 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         growing = hidden / folder.name
         growing.mkdir()
         yield growing
-        _sync(growing)
+        sync(growing)
         if not folder.exists():
             growing.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -78,11 +79,3 @@ def code_item(code: Code) -> pydicom.Dataset:
     item.CodingSchemeDesignator = code.scheme_designator
     item.CodeMeaning = code.meaning
     return item
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

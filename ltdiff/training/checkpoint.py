@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ltdiff.durable import sync
+
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
 META_FILE = "meta.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+"""Of a phase, in its folder."""
 NUM_KEPT = 2
 """Checkpoints of a phase: the newest, and the one before should that one be damaged."""
 
@@ -90,13 +93,13 @@ def keep_checkpoint(made: Path, *, among: Path) -> None:
         for path in made.iterdir():
             shutil.copy(path, partial)
         for path in (*partial.iterdir(), partial):
-            _flush(path)
+            sync(path)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(among / name, ignore_errors=True)  # a damaged one, in whose place an older one was taken
     partial.rename(among / name)
-    _flush(among)
+    sync(among)
     for old in _newest_first(among)[NUM_KEPT:]:
         shutil.rmtree(old)
 
@@ -123,15 +126,6 @@ def find_checkpoint(among: Path) -> Path | None:
 
 def _newest_first(among: Path) -> list[Path]:
     return sorted(among.glob("step_*"), reverse=True)
-
-
-def _flush(path: Path) -> None:
-    """Have a file, or what a folder says of its files, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check(folder: Path) -> dict[str, Any]:

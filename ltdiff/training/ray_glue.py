@@ -26,7 +26,7 @@ from ltdiff.data.stream import PatchLoader, Share, make_items, make_loader, make
 from ltdiff.local_ray import ray_session
 from ltdiff.lock import only_writer
 from ltdiff.model.ltdiff import LTDiff, load_model
-from ltdiff.training.checkpoint import find_checkpoint, keep_checkpoint
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint
 from ltdiff.training.config import Settings, TrainingConfig
 from ltdiff.training.context import WorkerContext
 from ltdiff.training.kernel_match import KernelMatcher
@@ -40,7 +40,6 @@ NUM_DATA_CPUS = 2
 """Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
 NUM_VALIDATION_BATCHES = 4
 MAX_FAILURES = 3
-CHECKPOINTS_FOLDER = "checkpoints"
 STOP_FILE = ".stop"
 """In the phase's folder while a run that is to end waits for a last checkpoint."""
 STOP_S = 20.0
@@ -59,9 +58,8 @@ def train_on_ray(names: list[str], *, manifest_path: Path, out: Path, settings: 
         ValueError: see `prepare_run` and `train_phases`; or another job trains this run, or the cluster is too small.
     """
     manifest_path, out = manifest_path.absolute(), out.absolute()  # workers may have another working directory
-    make_items(
-        read_manifest(manifest_path), split="train", pairs=True
-    )  # without pairs there is no run to make a folder for
+    # Before there is a folder: without pairs there is no run.
+    make_items(read_manifest(manifest_path), split="train", pairs=True)
     with only_writer(out):
         prepare_run(manifest_path, out=out, settings=settings)
         if (out / MODEL_FOLDER).is_dir():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import SPACING_MM, identity, phantom_hu
+from dicom_files import DERIVATION, SPACING_MM, identity, phantom_hu
 
-from ltdiff.dicom.derived import Derivation, write_derived_series
+from ltdiff.dicom.derived import write_derived_series
 from ltdiff.dicom.original import write_ct_series
 from ltdiff.dicom.series import Series, find_series
 
@@ -33,18 +33,7 @@ def derived(tmp_path) -> Callable[[Series], Series]:
     """Makes a derived series of another one, as standardizing does."""
 
     def derive(series: Series) -> Series:
-        derivation = Derivation(
-            model_name="phantom",
-            model_version="1",
-            weights_sha256="ab" * 32,
-            process="bridge",
-            decode="direct",
-            num_inference_steps=1,
-            seed=0,
-            source_kernel="Br40",
-            target_kernel="Bl64",
-        )
-        out = write_derived_series(series, phantom_hu(), out_dir=tmp_path / "derived", derivation=derivation)
+        out = write_derived_series(series, phantom_hu(), out_dir=tmp_path / "derived", derivation=DERIVATION)
         (made,), _ = find_series(out)
         return made
 

@@ -12,11 +12,23 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
+from ltdiff.dicom.derived import Derivation
 from ltdiff.dicom.original import SeriesIdentity
 from ltdiff.dicom.uids import stable_uid
 
 NUM_SLICES, SIZE = 5, 32
 SPACING_MM = (2.5, 0.8, 0.7)  # z, y, x
+DERIVATION = Derivation(
+    model_name="phantom",
+    model_version="3",
+    weights_sha256="ab" * 32,
+    process="bridge",
+    decode="residual",
+    num_inference_steps=4,
+    seed=7,
+    source_kernel="Br40",
+    target_kernel="Bl64",
+)
 
 
 def identity(**changes) -> SeriesIdentity:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import NUM_SLICES, edit, phantom_hu, set_stored
+from dicom_files import DERIVATION, NUM_SLICES, edit, phantom_hu, set_stored
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
@@ -20,19 +20,6 @@ from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_s
 from ltdiff.dicom.output import PARTIAL_PREFIX
 from ltdiff.dicom.series import find_series, read_slice_hu
 from ltdiff.dicom.uids import stable_uid
-
-DERIVATION = Derivation(
-    model_name="phantom",
-    model_version="3",
-    weights_sha256="ab" * 32,
-    process="bridge",
-    decode="residual",
-    num_inference_steps=4,
-    seed=7,
-    source_kernel="Br40",
-    target_kernel="Bl64",
-)
-
 
 # fmt: off
 KEPT = [

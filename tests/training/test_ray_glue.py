@@ -20,9 +20,9 @@ from ltdiff.local_ray import ray_session
 from ltdiff.lock import LOCK_FILE, only_writer
 from ltdiff.model.ltdiff import load_model, weights_sha256
 from ltdiff.training import ray_glue
-from ltdiff.training.checkpoint import find_checkpoint
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.ray_glue import CHECKPOINTS_FOLDER, num_cpus_needed, train_on_ray
+from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 
 NUM_STEPS = 6
