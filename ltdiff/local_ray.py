@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ import ray
 
 logger = logging.getLogger(__name__)
 
+ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 OBJECT_STORE_BYTES = 1 << 30
 """Enough for the blocks in flight; Ray's own default takes 30 % of the machine's memory."""
 
@@ -51,14 +53,36 @@ def _start(*, num_cpus: int, num_gpus: int) -> None:
             ray.init(logging_level=logging.WARNING)
             return
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)
-        ray.init(
-            address="local",  # a private one, also where somebody else's runs, or has left its address behind
-            num_cpus=num_cpus,
-            num_gpus=num_gpus or None,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=True,  # on loopback; Ray Train asks it for the state of its actors
-            dashboard_host="127.0.0.1",
-            logging_level=logging.WARNING,
-        )
+        with _dashboard_port() as port:
+            ray.init(
+                address="local",  # a private one, also where somebody else's runs, or has left its address behind
+                num_cpus=num_cpus,
+                num_gpus=num_gpus or None,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=True,  # on loopback; Ray Train asks it for the state of its actors
+                dashboard_host="127.0.0.1",
+                dashboard_port=port,
+                logging_level=logging.WARNING,
+            )
     finally:
         os.umask(previous)
+
+
+@contextmanager
+def _dashboard_port() -> Iterator[int]:
+    """A free port, which processes that are started in the block take for that of their dashboard.
+
+    Ray Train's own actors do not know which Ray they run in: they would ask the one whose address was last left on this machine
+    whether their controller is alive, and that may be gone, or somebody else's.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    previous = os.environ.get(ADDRESS_VARIABLE)
+    os.environ[ADDRESS_VARIABLE] = f"http://127.0.0.1:{port}"
+    try:
+        yield port
+    finally:
+        del os.environ[ADDRESS_VARIABLE]
+        if previous is not None:
+            os.environ[ADDRESS_VARIABLE] = previous

@@ -46,6 +46,7 @@ PLACES = {  # a dependency: the only folders and files that import it
     "ray": (
         "ltdiff/data/stream.py",
         "ltdiff/training/ray_glue.py",
+        "ltdiff/training/ray_worker.py",
         "ltdiff/inference/batch.py",
         "ltdiff/radiomics/batch.py",
         "ltdiff/local_ray.py",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from ltdiff.local_ray import OBJECT_STORE_BYTES, ray_session
+from ltdiff.local_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, ray_session
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +58,18 @@ def test_nobody_else_can_read_the_token():
     if not token.is_file():
         pytest.skip("this Ray has no authentication token")
     assert not token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+@pytest.mark.usefixtures("session")
+def test_its_processes_ask_this_ray_and_no_other_about_their_actors(monkeypatch):
+    """Whatever address another Ray has left on this machine."""
+
+    @ray.remote(num_cpus=0)
+    class Alive:
+        def find_itself(self):
+            from ray.util.state import get_actor
+
+            return get_actor(ray.get_runtime_context().get_actor_id(), timeout=30).state
+
+    assert ray.get(Alive.remote().find_itself.remote(), timeout=60) == "ALIVE"
+    assert ADDRESS_VARIABLE not in os.environ  # of this process, which may talk to others

@@ -12,6 +12,13 @@ from torch import nn
 
 Report = Callable[[dict[str, float], Path | None], None]
 """(metrics, folder of a new checkpoint or None)"""
+Score = Callable[[str, nn.Module], dict[str, float]]
+"""(name of the phase, the phase with averaged weights) → figures that are reported beside the losses"""
+
+
+def no_score(name: str, phase: nn.Module) -> dict[str, float]:
+    """The losses are enough."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class WorkerContext:
     is that of numbers over all of them.
 
     `must_save` tells the first worker after every step that a checkpoint is wanted now, because the run is about to be ended.
+    `score` measures the model at every other checkpoint, on the first worker.
     """
 
     rank: int
@@ -30,6 +38,7 @@ class WorkerContext:
     alone: Callable[[nn.Module], AbstractContextManager[None]] = lambda module: nullcontext()
     mean: Callable[[dict[str, float]], dict[str, float]] = dict
     must_save: Callable[[], bool] = lambda: False
+    score: Score = no_score
 
 
 def local_device() -> torch.device:

@@ -62,11 +62,11 @@ def train(
         is_last, must_save = clock.part_done(step + 1) >= 1, context.must_save()
         if (step + 1) % config.checkpoint_every_steps and not is_last and not must_save:
             continue
-        validation_loss = trainer.validate(validation()) if context.rank == 0 and not must_save else {}
+        measured: dict[str, float] = {}
+        if context.rank == 0 and not must_save:
+            measured = trainer.validate(validation()) | context.score(name, trainer.averaged.module)
         means = progress.means()  # of all workers, unless this is the first one's last checkpoint
-        trainer.checkpoint(
-            step + 1, clock.elapsed_s, {**(means if must_save else context.mean(means)), **validation_loss}
-        )
+        trainer.checkpoint(step + 1, clock.elapsed_s, {**(means if must_save else context.mean(means)), **measured})
         if is_last:
             break
     return trainer.averaged.module

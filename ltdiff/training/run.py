@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -36,8 +36,13 @@ START_FOLDER = "start"
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
 
-RunPhase = Callable[..., None]
-"""(name, settings, manifest_path, start, folder): trains one phase and leaves `folder`/model"""
+
+class PendingPhase(NamedTuple):
+    """A phase that is to be trained: from the model in `start`, its result becomes `folder`/model."""
+
+    name: str
+    start: Path
+    folder: Path
 
 
 def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
@@ -83,8 +88,8 @@ def describe_model(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]
     return describe_run(manifest, settings) | {"scope": Scope.of(manifest).to_dict(), "trained": {}}
 
 
-def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: Settings, run_phase: RunPhase) -> Path:
-    """Train the named phases in order, those already done left alone, and return the folder of the last result.
+def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callable[[list[PendingPhase]], None]) -> Path:
+    """Have `run` train the named phases in order, those already done left alone; the folder of the last result.
 
     Phases that are not among `settings.training.phases` are skipped. When the last one is done its result becomes `out`/model.
 
@@ -94,19 +99,23 @@ def train_phases(names: list[str], *, manifest_path: Path, out: Path, settings: 
     active = settings.training.phases
     for name in (name for name in names if name not in active):
         logger.info("%s: nothing to do, it has no steps or the start weights have been through it", name)
+    pending: list[PendingPhase] = []
     result = out / START_FOLDER
     for position, name in enumerate(active):
         start, folder = result, out / name
         if (folder / MODEL_FOLDER).is_dir():
             logger.info("%s: done already", name)
         elif name in names:
-            run_phase(name, settings=settings, manifest_path=manifest_path, start=start, folder=folder)
+            pending.append(PendingPhase(name, start, folder))
         elif set(names) & set(active[position:]):
             raise ValueError(f"phase {name} must be trained first: {folder / MODEL_FOLDER} is missing")
         else:
-            return result
+            break
         result = folder / MODEL_FOLDER
-    if not (out / MODEL_FOLDER).is_dir():
+    if pending:
+        run(pending)
+    is_complete = result == out / active[-1] / MODEL_FOLDER if active else True
+    if is_complete and not (out / MODEL_FOLDER).is_dir():
         shutil.copytree(result, out / f".{MODEL_FOLDER}.partial", dirs_exist_ok=True)
         (out / f".{MODEL_FOLDER}.partial").rename(out / MODEL_FOLDER)
     return result

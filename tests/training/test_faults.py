@@ -138,7 +138,7 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
     """Four workers over three nodes; the node of one of them dies, and the two others have room for all."""
     notes = folder / "nodes"
     notes.mkdir()
-    work = ray_glue._work
+    work = ray_glue.work
 
     def noting(job):
         rank = ray.train.get_context().get_world_rank()
@@ -146,7 +146,7 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
             file.write(ray.get_runtime_context().get_node_id() + "\n")
         work(job)
 
-    monkeypatch.setattr(ray_glue, "_work", noting)
+    monkeypatch.setattr(ray_glue, "work", noting)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
     try:
         nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=3) for _ in range(3))}

@@ -19,9 +19,10 @@ from ltdiff.inference.standardizer import Standardizer
 from ltdiff.local_ray import ray_session
 from ltdiff.lock import LOCK_FILE, only_writer
 from ltdiff.model.ltdiff import load_model, weights_sha256
-from ltdiff.training import ray_glue
+from ltdiff.training import ray_glue, ray_worker
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 
@@ -46,7 +47,7 @@ def _train(folder, name, *, kill_once=False):
     notes = folder / f"{name} notes"
     notes.mkdir(exist_ok=True)
     checkpoints = folder / name / "ddpm" / CHECKPOINTS_FOLDER
-    work, report = ray_glue._work, ray_glue._Reporter.__call__
+    work, report = ray_glue.work, ray_worker.Reporter.__call__
 
     def report_and_die(self, metrics, checkpoint):
         report(self, metrics, checkpoint)
@@ -59,16 +60,16 @@ def _train(folder, name, *, kill_once=False):
         note = {
             "rank": rank,
             "gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"],
-            "device": str(ray_glue._worker_context(ray_glue._Reporter(checkpoints)).device),
+            "device": str(ray_worker.worker_context(ray_worker.Reporter(checkpoints)).device),
             "resumes": find_checkpoint(checkpoints) is not None,
         }
         (notes / f"{'first' if is_first else 'second'} {rank}.json").write_text(json.dumps(note))
         if kill_once and is_first and rank == 1:
-            ray_glue._Reporter.__call__ = report_and_die
+            ray_worker.Reporter.__call__ = report_and_die
         work(job)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_glue, "_work", watched)
+        patch.setattr(ray_glue, "work", watched)
         patch.chdir(folder)  # relative paths are those of the driver
         result = train_on_ray(["ddpm"], manifest_path=Path("pairs.parquet"), out=Path(name), settings=SETTINGS)
     return result, [json.loads(path.read_text()) for path in sorted(notes.iterdir())]
@@ -201,3 +202,48 @@ def test_too_small_a_cluster_is_refused(folder):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, num_workers=3))
     with pytest.raises(ValueError, match="logical CPUs"):
         train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "too many", settings=settings)
+
+
+def test_all_phases_are_trained_by_the_same_workers_and_a_search_can_score_them(folder):
+    """`score` sees the phase as it would be kept, at every checkpoint."""
+    phases = {name: PhaseConfig(4) for name in PHASES}
+    settings = replace(SETTINGS, training=replace(SETTINGS.training, **phases))
+    notes = folder / "scored notes"
+
+    def make_score():
+        with notes.open("a") as file:
+            file.write("made\n")
+        return lambda name, phase: {"num_weights": float(sum(p.numel() for p in phase.model.networks.parameters()))}
+
+    train_on_ray(
+        list(PHASES),
+        manifest_path=folder / "pairs.parquet",
+        out=folder / "scored",
+        settings=settings,
+        make_score=make_score,
+    )
+    assert notes.read_text() == "made\n"  # the first worker, once
+    model, about = load_model(folder / "scored" / MODEL_FOLDER)
+    num_weights = sum(p.numel() for p in model.networks.parameters())
+    for name in PHASES:
+        lines = [json.loads(line) for line in (folder / "scored" / name / METRICS_FILE).read_text().splitlines()]
+        assert [(line["step"], line["num_weights"]) for line in lines] == [(2, num_weights), (4, num_weights)]
+        assert about["trained"][name]["step"] == 4
+
+
+def test_a_training_that_diverges_is_not_tried_again(folder):
+    """It would diverge again. All workers find out at the same step."""
+    diverging = replace(SETTINGS, training=replace(SETTINGS.training, ddpm=PhaseConfig(NUM_STEPS, learning_rate=1e30)))
+    notes, work = folder / "diverging notes", ray_glue.work
+
+    def watched(job):
+        if ray.train.get_context().get_world_rank() == 0:
+            with notes.open("a") as file:
+                file.write("started\n")
+        work(job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_glue, "work", watched)
+        with pytest.raises(ValueError, match=r"phase ddpm failed: the gradient at step .* is not finite"):
+            train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "diverging", settings=diverging)
+    assert notes.read_text() == "started\n"

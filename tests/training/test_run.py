@@ -150,21 +150,22 @@ class _Phases:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, name, *, settings, manifest_path, start, folder):
-        self.calls.append((name, start.parent.name if start.name == MODEL_FOLDER else start.name))
-        model, _ = load_model(start)
-        next(model.decoder.parameters()).data += 1
-        finish_phase(model, name=name, start=start, folder=folder, metrics={"loss": 0.5})
+    def __call__(self, pending):
+        for name, start, folder in pending:
+            self.calls.append((name, start.parent.name if start.name == MODEL_FOLDER else start.name))
+            model, _ = load_model(start)
+            next(model.decoder.parameters()).data += 1
+            finish_phase(model, name=name, start=start, folder=folder, metrics={"loss": 0.5})
 
 
-def _train(out, manifest_path, names=("autoencoder", "ddpm", "joint"), settings=SETTINGS):
+def _train(out, names=("autoencoder", "ddpm", "joint"), settings=SETTINGS):
     phases = _Phases()
-    result = train_phases(list(names), manifest_path=manifest_path, out=out, settings=settings, run_phase=phases)
+    result = train_phases(list(names), out=out, settings=settings, run=phases)
     return phases.calls, result
 
 
 def test_each_phase_starts_from_the_one_before(out, manifest_path):
-    calls, _ = _train(out, manifest_path)
+    calls, _ = _train(out)
     assert calls == [("autoencoder", "start"), ("ddpm", "autoencoder"), ("joint", "ddpm")]
     about = read_description(out / MODEL_FOLDER)["about"]
     assert about["trained"] == {name: {"loss": 0.5} for name in ("autoencoder", "ddpm", "joint")}
@@ -173,41 +174,41 @@ def test_each_phase_starts_from_the_one_before(out, manifest_path):
 
 
 def test_what_is_done_is_not_done_again(out, manifest_path, caplog):
-    assert _train(out, manifest_path, ["autoencoder"])[0] == [("autoencoder", "start")]
+    assert _train(out, ["autoencoder"])[0] == [("autoencoder", "start")]
     assert not (out / MODEL_FOLDER).exists()
     with caplog.at_level(logging.INFO):
-        assert _train(out, manifest_path)[0] == [("ddpm", "autoencoder"), ("joint", "ddpm")]
+        assert _train(out)[0] == [("ddpm", "autoencoder"), ("joint", "ddpm")]
     assert "autoencoder: done already" in caplog.text
     before = _content(out)
-    assert _train(out, manifest_path)[0] == []
+    assert _train(out)[0] == []
     assert _content(out) == before
 
 
 def test_phases_of_no_steps_are_skipped(tmp_path, manifest_path):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, ddpm=replace(SETTINGS.training.ddpm, num_steps=0)))
     prepare_run(manifest_path, out=tmp_path / "run", settings=settings)
-    calls, _ = _train(tmp_path / "run", manifest_path, settings=settings)
+    calls, _ = _train(tmp_path / "run", settings=settings)
     assert calls == [("autoencoder", "start"), ("joint", "autoencoder")]
 
 
 @pytest.mark.parametrize(("name", "missing"), [("ddpm", "autoencoder"), ("joint", "autoencoder")])
 def test_a_phase_before_its_turn_is_refused(out, manifest_path, name, missing):
     with pytest.raises(ValueError, match=f"phase {missing} must be trained first: .*{missing}"):
-        _train(out, manifest_path, [name])
+        _train(out, [name])
 
 
 @pytest.mark.parametrize("names", [["autoencoder"], ["autoencoder", "ddpm"], ["autoencoder", "ddpm", "joint"]])
 def test_the_result_is_that_of_the_last_phase_trained(out, manifest_path, names):
-    _, result = _train(out, manifest_path, names)
+    _, result = _train(out, names)
     assert result == out / names[-1] / MODEL_FOLDER
     load_model(result)
 
 
 def test_an_interrupted_copy_of_the_final_model_is_finished(out, manifest_path):
-    _train(out, manifest_path)
+    _train(out)
     (out / MODEL_FOLDER).rename(out / f".{MODEL_FOLDER}.partial")
     (out / f".{MODEL_FOLDER}.partial" / "decoder.safetensors").write_bytes(b"torn")
-    assert _train(out, manifest_path)[0] == []
+    assert _train(out)[0] == []
     load_model(out / MODEL_FOLDER)
 
 

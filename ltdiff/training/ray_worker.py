@@ -1,0 +1,186 @@
+"""What each worker of Ray Train does: the pending phases of a run in order, on its share of the batches."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import ray.train
+import torch
+from ray.train.torch import get_device, prepare_model
+from torch.nn.parallel import DistributedDataParallel
+
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream
+from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint
+from ltdiff.training.config import Settings
+from ltdiff.training.context import Score, WorkerContext, no_score
+from ltdiff.training.kernel_match import KernelMatcher
+from ltdiff.training.loop import train
+from ltdiff.training.phases import PHASES, Batch, Phase
+from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, PendingPhase, finish_phase
+
+NUM_VALIDATION_BATCHES = 4
+STOP_FILE = ".stop"
+"""In the run's folder while a run that is to end waits for a last checkpoint."""
+FAILURE_FILE = ".failure"
+"""In the run's folder: why a training ended that would end the same way if it were tried again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workers are given; all paths absolute, on storage that all nodes share.
+
+    `make_score` makes, on the first worker, what measures a phase's model at every checkpoint. `num_threads` are torch's, on each
+    worker; None: the node's cores, divided among its workers.
+    """
+
+    out: Path
+    manifest_path: Path
+    settings: Settings
+    pending: list[PendingPhase]
+    make_score: Callable[[], Score] | None = None
+    num_threads: int | None = None
+
+
+def work(job: Job) -> None:
+    """Train the pending phases, one after the other; what is done already, before a worker was lost, is left alone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # else every validation announces its pipeline
+    is_first = ray.train.get_context().get_world_rank() == 0
+    score = job.make_score() if job.make_score and is_first else no_score
+    for phase in job.pending:
+        if not (phase.folder / MODEL_FOLDER).is_dir():
+            try:
+                _train_phase(job, phase, score)
+            except FloatingPointError as error:  # of all workers at once: their gradients are the same
+                if is_first:
+                    (job.out / FAILURE_FILE).write_text(str(error))
+                return
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the next phase starts from what the first worker saves
+
+
+def _train_phase(job: Job, pending: PendingPhase, score: Score) -> None:
+    name, start, folder = pending
+    folder.mkdir(parents=True, exist_ok=True)
+    reporter = Reporter(folder)
+    context = worker_context(reporter, score=score, num_threads=job.num_threads)
+    model, _ = load_model(start)
+    phase = PHASES[name](model, job.settings)
+    streams = _Streams(job, phase, model, context)
+    trained = train(
+        phase,
+        name=name,
+        config=job.settings.training,
+        batches=streams.batches,
+        validation=streams.validation,
+        context=context,
+        resume_from=find_checkpoint(folder / CHECKPOINTS_FOLDER),
+    )
+    if context.rank == 0:
+        assert isinstance(trained.model, LTDiff)
+        finish_phase(trained.model, name=name, start=start, folder=folder, metrics=reporter.latest)
+
+
+class Reporter:
+    """Keeps the first worker's checkpoints and metrics in the phase's folder, and hands the metrics to Ray Train."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stop_file = folder.parent / STOP_FILE
+        self.latest: dict[str, float] = {}
+
+    def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Of every worker after each checkpoint; the first one's is in the folder `checkpoint`."""
+        self.latest = metrics
+        if checkpoint is not None:
+            keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
+            with (self.folder / METRICS_FILE).open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+            if self.stop_file.exists():
+                self.stop_file.unlink()
+                return  # the run ends; the others have nothing to report, and Ray would wait for them
+        ray.train.report(metrics)
+
+
+def worker_context(report: Reporter, *, score: Score = no_score, num_threads: int | None = None) -> WorkerContext:
+    """What the training loop is to know of Ray Train."""
+    train_context = ray.train.get_context()
+    num_cores = os.cpu_count() or 1
+    torch.set_num_threads(num_threads or max(1, num_cores // train_context.get_local_world_size()))
+    # Ray names the GPU that it assigned even where torch sees none (GPUs that are permits only, in tests).
+    device = get_device() if torch.cuda.is_available() else torch.device("cpu")
+    is_alone = train_context.get_world_size() == 1
+    is_first = train_context.get_world_rank() == 0
+    return WorkerContext(
+        rank=train_context.get_world_rank(),
+        world_size=train_context.get_world_size(),
+        device=device,
+        report=report,
+        wrap=partial(prepare_model, move_to_device=device),
+        alone=lambda module: nullcontext() if is_alone else cast(DistributedDataParallel, module).no_sync(),
+        mean=dict if is_alone else partial(_mean_over_workers, device=device),
+        must_save=report.stop_file.exists if is_first else lambda: False,
+        score=score,
+    )
+
+
+def _mean_over_workers(values: dict[str, float], *, device: torch.device) -> dict[str, float]:
+    sums = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(sums)
+    return dict(zip(values, (sums / torch.distributed.get_world_size()).tolist(), strict=True))
+
+
+class _Streams:
+    """A worker's batches from Ray Data.
+
+    Every worker runs a stream of its own over its share of the visits: of each global batch, worker `rank` takes its
+    `batch_size` consecutive visits. So the shares neither overlap nor leave anything out, and a stream can start at any step.
+    """
+
+    def __init__(self, job: Job, phase: Phase, model: LTDiff, context: WorkerContext) -> None:
+        self.training = job.settings.training
+        self.num_steps = phase.config.num_steps
+        self.context = context
+        self.batch_size = self.training.batch_size_per_worker
+        self.manifest = read_manifest(job.manifest_path)
+        self.uses_pairs = phase.uses_pairs
+        self.match_kernel = KernelMatcher(model.kernel_match if model.config.kernel_match else None)
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """This worker's batches from `first_step` to the last step."""
+        share = Share(self.batch_size, self.context.rank, self.context.world_size, first_step)
+        num_visits = (self.num_steps - first_step) * self.batch_size
+        stream = make_stream(self._loader("train"), share, num_visits=num_visits)
+        return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=self.context.device))
+
+    def validation(self) -> Iterator[Batch]:
+        """The same few unaugmented patches every time: as many as in some batches of all workers."""
+        loader = self._loader("val")
+        num_batches = NUM_VALIDATION_BATCHES * self.context.world_size
+        for visits in np.arange(num_batches * self.batch_size).reshape(-1, self.batch_size):
+            yield {
+                name: torch.from_numpy(patches).to(self.context.device)
+                for name, patches in loader({"id": visits}).items()
+            }
+
+    def _loader(self, split: str) -> PatchLoader:
+        return make_loader(
+            self.manifest,
+            split=split,
+            pairs=self.uses_pairs,
+            patch_size=self.training.patch_size,
+            seed=self.training.seed,
+            match_kernel=self.match_kernel,
+        )
