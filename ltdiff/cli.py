@@ -24,6 +24,7 @@ from ltdiff.radiomics.catalogue import CatalogueConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
+from tuning.config import SearchConfig
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,45 @@ def run_phases(phases: Sequence[str], *, pairs: Path, out: Path, settings: Setti
     from ltdiff.training.ray_glue import train_on_ray
 
     train_on_ray(list(phases), manifest_path=pairs, out=out, settings=settings)
+
+
+def tune(
+    pairs: Path,
+    *,
+    out: Path,
+    search: SearchConfig = SearchConfig(),
+    space: Path | None = None,
+    settings: Settings = Settings(),
+    train_best: bool = True,
+    tracking_uri: str | None = None,
+) -> int:
+    """Search hyper-parameters by short trainings judged on validation pairs, then train the best at full length. Resumes.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`; its test pairs are not looked at.
+        out: Folder for the trials, their table, the best settings (best.yaml) and the model trained with them.
+        search: How many trials, how long, how chosen.
+        space: YAML file with what is searched; without it the noise process and its schedule, the weights of the losses, the
+            latent channels and the learning rates.
+        settings: What is not searched, with the full length of the phases.
+        train_best: Train and register the best settings at full length.
+        tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
+    """
+    from tuning.search import search as search_settings
+
+    print(
+        search_settings(
+            pairs,
+            out=out,
+            config=search,
+            settings=settings,
+            space=space,
+            train_best=train_best,
+            tracking_uri=tracking_uri,
+        )
+    )
+    print(f"report: {out / 'report.md'}")
+    return 0
 
 
 def standardize(
@@ -319,6 +359,7 @@ COMMANDS: list[Callable[..., int]] = [
     pair,
     simulate,
     train,
+    tune,
     standardize,
     evaluate,
     compare,

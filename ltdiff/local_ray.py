@@ -18,19 +18,20 @@ OBJECT_STORE_BYTES = 1 << 30
 
 
 @contextmanager
-def ray_session(*, num_cpus: int, num_gpus: int = 0) -> Iterator[None]:
+def ray_session(*, num_cpus: int, num_gpus: int = 0, show_workers: bool = True) -> Iterator[None]:
     """Have Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs inside the block.
 
     Joins the cluster that `RAY_ADDRESS` names (a submitted job's does) or a Ray that this process has already started;
     else starts one here and stops it afterwards. Logical CPUs are permits, not cores: Ray Data needs whole ones beside the
-    workers' own, and a job that lacks them would wait for ever.
+    workers' own, and a job that lacks them would wait for ever. Without `show_workers` what other processes print stays in
+    their log files.
 
     Raises:
         ValueError: the cluster is too small.
     """
     owned = not ray.is_initialized()
     if owned:
-        _start(num_cpus=num_cpus, num_gpus=num_gpus)
+        _start(num_cpus=num_cpus, num_gpus=num_gpus, show_workers=show_workers)
     try:
         resources = ray.cluster_resources()
         for name, needed in (("CPU", num_cpus), ("GPU", num_gpus)):
@@ -45,12 +46,12 @@ def ray_session(*, num_cpus: int, num_gpus: int = 0) -> Iterator[None]:
             ray.shutdown()
 
 
-def _start(*, num_cpus: int, num_gpus: int) -> None:
+def _start(*, num_cpus: int, num_gpus: int, show_workers: bool) -> None:
     # Ray writes its authentication token readable to everybody unless the umask forbids it.
     previous = os.umask(0o077)
     try:
         if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=logging.WARNING)
+            ray.init(logging_level=logging.WARNING, log_to_driver=show_workers)
             return
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)
         with _dashboard_port() as port:
@@ -63,6 +64,7 @@ def _start(*, num_cpus: int, num_gpus: int) -> None:
                 dashboard_host="127.0.0.1",
                 dashboard_port=port,
                 logging_level=logging.WARNING,
+                log_to_driver=show_workers,
             )
     finally:
         os.umask(previous)

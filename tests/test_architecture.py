@@ -32,7 +32,7 @@ MAY_IMPORT = {  # a folder or a file of ltdiff/: the other parts it may import
 MAY_IMPORT["workflows"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | {"tuning"}  # the command line may start a search
 MAY_IMPORT["jobs"] = set(MAY_IMPORT)
-MAY_IMPORT["tuning"] = set(MAY_IMPORT) - {"cli", "jobs"}
+MAY_IMPORT["tuning"] = set(MAY_IMPORT) - {"jobs"}
 
 PLACES = {  # a dependency: the only folders and files that import it
     "pydicom": ("ltdiff/dicom/",),

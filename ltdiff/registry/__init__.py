@@ -9,7 +9,8 @@ Training does not depend on MLflow: where it is down, hangs or fails, `log_run` 
 and return None, and the same call, later, adds what is missing. Nothing given to this package may name a patient.
 """
 
+from ltdiff.registry.client import find_tracking_uri
 from ltdiff.registry.models import download, register_model
 from ltdiff.registry.runs import code_version, log_run
 
-__all__ = ["code_version", "download", "log_run", "register_model"]
+__all__ = ["code_version", "download", "find_tracking_uri", "log_run", "register_model"]

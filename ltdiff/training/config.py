@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -161,11 +162,22 @@ def read_settings(name: str) -> Settings:
     file = resources.files("ltdiff.configs") / f"{name}.yaml"
     if not file.is_file():
         raise ValueError(f"there is no configuration {name!r} in ltdiff/configs")
+    try:
+        return make_settings(yaml.safe_load(file.read_text()))
+    except ValueError as error:
+        raise ValueError(f"ltdiff/configs/{name}.yaml: {error}") from error
+
+
+def make_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from nested values, as a YAML file has them; what is not given has its default.
+
+    Raises:
+        ValueError: an unknown key or a bad value, which is named.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Settings, "settings")
     try:
-        values = parser.parse_object({"settings": yaml.safe_load(file.read_text())})
-        settings: Settings = parser.instantiate(values).settings
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"ltdiff/configs/{name}.yaml: {error}") from error
+        settings: Settings = parser.instantiate(parser.parse_object({"settings": dict(values)})).settings
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
     return settings

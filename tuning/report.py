@@ -1,0 +1,118 @@
+"""What a search found: a table of its trials, the best settings as YAML, plots of history and importance."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import matplotlib as plots
+
+from tuning.config import REMAINING_ERROR
+from tuning.space import apply, to_dict
+from tuning.sweep import ended_trials, scores_of
+from tuning.trial import Plan
+
+logger = logging.getLogger(__name__)
+
+TRIALS_FILE, BEST_FILE, REPORT_FILE = "trials.csv", "best.yaml", "report.md"
+HISTORY_FILE, IMPORTANCE_FILE = "history.png", "importance.png"
+NUM_SHOWN = 10
+MIN_TRIALS_FOR_IMPORTANCE = 4
+
+
+def write_report(study: optuna.Study, plan: Plan) -> str:
+    """trials.csv, best.yaml, report.md and plots in the folder of the search; the report is returned.
+
+    Raises:
+        ValueError: no trial came to its end.
+    """
+    table = trial_table(study, plan)
+    best = best_trial(study, plan)
+    table.to_csv(plan.out / TRIALS_FILE, index=False)
+    chosen = plan.space.decode(best.params)
+    header = f"# Best of {len(table)} trials: number {best.number}, remaining error {best.values[0]:.4f} on validation pairs.\n"
+    settings = to_dict(apply(plan.base, chosen))
+    (plan.out / BEST_FILE).write_text(header + yaml.safe_dump(settings, sort_keys=False))
+    _plot(study, plan)
+    outcomes = table["outcome"].value_counts()
+    lines = [
+        f"{len(table)} trials: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}.",
+        f"Best: trial {best.number}, remaining error {best.values[0]:.4f} on validation pairs; {BEST_FILE} has its settings.",
+        *(f"- `{name}`: {value}" for name, value in chosen.items()),
+        "",
+        table.head(NUM_SHOWN).dropna(axis=1, how="all").to_markdown(index=False, floatfmt=".4g"),
+        "",
+        f"![History]({HISTORY_FILE})",
+        f"![Importance]({IMPORTANCE_FILE})" if (plan.out / IMPORTANCE_FILE).is_file() else "",
+    ]
+    text = "\n".join(lines)
+    (plan.out / REPORT_FILE).write_text(text + "\n")
+    return text
+
+
+def best_trial(study: optuna.Study, plan: Plan) -> FrozenTrial:
+    """Of the trials that came to their end the one with the smallest remaining error.
+
+    Raises:
+        ValueError: there is none.
+    """
+    candidates = [trial for trial in ended_trials(study) if outcome(trial, plan) == "to the end"]
+    if not candidates:
+        raise ValueError(f"no trial in {plan.out} came to its end; the log says why")
+    return min(candidates, key=lambda trial: trial.values[0])
+
+
+def trial_table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
+    """One row for each ended trial, the best first: number, outcome, figures, seconds, values."""
+    rows = []
+    for trial in ended_trials(study):
+        figures = dict(zip(plan.config.objective_names, trial.values or [], strict=False))
+        seconds = trial.duration.total_seconds() if trial.duration else None
+        values = plan.space.decode(trial.params)
+        rows.append({"number": trial.number, "outcome": outcome(trial, plan), **figures, "seconds": seconds, **values})
+    table = pd.DataFrame(rows)
+    is_worse = table["outcome"] != "to the end"
+    return (
+        table.assign(is_worse=is_worse)
+        .sort_values(["is_worse", *([REMAINING_ERROR] if REMAINING_ERROR in table else []), "number"])
+        .drop(columns="is_worse")
+        .reset_index(drop=True)
+    )
+
+
+def outcome(trial: FrozenTrial, plan: Plan) -> str:
+    """How a trial ended."""
+    if trial.state != TrialState.COMPLETE:
+        return "failed"
+    several = len(plan.config.objective_names) > 1  # none is stopped, and Optuna is told the end alone
+    is_whole = several or len(scores_of(trial, plan)) == plan.config.num_scores
+    return "to the end" if is_whole else "stopped early"
+
+
+def _plot(study: optuna.Study, plan: Plan) -> None:
+    """Plots of the first objective."""
+
+    def target(trial: FrozenTrial) -> float:
+        return float(trial.values[0])
+
+    history = plots.plot_optimization_history(study, target=target, target_name=REMAINING_ERROR)
+    _save(history, plan.out / HISTORY_FILE)
+    complete = [trial for trial in ended_trials(study) if trial.state == TrialState.COMPLETE]
+    if len(complete) < MIN_TRIALS_FOR_IMPORTANCE:
+        return
+    try:
+        importance = plots.plot_param_importances(study, target=target, target_name=REMAINING_ERROR)
+    except (ValueError, RuntimeError) as error:  # all trials alike
+        logger.warning("no plot of the importances: %s", error)
+    else:
+        _save(importance, plan.out / IMPORTANCE_FILE)
+
+
+def _save(axes: Any, path: Path) -> None:
+    """Write the figure that Optuna's plot is part of."""
+    axes.figure.savefig(path, dpi=120, bbox_inches="tight")

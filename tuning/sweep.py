@@ -1,0 +1,267 @@
+"""The trials of a search: Ray Tune runs them, Optuna chooses their values, ASHA ends those that fall behind.
+
+    out/search.json      what is searched; the same command goes on, another one is refused
+    out/study.db         the Optuna study (`optuna-dashboard sqlite:///out/study.db`)
+    out/trials/          see trial.py
+
+The study is all that a restart needs: Ray's own state of an experiment is pickled and older than its last result, so a search
+begins a new experiment and goes on with the study. A trial that was running is run again with its values, from its last
+checkpoint, and reports again what it had; ASHA is told what the finished ones reported. With one trial at a time an
+interrupted search is the same, trial for trial, as one that never was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from ltdiff.data.manifest import data_fingerprint, read_manifest
+from ltdiff.local_ray import ray_session
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
+from ltdiff.training.ray_glue import RAY_FOLDER, num_cpus_needed
+from tuning.config import REMAINING_ERROR
+from tuning.space import SearchSpace, to_dict
+from tuning.trial import Plan, run_trial
+
+logger = logging.getLogger(__name__)
+
+SEARCH_FILE, STUDY_FILE = "search.json", "study.db"
+STUDY_NAME = "ltdiff"
+TUNE_FOLDER = ".tune"
+"""What Ray Tune notes for itself; nothing is read from it again."""
+NUMBER = "number"
+"""Of a trial in the study, beside its values."""
+CONTINUES = "continues"
+"""User attribute of a trial: the number of the interrupted one that it goes on with."""
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+NUM_RANDOM_TRIALS = 8
+"""Before the estimator has anything to go by."""
+
+
+def run_trials(plan: Plan) -> optuna.Study:
+    """Run what is missing of a search's trials and return the study.
+
+    Raises:
+        ValueError: `plan.out` holds another search; or the Ray cluster is too small.
+    """
+    _claim(plan)
+    study = _open_study(plan)
+    _continue_interrupted(study)
+    num_missing = plan.config.num_trials - len(ended_trials(study))
+    if num_missing > 0:
+        logger.info("%d of %d trials to run", num_missing, plan.config.num_trials)
+        num_cpus = plan.config.num_concurrent * (num_cpus_needed(plan.base) + 1)
+        num_gpus = plan.config.num_concurrent * plan.base.training.num_workers * plan.base.training.use_gpu
+        with ray_session(num_cpus=num_cpus, num_gpus=num_gpus, show_workers=False), _tune_environment():
+            _fit(plan, study, num_missing)
+    return study
+
+
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Those that have come to their end, stopped early and failed ones too; not those that another one goes on with."""
+    trials = study.get_trials(deepcopy=False)
+    return [one for one in trials if one.state in ENDED and one.number not in _continued(trials)]
+
+
+def scores_of(trial: FrozenTrial, plan: Plan) -> dict[int, float]:
+    """The remaining errors that an ended trial reported, by their number from 1 on; none of one that failed.
+
+    Tune hands Optuna the report at which it stops a trial as the trial's value, and the others as intermediate values.
+    """
+    scores = dict(trial.intermediate_values)
+    if trial.state == TrialState.COMPLETE:
+        scores[min(len(scores) + 1, plan.config.num_scores)] = trial.values[0]
+    return scores
+
+
+def _fit(plan: Plan, study: optuna.Study, num_missing: int) -> None:
+    shutil.rmtree(plan.out / TUNE_FOLDER, ignore_errors=True)
+    names = plan.config.objective_names
+    search = OptunaSearch(
+        partial(_suggest, plan.space),
+        metric=names if len(names) > 1 else names[0],
+        mode=["min"] * len(names) if len(names) > 1 else "min",
+        sampler=_SeededByNumber(plan),
+        study_name=STUDY_NAME,
+        storage=optuna.storages.RDBStorage(_url(plan.out)),
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(run_trial, plan=plan), {"cpu": 0.1}),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=_scheduler(plan, study),
+            num_samples=num_missing,
+            max_concurrent_trials=plan.config.num_concurrent,
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE_FOLDER, storage_path=str(plan.out), callbacks=[_Progress(plan, num_missing)], verbose=0
+        ),
+    )
+    tuner.fit()
+
+
+def _suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
+    """What Tune adds to the values that the trial was asked for."""
+    space.suggest(trial)
+    return {NUMBER: trial.number}
+
+
+def _claim(plan: Plan) -> None:
+    """Note in `plan.out` what is searched there, or check that it is this; more trials are no other search."""
+    config = {key: value for key, value in vars(plan.config).items() if key not in ("num_trials", "num_concurrent")}
+    wanted = {
+        "data_fingerprint": data_fingerprint(read_manifest(plan.manifest_path)),
+        "settings": to_dict(plan.base),
+        "space": {name: vars(parameter) for name, parameter in plan.space.parameters.items()},
+        "search": config,
+    }
+    wanted, path = json.loads(json.dumps(wanted)), plan.out / SEARCH_FILE
+    if path.is_file():
+        noted = json.loads(path.read_text())
+        if different := [key for key in wanted if noted.get(key) != wanted[key]]:
+            raise ValueError(f"{plan.out} holds a search with other {different[0]}: use the same, or another folder")
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(wanted, indent=1) + "\n")
+    partial.rename(path)
+
+
+def _open_study(plan: Plan) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    directions = [optuna.study.StudyDirection.MINIMIZE] * len(plan.config.objective_names)
+    return optuna.create_study(
+        storage=_url(plan.out), study_name=STUDY_NAME, directions=directions, load_if_exists=True
+    )
+
+
+def _url(out: Path) -> str:
+    return f"sqlite:///{out / STUDY_FILE}"
+
+
+def _continued(trials: list[FrozenTrial]) -> set[int]:
+    return {trial.user_attrs[CONTINUES] for trial in trials if CONTINUES in trial.user_attrs}
+
+
+def _continue_interrupted(study: optuna.Study) -> None:
+    """Trials that were running when the search was killed come first, as new ones with the same values."""
+    trials = study.get_trials(deepcopy=False)
+    for trial in (trial for trial in trials if trial.state == TrialState.RUNNING):
+        if trial.number not in _continued(trials):
+            study.enqueue_trial(trial.params, user_attrs={CONTINUES: trial.number})
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+class _SeededByNumber(BaseSampler):
+    """The configured sampler, seeded anew for every trial by its place: what is drawn does not depend on restarts."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.config = plan.config
+        self.sampler: BaseSampler = RandomSampler()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        place = trial.number - len(_continued(study.get_trials(deepcopy=False)))
+        seed = int(np.random.SeedSequence([self.config.seed, place]).generate_state(1)[0])
+        if self.config.sampler == "random":
+            self.sampler = RandomSampler(seed)
+        else:
+            self.sampler = TPESampler(
+                n_startup_trials=NUM_RANDOM_TRIALS, multivariate=True, group=True, constant_liar=True, seed=seed
+            )
+        self.sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        return self.sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        return self.sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, distribution: Any) -> Any:
+        return self.sampler.sample_independent(study, trial, param_name, distribution)
+
+
+def _scheduler(plan: Plan, study: optuna.Study) -> TrialScheduler:
+    config = plan.config
+    if not config.early_stopping or len(config.objective_names) > 1:
+        return FIFOScheduler()
+    scheduler = ASHAScheduler(
+        metric=REMAINING_ERROR,
+        mode="min",
+        max_t=config.num_scores,
+        grace_period=1,
+        reduction_factor=config.reduction_factor,
+    )
+    for trial in ended_trials(study):  # as if they had run in this experiment
+        known = SimpleNamespace(trial_id=f"earlier {trial.number}")
+        scheduler.on_trial_add(None, known)
+        for number, value in sorted(scores_of(trial, plan).items()):
+            scheduler.on_trial_result(None, known, {"training_iteration": number, REMAINING_ERROR: value})
+    return scheduler
+
+
+class _Progress(tune.Callback):
+    """One line for every trial that ends; and what it no longer needs is removed."""
+
+    def __init__(self, plan: Plan, num_missing: int) -> None:
+        self.plan, self.num_missing = plan, num_missing
+        self.num_ended, self.started_s = 0, time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Also where ASHA has stopped it."""
+        result = trial.last_result
+        num_scores = result["training_iteration"]
+        text = "to its end" if num_scores == self.plan.config.num_scores else f"stopped after score {num_scores}"
+        self._end(trial, f"{text}, remaining error {result[REMAINING_ERROR]:.4f}")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The others go on."""
+        lines = str(trial.get_error() or "unknown reason").strip().splitlines()
+        self._end(trial, f"failed: {lines[-1][:300]}")
+
+    def _end(self, trial: Any, outcome: str) -> None:
+        self.num_ended += 1
+        each_s = (time.monotonic() - self.started_s) / self.num_ended
+        minutes, seconds = divmod(round(each_s * (self.num_missing - self.num_ended)), 60)
+        config = self.plan.config
+        place = config.num_trials - self.num_missing + self.num_ended
+        logger.info(
+            "trial %d, %d of %d: %s; %d min %02d s left",
+            *(trial.config[NUMBER], place, config.num_trials, outcome, minutes, seconds),
+        )
+        tidy(self.plan.folder(self.plan.space.decode(trial.config)))
+
+
+def tidy(folder: Path) -> None:
+    """Remove the checkpoints of a trial that has ended; its models and scores stay."""
+    for leftover in (*folder.glob(f"*/{CHECKPOINTS_FOLDER}"), folder / RAY_FOLDER):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _tune_environment() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. And no logs that nobody reads."""
+    settings = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
