@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,14 @@ def write_report(study: optuna.Study, plan: Plan) -> str:
     (plan.out / BEST_FILE).write_text(header + yaml.safe_dump(settings, sort_keys=False))
     _plot(study, plan)
     outcomes = table["outcome"].value_counts()
+    figures = table[["number", "outcome", *plan.config.objective_names, "seconds"]]
     lines = [
         f"{len(table)} trials: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}.",
         f"Best: trial {best.number}, remaining error {best.values[0]:.4f} on validation pairs; {BEST_FILE} has its settings.",
         *(f"- `{name}`: {value}" for name, value in chosen.items()),
         "",
-        table.head(NUM_SHOWN).dropna(axis=1, how="all").to_markdown(index=False, floatfmt=".4g"),
+        figures.head(NUM_SHOWN).to_markdown(index=False, floatfmt=".4g"),
+        f"\n{TRIALS_FILE} has the values of all.",
         "",
         f"![History]({HISTORY_FILE})",
         f"![Importance]({IMPORTANCE_FILE})" if (plan.out / IMPORTANCE_FILE).is_file() else "",
@@ -100,17 +103,19 @@ def _plot(study: optuna.Study, plan: Plan) -> None:
     def target(trial: FrozenTrial) -> float:
         return float(trial.values[0])
 
-    history = plots.plot_optimization_history(study, target=target, target_name=REMAINING_ERROR)
-    _save(history, plan.out / HISTORY_FILE)
-    complete = [trial for trial in ended_trials(study) if trial.state == TrialState.COMPLETE]
-    if len(complete) < MIN_TRIALS_FOR_IMPORTANCE:
-        return
-    try:
-        importance = plots.plot_param_importances(study, target=target, target_name=REMAINING_ERROR)
-    except (ValueError, RuntimeError) as error:  # all trials alike
-        logger.warning("no plot of the importances: %s", error)
-    else:
-        _save(importance, plan.out / IMPORTANCE_FILE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the plots are experimental, and of values that few trials had
+        history = plots.plot_optimization_history(study, target=target, target_name=REMAINING_ERROR)
+        _save(history, plan.out / HISTORY_FILE)
+        complete = [trial for trial in ended_trials(study) if trial.state == TrialState.COMPLETE]
+        if len(complete) < MIN_TRIALS_FOR_IMPORTANCE:
+            return
+        try:
+            importance = plots.plot_param_importances(study, target=target, target_name=REMAINING_ERROR)
+        except (ValueError, RuntimeError) as error:  # all trials alike
+            logger.warning("no plot of the importances: %s", error)
+        else:
+            _save(importance, plan.out / IMPORTANCE_FILE)
 
 
 def _save(axes: Any, path: Path) -> None:

@@ -257,7 +257,7 @@ def tidy(folder: Path) -> None:
 
 @contextmanager
 def _tune_environment() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. And no logs that nobody reads."""
+    """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
     settings = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
     os.environ.update(settings)
     try:

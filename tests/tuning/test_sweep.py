@@ -1,0 +1,168 @@
+"""Real Ray Tune, Optuna and ASHA on trials that take a moment: restart, failures, early stopping, several objectives."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from stub_search import FAILING_RATE, make_plan, make_run_trial
+
+from ltdiff.local_ray import ray_session
+from ltdiff.training.config import make_settings
+from ltdiff.training.ray_glue import num_cpus_needed
+from tuning import sweep
+from tuning.config import REMAINING_ERROR
+from tuning.report import best_trial, outcome, trial_table, write_report
+from tuning.space import apply
+from tuning.sweep import CONTINUES, STUDY_FILE, STUDY_NAME, ended_trials, run_trials
+
+RATE = "training.joint.learning_rate"
+NUM_TRIALS = 6
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    plan = make_plan(tmp_path_factory.mktemp("session") / "unused")
+    with ray_session(num_cpus=2 * (num_cpus_needed(plan.base) + 1)), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "run_trial", make_run_trial(0.0))
+        yield
+
+
+@pytest.fixture(scope="module")
+def searched(session, tmp_path_factory):
+    """(plan, study) of a search that nothing disturbed."""
+    plan = make_plan(tmp_path_factory.mktemp("searched") / "search", num_trials=NUM_TRIALS)
+    return plan, run_trials(plan)
+
+
+def _facts(study):
+    """Of each ended trial its values, state and figure."""
+    return [(trial.params, trial.state, trial.values) for trial in ended_trials(study)]
+
+
+def test_every_trial_ends_and_most_are_stopped_early(searched):
+    plan, study = searched
+    outcomes = [outcome(trial, plan) for trial in ended_trials(study)]
+    assert len(outcomes) == NUM_TRIALS
+    assert outcomes.count("stopped early") >= NUM_TRIALS // 2
+    assert outcomes.count("to the end") >= 1
+
+
+def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
+    plan = make_plan(tmp_path / "search", num_trials=2)
+    study = sweep._open_study(plan)
+    study.enqueue_trial({RATE: 2 * FAILING_RATE / 1.9, "diffusion.process": "ddpm"})
+    run_trials(plan)
+    table = trial_table(study, plan)
+    assert sorted(table["outcome"])[0] == "failed"
+    assert len(table) == 2
+    assert table.iloc[-1][RATE] > FAILING_RATE
+    started = (plan.out / "started.txt").read_text().splitlines()
+    run_trials(plan)
+    assert (plan.out / "started.txt").read_text().splitlines() == started  # the failed one is not tried again
+
+
+def test_the_same_search_again_runs_nothing(searched):
+    plan, study = searched
+    before, started = _facts(study), (plan.out / "started.txt").read_text()
+    assert _facts(run_trials(plan)) == before
+    assert (plan.out / "started.txt").read_text() == started
+
+
+def test_an_interrupted_trial_is_run_again_with_its_values(session, searched, tmp_path):
+    """As a killed driver leaves it: two of more trials have ended, one is running and has reported a value."""
+    plan = make_plan(tmp_path / "search", num_trials=NUM_TRIALS)
+    run_trials(make_plan(tmp_path / "search", num_trials=2))
+    study = sweep._open_study(plan)
+    study.sampler = sweep._SeededByNumber(plan)
+    interrupted = study.ask()
+    values = plan.space.suggest(interrupted)
+    interrupted.report(1.0, 1)
+    study = run_trials(plan)
+    assert _facts(study) == _facts(searched[1])
+    (again,) = [trial for trial in study.trials if CONTINUES in trial.user_attrs]
+    assert again.user_attrs[CONTINUES] == interrupted.number
+    assert plan.space.decode(again.params) == values
+
+
+def test_another_search_in_the_same_folder_is_refused(searched):
+    plan, _ = searched
+    with pytest.raises(ValueError, match="holds a search with other search"):
+        run_trials(make_plan(plan.out, num_trials=NUM_TRIALS, seed=1))
+
+
+def test_two_objectives_give_a_front_and_stop_nothing(session, tmp_path):
+    plan = make_plan(tmp_path / "search", num_trials=3, objectives="error_and_seconds", num_concurrent=2)
+    study = run_trials(plan)
+    assert all(outcome(trial, plan) == "to the end" for trial in ended_trials(study))
+    assert 1 <= len(study.best_trials) <= 3
+    write_report(study, plan)
+    assert "seconds_per_slice" in pd.read_csv(plan.out / "trials.csv")
+
+
+def test_the_report_has_the_best_settings_at_full_length(searched):
+    plan, study = searched
+    text = write_report(study, plan)
+    best = best_trial(study, plan)
+    assert best.values[0] == min(t.values[0] for t in ended_trials(study) if outcome(t, plan) == "to the end")
+    written = make_settings(yaml.safe_load((plan.out / "best.yaml").read_text()))
+    assert written == apply(plan.base, plan.space.decode(best.params))
+    assert written.training.joint.num_steps == plan.base.training.joint.num_steps
+    table = pd.read_csv(plan.out / "trials.csv")
+    assert len(table) == NUM_TRIALS
+    assert table[REMAINING_ERROR][0] == pytest.approx(best.values[0])
+    assert f"trial {best.number}" in text
+    assert {"history.png", "importance.png", "report.md"} <= {path.name for path in plan.out.iterdir()}
+
+
+def test_without_a_trial_that_ended_there_is_no_best(tmp_path):
+    plan = make_plan(tmp_path / "search")
+    with pytest.raises(ValueError, match=r"no trial in .* came to its end"):
+        best_trial(sweep._open_study(plan), plan)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_at_three_moments_it_is_the_same_search(searched, tmp_path):
+    """With kill −9 of the driver, which takes Ray with it."""
+    out = tmp_path / "search"
+    make_plan(out)
+    tests = Path(__file__).parents[1]
+    command = [sys.executable, tests / "tuning" / "stub_search.py", out, str(NUM_TRIALS)]
+    environment = os.environ | {"PYTHONPATH": f"{tests}:{tests.parent}"}
+    for num_ended in (0, 2, 4):
+        process = subprocess.Popen(command, env=environment)
+        _wait_for(out, num_ended=num_ended, process=process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, check=True)
+    study = _load(out)
+    assert _facts(study) == _facts(searched[1])
+    assert all(trial.state != optuna.trial.TrialState.RUNNING for trial in study.trials)
+
+
+def _load(out):
+    return optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{out / STUDY_FILE}")
+
+
+def _wait_for(out, *, num_ended, process):
+    """Until so many trials have ended and one more is running."""
+    deadline_s = time.monotonic() + 200
+    while time.monotonic() < deadline_s:
+        assert process.poll() is None
+        if (out / STUDY_FILE).is_file():
+            try:
+                study = _load(out)
+            except KeyError:
+                continue
+            running = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
+            if len(ended_trials(study)) >= num_ended and running:
+                return
+        time.sleep(0.1)
+    raise TimeoutError
