@@ -27,7 +27,7 @@ from tuning.config import SearchConfig
 from tuning.report import best_trial, write_report
 from tuning.space import DEFAULT_SPACE, SearchSpace, apply
 from tuning.sweep import ended_trials, run_trials
-from tuning.trial import Plan
+from tuning.trial import Plan, validation_regions
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def search(
     """
     pairs, out = pairs.absolute(), out.absolute()
     plan = Plan(pairs, out, settings, SearchSpace.read(space or DEFAULT_SPACE, base=settings), config)
+    validation_regions(plan)  # trials that cannot be scored are not begun
     with only_writer(out):
         study = run_trials(plan)
         report = write_report(study, plan)

@@ -139,6 +139,8 @@ def _claim(plan: Plan) -> None:
         if different := [key for key in wanted if noted.get(key) != wanted[key]]:
             raise ValueError(f"{plan.out} holds a search with other {different[0]}: use the same, or another folder")
         return
+    if any(not one.name.startswith(".") for one in plan.out.iterdir()):
+        raise ValueError(f"{plan.out} is not empty and holds no search; choose another folder")
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(wanted, indent=1) + "\n")
     partial.rename(path)

@@ -24,6 +24,7 @@ from torch import nn
 from ltdiff.comparators.pairs import read_validation_pairs
 from ltdiff.comparators.protocol import Slices
 from ltdiff.data.manifest import read_manifest
+from ltdiff.dicom.faults import printable
 from ltdiff.evaluation.validation import ValidationRegions, overall
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import LTDiff, load_model, read_description
@@ -98,14 +99,27 @@ class _ReportScores(TuneReportCallback):
             super().after_report(run_context, metrics, checkpoint)
 
 
+def validation_regions(plan: Plan) -> ValidationRegions:
+    """What trials are scored on.
+
+    Raises:
+        ValueError: no validation pair has room for a region.
+    """
+    manifest = read_manifest(plan.manifest_path)
+    pairs = read_validation_pairs(manifest, at_most=plan.config.num_pairs, purpose="validation")
+    regions = ValidationRegions(pairs, num_rois=plan.config.num_rois)
+    if not len(regions):
+        raise ValueError(
+            f"{printable(plan.manifest_path)}: no validation pair has room for a region to score trials on"
+        )
+    return regions
+
+
 def _score_maker(plan: Plan, settings: Settings) -> Callable[[], Score]:
     """What makes the score of a phase's model, on the worker that reads the validation pairs."""
 
     def make() -> Score:
-        pairs = read_validation_pairs(
-            read_manifest(plan.manifest_path), at_most=plan.config.num_pairs, purpose="validation"
-        )
-        regions = ValidationRegions(pairs, num_rois=plan.config.num_rois)
+        regions = validation_regions(plan)
 
         def score(name: str, phase: nn.Module) -> dict[str, float]:
             if name != LAST_PHASE:
