@@ -131,7 +131,7 @@ def tune(
         train_best: Train and register the best settings at full length.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
     """
-    from tuning.search import search as search_settings
+    from tuning.complete import search as search_settings
 
     print(
         search_settings(
@@ -332,16 +332,15 @@ def radiomics(
     return 0
 
 
-def demo(*, out: Path = Path("demo"), num_workers: int = 1) -> int:
+def demo(*, out: Path = Path("demo")) -> int:
     """Simulate paired scans, train the three phases, standardize held-out series and score them. Resumes.
 
     Args:
         out: Folder for everything the demo makes.
-        num_workers: Workers of Ray Train.
     """
     from ltdiff.workflows.demo import DERIVED_FOLDER, REPORT_FOLDER, run_demo
 
-    print(run_demo(out, num_workers=num_workers))
+    print(run_demo(out))
     print(f"derived series: {out / DERIVED_FOLDER}\nreport with pictures: {out / REPORT_FOLDER / 'report.md'}")
     return 0
 

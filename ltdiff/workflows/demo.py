@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,21 +36,20 @@ REPORT_FOLDER, DERIVED_FOLDER = "report", "standardized"
 SUMMARY_FILE, TABLES_FILE = "summary.json", "tables.md"
 
 
-def run_demo(out: Path, *, num_workers: int = 1) -> str:
+def run_demo(out: Path) -> str:
     """Run the demo in the folder `out`, or what is left of it, and return its tables as Markdown."""
     report = out / REPORT_FOLDER
     if (report / TABLES_FILE).is_file():
         logger.info("%s: the demo is done already; delete the folder to run it again", out)
     else:
-        _run_stages(out, report, num_workers=num_workers)
+        _run_stages(out, report)
     return (report / TABLES_FILE).read_text()
 
 
-def _run_stages(out: Path, report: Path, *, num_workers: int) -> None:
+def _run_stages(out: Path, report: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     timer = _Timer(out / "times.json")
     settings = read_settings("demo")
-    settings = replace(settings, training=replace(settings.training, num_workers=num_workers))
     archive, pairs, run, derived = (out / name for name in ("archive", "pairs.parquet", "run", DERIVED_FOLDER))
     with PeakMemory() as memory:
         timer.measure("simulate", lambda: simulate(archive, config=SimulationConfig(), num_workers=2))

@@ -18,7 +18,7 @@ from tiny_run import tiny_settings, write_pairs
 from ltdiff.cli import run, tune
 from ltdiff.model.ltdiff import load_model
 from ltdiff.training.config import PhaseConfig
-from tuning import search as search_module
+from tuning import complete
 from tuning.sweep import _open_study
 
 ROOT = Path(__file__).parents[2]
@@ -92,12 +92,12 @@ def test_where_mlflow_is_down_one_warning_says_what_is_missing(tmp_path, caplog)
         asked = study.ask()
         plan.space.suggest(asked)
         study.tell(asked, 0.5)
-    search_module._log_trials(plan, study, tracking_uri="http://127.0.0.1:9")
+    complete._log_trials(plan, study, tracking_uri="http://127.0.0.1:9")
     assert caplog.text.count("not in MLflow") == 1
     assert [path.name for path in plan.out.glob("unlogged-*")] == ["unlogged-search-trial-0000.json"]
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for _ in range(2):
-        search_module._log_trials(plan, study, tracking_uri=uri)
+        complete._log_trials(plan, study, tracking_uri=uri)
     assert not list(plan.out.glob("unlogged-*"))
     runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
     assert sorted(one.info.run_name for one in runs) == ["search-trial-0000", "search-trial-0001"]
