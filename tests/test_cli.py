@@ -15,7 +15,7 @@ def test_help_names_every_command(capsys):
         run(COMMANDS, ["--help"])
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    assert all(command.__name__ in shown for command in COMMANDS)
+    assert all(name in shown for name in COMMANDS)
 
 
 @pytest.mark.parametrize(
