@@ -27,6 +27,9 @@ def test_help_names_every_command(capsys):
         (["evaluate", "x.parquet"], "evaluate.model"),
         (["radiomics"], "radiomics.image, radiomics.mask"),
         (["radiomics", "scan.nrrd"], "radiomics.mask"),
+        (["models"], "{list,show,promote,export}"),
+        (["models", "promote"], "model"),
+        (["models", "promote", "3", "--force", "perhaps"], "--force"),
     ],
 )
 def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ def list_text(tracking_uri: str | None = None) -> str:
     models = list_models(tracking_uri)
     if not models:
         return "no model is registered"
-    rows = [_row(model) for model in models]
-    return pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True)
+    classes = sorted({name for model in models for name in model.validation_ccc})
+    rows = [_row(model, classes) for model in models]
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
 def show_text(reference: str, *, tracking_uri: str | None = None) -> str:
@@ -67,14 +68,14 @@ def ccc_text(ccc: Mapping[str, float]) -> str:
     return f"{overall(ccc):.4f} ({classes})"
 
 
-def _row(model: ModelVersion) -> dict[str, str]:
+def _row(model: ModelVersion, classes: Sequence[str]) -> dict[str, str]:
     ccc = model.validation_ccc
     return {
         "version": str(model.number),
         "aliases": ", ".join(model.aliases),
         "registered (UTC)": f"{model.registered:%Y-%m-%d %H:%M}",
         "CCC": f"{overall(ccc):.4f}" if ccc else "",
-        **{name: f"{value:.4f}" for name, value in sorted(ccc.items())},
+        **{name: f"{ccc[name]:.4f}" if name in ccc else "" for name in classes},
         "data": model.data_fingerprint[:SHORT],
         "code": _short_revision(model.git_revision),
         "run": model.run_name,
