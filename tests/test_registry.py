@@ -20,7 +20,16 @@ from safetensors.numpy import load_file, save_file
 
 from ltdiff.model.ltdiff import LTDiff, ModelConfig, load_model, save_model, weights_sha256
 from ltdiff.registry import client as registry_client
-from ltdiff.registry import code_version, download, log_run, register_model
+from ltdiff.registry import (
+    code_version,
+    download,
+    export_model,
+    list_models,
+    log_run,
+    read_run,
+    register_model,
+    set_champion,
+)
 
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "decoder.safetensors")
 NAMES = ("ltdiff-encoder", "ltdiff-ddpm", "ltdiff-decoder", "ltdiff")
@@ -432,6 +441,17 @@ def test_a_real_server(tmp_path):
         assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
         folder = download("models:/ltdiff@champion", out_dir=tmp_path / "cache", tracking_uri=uri)
         assert (folder / "model.json").read_bytes() == (model / "model.json").read_bytes()
+        run_id = log(tmp_path, "served-too", tracking_uri=uri)
+        better = write_model(tmp_path / "better", value=2.0)
+        assert register_model(better, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 2)
+        newest, oldest = list_models(uri)
+        assert (newest.number, newest.aliases, oldest.aliases) == (2, ("candidate",), ("champion",))
+        assert newest.data_fingerprint == "d" * 64
+        set_champion(newest, record={"replaced": 1}, tracking_uri=uri)
+        assert list_models(uri)[0].aliases == ("candidate", "champion")
+        assert read_run(newest, uri)[1]["ccc"] == 0.98
+        export_model(newest, out=tmp_path / "exported", tracking_uri=uri)
+        assert (tmp_path / "exported" / "model.json").read_bytes() == (better / "model.json").read_bytes()
     finally:
         server.terminate()
         server.wait(30)

@@ -95,9 +95,13 @@ def _score_text(model: ModelVersion) -> str:
 
 
 def _promotion_text(record: Mapping[str, Any]) -> str:
-    text = f"in place of version {record['replaced']}" if record["replaced"] else "the first"
+    if record["replaced"] is None:
+        return "there was no champion"
+    text = f"in place of version {record['replaced']}"
     if "basis" in record:
         text += f"; CCC {ccc_text(record['ccc'])} against {ccc_text(record['champion_ccc'])}, {record['basis']}"
+    else:
+        text += "; without a comparison"
     return text + ("; forced" if record["forced"] else "")
 
 

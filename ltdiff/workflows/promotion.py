@@ -6,6 +6,7 @@ were made on the same pairs. No test pair is looked at: they stay for the evalua
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from ltdiff.evaluation.validation import NUM_ROIS, ValidationRegions, overall
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.registry import ModelVersion, download, find_model, list_models, set_champion
 from ltdiff.workflows.models import SHORT, ccc_text
+
+logger = logging.getLogger(__name__)
 
 MAX_PAIRS = 64
 """Of slices that validate, spread evenly."""
@@ -80,6 +83,7 @@ def _score(model: ModelVersion, champion: ModelVersion, *, pairs: Path, tracking
     regions = ValidationRegions(seen, num_rois=NUM_ROIS, num_workers=NUM_WORKERS)
     if not len(regions):
         raise ValueError(f"{printable(pairs)}: its validation pairs have no room for regions")
+    logger.info("scoring versions %d and %d on %d validation slices", model.number, champion.number, len(seen))
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         methods = {
             role: Standardizer.load(
@@ -96,7 +100,7 @@ def _check(model: ModelVersion, champion: ModelVersion, comparison: Comparison |
     if comparison is None:
         raise ValueError(
             f"version {model.number} and the champion, version {champion.number}, have no validation CCC of the same pairs: "
-            "--pairs PAIRS scores both on its validation pairs, --force promotes without"
+            "--pairs PAIRS scores both on its validation pairs, --force promotes it without"
         )
     if comparison.is_worse:
         raise ValueError(

@@ -194,7 +194,7 @@ def test_errors_are_one_sentence(case, model, series, tmp_path, capsys):
 
 def test_json_is_plain(model):
     content = json.loads((model / SPREAD_FILE).read_text())
-    assert set(content) == {"output", "validation_ccc", "spread", "intervals"}
+    assert set(content) == {"output", "validation_ccc", "data_fingerprint", "spread", "intervals"}
 
 
 # --- mean or sample ---------------------------------------------------------------------------------------------------
