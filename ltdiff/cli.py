@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, auto_cli
 
-from ltdiff import __version__
+from ltdiff import __version__, cli_models
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.radiomics.catalogue import CatalogueConfig
@@ -354,7 +354,7 @@ def resolve_model(model: str) -> Path:
     return download(model, out_dir=MODEL_CACHE)
 
 
-COMMANDS: list[Callable[..., int]] = [
+_FUNCTIONS: tuple[Callable[..., int], ...] = (
     pair,
     simulate,
     train,
@@ -366,7 +366,8 @@ COMMANDS: list[Callable[..., int]] = [
     uncertainty,
     radiomics,
     demo,
-]
+)
+COMMANDS: dict[str, Any] = {function.__name__: function for function in _FUNCTIONS} | {"models": cli_models.COMMANDS}
 
 
 def _print(lines: str) -> None:
@@ -395,14 +396,18 @@ class _Parser(ArgumentParser):
     """Options that no signature can express."""
 
     def add_function_arguments(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
-        """As ever, and --list where the features are measured."""
+        """As ever, and --list where the features are measured; --force alone means --force true."""
         if function is radiomics:
             self.add_argument("--list", action=_ListFeatures)
-        return super().add_function_arguments(function, *args, **kwargs)
+        added = super().add_function_arguments(function, *args, **kwargs)
+        for action in self._actions:
+            if action.dest == "force":
+                action.nargs, action.const = "?", True
+        return list(added)
 
 
-def run(commands: Callable[..., int] | list[Callable[..., int]], arguments: list[str] | None = None) -> int:
-    """Run one of the commands (or the only one) with the given arguments, sys.argv's by default, and return its exit code."""
+def run(commands: Callable[..., int] | dict[str, Any], arguments: list[str] | None = None) -> int:
+    """Run one of the commands by name (or the only one) with the given arguments, sys.argv's by default; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["pair"] and arguments[1:] and not arguments[1].startswith("-"):

@@ -30,6 +30,7 @@ MAY_IMPORT = {  # a folder or a file of ltdiff/: the other parts it may import
     "evaluation": {"data", "radiomics", "comparators", "inference"},
 }
 MAY_IMPORT["workflows"] = set(MAY_IMPORT)
+MAY_IMPORT["cli_models"] = {"workflows"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | {"tuning"}  # the command line may start a search
 MAY_IMPORT["jobs"] = set(MAY_IMPORT)
 MAY_IMPORT["tuning"] = set(MAY_IMPORT) - {"cli", "jobs"}

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,16 @@ from safetensors.numpy import load_file, save_file
 
 from ltdiff.model.ltdiff import LTDiff, ModelConfig, load_model, save_model, weights_sha256
 from ltdiff.registry import client as registry_client
-from ltdiff.registry import code_version, download, log_run, register_model
+from ltdiff.registry import (
+    code_version,
+    download,
+    export_model,
+    list_models,
+    log_run,
+    read_run,
+    register_model,
+    set_champion,
+)
 
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "decoder.safetensors")
 NAMES = ("ltdiff-encoder", "ltdiff-ddpm", "ltdiff-decoder", "ltdiff")
@@ -168,10 +178,11 @@ def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_
     versions = register_model(model, run_id=run_id, out=out)
     assert list(versions) == list(NAMES)
     for name in NAMES:
-        champion = mlflow_client.get_model_version_by_alias(name, "champion")
-        assert (champion.version, champion.run_id) == (versions[name], run_id)
-    whole = download("models:/ltdiff@champion", out_dir=tmp_path / "cache", tracking_uri=uri_of(out))
-    assert whole == tmp_path / "cache" / f"ltdiff-{versions['ltdiff']}"
+        candidate = mlflow_client.get_model_version_by_alias(name, "candidate")
+        assert (candidate.version, candidate.run_id) == (versions[name], run_id)
+    whole = download("models:/ltdiff@candidate", out_dir=tmp_path / "cache", tracking_uri=uri_of(out))
+    assert whole.parent == tmp_path / "cache"
+    assert whole.name.startswith(f"ltdiff-{versions['ltdiff']}-")
     assert sorted(path.name for path in whole.iterdir()) == sorted([*WEIGHTS, "model.json"])
     assert (whole / "model.json").read_bytes() == (model / "model.json").read_bytes()
     part = download(f"models:/ltdiff-ddpm/{versions['ltdiff-ddpm']}", out_dir=tmp_path, tracking_uri=uri_of(out))
@@ -210,17 +221,30 @@ def test_a_saved_model_is_the_same_after_the_registry(out, tmp_path):
         assert loaded.state_dict()[name].equal(value), name
 
 
-def test_mlflow_itself_loads_the_champion(out, tmp_path, monkeypatch):
+def test_registries_may_share_a_folder_of_downloads(out, tmp_path):
+    log(out, "before-the-two")
+    shutil.copyfile(out / "mlflow.db", tmp_path / "mlflow.db")  # from here on there are two
+    versions, folders = [], []
+    for place, value in ((out, 6.0), (tmp_path, 7.0)):
+        model = write_model(tmp_path / f"model {value}", value=value)
+        versions.append(register_model(model, run_id=log(place, f"shared-{value}"), out=place))
+        uri = f"models:/ltdiff/{versions[-1]['ltdiff']}"
+        folders.append(download(uri, out_dir=tmp_path / "cache", tracking_uri=uri_of(place)))
+    assert versions[0] == versions[1]
+    assert [load_file(folder / "encoder.safetensors")["weight"][0] for folder in folders] == [6.0, 7.0]
+
+
+def test_mlflow_itself_loads_the_newest(out, tmp_path, monkeypatch):
     model = write_model(tmp_path / "model", value=2.0)
     register_model(model, run_id=log(out, "by-mlflow"), out=out)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(out))
     from mlflow.artifacts import download_artifacts
 
-    folder = Path(download_artifacts("models:/ltdiff@champion", dst_path=str(tmp_path / "by-mlflow")))
+    folder = Path(download_artifacts("models:/ltdiff@candidate", dst_path=str(tmp_path / "by-mlflow")))
     assert load_file(folder / "encoder.safetensors")["weight"][0] == 2.0
-    in_place = Path(download_artifacts("models:/ltdiff@champion"))
+    in_place = Path(download_artifacts("models:/ltdiff@candidate"))
     assert (in_place / "model.json").is_file()
-    assert download("models:/ltdiff@champion", out_dir=tmp_path / "cache").is_dir()  # MLflow's own file does no harm
+    assert download("models:/ltdiff@candidate", out_dir=tmp_path / "cache").is_dir()  # MLflow's own file does no harm
 
 
 def test_register_model_again_registers_nothing_and_moves_no_alias(out, mlflow_client, tmp_path):
@@ -228,9 +252,11 @@ def test_register_model_again_registers_nothing_and_moves_no_alias(out, mlflow_c
     run_b = log(out, "run-b")
     second = register_model(write_model(tmp_path / "b", value=4.0), run_id=run_b, out=out)
     assert second["ltdiff"] == first["ltdiff"] + 1
-    mlflow_client.set_registered_model_alias("ltdiff", "champion", str(first["ltdiff"]))  # somebody goes back
+    for alias in ("candidate", "champion"):
+        mlflow_client.set_registered_model_alias("ltdiff", alias, str(first["ltdiff"]))  # somebody goes back
     assert register_model(tmp_path / "b", run_id=run_b, out=out) == second
-    assert mlflow_client.get_model_version_by_alias("ltdiff", "champion").version == first["ltdiff"]
+    for alias in ("candidate", "champion"):
+        assert mlflow_client.get_model_version_by_alias("ltdiff", alias).version == first["ltdiff"]
 
 
 def test_register_model_completes_what_was_cut_off(out, mlflow_client, tmp_path, monkeypatch):
@@ -240,7 +266,7 @@ def test_register_model_completes_what_was_cut_off(out, mlflow_client, tmp_path,
         assert register_model(model, run_id=run_id, out=out) is None
     versions = register_model(model, run_id=run_id, out=out)
     for name in NAMES:
-        assert mlflow_client.get_model_version_by_alias(name, "champion").version == versions[name]
+        assert mlflow_client.get_model_version_by_alias(name, "candidate").version == versions[name]
         assert len(mlflow_client.search_model_versions(f"name='{name}' and run_id='{run_id}'")) == 1
 
 
@@ -314,7 +340,7 @@ def test_download_refuses_what_names_no_model(uri, tmp_path):
 
 
 def test_download_says_what_is_not_there(out, tmp_path):
-    with pytest.raises(ValueError, match="needs MLFLOW_TRACKING_URI"):
+    with pytest.raises(ValueError, match="set MLFLOW_TRACKING_URI to the registry"):
         download("models:/ltdiff@champion", out_dir=tmp_path)
     with pytest.raises(ValueError, match=f"no registry at {tmp_path}/mlflow.db"):
         download("models:/ltdiff@champion", out_dir=tmp_path, tracking_uri=uri_of(tmp_path))
@@ -378,6 +404,8 @@ def test_a_damaged_database_costs_one_warning(tmp_path, caplog):
     assert log(tmp_path, "damaged") is None
     assert "file is not a database" in caplog.text
     assert (tmp_path / "unlogged-joint.json").is_file()
+    with pytest.raises(ValueError, match=r"models:/ltdiff/1 cannot be loaded: .*file is not a database"):
+        download("models:/ltdiff/1", out_dir=tmp_path, tracking_uri=uri_of(tmp_path))
 
 
 def test_importing_takes_no_mlflow_and_logging_prints_nothing(tmp_path):
@@ -413,6 +441,17 @@ def test_a_real_server(tmp_path):
         assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
         folder = download("models:/ltdiff@champion", out_dir=tmp_path / "cache", tracking_uri=uri)
         assert (folder / "model.json").read_bytes() == (model / "model.json").read_bytes()
+        run_id = log(tmp_path, "served-too", tracking_uri=uri)
+        better = write_model(tmp_path / "better", value=2.0)
+        assert register_model(better, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 2)
+        newest, oldest = list_models(uri)
+        assert (newest.number, newest.aliases, oldest.aliases) == (2, ("candidate",), ("champion",))
+        assert newest.data_fingerprint == "d" * 64
+        set_champion(newest, record={"replaced": 1}, tracking_uri=uri)
+        assert list_models(uri)[0].aliases == ("candidate", "champion")
+        assert read_run(newest, uri)[1]["ccc"] == 0.98
+        export_model(newest, out=tmp_path / "exported", tracking_uri=uri)
+        assert (tmp_path / "exported" / "model.json").read_bytes() == (better / "model.json").read_bytes()
     finally:
         server.terminate()
         server.wait(30)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ltdiff.model.denoiser import Denoiser, DenoiserConfig
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
+from ltdiff.model.sums import check_sums, file_sha256
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 
 FORMAT_VERSION = 3
@@ -101,7 +102,7 @@ def save_model(model: LTDiff, folder: Path, *, about: dict[str, Any]) -> None:
         "config": asdict(model.config),
         "kernel_match": {key: value.tolist() for key, value in model.kernel_match.state_dict().items()},
         "about": about,
-        "files": {f"{name}.safetensors": _sha256(partial / f"{name}.safetensors") for name in PARTS},
+        "files": {f"{name}.safetensors": file_sha256(partial / f"{name}.safetensors") for name in PARTS},
     }
     (partial / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n")
     partial.rename(folder)
@@ -114,6 +115,7 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
         ValueError: not a model folder, another format version, or a file that is damaged.
     """
     description = read_description(folder)
+    check_sums(folder)
     try:
         model = LTDiff(_model_config(description["config"]))
         match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
@@ -131,7 +133,7 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
 
 
 def _read_weights(path: Path, sha256: dict[str, str]) -> dict[str, Tensor]:
-    if not path.is_file() or _sha256(path) != sha256[path.name]:
+    if not path.is_file() or file_sha256(path) != sha256[path.name]:
         raise ValueError(f"{path} is missing or damaged: its sha256 is not the one in {DESCRIPTION_FILE}")
     try:
         return load_file(path)
@@ -168,8 +170,3 @@ def _model_config(values: dict[str, Any]) -> ModelConfig:
         autoencoder=AutoencoderConfig(**tuples(values["autoencoder"])),
         denoiser=DenoiserConfig(**tuples(values["denoiser"])),
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

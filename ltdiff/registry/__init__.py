@@ -10,7 +10,30 @@ and return None, and the same call, later, adds what is missing. Nothing given t
 """
 
 from ltdiff.registry.client import find_tracking_uri
-from ltdiff.registry.models import download, register_model
+from ltdiff.registry.files import read_validation
+from ltdiff.registry.models import register_model
 from ltdiff.registry.runs import code_version, log_run
+from ltdiff.registry.versions import (
+    ModelVersion,
+    download,
+    export_model,
+    find_model,
+    list_models,
+    read_run,
+    set_champion,
+)
 
-__all__ = ["code_version", "download", "find_tracking_uri", "log_run", "register_model"]
+__all__ = [
+    "ModelVersion",
+    "code_version",
+    "download",
+    "export_model",
+    "find_model",
+    "find_tracking_uri",
+    "list_models",
+    "log_run",
+    "read_run",
+    "read_validation",
+    "register_model",
+    "set_champion",
+]

@@ -63,6 +63,28 @@ def open_client(tracking_uri: str) -> Iterator["MlflowClient"]:
             os.environ.pop(name, None)
 
 
+@contextmanager
+def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple["MlflowClient", str]]:
+    """A client of the registry that is there, and its tracking URI: the given one, else MLFLOW_TRACKING_URI.
+
+    Raises:
+        ValueError: there is no registry, or whatever went wrong inside; one sentence that begins with `failure`.
+    """
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise ValueError(
+            f"{failure}: set MLFLOW_TRACKING_URI to the registry, such as sqlite:////folder of a run/mlflow.db"
+        )
+    database = sqlite_file(uri)
+    if database is not None and not database.is_file():  # MLflow would make an empty one
+        raise ValueError(f"{failure}: there is no registry at {database}")
+    try:
+        with open_client(uri) as client:
+            yield client, uri
+    except Exception as error:  # whatever a database, an object store or MLflow itself raises
+        raise ValueError(f"{failure}: {first_line(error)}") from error
+
+
 def attempt(action: Callable[[], _T], consequence: str) -> _T | None:
     """What `action` returns; None and one warning where it raises or takes longer than `MAX_DELAY_S`."""
     outcome: queue.SimpleQueue[tuple[_T | None, Exception | None]] = queue.SimpleQueue()

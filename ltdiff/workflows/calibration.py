@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.formats import write_volume
-from ltdiff.data.manifest import limit_pairs, read_manifest
+from ltdiff.data.manifest import data_fingerprint, limit_pairs, read_manifest
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
 from ltdiff.data.scan import Scan, read_scan
@@ -36,6 +36,7 @@ from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set,
 from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.model.sums import drop_sum
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +107,9 @@ def _fit(
     intervals = fit_intervals(features, draws=draws, target=target)
     choice = choose_by_features({"mean": value, "sample": draws[0]}, target=target, features=features)
     logger.info("calibration: the %s is better on the validation pairs", choice.output)
-    content = {"output": choice.output, "validation_ccc": choice.ccc}
+    content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"spread": spread.to_dict(), "intervals": asdict(intervals)}
+    drop_sum(model, SPREAD_FILE)
     write_text(model / SPREAD_FILE, json.dumps(content) + "\n")
     return spread, intervals
 

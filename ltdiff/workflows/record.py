@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ltdiff.evaluation.validation import overall
 from ltdiff.model.ltdiff import weights_sha256
-from ltdiff.registry import log_run, register_model
+from ltdiff.registry import log_run, read_validation, register_model
 from ltdiff.training.phases import PHASES
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, RUN_FILE
 
@@ -23,12 +24,21 @@ def record_run(out: Path, *, tracking_uri: str | None = None) -> None:
         run_key=weights_sha256(model),
         data_fingerprint=description["data_fingerprint"],
         parameters=description["settings"],
-        metrics=final,
+        metrics=final | _validation_metrics(model),
         history=history,
         tracking_uri=tracking_uri,
     )
     if run_id is not None:
         register_model(model, run_id=run_id, out=out, tracking_uri=tracking_uri)
+
+
+def _validation_metrics(model: Path) -> dict[str, float]:
+    """CCC on the validation pairs, over all classes of features and for each, where the model is calibrated."""
+    validation = read_validation(model)
+    if validation is None:
+        return {}
+    ccc = validation["ccc"]
+    return {"validation_ccc": overall(ccc)} | {f"validation_ccc.{name}": value for name, value in ccc.items()}
 
 
 def _read_history(path: Path, phase: str) -> list[dict[str, float]]:

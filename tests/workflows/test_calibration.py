@@ -12,11 +12,12 @@ from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save
 from ltdiff.cli import run
 from ltdiff.cli import uncertainty as uncertainty_command
 from ltdiff.data.formats import read_volume
-from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.inference.recipe import Recipe
 from ltdiff.inference.spread import SPREAD_FILE
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.model.sums import write_sums
 from ltdiff.radiomics.pyradiomics import feature_names
 from ltdiff.workflows import calibration
 from ltdiff.workflows.calibration import calibrate, calibrate_run, measure_uncertainty
@@ -67,8 +68,12 @@ def test_without_test_pairs_there_is_no_coverage(tmp_path, pairs):
     manifest = read_manifest(pairs)
     write_manifest(manifest[manifest["split"] != "test"], tmp_path / "pairs.parquet")
     folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    (folder / SPREAD_FILE).write_text("{}")
+    write_sums(folder)  # as of an exported model, which may be calibrated anew
     assert calibrate(tmp_path / "pairs.parquet", model=folder, num_workers=1) == ""
-    assert (folder / SPREAD_FILE).is_file()
+    content = json.loads((folder / SPREAD_FILE).read_text())
+    assert content["data_fingerprint"] == data_fingerprint(read_manifest(tmp_path / "pairs.parquet"))
+    Standardizer.load(folder)
 
 
 def test_without_validation_pairs_it_is_refused(tmp_path, pairs):
@@ -189,7 +194,7 @@ def test_errors_are_one_sentence(case, model, series, tmp_path, capsys):
 
 def test_json_is_plain(model):
     content = json.loads((model / SPREAD_FILE).read_text())
-    assert set(content) == {"output", "validation_ccc", "spread", "intervals"}
+    assert set(content) == {"output", "validation_ccc", "data_fingerprint", "spread", "intervals"}
 
 
 # --- mean or sample ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,206 @@
+"""What is registered: versions of the composed model by number or alias, fetched with their sha256 checked, and the champion."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ltdiff.registry.client import open_registry
+from ltdiff.registry.files import CALIBRATION, DESCRIPTION, check_files, copy_calibration, copy_model
+from ltdiff.registry.models import (
+    CALIBRATION_TAG,
+    CHAMPION,
+    CODE_TAG,
+    COMPOSED,
+    DATA_TAG,
+    PARTS_TAG,
+    REVISION_TAG,
+    RUN_NAME_TAG,
+    SHA256_TAG,
+    VALIDATION_TAG,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_PROMOTION_TAG = "ltdiff.promoted."  # and its time: an earlier promotion stays on record
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of the composed model; "" or nothing where it was not noted.
+
+    Args:
+        number: its version.
+        aliases: its names, such as `champion`.
+        registered: when.
+        run_id: of the MLflow run that trained it, which has its settings and figures.
+        run_name: what MLflow shows of that run.
+        data_fingerprint: sha256 of the manifest that trained it.
+        code_version: of ltdiff.
+        git_revision: of ltdiff's checkout, where there was one.
+        sha256: of `model.json`, which holds those of the weights.
+        output: what the validation pairs chose, `mean` or `sample`.
+        validation_ccc: CCC of that output on the validation regions, by class of features.
+        validated_on: fingerprint of the manifest with those validation pairs.
+        parts: the parts' versions by name.
+        promotions: records of `set_champion` by time.
+    """
+
+    number: int
+    aliases: tuple[str, ...]
+    registered: datetime
+    run_id: str
+    run_name: str
+    data_fingerprint: str
+    code_version: str
+    git_revision: str
+    sha256: str
+    output: str = ""
+    validation_ccc: Mapping[str, float] = field(default_factory=dict)
+    validated_on: str = ""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    promotions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def list_models(tracking_uri: str | None = None) -> list[ModelVersion]:
+    """All versions of the composed model, the newest first.
+
+    Args:
+        tracking_uri: an MLflow tracking URI; None takes MLFLOW_TRACKING_URI.
+
+    Raises:
+        ValueError: no registry is named, or it cannot be read.
+    """
+    with open_registry(tracking_uri, "the registered models cannot be read") as (client, _):
+        versions = client.search_model_versions(f"name='{COMPOSED}'")
+        if not versions:
+            return []
+        numbers = client.get_registered_model(COMPOSED).aliases  # a search leaves them out
+        models = [
+            _describe(each, [alias for alias, number in numbers.items() if int(number) == int(each.version)])
+            for each in versions
+        ]
+    return sorted(models, key=lambda model: model.number, reverse=True)
+
+
+def find_model(reference: str, models: list[ModelVersion]) -> ModelVersion:
+    """The version with this number or alias; ValueError where there is none."""
+    if not models:
+        raise ValueError(f"there is no model {reference!r}, none is registered")
+    found = [model for model in models if reference == str(model.number) or reference in model.aliases]
+    if not found:
+        numbers = ", ".join(str(model.number) for model in models)
+        aliases = ", ".join(sorted(alias for model in models for alias in model.aliases)) or "none"
+        raise ValueError(f"there is no model {reference!r}; the versions are {numbers}, the aliases {aliases}")
+    return found[0]
+
+
+def read_run(model: ModelVersion, tracking_uri: str | None = None) -> tuple[dict[str, str], dict[str, float]]:
+    """Settings and last figures of the run that trained a version; ValueError as for `list_models`."""
+    with open_registry(tracking_uri, f"the run of version {model.number} cannot be read") as (client, _):
+        data = client.get_run(model.run_id).data
+        return dict(data.params), dict(data.metrics)
+
+
+def set_champion(model: ModelVersion, *, record: Mapping[str, Any], tracking_uri: str | None = None) -> None:
+    """Give the alias `champion` to a version and its parts, with a record of why as a tag of the version.
+
+    Raises:
+        ValueError: its parts are not known; otherwise as for `list_models`.
+    """
+    with open_registry(tracking_uri, f"version {model.number} cannot be promoted") as (client, _):
+        if not model.parts:
+            raise ValueError("it was registered by an older ltdiff, which did not note the versions of its parts")
+        tag = f"{_PROMOTION_TAG}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        # First: what has moved is on record, whatever happens.
+        client.set_model_version_tag(COMPOSED, str(model.number), tag, json.dumps(record))
+        versions = {**model.parts, COMPOSED: model.number}  # the whole comes last: where it is, its parts are
+        for name, number in versions.items():
+            client.set_registered_model_alias(name, CHAMPION, str(number))
+
+
+def download(uri: str, *, out_dir: Path, tracking_uri: str | None = None) -> Path:
+    """Fetch a registered model into a folder of `out_dir`, check every sha256, and return that folder.
+
+    The folder is named by name, version and content: several registries may share `out_dir`. One that is there already is checked
+    and returned. Only `model.json`, the weights it lists and the calibration are taken,
+    which may be made anew there.
+
+    Args:
+        uri: `models:/ltdiff@champion` or `models:/ltdiff/3`.
+        out_dir: where model folders are kept; made where missing.
+        tracking_uri: an MLflow tracking URI; None takes MLFLOW_TRACKING_URI.
+
+    Raises:
+        ValueError: for an unknown model, a registry that cannot be reached, or files that are not those registered.
+    """
+    match = re.fullmatch(r"models:/([\w.-]+)(?:@([\w.-]+)|/(\d+))", uri)
+    if match is None:
+        raise ValueError(f"{uri!r} names no registered model: models:/NAME@ALIAS or models:/NAME/VERSION is expected")
+    name, alias, number = match.groups()
+    with open_registry(tracking_uri, f"{uri} cannot be loaded") as (client, address):
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        return _fetch(client, version, out_dir, address)
+
+
+def export_model(model: ModelVersion, *, out: Path, tracking_uri: str | None = None) -> None:
+    """Copy a version, its sha256 checked, into `out`, which may be there but must be empty; see `download`."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not an empty folder; choose another one")
+    with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
+        uri = f"models:/{COMPOSED}/{model.number}"
+        fetched = download(uri, out_dir=Path(temporary), tracking_uri=tracking_uri)
+        out.mkdir(parents=True, exist_ok=True)
+        # The description comes last: a folder without one passes for no model.
+        for path in sorted(fetched.iterdir(), key=lambda path: path.name == DESCRIPTION):
+            shutil.copyfile(path, out / path.name)
+    check_files(out, model.sha256)
+
+
+def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    sha256 = version.tags.get(SHA256_TAG)
+    if sha256 is None:
+        raise ValueError(f"version {version.version} was not registered by ltdiff, it has no tag {SHA256_TAG}")
+    folder = out_dir / f"{version.name}-{version.version}-{sha256[:12]}"
+    if not folder.is_dir():
+        out_dir.mkdir(parents=True, exist_ok=True)
+        source = client.get_model_version_download_uri(version.name, version.version)
+        with tempfile.TemporaryDirectory(dir=out_dir, prefix=".download-") as temporary:
+            fetched = Path(download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri))
+            complete = Path(temporary, "complete")
+            copy_model(fetched, complete, check_files(fetched, sha256))
+            if calibration := version.tags.get(CALIBRATION_TAG):
+                copy_calibration(fetched / CALIBRATION, complete, calibration)
+            complete.rename(folder)
+    check_files(folder, sha256)
+    return folder
+
+
+def _describe(version: Any, aliases: list[str]) -> ModelVersion:
+    tags = version.tags
+    validation = json.loads(tags.get(VALIDATION_TAG, "{}"))
+    promotions = {key: value for key, value in sorted(tags.items()) if key.startswith(_PROMOTION_TAG)}
+    return ModelVersion(
+        number=int(version.version),
+        aliases=tuple(sorted(aliases)),
+        registered=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        run_id=version.run_id or "",
+        run_name=tags.get(RUN_NAME_TAG, ""),
+        data_fingerprint=tags.get(DATA_TAG, ""),
+        code_version=tags.get(CODE_TAG, ""),
+        git_revision=tags.get(REVISION_TAG, ""),
+        sha256=tags.get(SHA256_TAG, ""),
+        output=validation.get("output", ""),
+        validation_ccc=validation.get("ccc", {}),
+        validated_on=validation.get("data_fingerprint", ""),
+        parts=json.loads(tags.get(PARTS_TAG, "{}")),
+        promotions={key.removeprefix(_PROMOTION_TAG): json.loads(value) for key, value in promotions.items()},
+    )
