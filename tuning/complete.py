@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.lock import only_writer
@@ -46,10 +48,11 @@ def search(
     plan = Plan(pairs, out, settings, SearchSpace.read(space or DEFAULT_SPACE, base=settings), config)
     validation_regions(plan)  # trials that cannot be scored are not begun
     with only_writer(out):
-        study = run_trials(plan)
-        report = write_report(study, plan)
         uri = find_tracking_uri(out, tracking_uri)
-        _log_trials(plan, study, tracking_uri=uri)
+        log = TrialLog(plan, tracking_uri=uri)
+        study = run_trials(plan, on_end=log.update)
+        report = write_report(study, plan)
+        log.finish(study)
         if train_best:
             run = out / BEST_FOLDER
             best = apply(settings, plan.space.decode(best_trial(study, plan).params))
@@ -59,22 +62,50 @@ def search(
     return report
 
 
-def _log_trials(plan: Plan, study: optuna.Study, *, tracking_uri: str) -> None:
-    """Log every ended trial to MLflow that is not there; where MLflow is down, the first failure ends it with one warning."""
-    fingerprint = data_fingerprint(read_manifest(plan.manifest_path))
-    for trial in ended_trials(study):
-        chosen = plan.space.decode(trial.params)
-        scores = plan.scores(chosen)
-        run_id = log_run(
-            f"{plan.out.name}-trial-{trial.number:04d}",
-            out=plan.out,
-            run_key=f"trial-{plan.folder(chosen).name}",
-            data_fingerprint=fingerprint,
+class TrialLog:
+    """Ended trials as runs in MLflow, written beside the search by a thread: a server that hangs holds nothing up.
+
+    After a failure nothing is tried until the search is done; what is missing then is reported, and logged by the same command.
+    """
+
+    def __init__(self, plan: Plan, *, tracking_uri: str) -> None:
+        self.plan, self.tracking_uri = plan, tracking_uri
+        self.data_fingerprint = data_fingerprint(read_manifest(plan.manifest_path))
+        self.logged: set[int] = set()
+        self.is_down = False
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="trial-log")
+
+    def update(self, study: optuna.Study) -> None:
+        """Log what has ended since."""
+        self.pool.submit(self._log, study)
+
+    def finish(self, study: optuna.Study) -> None:
+        """Log all that is missing, or say that it is."""
+        self.pool.shutdown()
+        self.is_down = False
+        self._log(study)
+        if missing := len(ended_trials(study)) - len(self.logged):
+            logger.warning("%d trials are not in MLflow; the same command logs them", missing)
+
+    def _log(self, study: optuna.Study) -> None:
+        for trial in ended_trials(study):
+            if self.is_down:
+                return
+            if trial.number not in self.logged:
+                self.is_down = self._log_trial(trial) is None
+                if not self.is_down:
+                    self.logged.add(trial.number)
+
+    def _log_trial(self, trial: FrozenTrial) -> str | None:
+        chosen = self.plan.space.decode(trial.params)
+        scores = self.plan.scores(chosen)
+        return log_run(
+            f"{self.plan.out.name}-trial-{trial.number:04d}",
+            out=self.plan.out,
+            run_key=f"trial-{self.plan.folder(chosen).name}",
+            data_fingerprint=self.data_fingerprint,
             parameters=chosen,
             metrics=scores[-1] if scores else {},
             history=scores,
-            tracking_uri=tracking_uri,
+            tracking_uri=self.tracking_uri,
         )
-        if run_id is None:
-            logger.warning("trials from number %d on are not in MLflow; the same command logs them", trial.number)
-            return

@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,8 +56,8 @@ NUM_RANDOM_TRIALS = 8
 """Before the estimator has anything to go by."""
 
 
-def run_trials(plan: Plan) -> optuna.Study:
-    """Run what is missing of a search's trials and return the study.
+def run_trials(plan: Plan, *, on_end: Callable[[optuna.Study], None] = lambda study: None) -> optuna.Study:
+    """Run what is missing of a search's trials and return the study. `on_end` is called whenever one has ended.
 
     Raises:
         ValueError: `plan.out` holds another search; or the Ray cluster is too small.
@@ -71,7 +71,7 @@ def run_trials(plan: Plan) -> optuna.Study:
         num_cpus = plan.config.num_concurrent * (num_cpus_needed(plan.base) + 1)
         num_gpus = plan.config.num_concurrent * plan.base.training.num_workers * plan.base.training.use_gpu
         with ray_session(num_cpus=num_cpus, num_gpus=num_gpus, show_workers=False), _tune_environment():
-            _fit(plan, study, num_missing)
+            _fit(plan, study, num_missing, on_end)
     return study
 
 
@@ -92,7 +92,7 @@ def scores_of(trial: FrozenTrial, plan: Plan) -> dict[int, float]:
     return scores
 
 
-def _fit(plan: Plan, study: optuna.Study, num_missing: int) -> None:
+def _fit(plan: Plan, study: optuna.Study, num_missing: int, on_end: Callable[[optuna.Study], None]) -> None:
     shutil.rmtree(plan.out / TUNE_FOLDER, ignore_errors=True)
     names = plan.config.objective_names
     search = OptunaSearch(
@@ -112,7 +112,10 @@ def _fit(plan: Plan, study: optuna.Study, num_missing: int) -> None:
             max_concurrent_trials=plan.config.num_concurrent,
         ),
         run_config=tune.RunConfig(
-            name=TUNE_FOLDER, storage_path=str(plan.out), callbacks=[_Progress(plan, num_missing)], verbose=0
+            name=TUNE_FOLDER,
+            storage_path=str(plan.out),
+            callbacks=[_Progress(plan, num_missing, lambda: on_end(study))],
+            verbose=0,
         ),
     )
     tuner.fit()
@@ -222,8 +225,8 @@ def _scheduler(plan: Plan, study: optuna.Study) -> TrialScheduler:
 class _Progress(tune.Callback):
     """One line for every trial that ends; and what it no longer needs is removed."""
 
-    def __init__(self, plan: Plan, num_missing: int) -> None:
-        self.plan, self.num_missing = plan, num_missing
+    def __init__(self, plan: Plan, num_missing: int, on_end: Callable[[], None]) -> None:
+        self.plan, self.num_missing, self.on_end = plan, num_missing, on_end
         self.num_ended, self.started_s = 0, time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -249,6 +252,7 @@ class _Progress(tune.Callback):
             *(trial.config[NUMBER], place, config.num_trials, outcome, minutes, seconds),
         )
         tidy(self.plan.folder(self.plan.space.decode(trial.config)))
+        self.on_end()
 
 
 def tidy(folder: Path) -> None:

@@ -92,12 +92,18 @@ def test_where_mlflow_is_down_one_warning_says_what_is_missing(tmp_path, caplog)
         asked = study.ask()
         plan.space.suggest(asked)
         study.tell(asked, 0.5)
-    complete._log_trials(plan, study, tracking_uri="http://127.0.0.1:9")
-    assert caplog.text.count("not in MLflow") == 1
+    down = complete.TrialLog(plan, tracking_uri="http://127.0.0.1:9")
+    down.update(study)
+    down.update(study)
+    down.finish(study)
+    assert caplog.text.count("was not logged in MLflow") == 2  # during the search, and at its end
+    assert caplog.text.count("2 trials are not in MLflow; the same command logs them") == 1
     assert [path.name for path in plan.out.glob("unlogged-*")] == ["unlogged-search-trial-0000.json"]
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for _ in range(2):
-        complete._log_trials(plan, study, tracking_uri=uri)
+        log = complete.TrialLog(plan, tracking_uri=uri)
+        log.update(study)
+        log.finish(study)
     assert not list(plan.out.glob("unlogged-*"))
     runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
     assert sorted(one.info.run_name for one in runs) == ["search-trial-0000", "search-trial-0001"]
