@@ -118,13 +118,13 @@ def test_a_second_job_on_the_same_output_is_refused_at_once(make_series, model, 
 
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_node_standardizes_to_the_end(make_series, model, tmp_path):
-    """Two workers on two nodes; the node of one of them dies, and the other has room for both."""
+    """Two workers on two nodes; one node dies, and the other has no room for a second worker."""
     make_series(tmp_path / "in" / "first", num_slices=8)
     make_series(tmp_path / "in" / "second", num_slices=7)
     out, lost = tmp_path / "out", []
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
-        nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         ray.init(address=cluster.address, logging_level="ERROR")
 
         def lose_a_node():
