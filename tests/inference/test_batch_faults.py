@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from glob import glob
 from pathlib import Path
 
 import pandas as pd
@@ -77,9 +76,11 @@ def wait_until(condition: Callable[[], object], *, timeout_s: float = 90) -> Non
         time.sleep(0.02)
 
 
-def found(out: Path, pattern: str) -> list[str]:
-    """As pathlib does it, but a folder may vanish in the meantime."""
-    return glob(f"{out}/{pattern}")
+def found(out: Path, pattern: str) -> list[Path]:
+    try:
+        return list(out.glob(pattern))
+    except FileNotFoundError:  # a folder that was just renamed
+        return []
 
 
 def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session, make_series, model, tmp_path):

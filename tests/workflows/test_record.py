@@ -14,6 +14,7 @@ from tiny_run import tiny_settings, write_pairs
 
 from ltdiff.inference.spread import SPREAD_FILE
 from ltdiff.registry.client import open_client
+from ltdiff.training.config import PhaseConfig
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -49,7 +50,9 @@ def train(folder, **environment):
 def test_a_server_that_hangs_holds_a_training_up_for_a_minute_at_most(tmp_path, hanging_server):
     write_pairs(tmp_path)
     run = tmp_path / "run"
-    (tmp_path / "settings.yaml").write_text(json.dumps(asdict(tiny_settings())))
+    (tmp_path / "settings.yaml").write_text(
+        json.dumps(asdict(tiny_settings(autoencoder=PhaseConfig(0), ddpm=PhaseConfig(0))))
+    )
     done = train(tmp_path, MLFLOW_TRACKING_URI=hanging_server)
     ended_s = time.time()
     assert done.returncode == 0, done.stderr
