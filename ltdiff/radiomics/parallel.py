@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -98,7 +100,8 @@ class ExtractorPool:
         return [dict.fromkeys(self.feature_set.features, math.nan) if row is None else row for row in rows]
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.num_workers, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_end_with_parent)
 
     def _run(
         self,
@@ -126,6 +129,18 @@ class ExtractorPool:
             self._pool.shutdown()
             self._pool = self._start()
         return list(in_hand.values())
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: end it when the one that started it is killed; its pipes would keep it waiting for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _extract_chunk(regions: Sequence[RegionCut], extract: Extract) -> list[dict[str, float]]:

@@ -62,11 +62,13 @@ def train(
         is_last, must_save = clock.part_done(step + 1) >= 1, context.must_save()
         if (step + 1) % config.checkpoint_every_steps and not is_last and not must_save:
             continue
+        means = progress.means()  # before the validation, which is no training
         measured: dict[str, float] = {}
         if context.rank == 0 and not must_save:
             measured = trainer.validate(validation()) | context.score(name, trainer.averaged.module)
-        means = progress.means()  # of all workers, unless this is the first one's last checkpoint
-        trainer.checkpoint(step + 1, clock.elapsed_s, {**(means if must_save else context.mean(means)), **measured})
+        if not must_save:  # else the first worker is alone with its last checkpoint
+            means = context.mean(means)
+        trainer.checkpoint(step + 1, clock.elapsed_s, {**means, **measured})
         if is_last:
             break
     return trainer.averaged.module
@@ -229,9 +231,8 @@ class _Progress:
         now_s, part_done = time.monotonic(), self.clock.part_done(step)
         if log and (now_s - self.logged_s > LOG_EVERY_S or part_done == 1):
             self.logged_s = now_s
-            elapsed_s = self.clock.elapsed_s
-            rate, waited = self.num_steps / (elapsed_s - self.start), self.wait_share
-            minutes, seconds = divmod(round(elapsed_s * (1 / part_done - 1)), 60)
+            rate, waited = self.steps_per_s, self.wait_share
+            minutes, seconds = divmod(round(self.clock.elapsed_s * (1 / part_done - 1)), 60)
             loss = float(torch.stack(self.history["loss"][-50:]).mean())
             logger.info(
                 "%s: step %d, %d %% done, loss %.4f, %.2f steps/s, %.1f %% of it waiting for data, %d min %02d s left",
@@ -243,9 +244,14 @@ class _Progress:
         """Of the time since the first step."""
         return self.waited_s / max(self.clock.elapsed_s - self.start, 1e-9)
 
+    @property
+    def steps_per_s(self) -> float:
+        """Since the first batch came."""
+        return self.num_steps / max(self.clock.elapsed_s - self.start, 1e-9)
+
     def means(self) -> dict[str, float]:
         means = {key: float(torch.stack(values).mean()) for key, values in self.history.items()}
-        means["wait_share"] = self.wait_share
+        means |= {"wait_share": self.wait_share, "steps_per_s": self.steps_per_s}
         self.history.clear()
         return means
 

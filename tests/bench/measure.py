@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +31,19 @@ def compare_rates(
     repetitions: int = 7,
 ) -> Benchmark:
     """Rates, things per second, of two functions that each do `count` things, run in turns; one run of each warms up."""
-    times = [(seconds(ours), seconds(reference)) for _ in range(repetitions + 1)][1:]
-    ratio = statistics.median(theirs / own for own, theirs in times)
-    own, theirs = (count / statistics.median(column) for column in zip(*times, strict=True))
-    return Benchmark(name, own, theirs, ratio, unit, repetitions)
+    rates = [(count / seconds(ours), count / seconds(reference)) for _ in range(repetitions + 1)][1:]
+    return compare_values(name, *zip(*rates, strict=True), unit=unit)
+
+
+def compare_values(name: str, ours: Sequence[float], reference: Sequence[float], *, unit: str) -> Benchmark:
+    """One row from what was measured in turns, ours first."""
+    ratio = statistics.median(own / theirs for own, theirs in zip(ours, reference, strict=True))
+    return Benchmark(name, statistics.median(ours), statistics.median(reference), ratio, unit, len(ours))
+
+
+def state(name: str, values: Sequence[float], *, unit: str) -> Benchmark:
+    """One row of what has nothing beside it."""
+    return Benchmark(name, statistics.median(values), None, None, unit, len(values))
 
 
 def measure(name: str, ours: Callable[[], object], *, unit: str, repetitions: int = 7) -> Benchmark:

@@ -24,14 +24,20 @@ IN_PLANE_MM = (0.8, 0.8)
 AXES = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
+def save_random_model(folder: Path) -> Path:
+    """The default networks for kernel B; weights drawn at random take as long as trained ones."""
+    settings = Settings()
+    about = {"version": "0", "settings": json.loads(json.dumps(asdict(settings))), "trained": {}}
+    about["scope"] = Scope(source_kernels=("B",), target_kernels=("L",)).to_dict()
+    save_model(LTDiff(settings.model), folder, about=about)
+    return folder
+
+
 def benchmarks() -> list[Benchmark]:
-    """Weights drawn at random take as long as trained ones."""
+    """Seconds and memory."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        settings = Settings()
-        about = {"version": "0", "settings": json.loads(json.dumps(asdict(settings))), "trained": {}}
-        about["scope"] = Scope(source_kernels=("B",), target_kernels=("L",)).to_dict()
-        save_model(LTDiff(settings.model), folder / "model", about=about)
+        save_random_model(folder / "model")
         hu = np.random.default_rng(0).normal(-300, 300, (NUM_SLICES, SIZE_PX, SIZE_PX)).round().astype(np.float32)
         rows = [_time_slices(folder / "model", hu, num_steps=num_steps) for num_steps in (1, 2, 4)]
         write_volume(Volume(hu, (5.0, *IN_PLANE_MM), (0.0, 0.0, 0.0), AXES), folder / "scan.mha")

@@ -14,6 +14,7 @@ from pydicom.tag import Tag
 
 from ltdiff.dicom.derived import Derivation
 from ltdiff.dicom.original import SeriesIdentity
+from ltdiff.dicom.pixels import read_stored_slice
 from ltdiff.dicom.uids import stable_uid
 
 NUM_SLICES, SIZE = 5, 32
@@ -92,3 +93,14 @@ def set_stored(path: Path, stored: np.ndarray, **elements) -> Path:
         dataset.PixelData = stored.tobytes()
 
     return edit(path, change, **elements)
+
+
+def assert_as_plain_pydicom(path: Path) -> None:
+    """Stored values and HU of a slice are bit by bit those of the whole dataset, HU where there is no padding."""
+    slice_, dataset = read_stored_slice(path), pydicom.dcmread(path)
+    expected = dataset.pixel_array
+    assert slice_.stored.dtype == expected.dtype
+    np.testing.assert_array_equal(slice_.stored, expected)
+    hu = pydicom.pixels.apply_rescale(expected, dataset).astype(np.float32)
+    assert not slice_.padding.all()
+    np.testing.assert_array_equal(slice_.hu[~slice_.padding], hu[~slice_.padding])

@@ -3,7 +3,7 @@
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import bundled, edit, phantom_hu, set_stored
+from dicom_files import assert_as_plain_pydicom, bundled, edit, phantom_hu, set_stored
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -50,6 +50,30 @@ def test_big_endian(one_slice):
 def test_compressed_encodings(one_slice, transfer_syntax):
     edit(one_slice, lambda dataset: dataset.compress(transfer_syntax))
     np.testing.assert_array_equal(read_slice_hu(one_slice), phantom_hu()[0])
+
+
+@pytest.mark.parametrize("bits_stored", [12, 16])
+@pytest.mark.parametrize("is_signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize(
+    "transfer_syntax",
+    [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless],
+)
+def test_pixels_are_those_of_plain_pydicom(one_slice, transfer_syntax, is_signed, bits_stored):
+    """Read by the path, without the other elements, they are bit by bit those of the whole dataset."""
+    hu = phantom_hu()[0]
+    stored = hu.astype(np.int16) if is_signed else (hu + 1024).astype(np.uint16)
+    elements = {"BitsStored": bits_stored, "HighBit": bits_stored - 1, "PixelRepresentation": int(is_signed)}
+    set_stored(one_slice, stored, RescaleIntercept=0 if is_signed else -1024, **elements)
+    dataset = pydicom.dcmread(one_slice)
+    if transfer_syntax.is_compressed and not transfer_syntax.is_deflated:
+        dataset.compress(transfer_syntax)
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax
+    pydicom.dcmwrite(one_slice, dataset, enforce_file_format=True)
+    assert_as_plain_pydicom(one_slice)
+
+
+def test_pixels_of_a_scanner_are_those_of_plain_pydicom():
+    assert_as_plain_pydicom(bundled("CT_small.dcm"))
 
 
 def test_a_missing_decoder_is_named(one_slice):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import assert_as_plain_pydicom
 from test_derived import DERIVATION
 
 from ltdiff.dicom.derived import write_derived_series
@@ -71,6 +72,14 @@ def test_each_odd_file_gets_what_it_should(real_data, name, outcome, part):
 
 def test_the_list_is_complete(real_data):
     assert {path.name for path in (real_data / "bad-input").iterdir()} == set(BAD_INPUT)
+
+
+@pytest.mark.parametrize("name", ["lung-pet-ct-dx-a0001", "lidc-small", "4d-lung-p113"])
+def test_pixels_are_those_of_plain_pydicom(real_data, name):
+    series, _ = find_series(real_data / name)
+    for one in series:
+        for slice_header in one.slices[::10]:
+            assert_as_plain_pydicom(slice_header.path)
 
 
 @pytest.mark.parametrize("codec", ["J2KR", "JLSL", "RLE"])

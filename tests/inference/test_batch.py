@@ -1,36 +1,27 @@
-"""An archive through Ray: who gets standardized, with what result, and what is left when something dies."""
+"""An archive through Ray: who gets standardized, and with what result."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pydicom
 import pytest
 import ray
-import torch
 from pydicom.data import get_testdata_file
+from results import assert_as_standardizer, outcome_of
 
 from ltdiff.data.formats import read_volume, write_volume
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.derived import derived_series_uid, write_derived_series
 from ltdiff.dicom.series import find_series, read_slice_hu
-from ltdiff.inference.batch import ATTEMPTS_FOLDER, _explain, map_ahead, standardize, standardize_archive
+from ltdiff.inference.batch import _explain, map_ahead, standardize_archive
 from ltdiff.inference.outcome import Outcome, exit_code
 from ltdiff.inference.recipe import Recipe
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.local_ray import ray_session
 
-REPOSITORY = Path(__file__).parents[2]
 INFERENCE = InferenceConfig(seed=7)
-SLOW = InferenceConfig(num_inference_steps=150)  # a slice takes long enough to be caught in the middle
 BIRTH = "19870605"
 
 
@@ -66,11 +57,6 @@ def archive(tmp_path_factory, make_series, model) -> Path:
 def first_run(session, archive, model, tmp_path_factory) -> tuple[list[Outcome], Path]:
     out = tmp_path_factory.mktemp("first") / "out"
     return standardize_archive(archive, model=model, out=out, inference=INFERENCE), out
-
-
-def outcome_of(name: str, outcomes: list[Outcome]) -> Outcome:
-    (found,) = [one for one in outcomes if name in str(one.source)]
-    return found
 
 
 def content(out: Path) -> dict[str, np.ndarray]:
@@ -129,18 +115,6 @@ def test_only_whole_derived_series_are_visible(first_run):
     assert sorted(one.num_slices for one in series) == [2, 5]
     assert all(one.standardized_by_ltdiff for one in series)
     assert all("DICOM" in str(finding) for finding in findings)
-
-
-def assert_as_standardizer(source_dir: Path, derived_dir: Path, model: Path, inference: InferenceConfig) -> None:
-    (source,), _ = find_series(source_dir)
-    (derived,), _ = find_series(derived_dir)
-    hu, result = (np.stack([read_slice_hu(one.path) for one in series.slices]) for series in (source, derived))
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    expected = Standardizer.load(model, inference).standardize(hu, source.spacing_mm)
-    torch.set_num_threads(num_threads)
-    assert np.array_equal(result, expected)
-    assert not np.array_equal(result, hu)
 
 
 def test_derived_series_hold_what_the_standardizer_gives(first_run, archive, model):
@@ -214,69 +188,6 @@ def test_what_is_forced_is_marked_in_image_and_report(session, make_series, mode
         assert outcome.reason in (tmp_path / "out" / "report.csv").read_text()
         for path in outcome.output.iterdir():
             assert outcome.reason in pydicom.dcmread(path).DerivationDescription
-
-
-def test_a_worker_that_dies_is_replaced_and_a_series_that_kills_it_fails(session, make_series, model, tmp_path, caplog):
-    make_series(tmp_path / "in" / "deadly", num_slices=20)
-    make_series(tmp_path / "in" / "good", num_slices=2)
-    out = tmp_path / "out"
-    with killing_workers(out / ATTEMPTS_FOLDER / "0", num_kills=2):
-        code = standardize(tmp_path / "in", model=model, out=out, inference=SLOW)
-    assert code == 1
-    assert "deadly/slice_0001.dcm: 2 workers died of it" in caplog.text
-    assert [one.num_slices for one in find_series(out)[0]] == [2]
-
-
-class killing_workers:
-    """Kills the worker at its first `num_kills` attempts at the task whose attempts are counted in `path`."""
-
-    def __init__(self, path: Path, *, num_kills: int) -> None:
-        self.thread = threading.Thread(target=self.watch, args=(path, num_kills), daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-
-    def __exit__(self, *_):
-        self.thread.join(1)
-
-    @staticmethod
-    def watch(path: Path, num_kills: int) -> None:
-        for attempt in range(1, num_kills + 1):
-            wait_until(lambda attempt=attempt: path.exists() and path.stat().st_size == attempt)
-            for process in psutil.Process().children(recursive=True):
-                if process.name().startswith("ray::MapWorker"):
-                    process.kill()
-
-
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 90) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session, make_series, model, tmp_path):
-    make_series(tmp_path / "in" / "first", num_slices=6)
-    make_series(tmp_path / "in" / "second", num_slices=5)
-    out = tmp_path / "out"
-    command = ["jobs/standardize.py", tmp_path / "in", "--model", model, "--out", out]
-    command += ["--inference.num_inference_steps", SLOW.num_inference_steps]
-    joined = {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    driver = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=REPOSITORY,
-        env=os.environ | joined,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_until(lambda: len(list(out.glob("*/slice_*.dcm"))) == 6 and any(out.glob(".partial-*/*/slice_0002.dcm")))
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    assert len(list(out.glob("*/slice_*.dcm"))) == 6
-    outcomes = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW)
-    assert [outcome_of(name, outcomes).status for name in ("first", "second")] == ["present", "written"]
-    assert not list(out.glob(".partial-*"))
-    for name in ("first", "second"):
-        assert_as_standardizer(tmp_path / "in" / name, outcome_of(name, outcomes).output, model, SLOW)
 
 
 def test_a_volume_file_comes_back_in_its_own_format_and_place(session, model, tmp_path):

@@ -1,6 +1,12 @@
 """Extraction by several processes: the same values in the same order, and a region that kills its process costs itself alone."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
 from fragile_features import DEADLY_HU, FRAGILE, make_regions
 
@@ -37,3 +43,30 @@ def test_what_the_extraction_refuses_is_refused(num_workers):
     regions[1].mask[:] = False
     with pytest.raises(ValueError, match="is empty"):
         extract_regions(regions, CATALOGUE, num_workers=num_workers)
+
+
+HOLD_POOL = """
+import time
+from fragile_features import FRAGILE, make_regions
+from ltdiff.radiomics.parallel import ExtractorPool
+if __name__ == "__main__":
+    pool = ExtractorPool(FRAGILE, num_workers=2)
+    pool.extract(make_regions(40))
+    print("done", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_job_leaves_no_process(tmp_path):
+    tests = Path(__file__).parents[1]
+    (tmp_path / "hold.py").write_text(HOLD_POOL)
+    environment = os.environ | {"PYTHONPATH": f"{tests.parent}:{tests}"}
+    with subprocess.Popen([sys.executable, tmp_path / "hold.py"], stdout=subprocess.PIPE, env=environment) as job:
+        assert job.stdout.readline() == b"done\n"
+        workers = psutil.Process(job.pid).children(recursive=True)
+        assert len(workers) >= 2
+        job.kill()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    for process in alive:
+        process.kill()
+    assert alive == []

@@ -1,7 +1,6 @@
 """Checkpoints: a run goes on from one exactly where it was, and never from a damaged one."""
 
 import json
-import os
 import pickle
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_disk import fill, small_disk
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -210,21 +210,12 @@ def test_killed_at_any_moment_the_old_or_the_new_one_is_there(saved, tmp_path_fa
     assert step in (last, last + 1)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a small file system needs root")
 def test_with_no_space_left_the_old_one_stays_and_the_next_is_written_once_there_is(keep, tmp_path):
     made = shutil.copytree(keep(5) / "step_00000005", tmp_path / "copy")
     size_kb = 2 * sum(path.stat().st_size for path in made.iterdir()) // 1024 + 40
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(disk)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with small_disk(tmp_path / "disk", size_kb=size_kb) as disk:
         keep_checkpoint(made, among=disk / "checkpoints")
-        ballast = disk / "ballast"
-        ballast.write_bytes(b"0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize))
+        ballast = fill(disk)
         meta = json.loads((made / META_FILE).read_text())
         (made / META_FILE).write_text(json.dumps(meta | {"step": 10}))
         with pytest.raises(OSError, match="No space left"):
@@ -234,5 +225,3 @@ def test_with_no_space_left_the_old_one_stays_and_the_next_is_written_once_there
         ballast.unlink()
         keep_checkpoint(made, among=disk / "checkpoints")
         assert find_checkpoint(disk / "checkpoints").name == "step_00000010"
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)

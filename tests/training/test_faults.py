@@ -18,6 +18,7 @@ import pytest
 import ray
 import yaml
 from ray.cluster_utils import Cluster
+from small_disk import fill, small_disk
 from tiny_run import tiny_settings, write_pairs
 
 from ltdiff.local_ray import ray_session
@@ -132,6 +133,23 @@ def test_told_to_stop_it_writes_a_checkpoint_and_says_so_by_its_exit_code(folder
     assert start(folder, "stopped").wait(timeout=300) == 0
     assert reported_steps(folder / "stopped")[-1] == NUM_STEPS
     assert weights_sha256(folder / "stopped" / MODEL_FOLDER) == undisturbed
+
+
+def test_with_no_space_left_it_ends_saying_so_and_goes_on_once_there_is(folder, undisturbed, tmp_path, capfd):
+    with small_disk(tmp_path / "disk", size_kb=16_000) as disk:
+        run = disk / "run"
+        process = start(folder, run)
+        wait_for_checkpoints(run, process=process)
+        ballast = fill(disk)
+        assert process.wait(timeout=300) == 1
+        assert "No space left on device" in capfd.readouterr().err.splitlines()[-1]
+        steps = reported_steps(run)
+        assert find_checkpoint(run / "ddpm" / CHECKPOINTS_FOLDER).name == f"step_{int(steps[-1]):08d}"
+        assert steps[-1] < NUM_STEPS
+        ballast.unlink()
+        assert start(folder, run).wait(timeout=300) == 0
+        assert reported_steps(run)[len(steps)] == steps[-1] + EVERY
+        assert weights_sha256(run / MODEL_FOLDER) == undisturbed
 
 
 def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):

@@ -146,7 +146,7 @@ def test_validation_scores_the_averaged_weights(tmp_path):
 def test_only_the_first_worker_validates_and_writes(tmp_path):
     reports = _Reports(tmp_path)
     _train_one_weight(_OneWeight(), reports, rank=1, validation=(1.0,))
-    assert [set(metrics) for metrics in reports.metrics] == [{"step", "loss", "other", "wait_share"}] * 3
+    assert [set(metrics) for metrics in reports.metrics] == [{"step", "loss", "other", "wait_share", "steps_per_s"}] * 3
     assert list(tmp_path.iterdir()) == []
 
 

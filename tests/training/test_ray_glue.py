@@ -20,7 +20,7 @@ from ltdiff.local_ray import ray_session
 from ltdiff.lock import LOCK_FILE, only_writer
 from ltdiff.model.ltdiff import load_model, weights_sha256
 from ltdiff.training import ray_glue, ray_worker
-from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, FORMAT_VERSION, META_FILE, find_checkpoint
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
@@ -161,6 +161,23 @@ def test_where_all_checkpoints_are_damaged_no_worker_is_started(folder, unfinish
         _damage(checkpoint)
     with pytest.raises(ValueError, match=r"no checkpoint in .* can be used"):
         _train(folder, "unfinished")
+
+
+def test_checkpoints_of_another_format_are_refused_naming_it(folder, unfinished):
+    _, checkpoints = unfinished
+    for checkpoint in checkpoints:
+        meta = checkpoint / META_FILE
+        meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format_version": 1}))
+    before = {path: path.read_bytes() for checkpoint in checkpoints for path in checkpoint.iterdir()}
+    with pytest.raises(ValueError, match=rf"format version 1; this ltdiff reads {FORMAT_VERSION}; remove the folder"):
+        _train(folder, "unfinished")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.usefixtures("trained")
+def test_ray_train_keeps_no_list_of_checkpoints_that_could_be_torn(folder):
+    """Its checkpoint_manager_snapshot.json, written in place, would keep a run from starting again."""
+    assert not list((folder / "whole").rglob("*snapshot*"))
 
 
 def test_a_second_job_on_the_same_run_is_refused_at_once(folder):

@@ -1,0 +1,87 @@
+"""The input pipeline: warm epochs through Ray Data beside the same loader in a bare loop, and memory by number of files."""
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from measure import Benchmark, compare_values
+from synthetic_pairs import multiply, write_pairs
+from tiny_run import tiny_settings
+
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.stream import VISITS_PER_BLOCK, PatchLoader, Share, make_loader, make_stream
+from ltdiff.local_ray import ray_session
+from ltdiff.training.config import PhaseConfig
+from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
+from ltdiff.training.ray_glue import train_on_ray
+from ltdiff.workflows.resources import PeakMemory
+
+NUM_SLICES, SIZE_PX = 48, 512
+BATCH_SIZE, PATCH_PX = 8, 128
+COLD_VISITS, WARM_VISITS = 4 * VISITS_PER_BLOCK, 12 * VISITS_PER_BLOCK
+"""Of 38 training slices with four visits each: more than one epoch, and five more."""
+NUM_RATES = 5
+FEW_FILES, MANY_FILES = 2_000, 20_000
+NUM_STEPS, NUM_PEAKS = 400, 3
+
+
+def benchmarks() -> list[Benchmark]:
+    """Patches a second, and memory."""
+    return [_compare_rates(), _compare_peaks()]
+
+
+def _compare_rates() -> Benchmark:
+    with TemporaryDirectory() as folder, ray_session(num_cpus=2):
+        manifest = read_manifest(write_pairs(Path(folder), num_slices=NUM_SLICES, size_px=SIZE_PX))
+        match = KernelMatcher(fit_kernel_match(manifest))
+        loader = make_loader(
+            manifest, split="train", pairs=True, patch_size=PATCH_PX, seed=0, match_kernel=match, keep_slices=False
+        )
+        rates = [(_stream_rate(loader), _bare_rate(loader)) for _ in range(NUM_RATES)]
+    name = f"patches of {PATCH_PX}² from {SIZE_PX}² slices, warm epochs through Ray Data beside a bare loop, one core"
+    return compare_values(name, *zip(*rates, strict=True), unit="patches/s")
+
+
+def _stream_rate(loader: PatchLoader) -> float:
+    """Of a consumer that does nothing else."""
+    stream = make_stream(loader, Share(BATCH_SIZE), num_visits=COLD_VISITS + WARM_VISITS)
+    for number, _ in enumerate(stream.iter_torch_batches(batch_size=BATCH_SIZE), start=1):
+        if number * BATCH_SIZE == COLD_VISITS:
+            started_s = time.perf_counter()
+    return WARM_VISITS / (time.perf_counter() - started_s)
+
+
+def _bare_rate(loader: PatchLoader) -> float:
+    """By the same blocks."""
+    started_s = time.perf_counter()
+    for visits in np.arange(COLD_VISITS, COLD_VISITS + WARM_VISITS).reshape(-1, VISITS_PER_BLOCK):
+        loader({"id": visits})
+    return WARM_VISITS / (time.perf_counter() - started_s)
+
+
+def _compare_peaks() -> Benchmark:
+    peaks = []
+    for _ in range(NUM_PEAKS):
+        # A process of its own for each: what one has imported and freed is no part of the next.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+            peaks.append([pool.submit(_peak_mb, num_files).result() for num_files in (MANY_FILES, FEW_FILES)])
+    name = f"{NUM_STEPS} training steps of a tiny network on {MANY_FILES:,} DICOM files beside {FEW_FILES:,}"
+    return compare_values(name, *zip(*peaks, strict=True), unit="MB at most")
+
+
+def _peak_mb(num_files: int) -> float:
+    """Of a training with all its Ray processes."""
+    phases = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(NUM_STEPS), "joint": PhaseConfig(0)}
+    settings = tiny_settings(
+        patch_size=32, batch_size_per_worker=BATCH_SIZE, checkpoint_every_steps=NUM_STEPS, **phases
+    )
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        few = read_manifest(write_pairs(folder, num_slices=50, size_px=64))
+        pairs = multiply(few, folder / "many", num_files=num_files)
+        with PeakMemory() as memory:
+            train_on_ray(["ddpm"], manifest_path=pairs, out=folder / "run", settings=settings)
+    return memory.peak_bytes / 1e6
