@@ -56,6 +56,7 @@ def test_every_trial_ends_and_most_are_stopped_early(searched):
 
 def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
     plan = make_plan(tmp_path / "search", num_trials=2)
+    sweep._claim(plan)
     study = sweep._open_study(plan)
     study.enqueue_trial({RATE: 2 * FAILING_RATE / 1.9, "diffusion.process": "ddpm"})
     run_trials(plan)
