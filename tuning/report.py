@@ -13,6 +13,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
+from ltdiff.evaluation.report import write_text
 from tuning.config import REMAINING_ERROR
 from tuning.space import apply, to_dict
 from tuning.sweep import ended_trials, scores_of
@@ -34,11 +35,11 @@ def write_report(study: optuna.Study, plan: Plan) -> str:
     """
     table = trial_table(study, plan)
     best = best_trial(study, plan)
-    table.to_csv(plan.out / TRIALS_FILE, index=False)
+    write_text(plan.out / TRIALS_FILE, table.to_csv(index=False))
     chosen = plan.space.decode(best.params)
     header = f"# Best of {len(table)} trials: number {best.number}, remaining error {best.values[0]:.4f} on validation pairs.\n"
     settings = to_dict(apply(plan.base, chosen))
-    (plan.out / BEST_FILE).write_text(header + yaml.safe_dump(settings, sort_keys=False))
+    write_text(plan.out / BEST_FILE, header + yaml.safe_dump(settings, sort_keys=False))
     _plot(study, plan)
     outcomes = table["outcome"].value_counts()
     figures = table[["number", "outcome", *plan.config.objective_names, "seconds"]]
@@ -54,7 +55,7 @@ def write_report(study: optuna.Study, plan: Plan) -> str:
         f"![Importance]({IMPORTANCE_FILE})" if (plan.out / IMPORTANCE_FILE).is_file() else "",
     ]
     text = "\n".join(lines)
-    (plan.out / REPORT_FILE).write_text(text + "\n")
+    write_text(plan.out / REPORT_FILE, text + "\n")
     return text
 
 

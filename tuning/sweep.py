@@ -34,6 +34,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
+from ltdiff.evaluation.report import write_text
 from ltdiff.local_ray import ray_session
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
 from ltdiff.training.ray_glue import RAY_FOLDER, num_cpus_needed
@@ -144,9 +145,7 @@ def _claim(plan: Plan) -> None:
         return
     if any(not one.name.startswith(".") for one in plan.out.iterdir()):
         raise ValueError(f"{plan.out} is not empty and holds no search; choose another folder")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(wanted, indent=1) + "\n")
-    partial.rename(path)
+    write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
 def _open_study(plan: Plan) -> optuna.Study:
@@ -251,11 +250,11 @@ class _Progress(tune.Callback):
             "trial %d, %d of %d: %s; %d min %02d s left",
             *(trial.config[NUMBER], place, config.num_trials, outcome, minutes, seconds),
         )
-        tidy(self.plan.folder(self.plan.space.decode(trial.config)))
+        _tidy(self.plan.folder(self.plan.space.decode(trial.config)))
         self.on_end()
 
 
-def tidy(folder: Path) -> None:
+def _tidy(folder: Path) -> None:
     """Remove the checkpoints of a trial that has ended; its models and scores stay."""
     for leftover in (*folder.glob(f"*/{CHECKPOINTS_FOLDER}"), folder / RAY_FOLDER):
         shutil.rmtree(leftover, ignore_errors=True)
