@@ -15,7 +15,7 @@ from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 
 NUM_SERIES, NUM_SLICES, SIZE_PX = 4, 50, 256  # four times the pixels would take a quarter of an hour
-REPETITIONS = 3
+REPETITIONS = 5
 NUM_THREADS = 2
 
 

@@ -28,7 +28,7 @@ from ltdiff.training.phases import PHASES, Batch
 from ltdiff.training.run import METRICS_FILE
 
 PHASE = "joint"
-NUM_STEPS = 30
+NUM_STEPS = 20
 GLOBAL_BATCH_SIZE = 8
 
 

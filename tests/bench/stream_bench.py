@@ -25,7 +25,7 @@ COLD_VISITS, WARM_VISITS = 4 * VISITS_PER_BLOCK, 12 * VISITS_PER_BLOCK
 """Of 38 training slices with four visits each: more than one epoch, and five more."""
 NUM_RATES = 5
 FEW_FILES, MANY_FILES = 2_000, 20_000
-NUM_STEPS, NUM_PEAKS = 400, 3
+NUM_STEPS, NUM_PEAKS = 400, 5
 
 
 def benchmarks() -> list[Benchmark]:

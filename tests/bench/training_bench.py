@@ -19,8 +19,8 @@ from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, START_FOLDER, prepare_run
 
 NUM_SLICES, SIZE_PX = 48, 512
-REPETITIONS = 3
-"""A minute each."""
+REPETITIONS = 5
+"""Two minutes each."""
 
 
 class Run(NamedTuple):
