@@ -13,15 +13,16 @@ from ltdiff.cli import run, run_phases
 from ltdiff.training.config import Settings
 
 
-def train_autoencoder(pairs: Path, *, out: Path, settings: Settings = Settings()) -> int:
+def train_autoencoder(pairs: Path, *, out: Path, settings: Settings = Settings(), accept_changes: bool = False) -> int:
     """Train phase 1, encoder and decoder.
 
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run.
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
+        accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
     """
-    run_phases(["autoencoder"], pairs=pairs, out=out, settings=settings)
+    run_phases(["autoencoder"], pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
     return 0
 
 

@@ -15,15 +15,16 @@ from ltdiff.workflows.calibration import calibrate_run
 from ltdiff.workflows.record import record_run
 
 
-def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings()) -> int:
+def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings(), accept_changes: bool = False) -> int:
     """Train phase 3, denoiser and decoder together, and register the model.
 
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run.
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
+        accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
     """
-    run_phases(["joint"], pairs=pairs, out=out, settings=settings)
+    run_phases(["joint"], pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
     calibrate_run(pairs, model=out / "model")
     record_run(out)
     return 0

@@ -83,30 +83,40 @@ def simulate(*, out: Path, simulation: SimulationConfig = SimulationConfig(), nu
     return 0
 
 
-def train(pairs: Path, *, out: Path, settings: Settings = Settings(), tracking_uri: str | None = None) -> int:
+def train(
+    pairs: Path,
+    *,
+    out: Path,
+    settings: Settings = Settings(),
+    accept_changes: bool = False,
+    tracking_uri: str | None = None,
+) -> int:
     """Train the three phases on Ray and register the model. The same command resumes what was interrupted.
 
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run; the model will be `out`/model.
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
+        accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
     """
     from ltdiff.workflows.calibration import calibrate_run
     from ltdiff.workflows.record import record_run
 
-    run_phases(list(PHASES), pairs=pairs, out=out, settings=settings)
+    run_phases(list(PHASES), pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
     calibrate_run(pairs, model=out / "model")
     record_run(out, tracking_uri=tracking_uri)
     print(f"model: {out / 'model'}")
     return 0
 
 
-def run_phases(phases: Sequence[str], *, pairs: Path, out: Path, settings: Settings) -> None:
+def run_phases(
+    phases: Sequence[str], *, pairs: Path, out: Path, settings: Settings, accept_changes: bool = False
+) -> None:
     """Train some of the phases in the run folder `out`, resuming; what `train` and the training jobs share."""
     from ltdiff.training.ray_glue import train_on_ray
 
-    train_on_ray(list(phases), manifest_path=pairs, out=out, settings=settings)
+    train_on_ray(list(phases), manifest_path=pairs, out=out, settings=settings, accept_changes=accept_changes)
 
 
 def tune(

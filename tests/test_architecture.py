@@ -15,19 +15,19 @@ REPOSITORY = Path(__file__).parents[1]
 MAY_IMPORT = {  # a folder or a file of ltdiff/: the other parts it may import
     "configs": set(),
     "dicom": {"durable"},
-    "model": set(),
+    "model": {"durable"},
     "diffusion": set(),
-    "registry": set(),
+    "registry": {"durable"},
     "local_ray": set(),
     "lock": set(),
     "durable": set(),
     "data": {"dicom"},
-    "simulation": {"data", "dicom"},
+    "simulation": {"data", "dicom", "durable"},
     "radiomics": {"data", "local_ray"},
     "training": {"data", "model", "diffusion", "local_ray", "lock", "durable"},
     "inference": {"dicom", "data", "model", "diffusion", "local_ray", "lock"},
-    "comparators": {"data", "model", "diffusion", "training", "inference", "radiomics"},
-    "evaluation": {"data", "radiomics", "comparators", "inference"},
+    "comparators": {"data", "model", "diffusion", "training", "inference", "radiomics", "durable"},
+    "evaluation": {"data", "radiomics", "comparators", "inference", "durable"},
 }
 MAY_IMPORT["workflows"] = set(MAY_IMPORT)
 MAY_IMPORT["cli_models"] = {"workflows"}

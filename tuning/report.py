@@ -13,7 +13,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
-from ltdiff.evaluation.report import write_text
+from ltdiff.durable import write_text
 from tuning.config import REMAINING_ERROR
 from tuning.space import apply, to_dict
 from tuning.sweep import ended_trials, scores_of

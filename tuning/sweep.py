@@ -34,7 +34,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
-from ltdiff.evaluation.report import write_text
+from ltdiff.durable import write_text
 from ltdiff.local_ray import ray_session
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
 from ltdiff.training.ray_glue import RAY_FOLDER, num_cpus_needed

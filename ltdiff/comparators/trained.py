@@ -17,7 +17,6 @@ import copy
 import json
 import logging
 import math
-import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +34,7 @@ from torch import nn
 from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
+from ltdiff.durable import write_text
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint
 from ltdiff.training.config import PhaseConfig, TrainingConfig
@@ -163,7 +163,7 @@ class _PlanRun:
         except FloatingPointError as error:
             raise ValueError(f"{self.folder}: {error}") from error
         facts = {"learning_rate": phase.config.learning_rate, "minutes": self.minutes}
-        _write_json(self.folder / RESULT_FILE, facts | metrics)
+        write_text(self.folder / RESULT_FILE, _json(facts | metrics))
         state = {key: value.detach().cpu().contiguous() for key, value in trained.model.state_dict().items()}
         partial = self.folder / f".{WEIGHTS_FILE}"
         save_file(state, partial)
@@ -191,7 +191,7 @@ class _PlanRun:
                 logger.warning("%s: %s", self.plan.name, error)
                 losses[rate] = math.inf
             network.load_state_dict(start)
-            _write_json(path, {str(key): value for key, value in losses.items()})
+            write_text(path, _json({str(key): value for key, value in losses.items()}))
         return min(losses, key=lambda key: losses[key])
 
     def _train(self, phase: Phase, name: str, *, keep_in: Path | None = None) -> tuple[Any, dict[str, float]]:
@@ -271,10 +271,8 @@ def claim(folder: Path, description: dict[str, Any]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(path, wanted)
+    write_text(path, _json(wanted))
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.rename(path)
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"

@@ -6,8 +6,7 @@ Every file is written beside its place and moved there when complete, so a reade
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data.rois import Roi
+from ltdiff.durable import replace_file, write_text
 from ltdiff.evaluation import figures
 from ltdiff.evaluation.content import count_changed_places, describe_lesions, structure_summary, structure_table
 from ltdiff.evaluation.description import describe_rois, describe_scoring, is_lesion
@@ -171,18 +171,3 @@ def _to_json(content: Mapping[str, Any]) -> str:
 
 def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else str(value)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text as `replace_file` does."""
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a hidden neighbour, then move it over `path` in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ltdiff.durable import file_sha256
 from ltdiff.model.denoiser import Denoiser, DenoiserConfig
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
-from ltdiff.model.sums import check_sums, file_sha256
+from ltdiff.model.sums import check_sums
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
 
 FORMAT_VERSION = 3

@@ -5,8 +5,9 @@ The format is that of `sha256sum`, which can check it too.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
+
+from ltdiff.durable import file_sha256
 
 SUMS_FILE = "SHA256SUMS"
 
@@ -32,12 +33,6 @@ def drop_sum(folder: Path, name: str) -> None:
     if lines:
         kept = [line for line in lines if line.partition("  ")[2] != name]
         (folder / SUMS_FILE).write_text("".join(f"{line}\n" for line in kept))
-
-
-def file_sha256(path: Path) -> str:
-    """Of the file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_lines(folder: Path) -> list[str]:

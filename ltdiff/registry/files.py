@@ -3,12 +3,13 @@
 `model.json` holds the other files' sha256 under "files"; nothing else is copied, and nothing is ever unpickled.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ltdiff.durable import file_sha256
 
 DESCRIPTION = "model.json"
 CALIBRATION = "spread.json"
@@ -74,9 +75,3 @@ def read_validation(folder: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged; run `ltdiff calibrate` again") from error
     return {"output": output, "ccc": ccc, "data_fingerprint": content.get("data_fingerprint", "")}
-
-
-def file_sha256(path: Path) -> str:
-    """Of the file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

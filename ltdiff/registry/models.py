@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltdiff.durable import file_sha256
 from ltdiff.registry.client import attempt, find_tracking_uri, open_client
-from ltdiff.registry.files import CALIBRATION, DESCRIPTION, check_files, copy_model, file_sha256, read_validation
+from ltdiff.registry.files import CALIBRATION, DESCRIPTION, check_files, copy_model, read_validation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

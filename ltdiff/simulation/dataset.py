@@ -24,6 +24,7 @@ from ltdiff.dicom.output import complete_folder, remove_partial_folders
 from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.uids import stable_uid
+from ltdiff.durable import write_text
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.scan import Scan, scan_patient
 
@@ -90,9 +91,7 @@ def _claim(out: Path, config: SimulationConfig) -> None:
             raise ValueError(
                 f"{out} holds a simulation with {key} = {noted.get(key)!r}, not {wanted[key]!r}: choose another folder"
             )
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(wanted, indent=2))
-    partial.replace(path)
+    write_text(path, json.dumps(wanted, indent=2))
 
 
 def _write_series(scan: Scan, folder: Path, identity: SeriesIdentity) -> None:

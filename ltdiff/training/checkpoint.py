@@ -1,15 +1,15 @@
 """Checkpoints that explain themselves: a folder of safetensors and a `meta.json` with the sha256 of each. No pickle.
 
 Those of a phase lie side by side, `step_00000200`, each whole or not there at all; training goes on from the newest one that
-is undamaged. Ray Train could keep them, but writes them in place, learns of them some seconds later, and cannot start where
-its own list of them is damaged.
+is undamaged, and its result is the one with the lowest validation loss. Ray Train could keep them, but writes them in place,
+learns of them some seconds later, and cannot start where its own list of them is damaged.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ltdiff.durable import sync
+from ltdiff.durable import file_sha256, sync
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 META_FILE = "meta.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 """Of a phase, in its folder."""
 NUM_KEPT = 2
-"""Checkpoints of a phase: the newest, and the one before should that one be damaged."""
+"""Checkpoints of a phase beside the best: the newest, and the one before should that one be damaged."""
+VALIDATION_LOSS = "val_loss"
+"""Of a checkpoint's metrics: the best has the lowest."""
 
 
 def save_checkpoint(
@@ -35,11 +37,15 @@ def save_checkpoint(
     *,
     step: int,
     elapsed_s: float,
+    metrics: dict[str, float],
     module: nn.Module,
     averaged: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Write weights, their moving average and the optimizer's state after `step` steps into the existing `folder`."""
+    """Write weights, their moving average and the optimizer's state after `step` steps into the existing `folder`.
+
+    `metrics` are those of the moving average, the validation loss among them; without one it is never the best.
+    """
     files = {
         "weights": module.state_dict(),
         "averaged": averaged.state_dict(),
@@ -51,7 +57,8 @@ def save_checkpoint(
         "format_version": FORMAT_VERSION,
         "step": step,
         "elapsed_s": elapsed_s,
-        "sha256": {name: hashlib.sha256(_path(folder, name).read_bytes()).hexdigest() for name in files},
+        "metrics": metrics,
+        "sha256": {name: file_sha256(_path(folder, name)) for name in files},
     }
     (folder / META_FILE).write_text(json.dumps(meta, indent=1) + "\n")
 
@@ -78,7 +85,7 @@ def load_checkpoint(
 
 
 def keep_checkpoint(made: Path, *, among: Path) -> None:
-    """Add the checkpoint in the folder `made` to those in `among`, whole or not at all, and keep the newest two of them.
+    """Add the checkpoint in the folder `made` to those in `among`, whole or not at all; keep the newest two and the best.
 
     Raises:
         OSError: it cannot be written (no space); those that were there still are.
@@ -100,8 +107,11 @@ def keep_checkpoint(made: Path, *, among: Path) -> None:
     shutil.rmtree(among / name, ignore_errors=True)  # a damaged one, in whose place an older one was taken
     partial.rename(among / name)
     sync(among)
-    for old in _newest_first(among)[NUM_KEPT:]:
-        shutil.rmtree(old)
+    newest_first = _newest_first(among)
+    best = min(newest_first, key=_validation_loss)
+    for old in newest_first[NUM_KEPT:]:
+        if old != best:
+            shutil.rmtree(old)
 
 
 def find_checkpoint(among: Path) -> Path | None:
@@ -124,6 +134,37 @@ def find_checkpoint(among: Path) -> Path | None:
     return None
 
 
+def load_best(among: Path, module: nn.Module) -> dict[str, float]:
+    """Give `module` the moving average of the checkpoint in `among` with the lowest validation loss; the metrics of that one.
+
+    Of several the newest; one that is damaged is passed over.
+
+    Raises:
+        ValueError: none can be used.
+    """
+    for folder in sorted(_newest_first(among), key=_validation_loss):
+        try:
+            meta = _check(folder)
+        except ValueError as error:
+            logger.warning("%s; the next best checkpoint is used", error)
+            continue
+        averaged = load_file(_path(folder, "averaged"))
+        # As AveragedModel names them, beside the number of those averaged.
+        weights = {key.removeprefix("module."): value for key, value in averaged.items() if key.startswith("module.")}
+        module.load_state_dict(weights)
+        return dict(meta["metrics"])
+    raise ValueError(f"no checkpoint in {among} can be used; remove the folder to train this phase anew")
+
+
+def _validation_loss(folder: Path) -> float:
+    """Infinite where there is none."""
+    try:
+        loss = float(_read_meta(folder)["metrics"].get(VALIDATION_LOSS, math.inf))
+    except ValueError:  # damaged: not the best, and no reason to lose the others
+        return math.inf
+    return loss if math.isfinite(loss) else math.inf
+
+
 def _newest_first(among: Path) -> list[Path]:
     return sorted(among.glob("step_*"), reverse=True)
 
@@ -133,7 +174,7 @@ def _check(folder: Path) -> dict[str, Any]:
     meta = _read_meta(folder)
     for name, sha256 in meta["sha256"].items():
         path = _path(folder, name)
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        if not path.is_file() or file_sha256(path) != sha256:
             raise ValueError(f"checkpoint file {path} is missing or damaged: its sha256 is not the one in {META_FILE}")
     return meta
 

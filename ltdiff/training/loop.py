@@ -69,6 +69,7 @@ def train(
         if not must_save:  # else the first worker is alone with its last checkpoint
             means = context.mean(means)
         trainer.checkpoint(step + 1, clock.elapsed_s, {**means, **measured})
+        progress.restart()
         if is_last:
             break
     return trainer.averaged.module
@@ -192,26 +193,31 @@ class _Trainer:
 
     def checkpoint(self, step: int, elapsed_s: float, metrics: dict[str, float]) -> None:
         """Report metrics and, on the first worker, a checkpoint."""
-        is_first = self.context.rank == 0
+        is_first, metrics = self.context.rank == 0, {"step": float(step), **metrics}
         with TemporaryDirectory(prefix="ltdiff-checkpoint-") if is_first else nullcontext() as folder:
             if folder is not None:
-                save_checkpoint(Path(folder), step=step, elapsed_s=elapsed_s, **self.state)
-            self.context.report({"step": float(step), **metrics}, Path(folder) if folder else None)
+                save_checkpoint(Path(folder), step=step, elapsed_s=elapsed_s, metrics=metrics, **self.state)
+            self.context.report(metrics, Path(folder) if folder else None)
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.config.precision, self.context.device)
 
 
 class _Progress:
-    """Means of the losses since the last report, and every few seconds a line with rate, time left and the share of the time
+    """Means of the losses since the last checkpoint, and every few seconds a line with rate, time left and the share of the time
     that was spent waiting for data.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name, self.clock = name, clock
         self.logged_s = time.monotonic()
-        self.num_steps, self.start, self.waited_s = 0, clock.elapsed_s, 0.0
         self.history: dict[str, list[Tensor]] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on: validation and checkpoint are no training."""
+        self.num_steps, self.start, self.waited_s = 0, self.clock.elapsed_s, 0.0
+        self.history.clear()
 
     def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches, with a note of how long each but the first was waited for."""
@@ -241,19 +247,17 @@ class _Progress:
 
     @property
     def wait_share(self) -> float:
-        """Of the time since the first step."""
+        """Of the time since the last checkpoint."""
         return self.waited_s / max(self.clock.elapsed_s - self.start, 1e-9)
 
     @property
     def steps_per_s(self) -> float:
-        """Since the first batch came."""
+        """Since the last checkpoint."""
         return self.num_steps / max(self.clock.elapsed_s - self.start, 1e-9)
 
     def means(self) -> dict[str, float]:
         means = {key: float(torch.stack(values).mean()) for key, values in self.history.items()}
-        means |= {"wait_share": self.wait_share, "steps_per_s": self.steps_per_s}
-        self.history.clear()
-        return means
+        return means | {"wait_share": self.wait_share, "steps_per_s": self.steps_per_s}
 
 
 def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:

@@ -49,14 +49,15 @@ def train_on_ray(
     manifest_path: Path,
     out: Path,
     settings: Settings,
+    accept_changes: bool = False,
     make_score: Callable[[], Score] | None = None,
     callbacks: Sequence[ray.train.UserCallback] = (),
     num_threads: int | None = None,
 ) -> Path:
     """Train the named phases in the run folder `out` in one Ray session, resuming; the folder of the last result.
 
-    `out` must be on storage that all nodes share. A search adds a score of the model and callbacks of Ray Train, and says how
-    many threads a worker may use; see `Job`.
+    `out` must be on storage that all nodes share. `accept_changes`: see `prepare_run`. A search adds a score of the model and
+    callbacks of Ray Train, and says how many threads a worker may use; see `Job`.
 
     Raises:
         ValueError: see `prepare_run` and `train_phases`; or another job trains this run, the cluster is too small, a worker
@@ -76,7 +77,7 @@ def train_on_ray(
             _fit(job, callbacks)
 
     with only_writer(out):
-        prepare_run(manifest_path, out=out, settings=settings)
+        prepare_run(manifest_path, out=out, settings=settings, accept_changes=accept_changes)
         if (out / MODEL_FOLDER).is_dir():
             logger.info("%s: trained already", out)
             return out / MODEL_FOLDER

@@ -22,13 +22,15 @@ from torch.nn.parallel import DistributedDataParallel
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream
 from ltdiff.model.ltdiff import LTDiff, load_model
-from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import Settings
 from ltdiff.training.context import Score, WorkerContext, no_score
 from ltdiff.training.kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Batch, Phase
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, PendingPhase, finish_phase
+
+logger = logging.getLogger(__name__)
 
 NUM_VALIDATION_BATCHES = 4
 STOP_FILE = ".stop"
@@ -90,7 +92,9 @@ def _train_phase(job: Job, pending: PendingPhase, score: Score) -> None:
     )
     if context.rank == 0:
         assert isinstance(trained.model, LTDiff)
-        finish_phase(trained.model, name=name, start=start, folder=folder, metrics=reporter.latest)
+        metrics = load_best(folder / CHECKPOINTS_FOLDER, trained)
+        logger.info("%s: the result is that of step %d, by its validation loss", name, metrics["step"])
+        finish_phase(trained.model, name=name, start=start, folder=folder, metrics=metrics)
 
 
 class Reporter:
@@ -99,11 +103,9 @@ class Reporter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stop_file = folder.parent / STOP_FILE
-        self.latest: dict[str, float] = {}
 
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         """Of every worker after each checkpoint; the first one's is in the folder `checkpoint`."""
-        self.latest = metrics
         if checkpoint is not None:
             keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
             with (self.folder / METRICS_FILE).open("a") as file:

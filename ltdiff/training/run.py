@@ -1,6 +1,6 @@
 """A whole training run in one folder: kernel match, then the three phases, each starting from the weights before it.
 
-out/run.json              settings and data fingerprint; the same command resumes, another one is refused
+out/run.json              settings and data fingerprint; the same command resumes, another one is refused unless told otherwise
 out/start/                untrained networks with the fitted kernel match
 out/<phase>/checkpoints/  where an interrupted phase goes on
 out/<phase>/metrics.jsonl losses at every checkpoint
@@ -24,6 +24,7 @@ import torch
 from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.scope import Scope
+from ltdiff.durable import write_text
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import Settings
 from ltdiff.training.kernel_match import fit_kernel_match
@@ -35,6 +36,10 @@ RUN_FILE = "run.json"
 START_FOLDER = "start"
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
+CHANGES = "changes"
+"""In the run's file: what it went on with that it had not begun with."""
+UNCHANGEABLE = "settings.model.", "settings.training.start "
+"""Settings that what is trained so far does not fit any more."""
 
 
 class PendingPhase(NamedTuple):
@@ -45,32 +50,47 @@ class PendingPhase(NamedTuple):
     folder: Path
 
 
-def prepare_run(manifest_path: Path, *, out: Path, settings: Settings) -> None:
+def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, accept_changes: bool = False) -> None:
     """Make the run's folder with its kernel match and untrained networks, or check that it is this very run's.
 
+    With `accept_changes` an unfinished run goes on with other settings or data, which its file and its model then say: on
+    fewer workers, say, after a node is gone.
+
     Raises:
-        ValueError: `out` holds a run with other settings or data; the difference is named.
+        ValueError: `out` holds a run with other settings or data; the difference is named. Whatever is accepted, if the networks
+            or the weights they began with are others, or the run is finished.
     """
     manifest = read_manifest(manifest_path)
     description = describe_run(manifest, settings)
     path, start = out / RUN_FILE, out / START_FOLDER
-    if path.is_file():
-        _check_same_run(json.loads(path.read_text()), description, path)
-        return
-    if out.is_dir() and any(not one.name.startswith(".") and one != start for one in out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no training run; choose another folder")
-    if start.is_dir():  # this was interrupted; or `start` is no work of ours, which is refused too
-        _check_same_run(read_description(start)["about"], description | {"trained": {}}, path)
+    is_new = not path.is_file()
+    if is_new:
+        if out.is_dir() and any(not one.name.startswith(".") and one != start for one in out.iterdir()):
+            raise ValueError(f"{out} is not empty and holds no training run; choose another folder")
+        if not start.is_dir():
+            _save_start(manifest, start, settings)
+        begun = read_description(start)["about"]  # which may be of a call that was interrupted, or no work of ours
+        if begun.get("trained"):
+            raise ValueError(f"{start} holds a trained model and {out} no training run; choose another folder")
     else:
-        torch.manual_seed(settings.training.seed)
-        model = LTDiff(settings.model)
-        if settings.training.start == "simulator":
-            load_start_weights(model)
-        model.kernel_match = fit_kernel_match(manifest)
-        save_model(model, start, about=describe_model(manifest, settings))
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(description, indent=1) + "\n")
-    partial.rename(path)
+        begun = json.loads(path.read_text())
+    changes = _find_changes(begun, description)
+    if changes:
+        _check_accepted(changes, out, accept_changes=accept_changes)
+        logger.warning("%s goes on although %s", out, "; ".join(changes))
+        description[CHANGES] = [*begun.get(CHANGES, []), *changes]
+    if is_new or changes:
+        write_text(path, json.dumps(description, indent=1) + "\n")
+
+
+def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings) -> None:
+    """Untrained networks, or start weights, with a fitted kernel match."""
+    torch.manual_seed(settings.training.seed)
+    model = LTDiff(settings.model)
+    if settings.training.start == "simulator":
+        load_start_weights(model)
+    model.kernel_match = fit_kernel_match(manifest)
+    save_model(model, start, about=describe_model(manifest, settings))
 
 
 def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
@@ -126,21 +146,24 @@ def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics
     if (folder / MODEL_FOLDER).is_dir():
         return
     about = read_description(start)["about"]
-    about = about | {"trained": about["trained"] | {name: metrics}}
+    run = json.loads((folder.parent / RUN_FILE).read_text())  # whose settings may have changed since the phase before
+    about = about | run | {"trained": about["trained"] | {name: metrics}}
     save_model(model, folder / MODEL_FOLDER, about=about)
 
 
-def _check_same_run(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
-    """Refuse another run. What only the old one notes (its scope, which follows from the data) makes it no other."""
+def _find_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """In words. What only the old run notes (its scope, which follows from the data) makes it no other; nor does a version."""
     old = {key: old.get(key) for key in new}
-    differences = [
-        f"{key} was {before!r}, now {after!r}" for key, before, after in _compare(old, new) if key != "version"
-    ]
-    if differences:
-        raise ValueError(
-            f"{path.parent} holds a run with other settings or data ({'; '.join(differences)}); "
-            "use the same ones to resume it, or another folder"
-        )
+    return [f"{key} was {before!r}, now {after!r}" for key, before, after in _compare(old, new) if key != "version"]
+
+
+def _check_accepted(changes: list[str], out: Path, *, accept_changes: bool) -> None:
+    """Refuse another run, or what nobody can accept."""
+    named = f"{out} holds a run with other settings or data ({'; '.join(changes)}); use the same ones to resume it, "
+    if any(change.startswith(UNCHANGEABLE) for change in changes) or (out / MODEL_FOLDER).is_dir():
+        raise ValueError(f"{named}or another folder")
+    if not accept_changes:
+        raise ValueError(f"{named}another folder, or --accept_changes true")
 
 
 def _compare(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:

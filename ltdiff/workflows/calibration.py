@@ -27,9 +27,9 @@ from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
 from ltdiff.data.scan import Scan, read_scan
 from ltdiff.data.traits import series_traits, volume_traits
 from ltdiff.dicom.faults import printable
+from ltdiff.durable import replace_file, write_text
 from ltdiff.evaluation.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
 from ltdiff.evaluation.output_choice import choose_by_features
-from ltdiff.evaluation.report import replace_file, write_text
 from ltdiff.evaluation.scoring import feature_array
 from ltdiff.evaluation.slice_correlation import find_neighbours
 from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set, standardize_slices

@@ -34,8 +34,8 @@ from ltdiff.comparators.stan_ct import StanCTMethod
 from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE, Budget, TrainedComparator
 from ltdiff.comparators.unetpp import UNetPPMethod
 from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
+from ltdiff.durable import write_text
 from ltdiff.evaluation.output_choice import choose_output
-from ltdiff.evaluation.report import write_text
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.radiomics.feature_sets import FEATURE_SETS

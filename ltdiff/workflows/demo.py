@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ltdiff import __version__
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.pairing import pair_archive
+from ltdiff.durable import write_text
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.batch import standardize
 from ltdiff.inference.standardizer import InferenceConfig
@@ -79,9 +80,7 @@ def _run_stages(out: Path, report: Path) -> None:
         },
     )
     # Written last: where this file is, the demo is done.
-    partial = report / f".{TABLES_FILE}.partial"
-    partial.write_text(tables + "\n")
-    partial.rename(report / TABLES_FILE)
+    write_text(report / TABLES_FILE, tables + "\n")
 
 
 def _standardize_held_out(pairs: Path, *, model: Path, out: Path) -> None:

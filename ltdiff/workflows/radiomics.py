@@ -17,7 +17,7 @@ import pandas as pd
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.scan import read_scan
 from ltdiff.dicom.faults import printable
-from ltdiff.evaluation.report import replace_file
+from ltdiff.durable import replace_file
 from ltdiff.radiomics.catalogue import (
     EXTRACTOR,
     EXTRACTOR_VERSION,

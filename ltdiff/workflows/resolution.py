@@ -18,9 +18,9 @@ import torch
 
 from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.protocol import Method
+from ltdiff.durable import replace_file, write_text
 from ltdiff.evaluation.figures import draw_mtf
 from ltdiff.evaluation.mtf import FRACTIONS, Disc, largest_mtf_differences, mtf_table
-from ltdiff.evaluation.report import replace_file, write_text
 from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.simulation.config import SimulationConfig

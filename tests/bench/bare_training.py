@@ -28,7 +28,7 @@ from ltdiff.training.phases import PHASES, Batch
 from ltdiff.training.run import METRICS_FILE
 
 PHASE = "joint"
-NUM_STEPS = 20
+NUM_STEPS = 40
 GLOBAL_BATCH_SIZE = 8
 
 
@@ -41,7 +41,7 @@ def settings_for(num_workers: int) -> Settings:
         joint=PhaseConfig(NUM_STEPS),
         batch_size_per_worker=GLOBAL_BATCH_SIZE // num_workers,
         num_workers=num_workers,
-        checkpoint_every_steps=NUM_STEPS,
+        checkpoint_every_steps=NUM_STEPS // 2,
     )
     return replace(Settings(), training=training)
 

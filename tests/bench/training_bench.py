@@ -24,7 +24,7 @@ REPETITIONS = 5
 
 
 class Run(NamedTuple):
-    """What a training took; the loop itself has counted its steps and how long it waited."""
+    """What a training took; the loop itself has counted the steps of the second half, and how long these waited."""
 
     steps_per_s: float
     wait_share: float
@@ -48,7 +48,7 @@ def _compare(pairs: Path, *, num_workers: int) -> list[Benchmark]:
         reference.append(_train_with_torchrun(pairs, out, num_workers=num_workers))
     workers = f"{num_workers} worker{'s' * (num_workers > 1)}"
     (rates, waits, startups), (bare_rates, _, bare_startups) = (zip(*runs, strict=True) for runs in (ours, reference))
-    training = f"{NUM_STEPS} steps of phase {PHASE}, {GLOBAL_BATCH_SIZE} patches, {workers}"
+    training = f"{NUM_STEPS // 2} steps of phase {PHASE}, {GLOBAL_BATCH_SIZE} patches, {workers}"
     return [
         compare_values(f"{training}, Ray Train beside torchrun", rates, bare_rates, unit="steps/s"),
         state(f"share of that time in which Ray Train waits for data, {workers}", waits, unit=""),
@@ -72,7 +72,7 @@ def _train_with_torchrun(pairs: Path, out: Path, *, num_workers: int) -> Run:
 
 def _read_run(folder: Path, *, called_s: float) -> Run:
     """From what a phase leaves: its metrics, and a checkpoint that knows how long ago the first batch came."""
-    metrics = json.loads((folder / METRICS_FILE).read_text())
-    (meta,) = folder.glob(f"{CHECKPOINTS_FOLDER}/*/{META_FILE}")
+    metrics = json.loads((folder / METRICS_FILE).read_text().splitlines()[-1])
+    meta = max(folder.glob(f"{CHECKPOINTS_FOLDER}/*/{META_FILE}"))
     first_batch_s = meta.stat().st_mtime - json.loads(meta.read_text())["elapsed_s"]
     return Run(metrics["steps_per_s"], metrics["wait_share"], first_batch_s - called_s)

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,7 @@ from ltdiff.local_ray import ray_session
 from ltdiff.lock import only_writer
 
 REPOSITORY = Path(__file__).parents[2]
+RAY_AND_A_WORKER_BYTES, PIECE_BYTES = 3 << 30, 64 << 20
 SLOW = InferenceConfig(num_inference_steps=150)  # a slice takes long enough to be caught in the middle
 
 
@@ -67,6 +69,46 @@ class killing_workers:
             for process in psutil.Process().children(recursive=True):
                 if process.name().startswith("ray::MapWorker"):
                     process.kill()
+
+
+@pytest.mark.slow
+def test_without_memory_a_series_fails_and_the_others_are_done(make_series, model, tmp_path, monkeypatch, caplog):
+    """Ray's own monitor kills the worker, twice: what may be taken is a little more than Ray needs."""
+    make_series(tmp_path / "in" / "large", num_slices=20)
+    make_series(tmp_path / "in" / "small", num_slices=2)
+    out = tmp_path / "out"
+    limit_bytes = ray._private.utils.get_used_memory() + RAY_AND_A_WORKER_BYTES
+    monkeypatch.setenv("RAY_memory_usage_threshold", str(limit_bytes / ray._private.utils.get_system_memory()))
+    with ray_session(num_cpus=4), taking_memory(out / ATTEMPTS_FOLDER / "0", num_times=2) as deaths:
+        code = standardize(tmp_path / "in", model=model, out=out, inference=SLOW)
+    assert (code, len(deaths)) == (1, 2)
+    assert "large/slice_0001.dcm: 2 workers died of it" in caplog.text
+    assert [one.num_slices for one in find_series(out)[0]] == [2]
+
+
+@contextmanager
+def taking_memory(path: Path, *, num_times: int) -> Iterator[list[int]]:
+    """Takes memory at each of the first attempts at the task whose attempts are counted in `path`, until its worker is dead.
+
+    The processes that have died so are noted.
+    """
+    deaths: list[int] = []
+
+    def take() -> None:
+        for attempt in range(1, num_times + 1):
+            wait_until(lambda attempt=attempt: path.exists() and path.stat().st_size == attempt)
+            (worker,) = (one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::MapW"))
+            taken = []
+            while worker.is_running():
+                taken.append(b"1" * PIECE_BYTES)
+                assert len(taken) * PIECE_BYTES < 4 * RAY_AND_A_WORKER_BYTES, "nobody minded"
+                time.sleep(0.05)
+            deaths.append(worker.pid)
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    yield deaths
+    thread.join(1)
 
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 90) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: a run goes on from one exactly where it was, and never from a damaged one."""
 
 import json
+import math
 import pickle
 import shutil
 import signal
@@ -15,7 +16,14 @@ from small_disk import fill, small_disk
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ltdiff.training.checkpoint import META_FILE, find_checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
+from ltdiff.training.checkpoint import (
+    META_FILE,
+    find_checkpoint,
+    keep_checkpoint,
+    load_best,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 def _make_state(seed):
@@ -52,7 +60,7 @@ def saved(tmp_path):
     """A checkpoint after three steps, and the state that is in it."""
     state = _make_state(0)
     _take_steps(state, 3)
-    save_checkpoint(tmp_path, step=3, elapsed_s=1.25, **state)
+    save_checkpoint(tmp_path, step=3, elapsed_s=1.25, metrics={}, **state)
     return tmp_path, state
 
 
@@ -75,7 +83,7 @@ def test_training_goes_on_as_if_it_had_never_stopped(saved):
 
 def test_a_checkpoint_before_the_first_step(tmp_path):
     state = _make_state(0)
-    save_checkpoint(tmp_path, step=0, elapsed_s=0.0, **state)
+    save_checkpoint(tmp_path, step=0, elapsed_s=0.0, metrics={}, **state)
     assert load_checkpoint(tmp_path, **_make_state(1)) == (0, 0.0)
 
 
@@ -108,11 +116,11 @@ def test_a_broken_description_is_refused(saved, content):
         load_checkpoint(saved[0], **_make_state(1))
 
 
-@pytest.mark.parametrize("version", [1, 2, None])  # 1: before checkpoints knew how long they took
+@pytest.mark.parametrize("version", [1, 3, None])  # 3: before checkpoints knew their metrics
 def test_another_format_version_is_refused(saved, version):
     path = saved[0] / META_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": version}))
-    with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads 3"):
+    with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads 4"):
         load_checkpoint(saved[0], **_make_state(1))
 
 
@@ -129,10 +137,10 @@ def keep(tmp_path):
     """Keeps a checkpoint of a step among the others of a phase; returns the folder of all."""
     state, among = _make_state(0), tmp_path / "phase" / "checkpoints"
 
-    def keep_one(step):
+    def keep_one(step, **metrics):
         made = tmp_path / "made"
         made.mkdir()
-        save_checkpoint(made, step=step, elapsed_s=float(step), **state)
+        save_checkpoint(made, step=step, elapsed_s=float(step), metrics={"step": step, **metrics}, **state)
         keep_checkpoint(made, among=among)
         shutil.rmtree(made)
         return among
@@ -154,6 +162,36 @@ def test_the_newest_two_are_kept_and_the_newest_is_found(keep):
         among = keep(step)
     assert sorted(path.name for path in among.iterdir()) == ["step_00000010", "step_00000200"]
     assert load_checkpoint(find_checkpoint(among), **_make_state(1)) == (200, 200.0)
+
+
+def test_the_best_is_kept_beside_the_newest_two_and_its_average_is_the_result(keep):
+    for step, loss in ((1, 0.9), (2, 0.3), (3, 0.5), (4, math.nan), (5, 0.3 + 1e-9)):
+        among = keep(step, val_loss=loss)
+    assert sorted(path.name for path in among.iterdir()) == ["step_00000002", "step_00000004", "step_00000005"]
+    assert find_checkpoint(among).name == "step_00000005"
+    module = _make_state(1)["module"]
+    assert load_best(among, module) == {"step": 2, "val_loss": 0.3}
+    expected = _make_state(1)
+    load_checkpoint(among / "step_00000002", **expected)
+    torch.testing.assert_close(module.state_dict(), expected["averaged"].module.state_dict(), rtol=0, atol=0)
+
+
+def test_without_validation_the_newest_is_the_best(keep):
+    keep(5)
+    assert load_best(keep(10), _make_state(1)["module"]) == {"step": 10}
+
+
+def test_a_damaged_best_is_named_and_the_next_best_is_the_result(keep, caplog):
+    keep(5, val_loss=0.1)
+    keep(10, val_loss=0.3)
+    among = keep(15, val_loss=0.2)
+    _damage(among / "step_00000005")
+    assert load_best(among, _make_state(1)["module"]) == {"step": 15, "val_loss": 0.2}
+    assert "step_00000005/weights.safetensors is missing or damaged" in caplog.text
+    for folder in among.iterdir():
+        _damage(folder)
+    with pytest.raises(ValueError, match=r"no checkpoint in .* can be used"):
+        load_best(among, _make_state(1)["module"])
 
 
 def test_a_damaged_one_is_named_and_the_one_before_is_found(keep, caplog):
@@ -179,7 +217,7 @@ def test_one_of_another_format_is_named(keep):
     among = keep(5)
     meta = among / "step_00000005" / META_FILE
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format_version": 1}))
-    with pytest.raises(ValueError, match="format version 1; this ltdiff reads 3"):
+    with pytest.raises(ValueError, match="format version 1; this ltdiff reads 4"):
         find_checkpoint(among)
 
 

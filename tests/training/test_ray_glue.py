@@ -146,7 +146,7 @@ def _damage(checkpoint):
 
 
 def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(folder, unfinished):
-    run, (older, newest) = unfinished
+    run, (*_, older, newest) = unfinished
     assert (older.name, newest.name) == ("step_00000004", "step_00000006")
     _damage(newest)
     _train(folder, "unfinished")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from tiny_run import make_rows, make_volumes, save_volume, tiny_settings, write_
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.scope import Scope
-from ltdiff.model.ltdiff import load_model, read_description
+from ltdiff.model.ltdiff import load_model, read_description, save_model
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, START_FOLDER, finish_phase, prepare_run, train_phases
 
@@ -103,16 +104,55 @@ def test_the_same_data_elsewhere_are_the_same_data(out, tmp_path):
     prepare_run(write_pairs(tmp_path / "moved"), out=out, settings=SETTINGS)
 
 
-@pytest.mark.parametrize("left", [".start.partial", "start", ".run.json.partial"])
+def test_accepted_changes_go_on_and_the_model_names_them(out, manifest_path):
+    model, _ = load_model(out / START_FOLDER)
+    for kappa in (0.2, 0.3):
+        changed = tiny_settings(kappa=kappa, batch_size_per_worker=1)
+        prepare_run(manifest_path, out=out, settings=changed, accept_changes=True)
+    prepare_run(manifest_path, out=out, settings=changed)  # from now on that is what resumes it
+    finish_phase(model, name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={})
+    about = read_description(out / "ddpm" / MODEL_FOLDER)["about"]
+    assert about["settings"]["diffusion"]["kappa"] == 0.3
+    assert about["changes"] == [
+        "settings.diffusion.kappa was 0.1, now 0.2",
+        "settings.training.batch_size_per_worker was 2, now 1",
+        "settings.diffusion.kappa was 0.2, now 0.3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(SETTINGS, model=replace(SETTINGS.model, kernel_match=False)),
+        replace(SETTINGS, training=replace(SETTINGS.training, start="simulator")),
+    ],
+)
+def test_networks_and_the_weights_they_began_with_cannot_be_changed(out, manifest_path, settings):
+    before = _content(out)
+    with pytest.raises(ValueError, match=r"or another folder$"):
+        prepare_run(manifest_path, out=out, settings=settings, accept_changes=True)
+    assert _content(out) == before
+
+
+def test_nothing_about_a_finished_run_can_be_changed(out, manifest_path):
+    (out / START_FOLDER).rename(out / MODEL_FOLDER)
+    before = _content(out)
+    with pytest.raises(ValueError, match=r"or another folder$"):
+        prepare_run(manifest_path, out=out, settings=tiny_settings(seed=1), accept_changes=True)
+    assert _content(out) == before
+
+
+@pytest.mark.parametrize("left", [".start.partial", "start", ".run.json.4711"])
 def test_an_interrupted_start_goes_on(out, manifest_path, left):
     before = _content(out)
-    (out / RUN_FILE).rename(out / ".run.json.partial")
+    (out / RUN_FILE).rename(out / ".run.json.4711")
     if left == ".start.partial":
         (out / START_FOLDER).rename(out / ".start.partial")
         (out / ".start.partial" / "decoder.safetensors").write_bytes(b"torn")
-    if left != ".run.json.partial":
-        (out / ".run.json.partial").unlink()
+    if left != ".run.json.4711":
+        (out / ".run.json.4711").unlink()
     prepare_run(manifest_path, out=out, settings=SETTINGS)
+    (out / ".run.json.4711").unlink(missing_ok=True)  # nobody minds it
     assert _content(out) == before
 
 
@@ -120,6 +160,15 @@ def test_an_interrupted_start_with_other_settings_is_refused(out, manifest_path)
     (out / RUN_FILE).unlink()
     with pytest.raises(ValueError, match=r"settings\.training\.seed was 0, now 1"):
         prepare_run(manifest_path, out=out, settings=tiny_settings(seed=1))
+
+
+def test_a_trained_model_is_no_interrupted_start(out, manifest_path):
+    (out / RUN_FILE).unlink()
+    save_model(load_model(out / START_FOLDER)[0], out / "other", about={"trained": {"ddpm": {}}})
+    shutil.rmtree(out / START_FOLDER)
+    (out / "other").rename(out / START_FOLDER)
+    with pytest.raises(ValueError, match="start holds a trained model"):
+        prepare_run(manifest_path, out=out, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "start/thesis.txt", "model/model.json"])
