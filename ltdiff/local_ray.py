@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
 
@@ -18,20 +18,23 @@ OBJECT_STORE_BYTES = 1 << 30
 
 
 @contextmanager
-def ray_session(*, num_cpus: int, num_gpus: int = 0, show_workers: bool = True) -> Iterator[None]:
+def ray_session(
+    *, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, show_workers: bool = True
+) -> Iterator[None]:
     """Have Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs inside the block.
 
     Joins the cluster that `RAY_ADDRESS` names (a submitted job's does) or a Ray that this process has already started;
     else starts one here and stops it afterwards. Logical CPUs are permits, not cores: Ray Data needs whole ones beside the
-    workers' own, and a job that lacks them would wait for ever. Without `show_workers` what other processes print stays in
-    their log files.
+    workers' own, and a job that lacks them would wait for ever. A private Ray has a `dashboard`, on loopback, only where Ray
+    Train asks it for the state of its actors: its processes take some per cent of a core. Without `show_workers` what other
+    processes print stays in their log files.
 
     Raises:
         ValueError: the cluster is too small.
     """
     owned = not ray.is_initialized()
     if owned:
-        _start(num_cpus=num_cpus, num_gpus=num_gpus, show_workers=show_workers)
+        _start(num_cpus=num_cpus, num_gpus=num_gpus, dashboard=dashboard, show_workers=show_workers)
     try:
         resources = ray.cluster_resources()
         for name, needed in (("CPU", num_cpus), ("GPU", num_gpus)):
@@ -46,7 +49,7 @@ def ray_session(*, num_cpus: int, num_gpus: int = 0, show_workers: bool = True) 
             ray.shutdown()
 
 
-def _start(*, num_cpus: int, num_gpus: int, show_workers: bool) -> None:
+def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool) -> None:
     # Ray writes its authentication token readable to everybody unless the umask forbids it.
     previous = os.umask(0o077)
     try:
@@ -54,13 +57,13 @@ def _start(*, num_cpus: int, num_gpus: int, show_workers: bool) -> None:
             ray.init(logging_level=logging.WARNING, log_to_driver=show_workers)
             return
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)
-        with _dashboard_port() as port:
+        with _dashboard_port() if dashboard else nullcontext() as port:
             ray.init(
                 address="local",  # a private one, also where somebody else's runs, or has left its address behind
                 num_cpus=num_cpus,
                 num_gpus=num_gpus or None,
                 object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=True,  # on loopback; Ray Train asks it for the state of its actors
+                include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
                 dashboard_port=port,
                 logging_level=logging.WARNING,

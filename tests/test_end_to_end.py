@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
         "--simulation.matrix=128",
         "--num_workers=1",
     ]
-    with ray_session(num_cpus=5), pytest.MonkeyPatch.context() as patch:
+    with ray_session(num_cpus=5, dashboard=True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "NUM_ROIS", 20)
         assert run(COMMANDS, ["simulate", "--out", str(folder / "archive"), *simulation]) == 0
         assert run(COMMANDS, ["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0

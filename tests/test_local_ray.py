@@ -14,7 +14,7 @@ from ltdiff.local_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, ray_session
 def session():
     """A local Ray with GPUs that exist as permits only."""
     before = os.umask(0o022)
-    with ray_session(num_cpus=3, num_gpus=2):
+    with ray_session(num_cpus=3, num_gpus=2, dashboard=True):
         yield
     os.umask(before)
     assert not ray.is_initialized()  # what was started here was stopped

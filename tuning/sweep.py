@@ -71,7 +71,10 @@ def run_trials(plan: Plan, *, on_end: Callable[[optuna.Study], None] = lambda st
         logger.info("%d of %d trials to run", num_missing, plan.config.num_trials)
         num_cpus = plan.config.num_concurrent * (num_cpus_needed(plan.base) + 1)
         num_gpus = plan.config.num_concurrent * plan.base.training.num_workers * plan.base.training.use_gpu
-        with ray_session(num_cpus=num_cpus, num_gpus=num_gpus, show_workers=False), _tune_environment():
+        with (
+            ray_session(num_cpus=num_cpus, num_gpus=num_gpus, dashboard=True, show_workers=False),
+            _tune_environment(),
+        ):
             _fit(plan, study, num_missing, on_end)
     return study
 

@@ -2,7 +2,7 @@
 
 Stages, all lazy and streaming, nothing runs before the worker iterates:
 
-1. `ray.data.range`: the numbers of all visits of the run, in blocks of `VISITS_PER_BLOCK`. A visit is one patch of one slice
+1. `ray.data.range`: the numbers of all visits of the run, in blocks (`visits_per_block`). A visit is one patch of one slice
    (or slice pair); `PATCHES_PER_SLICE` visits in a row see the same slice, and N slices are an epoch.
 2. `PatchLoader` (map_batches): which slice visit k sees (a permutation per epoch), decoding, kernel match, crop, turns.
    Each is a function of (seed, visit) alone: the stream of a resumed run goes on as if it had never stopped, and needs no
@@ -33,7 +33,8 @@ from ltdiff.data.position import position_mm
 
 logger = logging.getLogger(__name__)
 
-VISITS_PER_BLOCK = 64
+MAX_VISITS_PER_BLOCK, BLOCK_BYTES = 256, 32 << 20
+"""Ray Data rests for some 0.15 s between two blocks of a stream: large ones lose little by it. Their patches, at most about:"""
 PATCHES_PER_SLICE = 4
 """Visits in a row that see the same slice: decoding takes longer than cutting a patch."""
 STREAM_BYTES = 256 << 20
@@ -218,10 +219,18 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
     context.enable_progress_bars = False  # the training loop shows the progress
     context.custom_execution_callback_classes = [_Pause]
-    numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // VISITS_PER_BLOCK)))
-    stream = numbers.map_batches(_load_block, batch_size=VISITS_PER_BLOCK, fn_args=(loader, share))
+    per_block = visits_per_block(loader.patch_size)
+    numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // per_block)))
+    stream = numbers.map_batches(_load_block, batch_size=per_block, fn_args=(loader, share))
     (iterator,) = stream.streaming_split(1)
     return iterator
+
+
+def visits_per_block(patch_size: int) -> int:
+    """Whole slices of them."""
+    visit_bytes = patch_size**2 * 4 * np.dtype(np.int16).itemsize  # source, target and two places
+    slices = min(MAX_VISITS_PER_BLOCK, BLOCK_BYTES // visit_bytes) // PATCHES_PER_SLICE
+    return max(1, slices) * PATCHES_PER_SLICE
 
 
 class _Pause:

@@ -1,6 +1,6 @@
 """Writing a standardized series: new images of the same patient and place, which say what they are and came from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,14 +30,20 @@ def derived_series_uid(series: Series, derivation: Derivation) -> str:
 
 
 def write_derived_series(
-    series: Series, slices_hu: Iterable[np.ndarray], *, out_dir: Path, derivation: Derivation
+    series: Series,
+    slices_hu: Iterable[np.ndarray],
+    *,
+    out_dir: Path,
+    derivation: Derivation,
+    read: Callable[[Path], StoredSlice] = read_stored_slice,
 ) -> Path:
     """Write `slices_hu`, (Y, X) each in the order of `series.slices`, as out_dir/<new SeriesInstanceUID>/slice_0001.dcm …
 
     Patient, study, frame of reference, positions and pixel spacing stay the source's; so do its rescale and, where
     there is padding, its stored values. HU are rounded, and clipped to what the source can store and to −1024 HU (or
     as low as the source slice goes). The folder appears complete or not at all. If it is there already, it is
-    returned at once and `slices_hu` is not consumed.
+    returned at once and `slices_hu` is not consumed. `read` gives a source slice, where the caller has it at hand.
+
     Raises ValueError: `series` is derived itself, wrong number or shape of slices, values that are not finite.
     """
     name = f"the series of {printable(series.slices[0].path)}"
@@ -48,7 +54,7 @@ def write_derived_series(
         return folder
     with complete_folder(folder) as growing:
         num_written = 0
-        for dataset in _derived_datasets(series, slices_hu, derivation=derivation, series_uid=folder.name):
+        for dataset in _derived_datasets(series, slices_hu, derivation, series_uid=folder.name, read=read):
             num_written += 1
             with without_warnings():
                 save_dataset(dataset, growing / f"slice_{num_written:04d}.dcm")
@@ -58,14 +64,19 @@ def write_derived_series(
 
 
 def _derived_datasets(
-    series: Series, slices_hu: Iterable[np.ndarray], *, derivation: Derivation, series_uid: str
+    series: Series,
+    slices_hu: Iterable[np.ndarray],
+    derivation: Derivation,
+    *,
+    series_uid: str,
+    read: Callable[[Path], StoredSlice],
 ) -> Iterator[pydicom.Dataset]:
     made = datetime.now()
     sharper: bool | None = None
     for index, hu in enumerate(slices_hu):
         if index == series.num_slices:
             raise ValueError(f"more slices came to be written than the {series.num_slices} of the source series")
-        source = read_stored_slice(series.slices[index].path)
+        source = read(series.slices[index].path)
         _check_hu(hu, source)
         if sharper is None:  # by the first slice for all of them: a series has one derivation
             sharper = _roughness(hu) > _roughness(source.hu)

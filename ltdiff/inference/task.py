@@ -13,8 +13,8 @@ import numpy as np
 from ltdiff.data.formats import SUFFIXES, outside_field_of_view, read_volume, write_volume
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
-from ltdiff.dicom.pixels import AIR_FILL_HU
-from ltdiff.dicom.series import Series, read_slice_hu
+from ltdiff.dicom.pixels import AIR_FILL_HU, StoredSlice, read_stored_slice
+from ltdiff.dicom.series import Series
 from ltdiff.inference.outcome import Outcome, Status
 
 DERIVED_MARK = "_ltdiff"
@@ -55,7 +55,7 @@ class Task(Protocol):
         """Source slice `index`."""
 
     def write(self, slices_hu: Iterable[np.ndarray]) -> None:
-        """Write the output from all standardized slices in order; it appears complete or not at all."""
+        """Write the output from all standardized slices, each read before, in order; it appears complete or not at all."""
 
 
 def task_outcome(task: Task, status: Status, reason: str = "", *, seconds: float = 0.0) -> Outcome:
@@ -106,11 +106,19 @@ class SeriesTask:
 
     def read_slice(self, index: int) -> np.ndarray:
         """See `Task`."""
-        return read_slice_hu(self.series.slices[index].path)
+        path = self.series.slices[index].path
+        self._in_hand[path] = read_stored_slice(path)
+        return self._in_hand[path].hu
 
     def write(self, slices_hu: Iterable[np.ndarray]) -> None:
         """See `Task`."""
-        write_derived_series(self.series, slices_hu, out_dir=self.out, derivation=self.derivation)
+        write_derived_series(
+            self.series, slices_hu, out_dir=self.out, derivation=self.derivation, read=self._in_hand.pop
+        )
+
+    @cached_property
+    def _in_hand(self) -> dict[Path, StoredSlice]:  # read and not yet written
+        return {}
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _fit(job: Job, callbacks: Sequence[ray.train.UserCallback]) -> None:
 def _session(settings: Settings) -> AbstractContextManager[None]:
     """A Ray that is large enough for a phase; inside another one, the same."""
     num_gpus = settings.training.num_workers if settings.training.use_gpu else 0
-    return ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus)
+    return ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus, dashboard=True)
 
 
 @contextmanager

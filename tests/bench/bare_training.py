@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.stream import VISITS_PER_BLOCK, PatchLoader, Share, make_loader
+from ltdiff.data.stream import PatchLoader, Share, make_loader, visits_per_block
 from ltdiff.model.ltdiff import load_model
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, keep_checkpoint
 from ltdiff.training.config import PhaseConfig, Settings
@@ -53,10 +53,8 @@ class Patches(IterableDataset[Batch]):
         self.loader, self.share = loader, share
 
     def __iter__(self) -> Iterator[Batch]:
-        size = self.share.batch_size
-        for numbers in np.split(
-            np.arange(NUM_STEPS * size), range(VISITS_PER_BLOCK, NUM_STEPS * size, VISITS_PER_BLOCK)
-        ):
+        size, per_block = self.share.batch_size, visits_per_block(self.loader.patch_size)
+        for numbers in np.split(np.arange(NUM_STEPS * size), range(per_block, NUM_STEPS * size, per_block)):
             block = self.loader({"id": self.share.visits(numbers)})
             for first in range(0, len(numbers), size):
                 yield {name: torch.from_numpy(patches[first : first + size]) for name, patches in block.items()}

@@ -12,7 +12,7 @@ from synthetic_pairs import multiply, write_pairs
 from tiny_run import tiny_settings
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.stream import VISITS_PER_BLOCK, PatchLoader, Share, make_loader, make_stream
+from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream, visits_per_block
 from ltdiff.local_ray import ray_session
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
@@ -21,8 +21,9 @@ from ltdiff.workflows.resources import PeakMemory
 
 NUM_SLICES, SIZE_PX = 48, 512
 BATCH_SIZE, PATCH_PX = 8, 128
-COLD_VISITS, WARM_VISITS = 4 * VISITS_PER_BLOCK, 12 * VISITS_PER_BLOCK
-"""Of 38 training slices with four visits each: more than one epoch, and five more."""
+PER_BLOCK = visits_per_block(PATCH_PX)
+COLD_VISITS, WARM_VISITS = PER_BLOCK, 12 * PER_BLOCK
+"""Of 38 training slices with four visits each: more than one epoch, and twenty more."""
 NUM_RATES = 5
 FEW_FILES, MANY_FILES = 2_000, 20_000
 NUM_STEPS, NUM_PEAKS = 400, 5
@@ -57,7 +58,7 @@ def _stream_rate(loader: PatchLoader) -> float:
 def _bare_rate(loader: PatchLoader) -> float:
     """By the same blocks."""
     started_s = time.perf_counter()
-    for visits in np.arange(COLD_VISITS, COLD_VISITS + WARM_VISITS).reshape(-1, VISITS_PER_BLOCK):
+    for visits in np.arange(COLD_VISITS, COLD_VISITS + WARM_VISITS).reshape(-1, PER_BLOCK):
         loader({"id": visits})
     return WARM_VISITS / (time.perf_counter() - started_s)
 

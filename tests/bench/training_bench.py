@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
 def benchmarks() -> list[Benchmark]:
     """Rates of one and of two workers, how long each takes to start, and how long it waits for data."""
-    with TemporaryDirectory() as temporary, ray_session(num_cpus=num_cpus_needed(settings_for(2))):
+    with TemporaryDirectory() as temporary, ray_session(num_cpus=num_cpus_needed(settings_for(2)), dashboard=True):
         pairs = write_pairs(Path(temporary), num_slices=NUM_SLICES, size_px=SIZE_PX)
         return [row for num_workers in (1, 2) for row in _compare(pairs, num_workers=num_workers)]
 

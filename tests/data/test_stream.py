@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.stream import PATCHES_PER_SLICE, PatchLoader, Share, make_items, make_loader, make_stream
+from ltdiff.data.stream import (
+    PATCHES_PER_SLICE,
+    PatchLoader,
+    Share,
+    make_items,
+    make_loader,
+    make_stream,
+    visits_per_block,
+)
 from ltdiff.local_ray import ray_session
 
 PATCH = 16
@@ -331,6 +339,10 @@ def test_shares_of_all_workers_make_up_the_global_batches(world_size, batch_size
     np.testing.assert_array_equal(global_batches.ravel(), first + np.arange(global_batches.size))
 
 
+def test_blocks_are_of_whole_slices_and_of_bounded_size():
+    assert [visits_per_block(size) for size in (32, 128, 256, 512, 4096)] == [256, 256, 64, 16, PATCHES_PER_SLICE]
+
+
 def test_any_number_of_workers_sees_the_same_global_batch():
     def batch(world_size, step):
         shares = (Share(8 // world_size, rank, world_size, first_step=step) for rank in range(world_size))
@@ -394,10 +406,10 @@ def _ray():
 def test_ray_data_gives_what_the_loader_gives_in_order(items):
     loader = PatchLoader(items, PATCH, 0, lambda hu, spacing_mm: hu + 7)
     share = Share(batch_size=5, rank=1, world_size=2, first_step=3)
-    stream = make_stream(loader, share, num_visits=150)  # three blocks
+    stream = make_stream(loader, share, num_visits=600)  # three blocks
     batches = list(stream.iter_torch_batches(batch_size=5, prefetch_batches=2))
-    assert len(batches) == 30
-    expected = loader({"id": share.visits(np.arange(150))})
+    assert len(batches) == 120
+    expected = loader({"id": share.visits(np.arange(600))})
     for name in ("source", "target"):
         values = torch.cat([batch[name] for batch in batches])
         assert values.dtype == torch.int16

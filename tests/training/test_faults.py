@@ -201,7 +201,7 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
 def test_more_workers_with_as_many_patches_in_all_follow_the_same_loss(folder):
     """Four patches a step by one, two and four workers: the same patches and noise, so the curves differ by rounding alone."""
     losses = {}
-    with ray_session(num_cpus=num_cpus_needed(settings(num_workers=4))):
+    with ray_session(num_cpus=num_cpus_needed(settings(num_workers=4)), dashboard=True):
         for num_workers in (1, 2, 4):
             run = folder / f"{num_workers} workers"
             train_on_ray(

@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
         pytest.skip("two workers need two GPUs, or none that torch sees")
     folder = tmp_path_factory.mktemp("ray")
     write_pairs(folder)
-    with ray_session(num_cpus=num_cpus_needed(SETTINGS), num_gpus=2):
+    with ray_session(num_cpus=num_cpus_needed(SETTINGS), num_gpus=2, dashboard=True):
         yield folder
 
 

@@ -29,7 +29,10 @@ NUM_TRIALS = 6
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     plan = make_plan(tmp_path_factory.mktemp("session") / "unused")
-    with ray_session(num_cpus=2 * (num_cpus_needed(plan.base) + 1)), pytest.MonkeyPatch.context() as patch:
+    with (
+        ray_session(num_cpus=2 * (num_cpus_needed(plan.base) + 1), dashboard=True),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(sweep, "run_trial", make_run_trial(0.0))
         yield
 
