@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
     ]
     with ray_session(num_cpus=5, dashboard=True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "NUM_ROIS", 20)
+        patch.setattr(calibration, "NUM_DRAWS", 4)
         assert run(COMMANDS, ["simulate", "--out", str(folder / "archive"), *simulation]) == 0
         assert run(COMMANDS, ["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
         assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0

@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple, Self
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ltdiff.data.rois import bounding_box
@@ -101,7 +102,7 @@ class ExtractorPool:
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_end_with_parent)
+        return ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_start_process)
 
     def _run(
         self,
@@ -131,8 +132,11 @@ class ExtractorPool:
         return list(in_hand.values())
 
 
-def _end_with_parent() -> None:
-    """In a process of the pool: end it when the one that started it is killed; its pipes would keep it waiting for ever."""
+def _start_process() -> None:
+    """In a process of the pool: one thread, because those of BLAS in several processes get in each other's way (three times as
+    long on two cores); and end it when the one that started it is killed, for its pipes would keep it waiting for ever.
+    """
+    threadpool_limits(1)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -14,7 +14,7 @@ from synthetic_pairs import SPACING_MM, make_noise, write_series
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 
-NUM_SERIES, NUM_SLICES, SIZE_PX = 4, 50, 256  # four times the pixels would take a quarter of an hour
+NUM_SERIES, NUM_SLICES, SIZE_PX = 4, 50, 512
 REPETITIONS = 5
 NUM_THREADS = 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from fragile_features import DEADLY_HU, FRAGILE, make_regions
+from fragile_features import DEADLY_HU, FRAGILE, THREADS, make_regions
 
 from ltdiff.radiomics.feature_sets import CATALOGUE, PYRADIOMICS
 from ltdiff.radiomics.parallel import CHUNK_SIZE, extract_regions
@@ -21,6 +21,13 @@ def test_processes_give_the_same_values_in_the_same_order(feature_set, depth):
     assert [tuple(row) for row in alone] == [feature_set.features] * len(regions)
     together = extract_regions(regions, feature_set, num_workers=2)
     np.testing.assert_array_equal([[*row.values()] for row in together], [[*row.values()] for row in alone])
+
+
+def test_each_process_has_one_thread(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    rows = extract_regions(make_regions(3), THREADS, num_workers=2)
+    assert rows == [{"class_threads": 1.0}] * 3
 
 
 def test_a_region_that_crashes_its_process_costs_itself_alone(caplog):

@@ -86,7 +86,7 @@ def test_a_run_leaves_a_model_that_standardizes(folder, trained):
     start, _ = load_model(folder / "whole" / "start")
     model, about = load_model(folder / "whole" / MODEL_FOLDER)
     assert result.is_dir()
-    assert about["trained"]["ddpm"]["step"] == NUM_STEPS
+    assert about["trained"]["ddpm"]["step"] in (2, 4, NUM_STEPS)
     assert all(torch.equal(a, b) for a, b in zip(start.decoder.parameters(), model.decoder.parameters(), strict=True))
     assert any(
         not torch.equal(a, b) for a, b in zip(start.denoiser.parameters(), model.denoiser.parameters(), strict=True)
@@ -245,7 +245,7 @@ def test_all_phases_are_trained_by_the_same_workers_and_a_search_can_score_them(
     for name in PHASES:
         lines = [json.loads(line) for line in (folder / "scored" / name / METRICS_FILE).read_text().splitlines()]
         assert [(line["step"], line["num_weights"]) for line in lines] == [(2, num_weights), (4, num_weights)]
-        assert about["trained"][name]["step"] == 4
+        assert about["trained"][name] == min(lines, key=lambda line: (line["val_loss"], -line["step"]))
 
 
 def test_a_training_that_diverges_is_not_tried_again(folder):
