@@ -103,6 +103,7 @@ def taking_memory(path: Path, *, num_times: int) -> Iterator[list[int]]:
                 taken.append(b"1" * PIECE_BYTES)
                 assert len(taken) * PIECE_BYTES < 4 * RAY_AND_A_WORKER_BYTES, "nobody minded"
                 time.sleep(0.05)
+            taken.clear()  # the next worker has to get as far as to its attempt
             deaths.append(worker.pid)
 
     thread = threading.Thread(target=take, daemon=True)
