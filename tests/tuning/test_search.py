@@ -18,6 +18,8 @@ from tiny_run import tiny_settings, write_pairs
 from ltdiff.cli import run, tune
 from ltdiff.model.ltdiff import load_model
 from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phases import PHASES
+from ltdiff.training.run import METRICS_FILE
 from tuning import complete
 from tuning.sweep import _open_study
 
@@ -64,7 +66,9 @@ def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder):
     trained = sorted((folder / "killed").glob("trials/*/autoencoder/metrics.jsonl"))
     assert len(trained) == 1  # phase 1, once for both
     _, about = load_model(folder / "killed" / "best" / "model")
-    assert about["trained"]["joint"]["step"] == 120
+    assert list(about["trained"]) == list(PHASES)
+    lines = (folder / "killed" / "best" / "joint" / METRICS_FILE).read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 120
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'killed' / 'mlflow.db'}")
     names = {one.info.run_name for one in client.search_runs(["1"])}
     assert names == {"killed-trial-0000", f"killed-trial-{table['number'].max():04d}", "best"}
