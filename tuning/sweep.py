@@ -231,6 +231,10 @@ class _Progress(tune.Callback):
         self.plan, self.num_missing, self.on_end = plan, num_missing, on_end
         self.num_ended, self.started_s = 0, time.monotonic()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles it for a restart of its own, and what `on_end` holds (threads, connections) cannot be."""
+        return {}
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Also where ASHA has stopped it."""
         result = trial.last_result

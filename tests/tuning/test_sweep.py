@@ -11,12 +11,14 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 from stub_search import FAILING_RATE, make_plan, make_run_trial
 
 from ltdiff.local_ray import ray_session
 from ltdiff.training.config import make_settings
 from ltdiff.training.ray_glue import num_cpus_needed
 from tuning import sweep
+from tuning.complete import TrialLog
 from tuning.config import REMAINING_ERROR
 from tuning.report import best_trial, outcome, trial_table, write_report
 from tuning.space import apply
@@ -39,9 +41,13 @@ def session(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searched(session, tmp_path_factory):
-    """(plan, study) of a search that nothing disturbed."""
-    plan = make_plan(tmp_path_factory.mktemp("searched") / "search", num_trials=NUM_TRIALS)
-    return plan, run_trials(plan)
+    """(plan, study) of a search that nothing disturbed, its trials logged as `ltdiff tune` does."""
+    folder = tmp_path_factory.mktemp("searched")
+    plan = make_plan(folder / "search", num_trials=NUM_TRIALS)
+    log = TrialLog(plan, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    study = run_trials(plan, on_end=log.update)
+    log.finish(study)
+    return plan, study
 
 
 def _facts(study):
@@ -55,6 +61,12 @@ def test_every_trial_ends_and_most_are_stopped_early(searched):
     assert len(outcomes) == NUM_TRIALS
     assert outcomes.count("stopped early") >= NUM_TRIALS // 2
     assert outcomes.count("to the end") >= 1
+
+
+def test_every_trial_is_in_mlflow(searched):
+    plan, _ = searched
+    runs = MlflowClient(tracking_uri=f"sqlite:///{plan.out.parent / 'mlflow.db'}").search_runs(["1"])
+    assert sorted(one.info.run_name for one in runs) == [f"search-trial-{number:04d}" for number in range(NUM_TRIALS)]
 
 
 def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
