@@ -120,18 +120,8 @@ def find_checkpoint(among: Path) -> Path | None:
     Raises:
         ValueError: there are some, and none can be used.
     """
-    reason = ""
-    for folder in _newest_first(among):
-        try:
-            _check(folder)
-        except ValueError as error:
-            logger.warning("%s; the checkpoint before is used", error)
-            reason = str(error)
-        else:
-            return folder
-    if reason:
-        raise ValueError(f"no checkpoint in {among} can be used: {reason}; remove the folder to train this phase anew")
-    return None
+    usable = _first_usable(_newest_first(among), among)
+    return usable[0] if usable else None
 
 
 def load_best(among: Path, module: nn.Module) -> dict[str, float]:
@@ -142,18 +132,29 @@ def load_best(among: Path, module: nn.Module) -> dict[str, float]:
     Raises:
         ValueError: none can be used.
     """
-    for folder in sorted(_newest_first(among), key=_validation_loss):
+    usable = _first_usable(sorted(_newest_first(among), key=_validation_loss), among)
+    if usable is None:
+        raise ValueError(f"there is no checkpoint in {among}")
+    folder, meta = usable
+    averaged = load_file(_path(folder, "averaged"))
+    # As AveragedModel names them, beside the number of those averaged.
+    weights = {key.removeprefix("module."): value for key, value in averaged.items() if key.startswith("module.")}
+    module.load_state_dict(weights)
+    return dict(meta["metrics"])
+
+
+def _first_usable(folders: list[Path], among: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The first undamaged one with its description, those passed over named in the log; ValueError where all are damaged."""
+    reason = ""
+    for folder in folders:
         try:
-            meta = _check(folder)
+            return folder, _check(folder)
         except ValueError as error:
-            logger.warning("%s; the next best checkpoint is used", error)
-            continue
-        averaged = load_file(_path(folder, "averaged"))
-        # As AveragedModel names them, beside the number of those averaged.
-        weights = {key.removeprefix("module."): value for key, value in averaged.items() if key.startswith("module.")}
-        module.load_state_dict(weights)
-        return dict(meta["metrics"])
-    raise ValueError(f"no checkpoint in {among} can be used; remove the folder to train this phase anew")
+            logger.warning("%s; another checkpoint is used", error)
+            reason = str(error)
+    if reason:
+        raise ValueError(f"no checkpoint in {among} can be used: {reason}; remove the folder to train this phase anew")
+    return None
 
 
 def _validation_loss(folder: Path) -> float:
