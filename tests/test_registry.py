@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_servers import free_port, hanging_server, mlflow_server
 from safetensors.numpy import load_file, save_file
 
 from ltdiff.model.ltdiff import LTDiff, ModelConfig, load_model, save_model, weights_sha256
@@ -354,12 +355,9 @@ def test_download_says_what_is_not_there(out, tmp_path):
 
 
 @pytest.fixture
-def hanging_server():
-    """A port that accepts connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(50)
-        yield f"http://reader:secret@127.0.0.1:{listener.getsockname()[1]}"
+def hanging():
+    with hanging_server() as uri:
+        yield uri
 
 
 def test_a_server_that_is_down_costs_seconds_and_one_warning(tmp_path, caplog):
@@ -377,10 +375,10 @@ def test_a_server_that_is_down_costs_seconds_and_one_warning(tmp_path, caplog):
     assert record["parameters"]["bridge.kappa"] == "0.1"
 
 
-def test_a_server_that_hangs_is_given_up(tmp_path, caplog, monkeypatch, hanging_server):
+def test_a_server_that_hangs_is_given_up(tmp_path, caplog, monkeypatch, hanging):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # a user's setting counts
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", hanging_server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", hanging)
     start = time.monotonic()
     assert log(tmp_path, "hangs") is None
     assert register_model(write_model(tmp_path / "model"), run_id="any", out=tmp_path) is None
@@ -391,10 +389,10 @@ def test_a_server_that_hangs_is_given_up(tmp_path, caplog, monkeypatch, hanging_
         download("models:/ltdiff@champion", out_dir=tmp_path)
 
 
-def test_no_backend_holds_up_a_run_for_longer_than_the_limit(tmp_path, caplog, monkeypatch, hanging_server):
+def test_no_backend_holds_up_a_run_for_longer_than_the_limit(tmp_path, caplog, monkeypatch, hanging):
     monkeypatch.setattr(registry_client, "MAX_DELAY_S", 1.0)
     start = time.monotonic()
-    assert log(tmp_path, "slow", tracking_uri=hanging_server) is None
+    assert log(tmp_path, "slow", tracking_uri=hanging) is None
     assert time.monotonic() - start < 8
     assert "no answer within 1 s" in caplog.text
 
@@ -425,16 +423,7 @@ def test_importing_takes_no_mlflow_and_logging_prints_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_a_real_server(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", uri_of(tmp_path), "--artifacts-destination", str(tmp_path / "store")]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{uri}/health")
+    with mlflow_server(tmp_path, port=free_port()) as (uri, _):
         model = write_model(tmp_path / "model")
         run_id = log(tmp_path, "served", tracking_uri=uri)
         assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
@@ -452,18 +441,3 @@ def test_a_real_server(tmp_path):
         assert read_run(newest, uri)[1]["ccc"] == 0.98
         export_model(newest, out=tmp_path / "exported", tracking_uri=uri)
         assert (tmp_path / "exported" / "model.json").read_bytes() == (better / "model.json").read_bytes()
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def wait_for(url: str, *, timeout_s: float = 120.0) -> None:
-    end = time.monotonic() + timeout_s
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.5)

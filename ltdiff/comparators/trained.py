@@ -7,7 +7,7 @@ the real one, and their time is on top of it.
     folder/method.json              settings and data; the same ones resume, others are refused
     folder/<phase>/rates.json       validation loss of each learning rate
     folder/<phase>/checkpoints/     where an interrupted training goes on
-    folder/<phase>/result.json      steps, seconds, losses
+    folder/<phase>/result.json      steps, seconds, losses of the best checkpoint, by its validation loss
     folder/<phase>/result.safetensors
 """
 
@@ -36,7 +36,7 @@ from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
 from ltdiff.durable import write_text
 from ltdiff.model.kernel_match import KernelMatch
-from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.context import local_context, local_device
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
@@ -159,9 +159,10 @@ class _PlanRun:
         phase = self.plan.make(PhaseConfig(MAX_STEPS, learning_rate=rate, max_minutes=self.minutes))
         checkpoints = self.folder / CHECKPOINTS_FOLDER
         try:
-            trained, metrics = self._train(phase, self.plan.name, keep_in=checkpoints)
+            trained, _ = self._train(phase, self.plan.name, keep_in=checkpoints)
         except FloatingPointError as error:
             raise ValueError(f"{self.folder}: {error}") from error
+        metrics = load_best(checkpoints, trained)  # as `ltdiff train` does
         facts = {"learning_rate": phase.config.learning_rate, "minutes": self.minutes}
         write_text(self.folder / RESULT_FILE, _json(facts | metrics))
         state = {key: value.detach().cpu().contiguous() for key, value in trained.model.state_dict().items()}

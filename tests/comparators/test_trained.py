@@ -42,13 +42,13 @@ class _Notes:
 
 
 class _Phase(nn.Module):
-    """Dies, like a killed process, in its `die_at`-th step."""
+    """Dies, like a killed process, in its `die_at`-th step. On validation slices the loss is (weight − `best`)²."""
 
     uses_pairs = True
 
-    def __init__(self, model, config, *, die_at=None):
+    def __init__(self, model, config, *, die_at=None, best=3):
         super().__init__()
-        self.model, self.config, self.die_at = model, config, die_at
+        self.model, self.config, self.die_at, self.best = model, config, die_at, best
         self.notes = _Notes()
 
     def forward(self, batch, noise):
@@ -57,17 +57,17 @@ class _Phase(nn.Module):
             self.notes.weights.append(self.model.weight.item())
             if len(self.notes.weights) == self.die_at:
                 raise _Killed
-        loss = (self.model.weight - 3).square()
+        loss = (self.model.weight - (3 if self.training else self.best)).square()
         return {"loss": loss * torch.nan if self.training and self.config.learning_rate == NOT_FINITE else loss}
 
 
 class _Comparator(ImageComparator):
     """A' = x + weight; its phases are kept in `phases`, in the order in which they were made."""
 
-    def __init__(self, budget, *, shares=(1.0,), die_in=None, die_at=4):
+    def __init__(self, budget, *, shares=(1.0,), die_in=None, die_at=4, best=3):
         super().__init__(budget)
         self.network = _OneWeight()
-        self.shares, self.die_in, self.die_at = shares, die_in, die_at
+        self.shares, self.die_in, self.die_at, self.best = shares, die_in, die_at, best
         self.phases, self.given = [], []
 
     def plans(self):
@@ -75,7 +75,7 @@ class _Comparator(ImageComparator):
 
     def _make(self, config):
         die_at = self.die_at if self.die_in == len(self.phases) else None
-        self.phases.append(_Phase(self.network, config, die_at=die_at))
+        self.phases.append(_Phase(self.network, config, die_at=die_at, best=self.best))
         return self.phases[-1]
 
     def convert(self, x, generator):
@@ -107,6 +107,14 @@ def test_a_fit_leaves_its_result_and_what_it_cost(tmp_path, manifest, make_budge
     assert result["val_loss"] == pytest.approx((method.network.weight.item() - 3) ** 2)
     kept = load_file(tmp_path / "fit" / "phase 0" / "result.safetensors")
     assert {key: value.item() for key, value in kept.items()} == {"weight": method.network.weight.item()}
+
+
+def test_the_result_is_the_checkpoint_that_is_best_on_the_validation_slices(tmp_path, manifest, make_budget):
+    method = _Comparator(make_budget(minutes=0.01, checkpoint_every_steps=1), best=0)  # every step makes it worse
+    method.fit(manifest, folder=tmp_path)
+    result = _read(tmp_path, "phase 0/result.json")
+    assert result["step"] == 1 < len(_weights(method))
+    assert result["val_loss"] == pytest.approx(method.network.weight.item() ** 2)
 
 
 def test_the_images_come_of_their_splits(tmp_path, make_budget):

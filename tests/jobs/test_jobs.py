@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow_servers import free_port
 from tiny_run import save_tiny_model, tiny_settings, write_pairs
 
 from ltdiff.evaluation.test_set import EvaluationConfig
@@ -77,7 +77,7 @@ def test_evaluating_on_ray_gives_the_same_table_and_does_the_rest_the_second_tim
 @pytest.fixture
 def cluster(tmp_path):
     """Environment of a client of a cluster with one node, which asks for a token."""
-    port, dashboard = _free_port(), _free_port()
+    port, dashboard = free_port(), free_port()
     (tmp_path / "token").write_text("0" * 64)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -103,6 +103,7 @@ def cluster(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_submitted_phase_leaves_its_model_and_fails_truthfully_out_of_order(cluster, tmp_path):
     pairs = write_pairs(tmp_path)
     settings = tmp_path / "settings.yaml"
@@ -117,13 +118,14 @@ def test_a_submitted_phase_leaves_its_model_and_fails_truthfully_out_of_order(cl
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_stopped_job_has_a_checkpoint_and_goes_on_when_it_is_submitted_again(cluster, tmp_path):
     pairs, run, settings = write_pairs(tmp_path), tmp_path / "run", tmp_path / "settings.yaml"
     phases = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(150), "joint": PhaseConfig(0)}
     settings.write_text(json.dumps(asdict(tiny_settings(checkpoint_every_steps=10, **phases))))
     arguments = [str(pairs), "--out", str(run), "--settings", str(settings)]
     _submit(cluster, "train_ddpm.py", arguments, "--no-wait", "--submission-id=first")
-    deadline_s = time.monotonic() + 120
+    deadline_s = time.monotonic() + 200
     while not list(run.glob("ddpm/checkpoints/step_*")):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
@@ -155,9 +157,3 @@ def _submit(environment, job, arguments, *options):
             return done
         time.sleep(1)  # the server is not up yet
     raise TimeoutError(done.stdout)
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

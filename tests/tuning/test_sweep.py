@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow_servers import free_port, mlflow_server
 from stub_search import FAILING_RATE, make_plan, make_run_trial
 
 from ltdiff.local_ray import ray_session
@@ -141,6 +142,31 @@ def test_without_a_trial_that_ended_there_is_no_best(tmp_path):
     plan = make_plan(tmp_path / "search")
     with pytest.raises(ValueError, match=r"no trial in .* came to its end"):
         best_trial(sweep._open_study(plan), plan)
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_in_the_middle_costs_no_trial(session, tmp_path, caplog):
+    """What ended while MLflow was down is logged by the same command once it is up again, and nothing twice."""
+    plan, port = make_plan(tmp_path / "search", num_trials=NUM_TRIALS), free_port()
+    store = tmp_path / "store"
+    store.mkdir()
+    with mlflow_server(store, port=port) as (uri, server):
+        log = TrialLog(plan, tracking_uri=uri)
+
+        def stop_after_two(study):
+            log.update(study)
+            if len(ended_trials(study)) == 2:
+                log.pool.submit(server.kill)  # after what came before is logged
+
+        study = run_trials(plan, on_end=stop_after_two)
+        log.finish(study)
+    assert len(ended_trials(study)) == NUM_TRIALS
+    assert f"{NUM_TRIALS - 2} trials are not in MLflow; the same command logs them" in caplog.text
+    with mlflow_server(store, port=port) as (uri, _):
+        again = TrialLog(plan, tracking_uri=uri)
+        again.finish(run_trials(plan))
+        runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
+    assert sorted(one.info.run_name for one in runs) == [f"search-trial-{number:04d}" for number in range(NUM_TRIALS)]
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from mlflow_servers import hanging_server
 from tiny_run import tiny_settings, write_pairs
 
 from ltdiff.inference.spread import SPREAD_FILE
@@ -22,15 +22,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 MOST_S = 60.0
 """More than what MLflow's client is given to give up, and the end of the process."""
-
-
-@pytest.fixture
-def hanging_server():
-    """The address of a server that accepts connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(50)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def train(folder, **environment):
@@ -47,13 +38,14 @@ def train(folder, **environment):
     )
 
 
-def test_a_server_that_hangs_holds_a_training_up_for_a_minute_at_most(tmp_path, hanging_server):
+def test_a_server_that_hangs_holds_a_training_up_for_a_minute_at_most(tmp_path):
     write_pairs(tmp_path)
     run = tmp_path / "run"
     (tmp_path / "settings.yaml").write_text(
         json.dumps(asdict(tiny_settings(autoencoder=PhaseConfig(0), ddpm=PhaseConfig(0))))
     )
-    done = train(tmp_path, MLFLOW_TRACKING_URI=hanging_server)
+    with hanging_server() as uri:
+        done = train(tmp_path, MLFLOW_TRACKING_URI=uri)
     ended_s = time.time()
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("was not logged in MLflow") == 1
