@@ -429,6 +429,10 @@ def run(commands: Callable[..., int] | dict[str, Any], arguments: list[str] | No
     except ValueError as error:
         print(f"ltdiff: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"ltdiff: {place}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("ltdiff: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -1,9 +1,13 @@
-"""Files that are whole or not there, that outlive a crash of the machine, and that are what they were."""
+"""Files and folders that are whole or not there, that outlive a crash of the machine, and that are what they were."""
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+PARTIAL_PREFIX = ".partial-"
+"""Of hidden folders in which something grows, and which a killed process may leave."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -12,13 +16,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a hidden neighbour, then move it over `path` in one step."""
+    """Write to a hidden neighbour, and when that is on the disk move it over `path` in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def finish_folder(partial: Path, folder: Path) -> None:
+    """Give a folder of files that is complete its name, when all of it is on the disk."""
+    for path in (*partial.iterdir(), partial):
+        sync(path)
+    partial.rename(folder)
+    sync(folder.parent)
+
+
+def remove_partial_folders(parent: Path) -> None:
+    """Remove what killed writers left in `parent`. For the one process that may write there."""
+    for hidden in parent.glob(f"{PARTIAL_PREFIX}*"):
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def file_sha256(path: Path) -> str:

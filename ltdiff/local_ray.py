@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import TypeVar
 
 import ray
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 OBJECT_STORE_BYTES = 1 << 30
@@ -47,6 +50,12 @@ def ray_session(
     finally:
         if owned:
             ray.shutdown()
+
+
+def on_gpu_node(function: Callable[[], Result]) -> Result:
+    """What `function` returns on a node that has a GPU: the process that starts a job may run on one without."""
+    result: Result = ray.get(ray.remote(num_cpus=0, num_gpus=1)(function).remote())
+    return result
 
 
 def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,19 @@ def test_a_bad_file_is_one_sentence_and_ends_with_1(arguments, sentence, capsys,
     assert sentence in shown
     assert "Traceback" not in shown
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_system_refuses_is_one_sentence(capsys, tmp_path):
+    def read(path: Path) -> int:
+        """Read a file.
+
+        Args:
+            path: its place.
+        """
+        return len(path.read_text())
+
+    assert run(read, [str(tmp_path / "absent")]) == 1
+    assert capsys.readouterr().err == f"ltdiff: {tmp_path}/absent: No such file or directory\n"
 
 
 def test_the_features_are_listed_without_an_image(capsys):

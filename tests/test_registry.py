@@ -31,6 +31,7 @@ from ltdiff.registry import (
     register_model,
     set_champion,
 )
+from ltdiff.registry import models as registry_models
 
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "decoder.safetensors")
 NAMES = ("ltdiff-encoder", "ltdiff-ddpm", "ltdiff-decoder", "ltdiff")
@@ -162,6 +163,22 @@ def test_log_run_refuses_what_it_cannot_log(out):
         log(out, "no-results", artifacts=out / "absent")
 
 
+def test_a_run_may_have_any_name(tmp_path):
+    """A run is named after its folder."""
+    arguments = {"out": tmp_path, "run_key": "k", "data_fingerprint": "d", "parameters": {}, "metrics": {}}
+    assert log_run("kappa = 0.2", tracking_uri="http://127.0.0.1:9", **arguments) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["unlogged-kappa___0.2.json"]
+    assert log_run("kappa = 0.2", **arguments)
+    with registry_client.open_client(uri_of(tmp_path)) as client:
+        assert client.search_runs(["1"])[0].info.run_name == "kappa = 0.2"
+
+
+def test_code_version_has_the_revision_of_an_image(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # no git there
+    monkeypatch.setenv("LTDIFF_REVISION", "4129535a0c")
+    assert code_version()["git_revision"] == "4129535a0c"
+
+
 def test_code_version_has_the_revision_of_a_checkout():
     version = code_version()
     if not (Path(registry_client.__file__).parents[2] / ".git").exists():
@@ -258,6 +275,19 @@ def test_register_model_again_registers_nothing_and_moves_no_alias(out, mlflow_c
     assert register_model(tmp_path / "b", run_id=run_b, out=out) == second
     for alias in ("candidate", "champion"):
         assert mlflow_client.get_model_version_by_alias("ltdiff", alias).version == first["ltdiff"]
+
+
+def test_a_registration_that_is_completed_late_is_no_candidate(tmp_path, monkeypatch):
+    """The aliases of the first are missing when the second is registered."""
+    first, second = (write_model(tmp_path / name, value=value) for name, value in (("first", 1.0), ("second", 2.0)))
+    runs = [log(tmp_path, key) for key in ("first", "second")]
+    with monkeypatch.context() as patch:
+        patch.setattr(registry_models, "_set_aliases", fail)
+        assert register_model(first, run_id=runs[0], out=tmp_path) is None
+    register_model(second, run_id=runs[1], out=tmp_path)
+    register_model(first, run_id=runs[0], out=tmp_path)
+    newest, oldest = list_models(uri_of(tmp_path))
+    assert (newest.number, newest.aliases, oldest.aliases) == (2, ("candidate", "champion"), ())
 
 
 def test_register_model_completes_what_was_cut_off(out, mlflow_client, tmp_path, monkeypatch):

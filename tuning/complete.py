@@ -22,11 +22,12 @@ from tuning.config import SearchConfig
 from tuning.report import best_trial, write_report
 from tuning.space import DEFAULT_SPACE, SearchSpace, apply
 from tuning.sweep import ended_trials, run_trials
-from tuning.trial import Plan, validation_regions
+from tuning.trial import Plan, digest, validation_regions
 
 logger = logging.getLogger(__name__)
 
-BEST_FOLDER = "best"
+BEST_FOLDER = "best-{number:04d}"
+"""By the number of the trial: more trials may find a better one."""
 
 
 def search(
@@ -39,7 +40,7 @@ def search(
     train_best: bool = True,
     tracking_uri: str | None = None,
 ) -> str:
-    """Run the trials, write the report, train the best settings at full length in `out`/best; the report as Markdown.
+    """Run the trials, write the report, train the best settings at full length (BEST_FOLDER); the report as Markdown.
 
     Raises:
         ValueError: `out` holds another search or is being written; no pair validates; no trial came to its end.
@@ -54,9 +55,10 @@ def search(
         report = write_report(study, plan)
         log.finish(study)
         if train_best:
-            run = out / BEST_FOLDER
-            best = apply(settings, plan.space.decode(best_trial(study, plan).params))
-            train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=best)
+            best = best_trial(study, plan)
+            run = out / BEST_FOLDER.format(number=best.number)
+            best_settings = apply(settings, plan.space.decode(best.params))
+            train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=best_settings)
             calibrate_run(pairs, model=run / MODEL_FOLDER)
             record_run(run, tracking_uri=uri)
     return report
@@ -71,6 +73,8 @@ class TrialLog:
     def __init__(self, plan: Plan, *, tracking_uri: str) -> None:
         self.plan, self.tracking_uri = plan, tracking_uri
         self.data_fingerprint = data_fingerprint(read_manifest(plan.manifest_path))
+        # Of this search and no other: on the same server others may try the same values.
+        self.search_key = digest({"data": self.data_fingerprint, "out": str(plan.out.absolute())})
         self.logged: set[int] = set()
         self.is_down = False
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="trial-log")
@@ -102,10 +106,10 @@ class TrialLog:
         return log_run(
             f"{self.plan.out.name}-trial-{trial.number:04d}",
             out=self.plan.out,
-            run_key=f"trial-{self.plan.folder(chosen).name}",
+            run_key=f"search-{self.search_key}-trial-{trial.number:04d}",
             data_fingerprint=self.data_fingerprint,
             parameters=chosen,
-            metrics=scores[-1] if scores else {},
+            metrics=scores[-1] if scores else {"failed": 1.0},
             history=scores,
             tracking_uri=self.tracking_uri,
         )

@@ -108,6 +108,8 @@ class SearchSpace:
                     apply(base, {**parameter.when, name: value})
                 except ValueError as error:
                     raise ValueError(f"{path}: {name} = {value!r}: {error}") from error
+        if not any(isinstance(parameter, Range) and not parameter.when for parameter in space.parameters.values()):
+            raise ValueError(f"{path}: one parameter must be a range without a condition, or trials would be repeated")
         return space
 
     def _check_condition(self, path: Path, name: str, parameter: Choices | Range) -> None:

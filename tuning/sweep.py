@@ -53,6 +53,7 @@ NUMBER = "number"
 CONTINUES = "continues"
 """User attribute of a trial: the number of the interrupted one that it goes on with."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+PROGRESS_S = 20.0
 NUM_RANDOM_TRIALS = 8
 """Before the estimator has anything to go by."""
 
@@ -123,6 +124,8 @@ def _fit(plan: Plan, study: optuna.Study, num_missing: int, on_end: Callable[[op
         ),
     )
     tuner.fit()
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # whose end Optuna could not be told
+        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
@@ -225,15 +228,25 @@ def _scheduler(plan: Plan, study: optuna.Study) -> TrialScheduler:
 
 
 class _Progress(tune.Callback):
-    """One line for every trial that ends; and what it no longer needs is removed."""
+    """A line for every trial that ends, and now and then one of where a trial is; an ended one's checkpoints are removed."""
 
     def __init__(self, plan: Plan, num_missing: int, on_end: Callable[[], None]) -> None:
         self.plan, self.num_missing, self.on_end = plan, num_missing, on_end
-        self.num_ended, self.started_s = 0, time.monotonic()
+        self.num_ended = 0
+        self.started_s = self.logged_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles it for a restart of its own, and what `on_end` holds (threads, connections) cannot be."""
         return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Say now and then that it goes on."""
+        if time.monotonic() - self.logged_s > PROGRESS_S:
+            self.logged_s = time.monotonic()
+            place = f"score {result['training_iteration']} of {self.plan.config.num_scores}"
+            logger.info("trial %d: %s, remaining error %.4f", trial.config[NUMBER], place, result[REMAINING_ERROR])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Also where ASHA has stopped it."""
@@ -249,6 +262,7 @@ class _Progress(tune.Callback):
 
     def _end(self, trial: Any, outcome: str) -> None:
         self.num_ended += 1
+        self.logged_s = time.monotonic()
         each_s = (time.monotonic() - self.started_s) / self.num_ended
         minutes, seconds = divmod(round(each_s * (self.num_missing - self.num_ended)), 60)
         config = self.plan.config

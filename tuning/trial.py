@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +50,14 @@ class Plan:
     space: SearchSpace
     config: SearchConfig
 
+    def __post_init__(self) -> None:
+        """Refuse phases whose length is a time: trials would not be shorter than the whole, nor equally long."""
+        for name in PHASES:
+            if (minutes := getattr(self.base.training, name).max_minutes) is not None:
+                raise ValueError(
+                    f"training.{name}.max_minutes = {minutes:g}: a search counts steps; give num_steps alone"
+                )
+
     def settings(self, chosen: Mapping[str, Any]) -> Settings:
         """Those of a trial with these values: its phases shortened, and scored `num_scores` times in the last one."""
         settings = apply(self.base, chosen)
@@ -63,7 +72,7 @@ class Plan:
 
     def folder(self, chosen: Mapping[str, Any]) -> Path:
         """The run folder of a trial."""
-        return self.out / "trials" / _digest(to_dict(self.settings(chosen)))
+        return self.out / "trials" / digest(to_dict(self.settings(chosen)))
 
     def scores(self, chosen: Mapping[str, Any]) -> list[dict[str, float]]:
         """What a trial has reported so far, its last checkpoint included."""
@@ -103,14 +112,15 @@ def validation_regions(plan: Plan) -> ValidationRegions:
     """What trials are scored on.
 
     Raises:
-        ValueError: no validation pair has room for a region.
+        ValueError: validation pairs have no room for two regions, which a CCC needs.
     """
     manifest = read_manifest(plan.manifest_path)
     pairs = read_validation_pairs(manifest, at_most=plan.config.num_pairs, purpose="validation")
     regions = ValidationRegions(pairs, num_rois=plan.config.num_rois)
-    if not len(regions):
+    if len(regions) < 2:
         raise ValueError(
-            f"{printable(plan.manifest_path)}: no validation pair has room for a region to score trials on"
+            f"{printable(plan.manifest_path)}: a CCC needs two regions or more, and num_rois = {plan.config.num_rois} on "
+            f"num_pairs = {plan.config.num_pairs} validation pairs have {len(regions)}"
         )
     return regions
 
@@ -128,6 +138,10 @@ def _score_maker(plan: Plan, settings: Settings) -> Callable[[], Score]:
             method = _Timed(Standardizer(phase.model, diffusion=settings.diffusion, decode=settings.loss.decode))
             ccc = regions.ccc({"trial": method})["trial"]
             figures = {f"ccc_{name}": value for name, value in ccc.items()}
+            if not math.isfinite(overall(ccc)):
+                raise FloatingPointError(
+                    f"the CCC of a trial is {overall(ccc)}: its features are not finite, or all alike"
+                )
             return {REMAINING_ERROR: 1 - overall(ccc), SECONDS: method.seconds_per_slice, **figures}
 
         return score
@@ -173,5 +187,6 @@ def _phase_1_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {"model": settings["model"], "loss": loss, "training": training}
 
 
-def _digest(values: dict[str, Any]) -> str:
+def digest(values: dict[str, Any]) -> str:
+    """The same for the same values: 16 hexadecimal digits of their sha256."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from ltdiff.comparators.pairs import read_stacks
 from ltdiff.comparators.trained import claim
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.rois import random_rois
+from ltdiff.durable import replace_file
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 from ltdiff.radiomics.parallel import RegionCut, extract_regions
 
@@ -36,20 +37,21 @@ class ComBat:
     """Fits ComBat on features of training regions and applies it to others."""
 
     def __init__(self, feature_set: FeatureSet = PYRADIOMICS, *, num_workers: int = 1) -> None:
+        """ValueError where the package combatlearn is not installed."""
         self.feature_set, self.num_workers = feature_set, num_workers
+        self.new_model = _import_combat()
 
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
         """Extract the features of random regions of the training pairs and fit; they are kept in `folder`.
 
         Raises:
-            ValueError: the package combatlearn is not installed; `folder` holds the features of other data.
+            ValueError: `folder` holds the features of other data.
         """
         claim(folder, {"method": type(self).__name__, "data_fingerprint": data_fingerprint(manifest)})
         path = folder / f"{self.feature_set.name}.parquet"
         if not path.is_file():
-            partial = folder / f".{path.name}"
-            self._training_features(manifest).to_parquet(partial)
-            partial.rename(path)
+            training_features = self._training_features(manifest)
+            replace_file(path, lambda temporary: training_features.to_parquet(temporary))
         features = pd.read_parquet(path)
         batches = features.pop("batch")
         features = features.where(np.isfinite(features))
@@ -60,7 +62,7 @@ class ComBat:
         self.means = features[batches == TARGET].mean()
         # combatlearn's `johnson` (2.3) misses the reference's location where the scales differ; without covariates
         # `fortin` is the same model
-        self.model = _import_combat()(method="fortin", reference_batch=TARGET)
+        self.model = self.new_model(method="fortin", reference_batch=TARGET)
         self.model.fit(features.fillna(features.groupby(batches).transform("mean")), batch=batches)
 
     def harmonize(self, features: pd.DataFrame) -> pd.DataFrame:

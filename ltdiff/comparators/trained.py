@@ -34,7 +34,7 @@ from torch import nn
 from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.stream import PatchLoader, make_loader
-from ltdiff.durable import write_text
+from ltdiff.durable import replace_file, write_text
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import PhaseConfig, TrainingConfig
@@ -166,9 +166,8 @@ class _PlanRun:
         facts = {"learning_rate": phase.config.learning_rate, "minutes": self.minutes}
         write_text(self.folder / RESULT_FILE, _json(facts | metrics))
         state = {key: value.detach().cpu().contiguous() for key, value in trained.model.state_dict().items()}
-        partial = self.folder / f".{WEIGHTS_FILE}"
-        save_file(state, partial)
-        partial.rename(self.folder / WEIGHTS_FILE)  # last: where it is, the phase is done
+        # last: where it is, the phase is done
+        replace_file(self.folder / WEIGHTS_FILE, lambda temporary: save_file(state, temporary))
         shutil.rmtree(checkpoints, ignore_errors=True)
 
     def _choose_rate(self, network: nn.Module) -> float:

@@ -18,6 +18,7 @@ from ltdiff.data.volume import Volume
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
 from ltdiff.dicom.series import AIR_FILL_HU, Series, SliceHeader
+from ltdiff.durable import PARTIAL_PREFIX
 
 SUFFIXES: Final = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 ORIENTATION: Final = "LPS"  # axes point to the patient's left, posterior, superior: DICOM's axial standard
@@ -57,7 +58,7 @@ def write_volume(volume: Volume, path: Path) -> None:
         raise ValueError(f"{printable(path)}: the name ends with none of {', '.join(SUFFIXES)}")
     image = sitk.DICOMOrient(_image(volume), volume.stored_orientation)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL_PREFIX) as folder:
         sitk.WriteImage(image, Path(folder, path.name))
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):  # the header comes last
             file.replace(path.parent / file.name)

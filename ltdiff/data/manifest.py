@@ -7,7 +7,6 @@ that is the target of several sources has one row per pair. Rows without a pair 
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from ltdiff.data.formats import is_volume_file, read_volume_slice
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.series import read_slice_hu
+from ltdiff.durable import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -75,15 +75,7 @@ def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
     table = pa.Table.from_pandas(check_manifest(manifest, name=printable(path)), schema=SCHEMA, preserve_index=False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, lambda temporary: pq.write_table(table, temporary))
 
 
 def check_manifest(manifest: pd.DataFrame, *, name: str = "manifest") -> pd.DataFrame:

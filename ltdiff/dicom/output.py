@@ -14,9 +14,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ltdiff.dicom.uids import stable_uid
-from ltdiff.durable import sync
+from ltdiff.durable import PARTIAL_PREFIX, sync
 
-PARTIAL_PREFIX = ".partial-"  # of the hidden folders in which a series grows
 _IMPLEMENTATION_UID = UID(stable_uid("ltdiff", "implementation class"))
 
 
@@ -37,12 +36,6 @@ def complete_folder(folder: Path) -> Iterator[Path]:
             growing.rename(folder)
             sync(folder.parent)
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-
-
-def remove_partial_folders(parent: Path) -> None:
-    """Remove what killed writers left in `parent`. For the one process that may write there."""
-    for hidden in parent.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(hidden, ignore_errors=True)
 
 

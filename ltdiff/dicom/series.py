@@ -10,8 +10,8 @@ from typing import Literal
 from ltdiff.dicom.faults import BadFile, SkippedFile, printable
 from ltdiff.dicom.grid import check_grid
 from ltdiff.dicom.header import Header, hashed, read_header
-from ltdiff.dicom.output import PARTIAL_PREFIX
 from ltdiff.dicom.pixels import AIR_FILL_HU, read_slice_hu
+from ltdiff.durable import PARTIAL_PREFIX
 
 __all__ = ["AIR_FILL_HU", "Finding", "Series", "SliceHeader", "find_series", "read_slice_hu"]
 

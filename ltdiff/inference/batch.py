@@ -11,6 +11,7 @@ the result depends neither on the number of workers nor on how many slices a wor
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import sys
@@ -19,7 +20,9 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,13 +36,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import ltdiff
 from ltdiff.dicom.faults import printable
-from ltdiff.dicom.output import remove_partial_folders
+from ltdiff.durable import remove_partial_folders
 from ltdiff.inference.archive import find_tasks
 from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_report
 from ltdiff.inference.recipe import load_recipes
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.inference.task import Task, task_outcome
-from ltdiff.local_ray import ray_session
+from ltdiff.local_ray import on_gpu_node, ray_session
 from ltdiff.lock import only_writer
 from ltdiff.model.precision import resolve_precision
 
@@ -100,8 +103,8 @@ def standardize_archive(
     """Standardize all series below `root` that the models are for, and return what became of each series and file.
 
     A derived series appears as out/<its SeriesInstanceUID>/, complete or not at all; a volume file as out/NAME_ltdiff.EXT
-    with NAME_ltdiff.json. The UID stands for source, weights, settings and seed (and warning), so nothing of the input's names or
-    numbers is in a path, and running again does only the rest. out/report.csv lists every outcome.
+    with NAME_ltdiff.EXT.json. The UID stands for source, weights, settings and seed (and warning), so nothing of the input's
+    names or numbers is in a path, and running again does only the rest. out/report.csv lists every outcome.
 
     Args:
         root: a folder tree with CT series, one DICOM file, or a NIfTI, NRRD or MetaImage file.
@@ -120,10 +123,11 @@ def standardize_archive(
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     root, model, out = root.absolute(), model.absolute(), out.absolute()
-    precision = resolve_precision(inference.precision, torch.device("cuda" if use_gpu else "cpu"))
-    inference = replace(inference, precision=precision)  # one for all nodes: a series' UID stands for it
-    recipes = load_recipes(model, inference, target_kernel=target_kernel)
-    with only_writer(out):
+    with only_writer(out), _gpus(num_workers) if use_gpu else nullcontext():
+        resolve = partial(resolve_precision, inference.precision, torch.device("cuda" if use_gpu else "cpu"))
+        # one for all nodes: a series' UID stands for it
+        inference = replace(inference, precision=on_gpu_node(resolve) if use_gpu else resolve())
+        recipes = load_recipes(model, inference, target_kernel=target_kernel)
         remove_partial_folders(out)
         shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
         tasks, outcomes = find_tasks(root, out=out, recipes=recipes, force=force)
@@ -136,12 +140,17 @@ def standardize_archive(
     return outcomes
 
 
+def _gpus(num_workers: int) -> AbstractContextManager[None]:
+    """A Ray with a GPU for each worker."""
+    return ray_session(num_cpus=num_workers, num_gpus=num_workers)
+
+
 def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> list[Outcome]:
     num_slices = sum(task.num_slices for task in tasks)
     logger.info("standardizing %d series, %d slices, with %d worker(s)", len(tasks), num_slices, num_workers)
     outcomes = []
     with (
-        ray_session(num_cpus=num_workers, num_gpus=num_workers if use_gpu else 0),
+        ray_session(num_cpus=num_workers),
         logging_redirect_tqdm(),
         tqdm(total=num_slices, unit="slice", desc="standardize") as bar,
     ):
@@ -163,6 +172,8 @@ def _outcome(task: Task, *, reason: str, seconds: float) -> Outcome:
 def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:
     """The lazy Ray Data stream; see the module's stages."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else it announces its pipeline
+    num_nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+    workers_per_node = math.ceil(num_workers / num_nodes)  # Ray Data spreads its actors
     references = [ray.put(task) for task in tasks]  # an archive's headers are too much for every row and worker
     stream = ray.data.from_items([{"task": number} for number in range(len(tasks))], override_num_blocks=len(tasks))
     return stream.map_batches(
@@ -170,7 +181,7 @@ def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_g
         batch_size=1,
         # one task at a time: none waits behind a long series while another worker is idle
         compute=ray.data.ActorPoolStrategy(size=num_workers, max_tasks_in_flight_per_actor=1),
-        fn_constructor_kwargs={"tasks": references, "num_workers": num_workers, "use_gpu": use_gpu, **setup},
+        fn_constructor_kwargs={"tasks": references, "workers_per_node": workers_per_node, "use_gpu": use_gpu, **setup},
         num_cpus=1,
         num_gpus=1 if use_gpu else 0,
     )
@@ -185,7 +196,7 @@ class _Worker:
         *,
         inference: InferenceConfig,
         attempts: Path,
-        num_workers: int,
+        workers_per_node: int,
         use_gpu: bool,
     ) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
@@ -195,7 +206,7 @@ class _Worker:
         self.inference = inference
         self.standardizers: dict[Path, Standardizer] = {}
         on_gpu = torch.cuda.is_available()
-        self.num_threads = NUM_GPU_SLICES if on_gpu else max(1, (os.cpu_count() or 1) // num_workers)
+        self.num_threads = NUM_GPU_SLICES if on_gpu else max(1, (os.cpu_count() or 1) // workers_per_node)
         if use_gpu and not on_gpu:
             logger.warning("PyTorch finds no GPU on this node: its worker computes on the CPU")
 

@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from ltdiff.dicom.faults import printable
+from ltdiff.durable import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,7 @@ def write_report(outcomes: Sequence[Outcome], path: Path) -> None:
             .drop_duplicates("source", keep="last")
             .fillna("")
         )
-    partial = path.with_name(f".{path.name}.partial")
-    table.to_csv(partial, index=False)
-    partial.replace(path)
+    write_text(path, table.to_csv(index=False))
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:

@@ -22,6 +22,8 @@ from ltdiff.inference.spread import Output, Spread, read_output, read_spread
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.model.precision import Precision, autocast, resolve_precision
 
+MAX_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class InferenceConfig:
@@ -50,8 +52,8 @@ class InferenceConfig:
         """Refuse a number of steps that is none, and a seed that not every generator takes."""
         if self.num_inference_steps is not None and self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed must lie in 0…{MAX_SEED}, got {self.seed}")
 
 
 class Standardizer:

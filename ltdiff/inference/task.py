@@ -123,7 +123,7 @@ class SeriesTask:
 
 @dataclass(frozen=True)
 class VolumeTask:
-    """A volume file NAME.EXT → out/NAME_ltdiff.EXT, and NAME_ltdiff.json that says how it was made.
+    """A volume file NAME.EXT → out/NAME_ltdiff.EXT, and NAME_ltdiff.EXT.json that says how it was made.
 
     These formats have no room for that. The JSON file is written first, so no output is without it.
     """
@@ -149,9 +149,13 @@ class VolumeTask:
         """See `Task`.
 
         Raises:
-            ValueError: the output is there, but made from another file, by another model or with other settings.
+            ValueError: the output is there, but made from another file, by another model or with other settings; or what a
+                header's voxels would be written over.
         """
         if not self.output.exists():
+            voxels = self.out / f"{split_suffix(self.output)[0]}.raw"  # of .mhd and .nhdr
+            if self.output.suffix.lower() in HEADER_SUFFIXES and voxels.exists() and not self._origin.is_file():
+                raise ValueError(f"{voxels} exists and belongs to another file: remove it or choose another folder")
             return False
         if not self._origin.is_file() or json.loads(self._origin.read_text()) != self._describe():
             raise ValueError(f"{self.output} exists and was made in another way: remove it or choose another folder")
@@ -177,7 +181,7 @@ class VolumeTask:
 
     @property
     def _origin(self) -> Path:
-        return self.out / f"{split_suffix(self.output)[0]}.json"
+        return self.out / f"{self.output.name}.json"
 
     def _describe(self) -> dict[str, object]:
         with self.source.open("rb") as file:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ltdiff.durable import file_sha256
+from ltdiff.durable import file_sha256, finish_folder
 from ltdiff.model.denoiser import Denoiser, DenoiserConfig
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
@@ -106,7 +106,7 @@ def save_model(model: LTDiff, folder: Path, *, about: dict[str, Any]) -> None:
         "files": {f"{name}.safetensors": file_sha256(partial / f"{name}.safetensors") for name in PARTS},
     }
     (partial / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n")
-    partial.rename(folder)
+    finish_folder(partial, folder)
 
 
 def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:

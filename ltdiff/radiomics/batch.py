@@ -21,6 +21,7 @@ import ray.data
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ltdiff.durable import replace_file
 from ltdiff.local_ray import ray_session
 from ltdiff.radiomics.feature_sets import FeatureSet
 from ltdiff.radiomics.parallel import CHUNK_SIZE, ExtractorPool, RegionCut
@@ -109,6 +110,4 @@ def _store(keys: NDArray[np.str_], values: NDArray[np.float64], feature_set: Fea
     name = hashlib.sha256("".join(keys[kept]).encode()).hexdigest()[:16]
     table = pd.DataFrame(values[kept], columns=list(feature_set.features))
     table.insert(0, KEY, keys[kept])
-    partial = folder / f".{name}.partial"
-    table.to_parquet(partial, index=False)
-    partial.rename(folder / f"{name}.parquet")
+    replace_file(folder / f"{name}.parquet", lambda temporary: table.to_parquet(temporary, index=False))

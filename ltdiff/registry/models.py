@@ -124,7 +124,11 @@ def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str
 
 
 def _set_aliases(client: "MlflowClient", versions: dict[str, int]) -> None:
-    has_champion = CHAMPION in client.get_registered_model(COMPOSED).aliases
-    for alias in [CANDIDATE] if has_champion else [CANDIDATE, CHAMPION]:
+    aliases = client.get_registered_model(COMPOSED).aliases
+    is_newest = (
+        int(aliases.get(CANDIDATE, 0)) <= versions[COMPOSED]
+    )  # not one whose registration was cut off and completed
+    moved = [*([CANDIDATE] if is_newest else []), *([CHAMPION] if CHAMPION not in aliases else [])]
+    for alias in moved:
         for name, number in versions.items():
             client.set_registered_model_alias(name, alias, str(number))

@@ -1,6 +1,7 @@
 """One MLflow run for each finished run of ours: settings, figures over time, data fingerprint, code version."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "ltdiff"
+REVISION_VARIABLE = "LTDIFF_REVISION"
 
+_NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _RUN_KEY_TAG = "ltdiff.run_key"
 _MAX_METRICS_PER_BATCH = 1000  # limits of MLflow's log_batch
 _MAX_PARAMS_PER_BATCH = 100
@@ -24,9 +27,11 @@ _MAX_PARAMS_PER_BATCH = 100
 def code_version() -> dict[str, str]:
     """{"version": "0.1.0", "git_revision": "<40 hex digits>"}; "-dirty" follows where files were changed.
 
-    Without a git checkout, or without git, there is no revision.
+    Without a git checkout, or without git, the revision is what LTDIFF_REVISION says (the container image sets it), if anything.
     """
     version = {"version": ltdiff.__version__}
+    if revision := os.environ.get(REVISION_VARIABLE):
+        version |= {"git_revision": revision}
     checkout = Path(ltdiff.__file__).parents[1]
     # Installed in an environment inside another project, git would answer with that project's revision.
     if not (checkout / ".git").exists() or shutil.which("git") is None:
@@ -64,11 +69,10 @@ def log_run(
         tracking_uri: an MLflow tracking URI; None takes MLFLOW_TRACKING_URI, or else SQLite in `out`.
 
     Raises:
-        ValueError: for a name or key with other characters than letters, digits and . _ -, or artifacts that are no folder.
+        ValueError: for a key with other characters than letters, digits and . _ -, or artifacts that are no folder.
     """
-    for value in (run_name, run_key):
-        if not re.fullmatch(r"[\w.-]+", value):
-            raise ValueError(f"{value!r} cannot name a run: only letters, digits and . _ - are possible")
+    if not run_key or _NOT_IN_NAMES.search(run_key):
+        raise ValueError(f"{run_key!r} is no key of a run: only letters, digits and . _ - are possible")
     if artifacts is not None and not artifacts.is_dir():
         raise ValueError(f"{artifacts} is no folder of results")
     uri = find_tracking_uri(out, tracking_uri)
@@ -85,7 +89,7 @@ def log_run(
             return run.info.run_id
 
     run_id = attempt(log, f"run {run_name} was not logged in MLflow")
-    record = out / f"unlogged-{run_name}.json"
+    record = out / f"unlogged-{_NOT_IN_NAMES.sub('_', run_name)}.json"
     if run_id is None:
         record.write_text(json.dumps({"tags": tags, "parameters": settings, "metrics": figures}, indent=1))
     else:

@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,7 +180,8 @@ def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: st
             copy_model(fetched, complete, check_files(fetched, sha256))
             if calibration := version.tags.get(CALIBRATION_TAG):
                 copy_calibration(fetched / CALIBRATION, complete, calibration)
-            complete.rename(folder)
+            with suppress(OSError):  # another process has fetched it meanwhile
+                complete.rename(folder)
     check_files(folder, sha256)
     return folder
 

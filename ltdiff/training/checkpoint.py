@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ltdiff.durable import file_sha256, sync
+from ltdiff.durable import file_sha256, finish_folder
 
 logger = logging.getLogger(__name__)
 
@@ -99,14 +99,11 @@ def keep_checkpoint(made: Path, *, among: Path) -> None:
         partial.mkdir()
         for path in made.iterdir():
             shutil.copy(path, partial)
-        for path in (*partial.iterdir(), partial):
-            sync(path)
+        shutil.rmtree(among / name, ignore_errors=True)  # a damaged one, in whose place an older one was taken
+        finish_folder(partial, among / name)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    shutil.rmtree(among / name, ignore_errors=True)  # a damaged one, in whose place an older one was taken
-    partial.rename(among / name)
-    sync(among)
     newest_first = _newest_first(among)
     best = min(newest_first, key=_validation_loss)
     for old in newest_first[NUM_KEPT:]:

@@ -109,6 +109,8 @@ class TrainingConfig:
             raise ValueError(
                 f"num_accumulated must divide batch_size_per_worker {self.batch_size_per_worker}, got {self.num_accumulated}"
             )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in 0…{2**32 - 1}, got {self.seed}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in 0…1, 1 excluded, got {self.ema_decay}")
         timed = any(phase.max_minutes is not None for phase in (self.autoencoder, self.ddpm, self.joint))

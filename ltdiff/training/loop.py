@@ -47,7 +47,8 @@ def train(
 
     `batches(first_step)` gives this worker's batches from that step to the last. Noise is a function of the seed and the
     patch's number: a run that was interrupted and resumed goes the same way as one that never was, unless its length is a
-    time; and one with more workers and as many patches in all goes the same way but for rounding.
+    time; and one with more workers and as many patches in all goes the same way but for rounding, and for the moments of phase
+    1's latents, which are those of the first worker's patches.
     """
     trainer = _Trainer(phase, config, context)
     first_step, elapsed_s = load_checkpoint(resume_from, **trainer.state) if resume_from else (0, 0.0)

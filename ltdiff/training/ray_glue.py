@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.stream import make_items
-from ltdiff.local_ray import ray_session
+from ltdiff.local_ray import on_gpu_node, ray_session
 from ltdiff.lock import only_writer
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import Settings
@@ -91,7 +91,9 @@ def _fit(job: Job, callbacks: Sequence[ray.train.UserCallback]) -> None:
     shutil.rmtree(job.out / RAY_FOLDER, ignore_errors=True)  # a damaged note of Ray's would keep it from starting
     trainer = TorchTrainer(
         partial(work, job),
-        torch_config=TorchConfig(backend="nccl" if training.use_gpu and torch.cuda.is_available() else "gloo"),
+        torch_config=TorchConfig(
+            backend="nccl" if training.use_gpu and on_gpu_node(torch.cuda.is_available) else "gloo"
+        ),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,
             use_gpu=training.use_gpu,
@@ -146,6 +148,8 @@ def _save_on_sigterm(out: Path) -> Iterator[None]:
         deadline_s = time.monotonic() + STOP_S
         while wanted.exists() and time.monotonic() < deadline_s:
             time.sleep(0.05)
+        if wanted.exists():
+            logger.warning("no checkpoint came within %g s: the steps since the last one are done again", STOP_S)
         sys.exit(128 + signal_number)
 
     on_interrupt, on_termination = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGTERM, stop)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 from torch.nn.parallel import DistributedDataParallel
 
-from ltdiff.data.manifest import read_manifest
+from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
@@ -28,7 +29,7 @@ from ltdiff.training.context import Score, WorkerContext, no_score
 from ltdiff.training.kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Batch, Phase
-from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, PendingPhase, finish_phase
+from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, RUN_FILE, PendingPhase, finish_phase
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +145,15 @@ def _mean_over_workers(values: dict[str, float], *, device: torch.device) -> dic
     return dict(zip(values, (sums / torch.distributed.get_world_size()).tolist(), strict=True))
 
 
+def _read_manifest(job: Job) -> pd.DataFrame:
+    """The manifest that the run began with: a phase may start hours later, and its model says what it was trained on."""
+    manifest = read_manifest(job.manifest_path)
+    began_with = json.loads((job.out / RUN_FILE).read_text())["data_fingerprint"]
+    if data_fingerprint(manifest) != began_with:
+        raise ValueError(f"{job.manifest_path} is no longer what this run began with")
+    return manifest
+
+
 class _Streams:
     """A worker's batches from Ray Data.
 
@@ -156,7 +166,7 @@ class _Streams:
         self.num_steps = phase.config.num_steps
         self.context = context
         self.batch_size = self.training.batch_size_per_worker
-        self.manifest = read_manifest(job.manifest_path)
+        self.manifest = _read_manifest(job)
         self.uses_pairs = phase.uses_pairs
         self.match_kernel = KernelMatcher(model.kernel_match if model.config.kernel_match else None)
 

@@ -24,7 +24,7 @@ import torch
 from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.scope import Scope
-from ltdiff.durable import write_text
+from ltdiff.durable import finish_folder, write_text
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.training.config import Settings
 from ltdiff.training.kernel_match import fit_kernel_match
@@ -136,8 +136,9 @@ def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callab
         run(pending)
     is_complete = result == out / active[-1] / MODEL_FOLDER if active else True
     if is_complete and not (out / MODEL_FOLDER).is_dir():
-        shutil.copytree(result, out / f".{MODEL_FOLDER}.partial", dirs_exist_ok=True)
-        (out / f".{MODEL_FOLDER}.partial").rename(out / MODEL_FOLDER)
+        partial = out / f".{MODEL_FOLDER}.partial"
+        shutil.copytree(result, partial, dirs_exist_ok=True)
+        finish_folder(partial, out / MODEL_FOLDER)
     return result
 
 

@@ -38,6 +38,7 @@ from ltdiff.durable import write_text
 from ltdiff.evaluation.output_choice import choose_output
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
+from ltdiff.lock import only_writer
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.workflows.comparison import main_tables
@@ -101,7 +102,8 @@ def compare_methods(
     of them, and those of `pairs` train. `num_pairs` limits what trains.
 
     Raises:
-        ValueError: an unknown method, no pairs to train or to score, or the same series in both manifests.
+        ValueError: an unknown method, no pairs to train or to score, the same series in both manifests, or another job writing
+            `out`.
     """
     _check_names(methods)
     training, scored = _manifests(pairs, test, split)
@@ -110,7 +112,7 @@ def compare_methods(
     settings = replace(settings, training=replace(settings.training, num_workers=1))  # it trains in this process
     budget = Budget(minutes=minutes, training=settings.training)
     started_s = time.monotonic()
-    with PeakMemory() as memory:
+    with only_writer(out), PeakMemory() as memory:
         fitted, harmonizers = _fit(methods, training, out=out, budget=budget, settings=settings, config=config)
         torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
         scores = evaluate(
@@ -140,12 +142,14 @@ def _fit(
     fitted: dict[str, Method] = {}
     harmonizers: dict[str, Harmonizer] = {}
     torch.set_num_threads(os.cpu_count() or 1)
-    made = {name: FACTORIES[name](budget, settings) for name in methods if name in FACTORIES}  # bad settings show now
+    # what cannot be made, for bad settings or a package that is missing, shows now
+    made = {name: FACTORIES[name](budget, settings) for name in methods if name in FACTORIES}
+    combat = ComBat(FEATURE_SETS[config.features], num_workers=config.num_workers) if COMBAT in methods else None
     for number, name in enumerate(methods, start=1):
         logger.info("method %d of %d: %s", number, len(methods), name)
         folder = out / "methods" / name
         if name == COMBAT:
-            combat = ComBat(FEATURE_SETS[config.features], num_workers=config.num_workers)
+            assert combat is not None
             combat.fit(training, folder=folder)
             harmonizers[name] = combat
         elif name != SOURCE:

@@ -27,7 +27,8 @@ from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume import Volume
-from ltdiff.dicom.output import complete_folder, remove_partial_folders
+from ltdiff.dicom.output import complete_folder
+from ltdiff.durable import remove_partial_folders, replace_file
 from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.training.config import Settings, TrainingConfig
@@ -52,9 +53,7 @@ def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float,
     method.fit(manifest, folder=out / "training")
     weights = out / WEIGHTS_FILE
     state = {key: value.cpu().contiguous() for key, value in method.network.networks.state_dict().items()}
-    partial = weights.with_name(f".{weights.name}")
-    save_file(state, partial)
-    partial.rename(weights)
+    replace_file(weights, lambda temporary: save_file(state, temporary))
     return weights
 
 

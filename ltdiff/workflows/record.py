@@ -17,14 +17,13 @@ def record_run(out: Path, *, tracking_uri: str | None = None) -> None:
     description = json.loads((out / RUN_FILE).read_text())
     model = out / MODEL_FOLDER
     history = [row for name in PHASES for row in _read_history(out / name / METRICS_FILE, name)]
-    final = {key: value for row in history for key, value in row.items() if key != "step"}
     run_id = log_run(
         out.absolute().name or "run",
         out=out,
         run_key=weights_sha256(model),
         data_fingerprint=description["data_fingerprint"],
         parameters=description["settings"],
-        metrics=final | _validation_metrics(model),
+        metrics=_validation_metrics(model),
         history=history,
         tracking_uri=tracking_uri,
     )

@@ -17,9 +17,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLo
 
 import ltdiff
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
-from ltdiff.dicom.output import PARTIAL_PREFIX
 from ltdiff.dicom.series import find_series, read_slice_hu
 from ltdiff.dicom.uids import stable_uid
+from ltdiff.durable import PARTIAL_PREFIX
 
 # fmt: off
 KEPT = [

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ltdiff.dicom.output import PARTIAL_PREFIX, complete_folder, remove_partial_folders
+from ltdiff.dicom.output import complete_folder
+from ltdiff.durable import PARTIAL_PREFIX, remove_partial_folders
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path):

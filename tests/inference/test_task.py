@@ -73,7 +73,7 @@ def test_filler_is_shown_as_air(volume, tmp_path):
 def test_a_volume_output_says_how_it_was_made(volume, tmp_path):
     write_volume(volume, tmp_path / "scan.mha")
     run(volume_task(tmp_path / "scan.mha"))
-    origin = json.loads((tmp_path / "out" / "scan_ltdiff.json").read_text())
+    origin = json.loads((tmp_path / "out" / "scan_ltdiff.mha.json").read_text())
     assert "not for diagnostic use" in origin["description"]
     assert origin["weights_sha256"] == "abc"
     assert len(origin["source_sha256"]) == 64
@@ -86,7 +86,7 @@ def test_a_volume_output_says_what_was_outside_the_scope(volume, tmp_path):
         task, derivation=dataclasses.replace(DERIVATION, outside="noise 48 HU instead of 6 HU")
     )
     run(forced)
-    origin = json.loads((tmp_path / "out" / "scan_ltdiff.json").read_text())
+    origin = json.loads((tmp_path / "out" / "scan_ltdiff.mha.json").read_text())
     assert origin["outside"] == "noise 48 HU instead of 6 HU"
     assert "outside what the model was trained for: noise 48 HU" in origin["description"]
     assert forced.is_done()

@@ -15,6 +15,7 @@ import ray.train
 import torch
 from tiny_run import make_volumes, tiny_settings, write_pairs
 
+from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.local_ray import ray_session
 from ltdiff.lock import LOCK_FILE, only_writer
@@ -24,7 +25,7 @@ from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, FORMAT_VERSION, META_
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
-from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
+from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, prepare_run
 
 NUM_STEPS = 6
 SETTINGS = tiny_settings(num_workers=2, use_gpu=True, autoencoder=PhaseConfig(0), joint=PhaseConfig(0),
@@ -213,6 +214,17 @@ def test_a_failed_phase_is_one_sentence(folder, error, sentence):
         patch.setattr(ray_glue.TorchTrainer, "fit", fail)
         with pytest.raises(ValueError, match=sentence):
             train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "failing", settings=SETTINGS)
+
+
+def test_a_manifest_that_was_replaced_meanwhile_is_not_trained_on(tmp_path):
+    pairs, run = write_pairs(tmp_path), tmp_path / "run"
+    prepare_run(pairs, out=run, settings=SETTINGS)
+    job = ray_worker.Job(run, pairs, SETTINGS, [])
+    assert len(ray_worker._read_manifest(job))
+    manifest = read_manifest(pairs)
+    write_manifest(manifest.assign(series_uid="other " + manifest["series_uid"]), pairs)
+    with pytest.raises(ValueError, match=r"pairs\.parquet is no longer what this run began with"):
+        ray_worker._read_manifest(job)
 
 
 def test_too_small_a_cluster_is_refused(folder):

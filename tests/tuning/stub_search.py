@@ -48,6 +48,8 @@ def make_run_trial(pause_s: float):
         for score in range(1, plan.config.num_scores + 1):
             time.sleep(pause_s)
             error = abs(math.log10(rate / BEST_RATE)) + chosen.get("diffusion.kappa", 0.3) + 1 / score
+            with (plan.out / "reported.txt").open("a") as file:
+                file.write(f"{rate}\n")
             tune.report({REMAINING_ERROR: error, SECONDS: 1 / rate})
 
     return run_trial

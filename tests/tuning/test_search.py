@@ -65,13 +65,19 @@ def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder):
     assert len(list((folder / "killed" / "trials").iterdir())) == NUM_TRIALS  # none was begun anew
     trained = sorted((folder / "killed").glob("trials/*/autoencoder/metrics.jsonl"))
     assert len(trained) == 1  # phase 1, once for both
-    _, about = load_model(folder / "killed" / "best" / "model")
+    for path in (folder / "killed").glob(
+        f"trials/*/joint/{METRICS_FILE}"
+    ):  # from its checkpoint: no step was done again
+        steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        assert steps == sorted(set(steps))
+    best = folder / "killed" / f"best-{table['number'][0]:04d}"
+    _, about = load_model(best / "model")
     assert list(about["trained"]) == list(PHASES)
-    lines = (folder / "killed" / "best" / "joint" / METRICS_FILE).read_text().splitlines()
+    lines = (best / "joint" / METRICS_FILE).read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 120
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'killed' / 'mlflow.db'}")
     names = {one.info.run_name for one in client.search_runs(["1"])}
-    assert names == {"killed-trial-0000", f"killed-trial-{table['number'].max():04d}", "best"}
+    assert names == {"killed-trial-0000", f"killed-trial-{table['number'].max():04d}", best.name}
     assert client.get_registered_model("ltdiff").latest_versions[0].version
 
 

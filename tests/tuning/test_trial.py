@@ -80,7 +80,7 @@ def test_phase_1_is_taken_from_a_trial_that_agrees_in_all_it_depends_on(plan):
     "other", [{"training.autoencoder.learning_rate": 5e-3}, {"training.seed": 3}, {"model.kernel_match": False}]
 )
 def test_phase_1_of_another_kind_is_not_taken(plan, other):
-    _start(plan, {RATE: 6e-3}, train=False)
+    _start(plan, {RATE: 8e-3}, train=True)
     settings, folder = _start(plan, {RATE: 7e-3, **other}, train=False)
     trial._take_phase_1(folder, settings)
     assert not (folder / "autoencoder").exists()
@@ -98,7 +98,13 @@ def test_only_the_last_phase_is_scored(plan):
     assert 0 < figures[SECONDS] < 60
 
 
+def test_phases_that_last_a_time_are_refused(plan):
+    timed = replace(plan.base.training, joint=PhaseConfig(num_steps=80, max_minutes=30))
+    with pytest.raises(ValueError, match=r"training\.joint\.max_minutes = 30: a search counts steps"):
+        replace(plan, base=replace(plan.base, training=timed))
+
+
 def test_without_room_for_a_region_a_search_says_so(plan, monkeypatch):
     monkeypatch.setattr("ltdiff.evaluation.validation.MIN_WIDTH_PX", 4096)
-    with pytest.raises(ValueError, match="no validation pair has room for a region"):
+    with pytest.raises(ValueError, match="a CCC needs two regions or more"):
         trial.validation_regions(plan)

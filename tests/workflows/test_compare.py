@@ -17,6 +17,7 @@ from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.evaluation.scoring import CCC_COLUMNS
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import Standardizer
+from ltdiff.lock import LOCK_FILE, only_writer
 from ltdiff.training.config import Settings
 from ltdiff.workflows.compare import FACTORIES, METHODS, compare_methods
 
@@ -88,7 +89,7 @@ def compared(tmp_path_factory, pairs):
 
 def test_every_file_is_written(compared):
     out, _ = compared
-    assert {path.name for path in out.iterdir()} == FILES | {"methods"}
+    assert {path.name for path in out.iterdir()} == FILES | {"methods", LOCK_FILE}
     assert {path.name for path in (out / "methods").iterdir()} == {"combat", "residual_cnn", "ltdiff"}
     assert (out / "methods" / "ltdiff" / "model").is_dir()
 
@@ -169,6 +170,11 @@ def test_the_table_can_be_built_over_several_runs(tmp_path, pairs, caplog):
     assert "method 2 of 2: unetpp" in caplog.text
     assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == {"source", "linear", "unetpp"}
     assert (tmp_path / "methods" / "unetpp" / "regression" / "result.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_second_comparison_in_the_same_folder_at_the_same_time_is_refused(tmp_path, pairs):
+    with only_writer(tmp_path / "out"), pytest.raises(ValueError, match="is being written by process"):
+        _compare(pairs, tmp_path / "out")
 
 
 def test_other_minutes_in_the_same_folder_are_refused(compared, pairs):

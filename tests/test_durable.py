@@ -1,0 +1,62 @@
+"""Files and folders that are whole or not there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ltdiff import durable
+from ltdiff.durable import PARTIAL_PREFIX, finish_folder, remove_partial_folders, replace_file, write_text
+
+
+@pytest.fixture
+def order(monkeypatch):
+    """Of what was flushed to the disk (by name) and what was renamed (to what)."""
+    done = []
+    sync, replace = durable.sync, os.replace
+    monkeypatch.setattr(durable, "sync", lambda path: (done.append(("sync", path.name)), sync(path)))
+    rename = os.rename
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(("name", Path(b).name)), replace(a, b)))
+    monkeypatch.setattr(os, "rename", lambda a, b: (done.append(("name", Path(b).name)), rename(a, b)))
+    return done
+
+
+def test_a_file_has_its_name_when_it_is_on_the_disk(tmp_path, order):
+    write_text(tmp_path / "note.txt", "old")
+    write_text(tmp_path / "note.txt", "new")
+    assert (tmp_path / "note.txt").read_text() == "new"
+    assert [what for what, _ in order] == ["sync", "name", "sync"] * 2
+    assert order[2] == ("sync", tmp_path.name)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "note.txt", "old")
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        replace_file(tmp_path / "note.txt", fail)
+    assert (tmp_path / "note.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_folder_has_its_name_when_all_of_it_is_on_the_disk(tmp_path, order):
+    partial = tmp_path / "growing"
+    partial.mkdir()
+    for name in ("a", "b"):
+        (partial / name).write_text(name)
+    finish_folder(partial, tmp_path / "done")
+    assert {path.name for path in (tmp_path / "done").iterdir()} == {"a", "b"}
+    assert not partial.exists()
+    assert {name for _, name in order[:3]} == {"a", "b", "growing"}
+    assert order[3:] == [("name", "done"), ("sync", tmp_path.name)]
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    (tmp_path / f"{PARTIAL_PREFIX}1" / "series").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    remove_partial_folders(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
