@@ -123,20 +123,21 @@ def standardize_archive(
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     root, model, out = root.absolute(), model.absolute(), out.absolute()
-    with only_writer(out), _gpus(num_workers) if use_gpu else nullcontext():
+    with _gpus(num_workers) if use_gpu else nullcontext():
         resolve = partial(resolve_precision, inference.precision, torch.device("cuda" if use_gpu else "cpu"))
         # one for all nodes: a series' UID stands for it
         inference = replace(inference, precision=on_gpu_node(resolve) if use_gpu else resolve())
         recipes = load_recipes(model, inference, target_kernel=target_kernel)
-        remove_partial_folders(out)
-        shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
-        tasks, outcomes = find_tasks(root, out=out, recipes=recipes, force=force)
-        if tasks:
-            (out / ATTEMPTS_FOLDER).mkdir()
-            setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
-            outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
-            shutil.rmtree(out / ATTEMPTS_FOLDER)
-        write_report(outcomes, out / REPORT_FILE)
+        with only_writer(out):
+            remove_partial_folders(out)
+            shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
+            tasks, outcomes = find_tasks(root, out=out, recipes=recipes, force=force)
+            if tasks:
+                (out / ATTEMPTS_FOLDER).mkdir()
+                setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
+                outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
+                shutil.rmtree(out / ATTEMPTS_FOLDER)
+            write_report(outcomes, out / REPORT_FILE)
     return outcomes
 
 
