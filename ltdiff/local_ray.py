@@ -54,7 +54,11 @@ def ray_session(
 
 def on_gpu_node(function: Callable[[], Result]) -> Result:
     """What `function` returns on a node that has a GPU: the process that starts a job may run on one without."""
-    result: Result = ray.get(ray.remote(num_cpus=0, num_gpus=1)(function).remote())
+
+    def call() -> Result:  # Ray takes functions, no partial ones
+        return function()
+
+    result: Result = ray.get(ray.remote(num_cpus=0, num_gpus=1)(call).remote())
     return result
 
 

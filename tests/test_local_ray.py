@@ -2,12 +2,13 @@
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
 
-from ltdiff.local_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, ray_session
+from ltdiff.local_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, on_gpu_node, ray_session
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,12 @@ def test_a_session_inside_joins_and_leaves_it_running():
     with ray_session(num_cpus=2, num_gpus=1):
         assert ray.cluster_resources()["CPU"] == 3
     assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("session")
+def test_what_depends_on_a_gpu_is_asked_where_there_is_one():
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+    assert on_gpu_node(partial(os.environ.get, "CUDA_VISIBLE_DEVICES")) in ("0", "1")
 
 
 @pytest.mark.usefixtures("session")

@@ -232,7 +232,7 @@ def test_bad_arguments_are_refused(source):
         _make_standardizer().standardize(source[0], IN_PLANE_MM)
     with pytest.raises(ValueError, match="num_inference_steps must be at least 1, got 0"):
         InferenceConfig(num_inference_steps=0)
-    with pytest.raises(ValueError, match="seed must not be negative, got -1"):
+    with pytest.raises(ValueError, match="seed must lie in 0…4294967295, got -1"):
         InferenceConfig(seed=-1)
     with pytest.raises(ValueError, match="more than the chain's 400"):
         _make_standardizer(process="ddpm", num_inference_steps=401)
