@@ -39,7 +39,7 @@ def test_a_session_inside_joins_and_leaves_it_running():
 @pytest.mark.usefixtures("session")
 def test_what_depends_on_a_gpu_is_asked_where_there_is_one():
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
-    assert on_gpu_node(partial(os.environ.get, "CUDA_VISIBLE_DEVICES")) in ("0", "1")
+    assert on_gpu_node(partial(os.getenv, "CUDA_VISIBLE_DEVICES")) in ("0", "1")
 
 
 @pytest.mark.usefixtures("session")
