@@ -1,13 +1,14 @@
 """MLflow servers for tests: a real one, and one that never answers."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -23,13 +24,20 @@ def mlflow_server(folder: Path, *, port: int) -> Iterator[tuple[str, subprocess.
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/store"]
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
     try:
         _wait_for(f"http://127.0.0.1:{port}/health")
         yield f"http://127.0.0.1:{port}", server
     finally:
-        server.terminate()
-        server.wait(30)
+        kill(server)
+
+
+def kill(server: subprocess.Popen) -> None:
+    """The server and its workers; nothing where it is dead."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait(30)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def test_evaluating_on_ray_gives_the_same_table_and_does_the_rest_the_second_tim
 @pytest.fixture
 def cluster(tmp_path):
     """Environment of a client of a cluster with one node, which asks for a token."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     (tmp_path / "token").write_text("0" * 64)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -88,6 +88,7 @@ def cluster(tmp_path):
         "PYTHONPATH": str(REPOSITORY),
     }
     options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=6", "--object-store-memory=500000000"]
+    options += [f"--dashboard-agent-listen-port={agent}"]  # its default is one port for all clusters of a machine
     head = subprocess.Popen(
         ["ray", "start", "--head", "--block", *options],
         env=environment,
@@ -143,7 +144,8 @@ def test_a_stopped_job_has_a_checkpoint_and_goes_on_when_it_is_submitted_again(c
 def _submit(environment, job, arguments, *options):
     folder = str(REPOSITORY / "jobs")
     command = ["ray", "job", "submit", *options, "--working-dir", folder, "--", "python", job, *arguments]
-    for _ in range(START_S):
+    deadline_s = time.monotonic() + START_S
+    while True:
         done = subprocess.run(
             command,
             env=environment,
@@ -155,5 +157,6 @@ def _submit(environment, job, arguments, *options):
         )
         if "Failed to connect" not in done.stdout and "No available agent" not in done.stdout:
             return done
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(done.stdout)
         time.sleep(1)  # the server is not up yet
-    raise TimeoutError(done.stdout)

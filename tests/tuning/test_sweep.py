@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
-from mlflow_servers import free_port, mlflow_server
+from mlflow_servers import free_port, kill, mlflow_server
 from stub_search import FAILING_RATE, make_plan, make_run_trial
 
 from ltdiff.local_ray import ray_session
@@ -159,7 +159,8 @@ def test_a_server_that_stops_in_the_middle_costs_no_trial(session, tmp_path, cap
         def stop_after_two(study):
             log.update(study)
             if len(ended_trials(study)) == 2:
-                log.pool.submit(server.kill)  # after what came before is logged
+                log.pool.submit(lambda: None).result()  # both are logged
+                kill(server)
 
         study = run_trials(plan, on_end=stop_after_two)
         log.finish(study)
