@@ -22,7 +22,7 @@ test: setup
 
 # What takes minutes: killed drivers, lost nodes, submitted jobs, servers that are down.
 test-faults: setup
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

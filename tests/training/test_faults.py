@@ -31,9 +31,6 @@ from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-one_undisturbed = pytest.mark.xdist_group("undisturbed")
-"""Of tests that compare with the undisturbed run: one process trains it for all of them."""
-
 ROOT = Path(__file__).parents[2]
 NUM_STEPS, EVERY = 120, 10
 PHASES = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(NUM_STEPS), "joint": PhaseConfig(0)}
@@ -93,7 +90,6 @@ def reported_steps(run):
     return [json.loads(line)["step"] for line in (run / "ddpm" / METRICS_FILE).read_text().splitlines()]
 
 
-@one_undisturbed
 def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(folder, undisturbed):
     process = start(folder, "killed")
     wait_for_checkpoints(folder / "killed", process=process)
@@ -123,7 +119,6 @@ def test_interrupted_it_ends_and_says_so(folder, capfd):
     assert find_checkpoint(folder / "interrupted" / "ddpm" / CHECKPOINTS_FOLDER)
 
 
-@one_undisturbed
 def test_told_to_stop_it_writes_a_checkpoint_and_says_so_by_its_exit_code(folder, undisturbed):
     process = start(folder, "stopped")
     wait_for_checkpoints(folder / "stopped", process=process)
@@ -140,7 +135,6 @@ def test_told_to_stop_it_writes_a_checkpoint_and_says_so_by_its_exit_code(folder
     assert weights_sha256(folder / "stopped" / MODEL_FOLDER) == undisturbed
 
 
-@one_undisturbed
 def test_with_no_space_left_it_ends_saying_so_and_goes_on_once_there_is(folder, undisturbed, tmp_path, capfd):
     with small_disk(tmp_path / "disk", size_kb=16_000) as disk:
         run = disk / "run"
