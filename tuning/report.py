@@ -75,15 +75,15 @@ def trial_table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
     """One row for each ended trial, the best first: number, outcome, figures, seconds, values; with several objectives also
     whether it `is_best`, which is: none is better in both.
     """
-    front = {trial.number for trial in study.best_trials} if len(plan.config.objective_names) > 1 else set()
     rows = []
     for trial in ended_trials(study):
         figures = dict(zip(plan.config.objective_names, trial.values or [], strict=False))
         seconds = trial.duration.total_seconds() if trial.duration else None
         values = plan.space.decode(trial.params)
-        row = {"number": trial.number, "outcome": outcome(trial, plan), **figures, "seconds": seconds, **values}
-        rows.append(row | ({"is_best": trial.number in front} if len(plan.config.objective_names) > 1 else {}))
+        rows.append({"number": trial.number, "outcome": outcome(trial, plan), **figures, "seconds": seconds, **values})
     table = pd.DataFrame(rows)
+    if len(plan.config.objective_names) > 1:
+        table["is_best"] = table["number"].isin([trial.number for trial in study.best_trials])
     is_worse = table["outcome"] != "to the end"
     return (
         table.assign(is_worse=is_worse)

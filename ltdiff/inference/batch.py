@@ -20,7 +20,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -123,27 +122,28 @@ def standardize_archive(
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     root, model, out = root.absolute(), model.absolute(), out.absolute()
-    with _gpus(num_workers) if use_gpu else nullcontext():
-        resolve = partial(resolve_precision, inference.precision, torch.device("cuda" if use_gpu else "cpu"))
-        # one for all nodes: a series' UID stands for it
-        inference = replace(inference, precision=on_gpu_node(resolve) if use_gpu else resolve())
-        recipes = load_recipes(model, inference, target_kernel=target_kernel)
-        with only_writer(out):
-            remove_partial_folders(out)
-            shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
-            tasks, outcomes = find_tasks(root, out=out, recipes=recipes, force=force)
-            if tasks:
-                (out / ATTEMPTS_FOLDER).mkdir()
-                setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
-                outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
-                shutil.rmtree(out / ATTEMPTS_FOLDER)
-            write_report(outcomes, out / REPORT_FILE)
+    inference = _resolve_precision(inference, use_gpu=use_gpu)
+    recipes = load_recipes(model, inference, target_kernel=target_kernel)
+    with only_writer(out):
+        remove_partial_folders(out)
+        shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
+        tasks, outcomes = find_tasks(root, out=out, recipes=recipes, force=force)
+        if tasks:
+            (out / ATTEMPTS_FOLDER).mkdir()
+            setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
+            outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
+            shutil.rmtree(out / ATTEMPTS_FOLDER)
+        write_report(outcomes, out / REPORT_FILE)
     return outcomes
 
 
-def _gpus(num_workers: int) -> AbstractContextManager[None]:
-    """A Ray with a GPU for each worker."""
-    return ray_session(num_cpus=num_workers, num_gpus=num_workers)
+def _resolve_precision(inference: InferenceConfig, *, use_gpu: bool) -> InferenceConfig:
+    """With one precision for all nodes: a series' UID stands for it."""
+    resolve = partial(resolve_precision, inference.precision, torch.device("cuda" if use_gpu else "cpu"))
+    if not use_gpu:
+        return replace(inference, precision=resolve())
+    with ray_session(num_cpus=1, num_gpus=1):
+        return replace(inference, precision=on_gpu_node(resolve))
 
 
 def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> list[Outcome]:
@@ -151,7 +151,7 @@ def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, us
     logger.info("standardizing %d series, %d slices, with %d worker(s)", len(tasks), num_slices, num_workers)
     outcomes = []
     with (
-        ray_session(num_cpus=num_workers),
+        ray_session(num_cpus=num_workers, num_gpus=num_workers if use_gpu else 0),
         logging_redirect_tqdm(),
         tqdm(total=num_slices, unit="slice", desc="standardize") as bar,
     ):
