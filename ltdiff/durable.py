@@ -3,7 +3,9 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL_PREFIX = ".partial-"
@@ -25,6 +27,24 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def complete_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes `folder` by one rename when the block ends, and vanishes if it raises.
+
+    Whoever finished first wins where two write the same folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=folder.parent))  # 0700: nobody reads half a series
+    try:
+        growing = hidden / folder.name
+        growing.mkdir()
+        yield growing
+        if not folder.exists():
+            finish_folder(growing, folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def finish_folder(partial: Path, folder: Path) -> None:

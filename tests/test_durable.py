@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from ltdiff import durable
-from ltdiff.durable import PARTIAL_PREFIX, finish_folder, remove_partial_folders, replace_file, write_text
+from ltdiff.durable import (
+    PARTIAL_PREFIX,
+    complete_folder,
+    finish_folder,
+    remove_partial_folders,
+    replace_file,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -53,6 +60,30 @@ def test_a_folder_has_its_name_when_all_of_it_is_on_the_disk(tmp_path, order):
     assert not partial.exists()
     assert {name for _, name in order[:3]} == {"a", "b", "growing"}
     assert order[3:] == [("name", "done"), ("sync", tmp_path.name)]
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    with complete_folder(tmp_path / "out" / "a") as growing:
+        (growing / "1").write_text("1")
+        assert not (tmp_path / "out" / "a").exists()
+        assert growing.parent.name.startswith(PARTIAL_PREFIX)
+        assert growing.parent.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+    assert (tmp_path / "out" / "a" / "1").read_text() == "1"
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), complete_folder(tmp_path / "a"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_write_a_folder_the_first_wins(tmp_path):
+    with complete_folder(tmp_path / "a") as growing:
+        (growing / "late").touch()
+        with complete_folder(tmp_path / "a") as other:
+            (other / "first").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["first"]
 
 
 def test_what_killed_writers_left_is_removed(tmp_path):

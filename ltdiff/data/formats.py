@@ -18,7 +18,7 @@ from ltdiff.data.volume import Volume
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
 from ltdiff.dicom.series import AIR_FILL_HU, Series, SliceHeader
-from ltdiff.durable import PARTIAL_PREFIX
+from ltdiff.durable import PARTIAL_PREFIX, sync
 
 SUFFIXES: Final = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 ORIENTATION: Final = "LPS"  # axes point to the patient's left, posterior, superior: DICOM's axial standard
@@ -61,7 +61,9 @@ def write_volume(volume: Volume, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL_PREFIX) as folder:
         sitk.WriteImage(image, Path(folder, path.name))
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):  # the header comes last
+            sync(file)
             file.replace(path.parent / file.name)
+            sync(path.parent)
 
 
 def _image(volume: Volume) -> sitk.Image:

@@ -12,10 +12,11 @@ from ltdiff.dicom.derivation import Derivation, describe_derived
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.file import without_warnings
 from ltdiff.dicom.header import PixelFormat
-from ltdiff.dicom.output import complete_folder, save_dataset, set_pixels
+from ltdiff.dicom.output import save_dataset, set_pixels
 from ltdiff.dicom.pixels import AIR_FILL_HU, StoredSlice, read_stored_slice
 from ltdiff.dicom.series import Series
 from ltdiff.dicom.uids import stable_uid
+from ltdiff.durable import complete_folder
 
 __all__ = ["Derivation", "derived_series_uid", "write_derived_series"]
 

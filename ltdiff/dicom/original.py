@@ -8,8 +8,9 @@ import numpy as np
 import pydicom
 from pydicom.uid import CTImageStorage
 
-from ltdiff.dicom.output import complete_folder, save_dataset, set_pixels
+from ltdiff.dicom.output import save_dataset, set_pixels
 from ltdiff.dicom.uids import stable_uid
+from ltdiff.durable import complete_folder
 
 INTERCEPT_HU = -1024  # 12 unsigned bits from here, as most scanners store CT: −1024 … 3071 HU
 BITS_STORED = 12

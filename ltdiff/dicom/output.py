@@ -1,10 +1,6 @@
-"""Writing DICOM: slices as Explicit VR Little Endian, and a folder that is there complete or not at all."""
+"""Writing DICOM: slices as Explicit VR Little Endian, safely on the disk."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +10,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ltdiff.dicom.uids import stable_uid
-from ltdiff.durable import PARTIAL_PREFIX, sync
 
 _IMPLEMENTATION_UID = UID(stable_uid("ltdiff", "implementation class"))
-
-
-@contextmanager
-def complete_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which becomes `folder` by one rename when the block ends, and vanishes if it raises.
-
-    Whoever finished first wins where two write the same folder.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=folder.parent))  # 0700: nobody reads half a series
-    try:
-        growing = hidden / folder.name
-        growing.mkdir()
-        yield growing
-        sync(growing)
-        if not folder.exists():
-            growing.rename(folder)
-            sync(folder.parent)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def save_dataset(dataset: pydicom.Dataset, path: Path) -> None:

@@ -15,6 +15,7 @@ from ltdiff.data.volume import Volume
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
 from ltdiff.dicom.pixels import AIR_FILL_HU, StoredSlice, read_stored_slice
 from ltdiff.dicom.series import Series
+from ltdiff.durable import write_text
 from ltdiff.inference.outcome import Outcome, Status
 
 DERIVED_MARK = "_ltdiff"
@@ -172,7 +173,7 @@ class VolumeTask:
         for kept, hu in zip(volume.hu, slices_hu, strict=True):
             inside = ~outside_field_of_view(kept)
             kept[inside] = hu[inside]
-        self._origin.write_text(json.dumps(self._describe(), indent=1) + "\n")
+        write_text(self._origin, json.dumps(self._describe(), indent=1) + "\n")
         write_volume(volume, self.output)
 
     @cached_property

@@ -20,11 +20,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
-from ltdiff.dicom.output import complete_folder
 from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.uids import stable_uid
-from ltdiff.durable import remove_partial_folders, write_text
+from ltdiff.durable import complete_folder, remove_partial_folders, write_text
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.scan import Scan, scan_patient
 

@@ -148,8 +148,7 @@ def _fit(
     for number, name in enumerate(methods, start=1):
         logger.info("method %d of %d: %s", number, len(methods), name)
         folder = out / "methods" / name
-        if name == COMBAT:
-            assert combat is not None
+        if combat is not None and name == COMBAT:
             combat.fit(training, folder=folder)
             harmonizers[name] = combat
         elif name != SOURCE:

@@ -27,8 +27,7 @@ from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume import Volume
-from ltdiff.dicom.output import complete_folder
-from ltdiff.durable import remove_partial_folders, replace_file
+from ltdiff.durable import complete_folder, remove_partial_folders, replace_file
 from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.training.config import Settings, TrainingConfig
