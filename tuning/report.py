@@ -42,9 +42,10 @@ def write_report(study: optuna.Study, plan: Plan) -> str:
     write_text(plan.out / BEST_FILE, header + yaml.safe_dump(settings, sort_keys=False))
     _plot(study, plan)
     outcomes = table["outcome"].value_counts()
-    figures = table[["number", "outcome", *plan.config.objective_names, "seconds"]]
+    figures = table[["number", "outcome", *plan.config.objective_names, "steps", "seconds"]]
     lines = [
-        f"{len(table)} trials: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}.",
+        f"{len(table)} trials: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}; "
+        f"{table['steps'].sum()} training steps in all.",
         f"Best: trial {best.number}, remaining error {best.values[0]:.4f} on validation pairs; {BEST_FILE} has its settings.",
         *(f"- `{name}`: {value}" for name, value in chosen.items()),
         "",
@@ -72,15 +73,16 @@ def best_trial(study: optuna.Study, plan: Plan) -> FrozenTrial:
 
 
 def trial_table(study: optuna.Study, plan: Plan) -> pd.DataFrame:
-    """One row for each ended trial, the best first: number, outcome, figures, seconds, values; with several objectives also
-    whether it `is_best`, which is: none is better in both.
+    """One row for each ended trial, the best first: number, outcome, figures, steps trained, seconds, values; with several
+    objectives also whether it `is_best`, which is: none is better in both.
     """
     rows = []
     for trial in ended_trials(study):
         figures = dict(zip(plan.config.objective_names, trial.values or [], strict=False))
         seconds = trial.duration.total_seconds() if trial.duration else None
         values = plan.space.decode(trial.params)
-        rows.append({"number": trial.number, "outcome": outcome(trial, plan), **figures, "seconds": seconds, **values})
+        cost = {"steps": plan.num_steps(values), "seconds": seconds}
+        rows.append({"number": trial.number, "outcome": outcome(trial, plan), **figures, **cost, **values})
     table = pd.DataFrame(rows)
     if len(plan.config.objective_names) > 1:
         table["is_best"] = table["number"].isin([trial.number for trial in study.best_trials])

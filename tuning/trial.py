@@ -76,9 +76,18 @@ class Plan:
 
     def scores(self, chosen: Mapping[str, Any]) -> list[dict[str, float]]:
         """What a trial has reported so far, its last checkpoint included."""
-        path = self.folder(chosen) / LAST_PHASE / METRICS_FILE
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        return list({row["step"]: row for row in rows}.values())  # a step that was done again counts once
+        return _read_metrics(self.folder(chosen) / LAST_PHASE)
+
+    def num_steps(self, chosen: Mapping[str, Any]) -> int:
+        """How many steps of all phases a trial has trained itself, up to its last checkpoint."""
+        return sum(int(rows[-1]["step"]) for name in PHASES if (rows := _read_metrics(self.folder(chosen) / name)))
+
+
+def _read_metrics(folder: Path) -> list[dict[str, float]]:
+    """What a phase noted at its checkpoints; none of a phase that was not trained here."""
+    path = folder / METRICS_FILE
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return list({row["step"]: row for row in rows}.values())  # a step that was done again counts once
 
 
 def run_trial(config: dict[str, Any], plan: Plan) -> None:

@@ -47,6 +47,15 @@ def test_a_step_that_was_done_again_is_reported_once(plan):
     (folder / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert [row["a"] for row in plan.scores({RATE: 3e-3})] == [1, 3, 4]
     assert plan.scores({RATE: 4e-3}) == []
+    assert plan.num_steps({RATE: 4e-3}) == 0
+
+
+def test_steps_of_all_phases_count_that_a_trial_trained_itself(plan):
+    for name, last_step in (("ddpm", 7), ("joint", 20)):
+        folder = plan.folder({RATE: 9e-3}) / name
+        folder.mkdir(parents=True)
+        (folder / METRICS_FILE).write_text(f'{{"step": 5}}\n{{"step": {last_step}}}\n')
+    assert plan.num_steps({RATE: 9e-3}) == 27
 
 
 def _start(plan, chosen, *, train):
