@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, spread_evenly
-from ltdiff.data.stream import VALIDATING_COLUMNS, columns_of, make_items
+from ltdiff.data.patches import VALIDATING_COLUMNS, columns_of, make_items
 
 logger = logging.getLogger(__name__)
 

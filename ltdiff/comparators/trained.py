@@ -33,7 +33,7 @@ from torch import nn
 
 from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import data_fingerprint
-from ltdiff.data.stream import PatchLoader, make_loader
+from ltdiff.data.patches import PatchLoader, make_loader
 from ltdiff.durable import replace_file, write_text
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best

@@ -1,196 +1,34 @@
-"""The Ray Data stream that feeds training: manifest → visits → decoded, cropped, augmented patches → batches.
+"""The Ray Data stream that feeds training: visits → patches → batches.
 
 Stages, all lazy and streaming, nothing runs before the worker iterates:
 
-1. `ray.data.range`: the numbers of all visits of the run, in blocks (`visits_per_block`). A visit is one patch of one slice
-   (or slice pair); `PATCHES_PER_SLICE` visits in a row see the same slice, and N slices are an epoch.
-2. `PatchLoader` (map_batches): which slice visit k sees (a permutation per epoch), decoding, kernel match, crop, turns.
-   Each is a function of (seed, visit) alone: the stream of a resumed run goes on as if it had never stopped, and needs no
-   state but the number of the first visit.
+1. `ray.data.range`: the numbers of all visits of the run, in blocks (`visits_per_block`).
+2. `PatchLoader` (map_batches): each visit's slice, decoded, matched, cropped and turned. These are functions of (seed, visit)
+   alone: the stream of a resumed run goes on as if it had never stopped, and needs no state but the number of the first visit.
 3. `iter_torch_batches` in the worker, over its `Share` of the visits.
 
 Memory is bounded by the blocks in flight, whatever the size of the data set.
+
+The actor that runs a stream imports this module: without torch and what decodes slices it starts seconds earlier.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+import ray
 import ray.data
-import torch
 from numpy.typing import NDArray
 
-from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
-from ltdiff.data.position import position_mm
+if TYPE_CHECKING:
+    from ltdiff.data.patches import PatchLoader
 
-logger = logging.getLogger(__name__)
-
-MAX_VISITS_PER_BLOCK, BLOCK_BYTES = 256, 32 << 20
-"""Ray Data rests for some 0.15 s between two blocks of a stream: large ones lose little by it. Their patches, at most about:"""
-PATCHES_PER_SLICE = 4
-"""Visits in a row that see the same slice: decoding takes longer than cutting a patch."""
 STREAM_BYTES = 256 << 20
 """How far a worker's stream may run ahead of its training, in bytes of patches."""
-VAL_COLUMNS = 0.3
-"""Where no slice is left to validate, this share of the columns of every training slice does, at its right edge."""
-TRAINING_COLUMNS, VALIDATING_COLUMNS = (0.0, 1 - VAL_COLUMNS), (1 - VAL_COLUMNS, 1.0)
-MIN_MEAN_HU = -950.0
-"""A patch whose target is emptier than this is drawn again: air outside the body teaches nothing."""
-NUM_DRAWS = 4
-
-Image = NDArray[np.float32]
-MatchKernel = Callable[[Image, tuple[float, float]], Image]
-"""(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
-Item = Mapping[str, Mapping[Any, Any]]
-"""Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item share their geometry."""
-
-
-def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:
-    """What a phase trains on: every slice once as `image`, or every pair as `source` and `target`.
-
-    Raises:
-        ValueError: the split holds none.
-    """
-    rows = manifest[manifest["split"] == split]
-    items: list[Item]
-    if pairs:
-        paired = rows[rows["pair_id"].notna()]
-        by_role = {role: paired[paired["role"] == role].set_index("pair_id") for role in ("source", "target")}
-        items = [
-            {role: by_role[role].loc[pair_id].to_dict() for role in by_role} for pair_id in by_role["source"].index
-        ]
-    else:
-        unique = rows.drop_duplicates(["path", "slice_index"])
-        items = [{"image": dict(row)} for row in unique.to_dict("records")]
-    if not items:
-        raise ValueError(f"the manifest has no {'pair' if pairs else 'slice'} in its split {split!r}")
-    return items
-
-
-@dataclass(frozen=True)
-class PatchLoader:
-    """Visits → patches; see the module's stage 2.
-
-    `match_kernel` is applied to rows whose role is `source`, to whole slices; `augment` flips and turns patches by
-    multiples of 90°. Patches are cut from `columns`, two fractions of the width. `kept` holds the matched slices that
-    have been read, for data sets that fit in memory; without it each is read again.
-    """
-
-    items: Sequence[Item]
-    patch_size: int
-    seed: int
-    match_kernel: MatchKernel
-    augment: bool = True
-    columns: tuple[float, float] = (0.0, 1.0)
-    kept: dict[int, dict[str, Image]] | None = None
-
-    def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
-        """{"id": visits (B,)} → patches (B, patch_size, patch_size): in whole HU, one column per column of the items, and
-        `y_mm` and `x_mm`, the place of each pixel in its slice (see `position_mm`)."""
-        by_slice = groupby(map(int, block["id"]), key=lambda visit: visit // PATCHES_PER_SLICE)
-        patches = [patch for number, visits in by_slice for patch in self.load(number, visits)]
-        return {name: _to_int16(np.stack([patch[name] for patch in patches])) for name in patches[0]}
-
-    def load(self, number: int, visits: Iterable[int]) -> list[dict[str, Image]]:
-        """The patches of some visits to the `number`-th slice of the run (or slice pair), which is decoded once.
-
-        An item that cannot be read is named in the log and the next one takes its place.
-        """
-        epoch, place = divmod(number, len(self.items))
-        first = int(_permutation(len(self.items), self.seed, epoch)[place])
-        for offset in range(len(self.items)):
-            try:
-                images = self._read((first + offset) % len(self.items))
-            except ValueError as error:
-                logger.warning("left out of training: %s", error)
-                continue
-            return [self._cut(images, np.random.default_rng([self.seed, visit])) for visit in visits]
-        raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
-
-    def _read(self, index: int) -> dict[str, Image]:
-        """The images of an item, sources matched, and the places of their pixels, at least as large as a patch."""
-        if self.kept is not None and index in self.kept:
-            return self.kept[index]
-        images = {}
-        for name, row in self.items[index].items():
-            hu = self._in_columns(read_hu(row))
-            if row["role"] == "source":
-                hu = self.match_kernel(hu, in_plane_spacing_mm(row))
-            images[name] = hu
-        row = next(iter(self.items[index].values()))
-        y_mm, x_mm = position_mm((int(row["rows"]), int(row["columns"])), in_plane_spacing_mm(row))
-        images |= {"y_mm": self._in_columns(y_mm), "x_mm": self._in_columns(x_mm)}
-        images = {name: _pad_to(image, self.patch_size) for name, image in images.items()}
-        if self.kept is not None:
-            self.kept[index] = images
-        return images
-
-    def _in_columns(self, image: Image) -> Image:
-        return image[:, slice(*columns_of(image.shape[1], self.columns))]
-
-    def _cut(self, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
-        """One random crop of all images of an item, turned alike."""
-        size = self.patch_size
-        top, left = self._draw_corner(images.get("target", next(iter(images.values()))), rng)
-        turns, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
-        patches = {}
-        for name, image in images.items():
-            patch = np.rot90(image[top : top + size, left : left + size], turns)
-            patches[name] = np.ascontiguousarray(patch[:, ::-1] if flip else patch)
-        return patches
-
-    def _draw_corner(self, reference: Image, rng: np.random.Generator) -> tuple[int, int]:
-        """Corner of a patch that is not mostly air, if a few draws find one."""
-        size = self.patch_size
-        top = left = 0
-        for _ in range(NUM_DRAWS):
-            top, left = (int(rng.integers(n - size + 1)) for n in reference.shape)
-            if reference[top : top + size, left : left + size].mean() > MIN_MEAN_HU:
-                break
-        return top, left
-
-
-def columns_of(width: int, fractions: tuple[float, float]) -> tuple[int, int]:
-    """First column and the one after the last, of an image of this width; at least one."""
-    first, last = (round(fraction * width) for fraction in fractions)
-    return first, max(last, first + 1)
-
-
-def make_loader(
-    manifest: pd.DataFrame,
-    *,
-    split: str,
-    pairs: bool,
-    patch_size: int,
-    seed: int,
-    match_kernel: MatchKernel,
-    keep_slices: bool = False,
-) -> PatchLoader:
-    """What a phase's split is loaded with; only `train` is augmented.
-
-    Where the manifest has no slice (or no pair) to validate with, every training slice is cut in two: the columns at its
-    right edge validate and the others train.
-
-    Raises:
-        ValueError: the manifest has nothing to train on.
-    """
-    columns = (0.0, 1.0)
-    concerned = manifest[manifest["pair_id"].notna()] if pairs else manifest
-    if not (concerned["split"] == "val").any():
-        columns = TRAINING_COLUMNS if split == "train" else VALIDATING_COLUMNS
-        items = make_items(manifest, split="train", pairs=pairs)
-    else:
-        items = make_items(manifest, split=split, pairs=pairs)
-    kept: dict[int, dict[str, Image]] | None = {} if keep_slices else None
-    return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept)
 
 
 @dataclass(frozen=True)
@@ -214,6 +52,8 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     It is run by an actor of its own (`streaming_split`): run by the worker itself, Ray Data's scheduler would hold Python's
     global lock for a third of the time, and the training would go at a third of its speed.
     """
+    from ltdiff.data.patches import visits_per_block
+
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
@@ -221,16 +61,9 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     context.custom_execution_callback_classes = [_Pause]
     per_block = visits_per_block(loader.patch_size)
     numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // per_block)))
-    stream = numbers.map_batches(_load_block, batch_size=per_block, fn_args=(loader, share))
+    stream = numbers.map_batches(_load_block, batch_size=per_block, fn_args=(ray.put(loader), share))
     (iterator,) = stream.streaming_split(1)
     return iterator
-
-
-def visits_per_block(patch_size: int) -> int:
-    """Whole slices of them."""
-    visit_bytes = patch_size**2 * 4 * np.dtype(np.int16).itemsize  # source, target and two places
-    slices = min(MAX_VISITS_PER_BLOCK, BLOCK_BYTES // visit_bytes) // PATCHES_PER_SLICE
-    return max(1, slices) * PATCHES_PER_SLICE
 
 
 class _Pause:
@@ -252,24 +85,17 @@ class _Pause:
         """Nothing."""
 
 
-def _load_block(block: dict[str, NDArray[np.int64]], loader: PatchLoader, share: Share) -> dict[str, NDArray[np.int16]]:
+def _load_block(
+    block: dict[str, NDArray[np.int64]], loader: ray.ObjectRef[PatchLoader], share: Share
+) -> dict[str, NDArray[np.int16]]:
+    import torch
+
     torch.set_num_threads(1)  # the stream shares its cores with the training
-    return loader({"id": share.visits(block["id"])})
+    return _fetch(loader)({"id": share.visits(block["id"])})
 
 
-@lru_cache(maxsize=4)
-def _permutation(num_items: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch, num_items]).permutation(num_items)
-
-
-def _to_int16(hu: Image) -> NDArray[np.int16]:
-    limits = np.iinfo(np.int16)  # beyond them, which metal can be, a cast would wrap around
-    return hu.round().clip(limits.min, limits.max).astype(np.int16)
-
-
-def _pad_to(image: Image, size: int) -> Image:
-    """Extend an image smaller than `size` by reflection (again and again where it is much smaller)."""
-    missing = [max(0, size - n) for n in image.shape]
-    if not any(missing):
-        return image
-    return np.pad(image, [(m // 2, m - m // 2) for m in missing], mode="symmetric")
+@lru_cache(maxsize=1)
+def _fetch(loader: ray.ObjectRef[PatchLoader]) -> PatchLoader:
+    """Once for all blocks that a process loads."""
+    fetched: PatchLoader = ray.get(loader)
+    return fetched

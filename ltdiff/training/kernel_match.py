@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, spread_evenly
-from ltdiff.data.stream import make_items
+from ltdiff.data.patches import make_items
 from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.stream import make_items
+from ltdiff.data.patches import make_items
 from ltdiff.local_ray import on_gpu_node, ray_session
 from ltdiff.lock import only_writer
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint

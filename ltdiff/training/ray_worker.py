@@ -21,7 +21,8 @@ from ray.train.torch import get_device, prepare_model
 from torch.nn.parallel import DistributedDataParallel
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
-from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream
+from ltdiff.data.patches import PatchLoader, make_loader
+from ltdiff.data.stream import Share, make_stream
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import Settings

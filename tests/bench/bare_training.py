@@ -17,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.stream import PatchLoader, Share, make_loader, visits_per_block
+from ltdiff.data.patches import PatchLoader, make_loader, visits_per_block
+from ltdiff.data.stream import Share
 from ltdiff.model.ltdiff import load_model
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, keep_checkpoint
 from ltdiff.training.config import PhaseConfig, Settings

@@ -12,7 +12,8 @@ from synthetic_pairs import multiply, write_pairs
 from tiny_run import tiny_settings
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.stream import PatchLoader, Share, make_loader, make_stream, visits_per_block
+from ltdiff.data.patches import PatchLoader, make_loader, visits_per_block
+from ltdiff.data.stream import Share, make_stream
 from ltdiff.local_ray import ray_session
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match

@@ -9,7 +9,7 @@ from tiny_run import SPACING_MM, make_volumes, write_pairs
 
 from ltdiff.comparators.pairs import find_neighbours, read_stacks, read_validation_pairs
 from ltdiff.data.manifest import limit_pairs, read_manifest
-from ltdiff.data.stream import make_loader
+from ltdiff.data.patches import make_loader
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from tiny_run import make_rows, make_volumes, save_volume, tiny_settings
 
 from ltdiff.data.intensity import to_network
-from ltdiff.data.stream import PatchLoader, make_items
+from ltdiff.data.patches import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.context import local_context
 from ltdiff.training.loop import train
