@@ -107,9 +107,10 @@ def outcome(trial: FrozenTrial, plan: Plan) -> str:
 def _plot(study: optuna.Study, plan: Plan) -> None:
     """Plots of the first objective."""
 
-    def target(trial: FrozenTrial) -> float:
+    def first(trial: FrozenTrial) -> float:
         return float(trial.values[0])
 
+    target = first if len(plan.config.objective_names) > 1 else None  # without, the best so far is drawn too
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the plots are experimental, and of values that few trials had
         history = plots.plot_optimization_history(study, target=target, target_name=REMAINING_ERROR)

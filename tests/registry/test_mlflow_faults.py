@@ -1,0 +1,105 @@
+"""MLflow in trouble: a server that is down, hangs or is slow, a damaged store; none ends a training."""
+
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from logged_runs import log, uri_of, write_model
+from mlflow_servers import free_port, hanging_server, mlflow_server
+from tiny_registry import NAMES
+
+from ltdiff.registry import client as registry_client
+from ltdiff.registry import download, export_model, list_models, read_run, register_model, set_champion
+
+
+@pytest.fixture
+def hanging():
+    with hanging_server() as uri:
+        yield uri
+
+
+def test_a_server_that_is_down_costs_seconds_and_one_warning(tmp_path, caplog):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        server = f"http://reader:secret@127.0.0.1:{taken.getsockname()[1]}"
+        start = time.monotonic()
+        assert log(tmp_path, "down", tracking_uri=server) is None
+        assert time.monotonic() - start < 30
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "run joint was not logged" in caplog.text
+    assert "secret" not in caplog.text
+    record = json.loads((tmp_path / "unlogged-joint.json").read_text())
+    assert record["metrics"] == [["loss", 2.0, 1], ["loss", 1.5, 2], ["ccc", 0.98, 0]]
+    assert record["parameters"]["bridge.kappa"] == "0.1"
+
+
+def test_a_server_that_hangs_is_given_up(tmp_path, caplog, monkeypatch, hanging):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # a user's setting counts
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", hanging)
+    start = time.monotonic()
+    assert log(tmp_path, "hangs") is None
+    assert register_model(write_model(tmp_path / "model"), run_id="any", out=tmp_path) is None
+    assert time.monotonic() - start < 30
+    assert len(caplog.records) == 2
+    assert "secret" not in caplog.text
+    with pytest.raises(ValueError, match=r"models:/ltdiff@champion cannot be loaded"):
+        download("models:/ltdiff@champion", out_dir=tmp_path)
+
+
+def test_no_backend_holds_up_a_run_for_longer_than_the_limit(tmp_path, caplog, monkeypatch, hanging):
+    monkeypatch.setattr(registry_client, "MAX_DELAY_S", 1.0)
+    start = time.monotonic()
+    assert log(tmp_path, "slow", tracking_uri=hanging) is None
+    assert time.monotonic() - start < 8
+    assert "no answer within 1 s" in caplog.text
+
+
+def test_a_damaged_database_costs_one_warning(tmp_path, caplog):
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
+    assert log(tmp_path, "damaged") is None
+    assert "file is not a database" in caplog.text
+    assert (tmp_path / "unlogged-joint.json").is_file()
+    with pytest.raises(ValueError, match=r"models:/ltdiff/1 cannot be loaded: .*file is not a database"):
+        download("models:/ltdiff/1", out_dir=tmp_path, tracking_uri=uri_of(tmp_path))
+
+
+def test_importing_takes_no_mlflow_and_logging_prints_nothing(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from ltdiff.registry import log_run\n"
+        "assert 'mlflow' not in sys.modules\n"
+        f"run_id = log_run('quiet', out=Path({str(tmp_path)!r}), run_key='k', data_fingerprint='d', parameters={{}},"
+        "metrics={'ccc': 1.0})\n"
+        "assert run_id\n"
+        "from mlflow.telemetry.utils import is_telemetry_disabled\n"
+        "from mlflow.telemetry.client import get_telemetry_client\n"
+        "assert get_telemetry_client() is None\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_a_real_server(tmp_path):
+    with mlflow_server(tmp_path, port=free_port()) as (uri, _):
+        model = write_model(tmp_path / "model")
+        run_id = log(tmp_path, "served", tracking_uri=uri)
+        assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
+        assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
+        folder = download("models:/ltdiff@champion", out_dir=tmp_path / "cache", tracking_uri=uri)
+        assert (folder / "model.json").read_bytes() == (model / "model.json").read_bytes()
+        run_id = log(tmp_path, "served-too", tracking_uri=uri)
+        better = write_model(tmp_path / "better", value=2.0)
+        assert register_model(better, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 2)
+        newest, oldest = list_models(uri)
+        assert (newest.number, newest.aliases, oldest.aliases) == (2, ("candidate",), ("champion",))
+        assert newest.data_fingerprint == "d" * 64
+        set_champion(newest, record={"replaced": 1}, tracking_uri=uri)
+        assert list_models(uri)[0].aliases == ("candidate", "champion")
+        assert read_run(newest, uri)[1]["ccc"] == 0.98
+        export_model(newest, out=tmp_path / "exported", tracking_uri=uri)
+        assert (tmp_path / "exported" / "model.json").read_bytes() == (better / "model.json").read_bytes()
