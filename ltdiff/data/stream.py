@@ -57,7 +57,7 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
-    context.enable_progress_bars = False  # the training loop shows the progress
+    context.enable_progress_bars = context.print_on_execution_start = False  # the training loop shows the progress
     context.custom_execution_callback_classes = [_Pause]
     per_block = visits_per_block(loader.patch_size)
     numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // per_block)))
