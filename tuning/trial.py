@@ -33,7 +33,7 @@ from ltdiff.training.config import Settings
 from ltdiff.training.context import Score
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_glue import train_on_ray
-from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, START_FOLDER, finish_phase, prepare_run
+from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, finish_phase, prepare_run, read_metrics
 from tuning.config import REMAINING_ERROR, SECONDS, SearchConfig
 from tuning.space import SearchSpace, apply, to_dict
 
@@ -76,18 +76,12 @@ class Plan:
 
     def scores(self, chosen: Mapping[str, Any]) -> list[dict[str, float]]:
         """What a trial has reported so far, its last checkpoint included."""
-        return _read_metrics(self.folder(chosen) / LAST_PHASE)
+        rows = read_metrics(self.folder(chosen) / LAST_PHASE)
+        return list({row["step"]: row for row in rows}.values())  # a step that was done again counts once
 
     def num_steps(self, chosen: Mapping[str, Any]) -> int:
         """How many steps of all phases a trial has trained itself, up to its last checkpoint."""
-        return sum(int(rows[-1]["step"]) for name in PHASES if (rows := _read_metrics(self.folder(chosen) / name)))
-
-
-def _read_metrics(folder: Path) -> list[dict[str, float]]:
-    """What a phase noted at its checkpoints; none of a phase that was not trained here."""
-    path = folder / METRICS_FILE
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return list({row["step"]: row for row in rows}.values())  # a step that was done again counts once
+        return sum(int(rows[-1]["step"]) for name in PHASES if (rows := read_metrics(self.folder(chosen) / name)))
 
 
 def run_trial(config: dict[str, Any], plan: Plan) -> None:

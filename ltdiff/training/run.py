@@ -142,6 +142,12 @@ def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callab
     return result
 
 
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """What a phase noted at its checkpoints, in order, steps that were done again too; none of a phase that was not trained."""
+    path = folder / METRICS_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
 def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics: dict[str, float]) -> None:
     """Save a phase's result with what is known about its training, unless a worker that then died has done so."""
     if (folder / MODEL_FOLDER).is_dir():

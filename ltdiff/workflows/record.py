@@ -9,14 +9,18 @@ from ltdiff.evaluation.validation import overall
 from ltdiff.model.ltdiff import weights_sha256
 from ltdiff.registry import log_run, read_validation, register_model
 from ltdiff.training.phases import PHASES
-from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, RUN_FILE
+from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, read_metrics
 
 
 def record_run(out: Path, *, tracking_uri: str | None = None) -> None:
     """Log the run in `out` to MLflow once and register its model; a registry that is down costs a warning, not the run."""
     description = json.loads((out / RUN_FILE).read_text())
     model = out / MODEL_FOLDER
-    history = [row for name in PHASES for row in _read_history(out / name / METRICS_FILE, name)]
+    history = [
+        {key if key == "step" else f"{name}.{key}": value for key, value in row.items()}
+        for name in PHASES
+        for row in read_metrics(out / name)
+    ]
     run_id = log_run(
         out.absolute().name or "run",
         out=out,
@@ -38,10 +42,3 @@ def _validation_metrics(model: Path) -> dict[str, float]:
         return {}
     ccc = validation["ccc"]
     return {"validation_ccc": overall(ccc)} | {f"validation_ccc.{name}": value for name, value in ccc.items()}
-
-
-def _read_history(path: Path, phase: str) -> list[dict[str, float]]:
-    if not path.is_file():
-        return []
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key if key == "step" else f"{phase}.{key}": value for key, value in row.items()} for row in rows]
