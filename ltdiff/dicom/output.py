@@ -1,6 +1,5 @@
-"""Writing DICOM: slices as Explicit VR Little Endian, safely on the disk."""
+"""Writing DICOM: slices as Explicit VR Little Endian. `durable.complete_folder` brings them safely to the disk."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ _IMPLEMENTATION_UID = UID(stable_uid("ltdiff", "implementation class"))
 
 
 def save_dataset(dataset: pydicom.Dataset, path: Path) -> None:
-    """Write a dataset as a DICOM file with fresh file meta information and an empty preamble, safely on the disk."""
+    """Write a dataset as a DICOM file with fresh file meta information and an empty preamble."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
@@ -23,10 +22,7 @@ def save_dataset(dataset: pydicom.Dataset, path: Path) -> None:
     meta.ImplementationClassUID = _IMPLEMENTATION_UID
     dataset.file_meta = meta
     dataset.preamble = b"\0" * 128
-    with path.open("wb") as file:
-        pydicom.dcmwrite(file, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
-        file.flush()
-        os.fsync(file.fileno())
+    pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
 
 
 def set_pixels(dataset: pydicom.Dataset, stored: np.ndarray, *, bits_stored: int) -> None:
