@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -49,6 +50,9 @@ def ray_session(
         yield
     finally:
         if owned:
+            # What is left of a finished training or search refers to objects of Ray. Where the garbage collector finds them in
+            # another thread while Ray shuts down, Ray ends the whole process, without a traceback.
+            gc.collect()
             ray.shutdown()
 
 

@@ -283,9 +283,11 @@ def _tidy(folder: Path) -> None:
 
 @contextmanager
 def _tune_environment() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
+    """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads, and
+    no complaint, trial for trial, that they are not there."""
     settings = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
     os.environ.update(settings)
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     try:
         yield
     finally:
