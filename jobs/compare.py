@@ -9,7 +9,8 @@ command does what an interrupted one left.
 
 import sys
 
-from ltdiff.cli import compare, run
+from ltdiff.cli import compare
+from ltdiff.command_line import run
 
 if __name__ == "__main__":
     sys.exit(run(compare))

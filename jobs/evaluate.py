@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ltdiff.cli import resolve_model, run
+from ltdiff.cli import resolve_model
+from ltdiff.command_line import run
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.radiomics.batch import extract_on_ray

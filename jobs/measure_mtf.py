@@ -10,7 +10,8 @@ absolute paths on storage that the node can reach. It runs in its own process, o
 import sys
 from pathlib import Path
 
-from ltdiff.cli import resolve_model, run
+from ltdiff.cli import resolve_model
+from ltdiff.command_line import run
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.workflows.resolution import measure_model_mtf

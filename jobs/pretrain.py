@@ -6,7 +6,7 @@ python jobs/pretrain.py --out pretrain --num_scans 192 --minutes 20
 import sys
 from pathlib import Path
 
-from ltdiff.cli import run
+from ltdiff.command_line import run
 
 
 def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minutes: float = 20.0, seed: int = 0) -> int:

@@ -8,7 +8,8 @@ IN, MODEL and OUT must be absolute paths on storage that all nodes share. The sa
 
 import sys
 
-from ltdiff.cli import run, standardize
+from ltdiff.cli import standardize
+from ltdiff.command_line import run
 
 if __name__ == "__main__":
     sys.exit(run(standardize))

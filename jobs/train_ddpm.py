@@ -9,7 +9,8 @@ PAIRS and RUN must be absolute paths on storage that all nodes share. The same c
 import sys
 from pathlib import Path
 
-from ltdiff.cli import run, run_phases
+from ltdiff.cli import run_phases
+from ltdiff.command_line import run
 from ltdiff.training.config import Settings
 
 

@@ -1,23 +1,16 @@
-"""The command line: one function per command; options, types and help come from its signature and docstring.
-
-Exit codes: 0 all done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 interrupted; 143 a training ended
-by SIGTERM, after a checkpoint.
-"""
+"""The commands, one function each; command_line.py makes options, types and help of its signature and docstring."""
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, auto_cli
-
-from ltdiff import __version__, cli_models
+from ltdiff import cli_models
+from ltdiff.command_line import print_lines, run
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.radiomics.catalogue import CatalogueConfig
@@ -335,7 +328,7 @@ def radiomics(
     names = None if only is None else [name.strip() for name in only.split(",")]
     table = extract_radiomics(image, mask, config=discretisation, only=names)
     if out is None:
-        _print(to_text(table))
+        print_lines(to_text(table))
         return 0
     write_table(table, out)
     print(f"{out}: {', '.join(table['roi'])}")
@@ -378,65 +371,6 @@ _FUNCTIONS: tuple[Callable[..., int], ...] = (
     demo,
 )
 COMMANDS: dict[str, Any] = {function.__name__: function for function in _FUNCTIONS} | {"models": cli_models.COMMANDS}
-
-
-def _print(lines: str) -> None:
-    """Print many lines to a reader who may stop before the end, as `| head` does."""
-    try:
-        print(lines, end="", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-
-
-class _ListFeatures(Action):
-    """An option that, like --version, does its work and ends the program, whatever else is missing."""
-
-    def __init__(self, option_strings: list[str], **_: Any) -> None:
-        text = "Print the names of all features, one a line, and nothing else."
-        super().__init__(option_strings, SUPPRESS, nargs=0, default=SUPPRESS, help=text)
-
-    def __call__(self, parser: Any, *_: Any) -> None:
-        from ltdiff.radiomics.catalogue import feature_names
-
-        _print("".join(f"{name}\n" for name in feature_names()))
-        parser.exit()
-
-
-class _Parser(ArgumentParser):
-    """Options that no signature can express."""
-
-    def add_function_arguments(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
-        """As ever, and --list where the features are measured; --force alone means --force true."""
-        if function is radiomics:
-            self.add_argument("--list", action=_ListFeatures)
-        added = super().add_function_arguments(function, *args, **kwargs)
-        for action in self._actions:
-            if action.dest == "force":
-                action.nargs, action.const = "?", True
-        return list(added)
-
-
-def run(commands: Callable[..., int] | dict[str, Any], arguments: list[str] | None = None) -> int:
-    """Run one of the commands by name (or the only one) with the given arguments, sys.argv's by default; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["pair"] and arguments[1:] and not arguments[1].startswith("-"):
-        arguments = ["pair", "--root", *arguments[1:]]  # jsonargparse makes positionals of required arguments only
-    try:
-        result: Any = auto_cli(
-            commands, args=arguments, as_positional=True, parser_class=_Parser, version=f"ltdiff {__version__}"
-        )
-    except ValueError as error:
-        print(f"ltdiff: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"ltdiff: {place}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("ltdiff: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return int(result or 0)
 
 
 def main() -> None:

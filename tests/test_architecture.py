@@ -30,10 +30,11 @@ MAY_IMPORT = {  # a folder or a file of ltdiff/: the other parts it may import
     "evaluation": {"data", "radiomics", "comparators", "inference", "durable"},
 }
 MAY_IMPORT["workflows"] = set(MAY_IMPORT)
+MAY_IMPORT["command_line"] = {"radiomics"}
 MAY_IMPORT["cli_models"] = {"workflows"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | {"tuning"}  # the command line may start a search
 MAY_IMPORT["jobs"] = set(MAY_IMPORT)
-MAY_IMPORT["tuning"] = set(MAY_IMPORT) - {"cli", "jobs"}
+MAY_IMPORT["tuning"] = set(MAY_IMPORT) - {"cli", "command_line", "jobs"}
 MAY_IMPORT["tuning/search.py"] = set(MAY_IMPORT) - {"jobs"}  # a script like those in jobs/
 
 PLACES = {  # a dependency: the only folders and files that import it

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ltdiff import __version__
-from ltdiff.cli import COMMANDS, run
+from ltdiff.cli import COMMANDS
+from ltdiff.command_line import run
 from ltdiff.radiomics.catalogue import feature_names
 
 

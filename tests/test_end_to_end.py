@@ -6,7 +6,8 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ltdiff.cli import COMMANDS, run
+from ltdiff.cli import COMMANDS
+from ltdiff.command_line import run
 from ltdiff.dicom.series import find_series
 from ltdiff.inference.spread import SPREAD_FILE, read_output
 from ltdiff.local_ray import ray_session

@@ -8,7 +8,8 @@ PAIRS and OUT must be absolute paths on storage that all nodes share. The same c
 
 import sys
 
-from ltdiff.cli import run, tune
+from ltdiff.cli import tune
+from ltdiff.command_line import run
 
 if __name__ == "__main__":
     sys.exit(run(tune))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -106,6 +107,8 @@ def _fit(job: Job, callbacks: Sequence[ray.train.UserCallback]) -> None:
             callbacks=list(callbacks),
         ),
     )
+    # A process of Ray's own tells workers that their node is about to be taken away. Ours do not ask: they have checkpoints.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     reason = None
     try:
         trainer.fit()

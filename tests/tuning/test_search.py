@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from stub_search import SPACE, make_plan
 from tiny_run import tiny_settings, write_pairs
 
-from ltdiff.cli import run, tune
+from ltdiff.cli import tune
+from ltdiff.command_line import run
 from ltdiff.model.ltdiff import load_model
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import PHASES

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
 
-from ltdiff.cli import run
 from ltdiff.cli import uncertainty as uncertainty_command
+from ltdiff.command_line import run
 from ltdiff.data.formats import read_volume
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series

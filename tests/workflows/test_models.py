@@ -12,7 +12,8 @@ import pytest
 from tiny_registry import PAIRS, record
 from tiny_run import one_thread  # noqa: F401
 
-from ltdiff.cli import COMMANDS, run
+from ltdiff.cli import COMMANDS
+from ltdiff.command_line import run
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import weights_sha256
 from ltdiff.model.sums import SUMS_FILE, drop_sum, write_sums

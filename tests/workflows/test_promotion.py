@@ -8,7 +8,8 @@ import pytest
 from tiny_registry import NAMES, record, versions_of
 from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
-from ltdiff.cli import COMMANDS, run
+from ltdiff.cli import COMMANDS
+from ltdiff.command_line import run
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.registry import list_models
 from ltdiff.training.kernel_match import fit_kernel_match

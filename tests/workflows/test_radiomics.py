@@ -10,7 +10,7 @@ from structure_sets import rectangle, write_structure_set
 from tiny_run import SPACING_MM, make_volumes, save_volume
 
 from ltdiff.cli import radiomics as command
-from ltdiff.cli import run
+from ltdiff.command_line import run
 from ltdiff.data.scan import read_scan
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.radiomics.catalogue import CatalogueConfig, extract_catalogue, feature_names
