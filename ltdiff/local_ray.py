@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, TypeVar
 
+import psutil
 import ray
 
 logger = logging.getLogger(__name__)
@@ -19,6 +23,8 @@ Result = TypeVar("Result")
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 OBJECT_STORE_BYTES = 1 << 30
 """Enough for the blocks in flight; Ray's own default takes 30 % of the machine's memory."""
+NUM_STARTS = 3
+"""Tries of 30 s; how long one is cannot be set."""
 
 
 @contextmanager
@@ -34,7 +40,8 @@ def ray_session(
     processes print stays in their log files.
 
     Raises:
-        ValueError: the cluster is too small.
+        ValueError: the cluster is too small; or a private Ray did not start.
+        SystemExit: SIGTERM came (143); a private Ray was stopped.
     """
     owned = not ray.is_initialized()
     if owned:
@@ -47,7 +54,8 @@ def ray_session(
                     f"this job needs {needed} logical {name}s, the Ray cluster has {resources.get(name, 0):g}; "
                     "use fewer workers or a larger cluster"
                 )
-        yield
+        with _exit_on_sigterm():
+            yield
     finally:
         if owned:
             # What is left of a finished training or search refers to objects of Ray. Where the garbage collector finds them in
@@ -66,6 +74,35 @@ def on_gpu_node(function: Callable[[], Result]) -> Result:
     return result
 
 
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """On SIGTERM (`ray job stop`, a scheduler) leave the block and end with exit code 143; Ray would print a stack and abort.
+
+    To be entered after Ray has started, which sets a handler of its own. While it waits for a result, Ray turns what a handler
+    raises into an exit with code 1.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # nobody but the main thread can handle signals
+        return
+    told_to_stop = False
+
+    def stop(signal_number: int, _: object) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+        logger.warning("ending at SIGTERM; the same command goes on")
+        sys.exit(128 + signal_number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except SystemExit as ending:
+        if not told_to_stop:
+            raise
+        raise SystemExit(128 + signal.SIGTERM) from ending
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool) -> None:
     # Ray writes its authentication token readable to everybody unless the umask forbids it.
     previous = os.umask(0o077)
@@ -75,7 +112,7 @@ def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool)
             return
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)
         with _dashboard_port() if dashboard else nullcontext() as port:
-            ray.init(
+            _start_patiently(
                 address="local",  # a private one, also where somebody else's runs, or has left its address behind
                 num_cpus=num_cpus,
                 num_gpus=num_gpus or None,
@@ -88,6 +125,27 @@ def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool)
             )
     finally:
         os.umask(previous)
+
+
+def _start_patiently(**options: Any) -> None:
+    """`ray.init`, again where Ray gives up: its processes must be there within 30 s. On a busy machine they are not."""
+    this = psutil.Process()
+    for _ in range(NUM_STARTS):
+        others = set(this.children(recursive=True))
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray has no class of its own for it
+            if "timed out during startup" not in str(error):
+                raise
+        else:
+            return
+        logger.warning("Ray has not started within 30 s: this machine is busy")
+        for process in set(this.children(recursive=True)) - others:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    raise ValueError(
+        f"Ray has not started in {NUM_STARTS} tries of 30 s: this machine is too busy, or has too little memory"
+    )
 
 
 @contextmanager

@@ -1,10 +1,15 @@
 """One Ray for a block: joined where there is one, started and stopped where there is none, refused where it is too small."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
+import threading
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -80,3 +85,54 @@ def test_its_processes_ask_this_ray_and_no_other_about_their_actors(monkeypatch)
 
     assert ray.get(Alive.remote().find_itself.remote(), timeout=60) == "ALIVE"
     assert ADDRESS_VARIABLE not in os.environ  # of this process, which may talk to others
+
+
+WAITING = """
+import ray
+from ltdiff.local_ray import ray_session
+
+@ray.remote
+def wait():
+    import time
+    print("waiting", flush=True)
+    time.sleep(600)
+
+with ray_session(num_cpus=1):
+    ray.get(wait.remote())
+"""
+
+
+def test_told_to_stop_it_ends_by_its_exit_code_without_a_trace():
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert any("waiting" in line for line in process.stdout)
+        descendants = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        said = process.stderr.read()
+    assert "ending at SIGTERM" in said
+    assert "SIGTERM received" not in said  # Ray's stack
+    assert "Traceback" not in said
+    assert descendants
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert [one.name() for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_where_its_processes_start_too_slowly_it_tries_again(caplog):
+    """The first raylet stands still, as on a machine that has no time for it, so that Ray gives up after 30 s."""
+    this, stopped = psutil.Process(), []
+
+    def stop_the_first():
+        while not stopped:
+            stopped.extend(one for one in this.children() if one.name() == "raylet")
+        stopped[0].suspend()
+
+    thread = threading.Thread(target=stop_the_first)
+    thread.start()
+    with ray_session(num_cpus=1):
+        assert ray.cluster_resources()["CPU"] == 1
+        assert not stopped[0].is_running() or stopped[0].status() == psutil.STATUS_ZOMBIE
+    thread.join()
+    assert "Ray has not started within 30 s" in caplog.text
