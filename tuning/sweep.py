@@ -54,8 +54,9 @@ CONTINUES = "continues"
 """User attribute of a trial: the number of the interrupted one that it goes on with."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PROGRESS_S = 20.0
-NUM_RANDOM_TRIALS = 8
-"""Before the estimator has anything to go by."""
+NUM_RANDOM_TRIALS = 12
+"""Before the estimator has anything to go by. After fewer, and where it draws parameters jointly (`multivariate`), some searches
+settle on a wrong process and never leave it (docs/tuning.md)."""
 
 
 def run_trials(plan: Plan, *, on_end: Callable[[optuna.Study], None] = lambda study: None) -> optuna.Study:
@@ -193,9 +194,7 @@ class _SeededByNumber(BaseSampler):
         if self.config.sampler == "random":
             self.sampler = RandomSampler(seed)
         else:
-            self.sampler = TPESampler(
-                n_startup_trials=NUM_RANDOM_TRIALS, multivariate=True, group=True, constant_liar=True, seed=seed
-            )
+            self.sampler = TPESampler(n_startup_trials=NUM_RANDOM_TRIALS, constant_liar=True, seed=seed)
         self.sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
