@@ -1,7 +1,7 @@
 """How a function becomes a command: options, types and help come from its signature and docstring.
 
-Exit codes: 0 all done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 interrupted; 143 a training ended
-by SIGTERM, after a checkpoint.
+Exit codes: 0 all done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 interrupted; 143 ended by
+SIGTERM, a training after a checkpoint.
 """
 
 from __future__ import annotations
