@@ -30,6 +30,7 @@ def pair(
     out: Path = Path("pairs.parquet"),
     source: Path | None = None,
     target: Path | None = None,
+    source_kernel: str | None = None,
     target_kernel: str | None = None,
     split: str = "auto",
 ) -> int:
@@ -40,6 +41,7 @@ def pair(
         out: The manifest, a Parquet file with one row per slice.
         source: Instead of an archive: DICOM folder or volume file (NIfTI, NRRD, MHA) with the non-standard kernel.
         target: Its partner with the standard kernel.
+        source_kernel: Pair only series with this ConvolutionKernel with the standard one, for a model of their own.
         target_kernel: ConvolutionKernel that is the standard one; without it, the sharpest kernel.
         split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
     """
@@ -52,7 +54,7 @@ def pair(
         result = pair_named(source, target, split=split)
     else:
         assert root is not None
-        result = pair_archive(root, target_kernel=target_kernel, split=split)
+        result = pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
     for finding in result.findings:
         logger.warning("%s: %s", finding.action, finding)
     print(result.table.to_markdown() if len(result.table) else "no pairs found")

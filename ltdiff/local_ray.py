@@ -10,11 +10,13 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psutil
 import ray
+
+from ltdiff.environment import environment
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def ray_session(
                     f"this job needs {needed} logical {name}s, the Ray cluster has {resources.get(name, 0):g}; "
                     "use fewer workers or a larger cluster"
                 )
-        with _exit_on_sigterm():
+        with exit_on_sigterm():
             yield
     finally:
         if owned:
@@ -75,11 +77,14 @@ def on_gpu_node(function: Callable[[], Result]) -> Result:
 
 
 @contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """On SIGTERM (`ray job stop`, a scheduler) leave the block and end with exit code 143; Ray would print a stack and abort.
+def exit_on_sigterm(before: Callable[[], None] | None = None) -> Iterator[None]:
+    """On SIGTERM (`ray job stop`, a scheduler) call `before`, leave the block and end with exit code 143.
 
-    To be entered after Ray has started, which sets a handler of its own. While it waits for a result, Ray turns what a handler
-    raises into an exit with code 1.
+    To be entered after Ray has started, which sets a handler of its own that prints a stack and aborts. While it waits for a
+    result, Ray turns what a handler raises into an exit with code 1.
+
+    Raises:
+        SystemExit: SIGTERM came (143).
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # nobody but the main thread can handle signals
@@ -90,6 +95,8 @@ def _exit_on_sigterm() -> Iterator[None]:
         nonlocal told_to_stop
         told_to_stop = True
         logger.warning("ending at SIGTERM; the same command goes on")
+        if before is not None:
+            before()
         sys.exit(128 + signal_number)
 
     previous = signal.signal(signal.SIGTERM, stop)
@@ -111,7 +118,10 @@ def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool)
             ray.init(logging_level=logging.WARNING, log_to_driver=show_workers)
             return
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)
-        with _dashboard_port() if dashboard else nullcontext() as port:
+        port = _free_port() if dashboard else None
+        # Ray Train's own actors do not know which Ray they run in: they would ask the one whose address was last left on this
+        # machine whether their controller is alive, and that may be gone, or somebody else's.
+        with environment({ADDRESS_VARIABLE: f"http://127.0.0.1:{port}"} if dashboard else {}):
             _start_patiently(
                 address="local",  # a private one, also where somebody else's runs, or has left its address behind
                 num_cpus=num_cpus,
@@ -148,21 +158,7 @@ def _start_patiently(**options: Any) -> None:
     )
 
 
-@contextmanager
-def _dashboard_port() -> Iterator[int]:
-    """A free port, which processes that are started in the block take for that of their dashboard.
-
-    Ray Train's own actors do not know which Ray they run in: they would ask the one whose address was last left on this machine
-    whether their controller is alive, and that may be gone, or somebody else's.
-    """
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    previous = os.environ.get(ADDRESS_VARIABLE)
-    os.environ[ADDRESS_VARIABLE] = f"http://127.0.0.1:{port}"
-    try:
-        yield port
-    finally:
-        del os.environ[ADDRESS_VARIABLE]
-        if previous is not None:
-            os.environ[ADDRESS_VARIABLE] = previous
+        return int(probe.getsockname()[1])

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +33,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.durable import write_text
+from ltdiff.environment import environment
 from ltdiff.local_ray import ray_session
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
 from ltdiff.training.ray_glue import RAY_FOLDER, num_cpus_needed
@@ -54,6 +53,8 @@ CONTINUES = "continues"
 """User attribute of a trial: the number of the interrupted one that it goes on with."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 PROGRESS_S = 20.0
+TUNE_ENVIRONMENT = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+"""Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
 NUM_RANDOM_TRIALS = 12
 """Before the estimator has anything to go by. After fewer, and where it draws parameters jointly (`multivariate`), some searches
 settle on a wrong process and never leave it (docs/tuning.md)."""
@@ -75,7 +76,7 @@ def run_trials(plan: Plan, *, on_end: Callable[[optuna.Study], None] = lambda st
         num_gpus = plan.config.num_concurrent * plan.base.training.num_workers * plan.base.training.use_gpu
         with (
             ray_session(num_cpus=num_cpus, num_gpus=num_gpus, dashboard=True, show_workers=False),
-            _tune_environment(),
+            environment(TUNE_ENVIRONMENT),
         ):
             _fit(plan, study, num_missing, on_end)
     return study
@@ -124,6 +125,8 @@ def _fit(plan: Plan, study: optuna.Study, num_missing: int, on_end: Callable[[op
             verbose=0,
         ),
     )
+    # It complains, trial for trial, that the logs that nobody reads are not there.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     tuner.fit()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # whose end Optuna could not be told
         study.tell(trial.number, state=TrialState.FAIL)
@@ -278,17 +281,3 @@ def _tidy(folder: Path) -> None:
     """Remove the checkpoints of a trial that has ended; its models and scores stay."""
     for leftover in (*folder.glob(f"*/{CHECKPOINTS_FOLDER}"), folder / RAY_FOLDER):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextmanager
-def _tune_environment() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads, and
-    no complaint, trial for trial, that they are not there."""
-    settings = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
-    os.environ.update(settings)
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for name in settings:
-            del os.environ[name]

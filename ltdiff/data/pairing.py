@@ -43,14 +43,26 @@ class PairingResult:
     findings: list[Finding]
 
 
-def pair_archive(root: Path, *, target_kernel: str | None = None, split: str = "auto") -> PairingResult:
+def pair_archive(
+    root: Path, *, source_kernel: str | None = None, target_kernel: str | None = None, split: str = "auto"
+) -> PairingResult:
     """Find every dual-kernel acquisition below `root`; series without partner become rows of role "other".
 
-    `target_kernel` and what None means: see `find_pairs`; `split`: see `split_manifest`. Raises ValueError when there
-    is no CT series at all.
+    With `source_kernel` only pairs whose source has it; `target_kernel` and what None means: see `find_pairs`; `split`: see
+    `split_manifest`.
+
+    Raises:
+        ValueError: there is no CT series at all, or no pair with the source kernel.
     """
     series, unreadable = find_series(root)
     pairs, findings = find_pairs(series, target_kernel=target_kernel)
+    if source_kernel is not None:
+        found = sorted({pair.source.kernel for pair in pairs})
+        pairs = [pair for pair in pairs if pair.source.kernel == source_kernel]
+        if not pairs:
+            raise ValueError(
+                f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found) or 'none at all'}"
+            )
     paired_uids = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]
     if not pairs and not unpaired:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ltdiff.environment import environment
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient  # importing MLflow takes seconds: functions do it when they are called
 
@@ -48,19 +50,16 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 @contextmanager
 def open_client(tracking_uri: str) -> Iterator["MlflowClient"]:
     """An MLflow client that is quiet and gives up soon; afterwards the environment is what it was."""
-    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
-    os.environ.update(added)
     retries = logging.getLogger("urllib3.connectionpool")  # a warning for every attempt
     level = retries.level
     retries.setLevel(logging.ERROR)
     try:
-        from mlflow import MlflowClient
+        with environment({name: value for name, value in _SETTINGS.items() if name not in os.environ}):
+            from mlflow import MlflowClient
 
-        yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     finally:
         retries.setLevel(level)
-        for name in added:
-            os.environ.pop(name, None)
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +18,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.patches import make_items
-from ltdiff.local_ray import on_gpu_node, ray_session
+from ltdiff.environment import environment
+from ltdiff.local_ray import exit_on_sigterm, on_gpu_node, ray_session
 from ltdiff.lock import only_writer
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import Settings
@@ -35,6 +34,8 @@ NUM_DATA_CPUS = 2
 MAX_FAILURES = 3
 STOP_S = 20.0
 """How long a run that is to end waits at most for a last checkpoint."""
+NO_WATCHER = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""A process of Ray's own tells workers that their node is about to be taken away. Ours do not ask: they have checkpoints."""
 RAY_FOLDER = ".ray"
 """In the run's folder: what Ray Train notes for itself. Nothing is read from it again: checkpoints are ours."""
 
@@ -74,7 +75,7 @@ def train_on_ray(
         for phase in pending:  # what cannot be resumed is refused before workers are started
             find_checkpoint(phase.folder / CHECKPOINTS_FOLDER)
         job = Job(out, manifest_path, settings, pending, make_score, num_threads)
-        with _session(settings), _save_on_sigterm(out):
+        with _session(settings), _ending_by_signals(out):
             _fit(job, callbacks)
 
     with only_writer(out):
@@ -107,11 +108,10 @@ def _fit(job: Job, callbacks: Sequence[ray.train.UserCallback]) -> None:
             callbacks=list(callbacks),
         ),
     )
-    # A process of Ray's own tells workers that their node is about to be taken away. Ours do not ask: they have checkpoints.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     reason = None
     try:
-        trainer.fit()
+        with environment(NO_WATCHER):
+            trainer.fit()
     except ray.train.TrainingFailedError as error:
         reason = _innermost(error)
     if failure.is_file():
@@ -129,41 +129,37 @@ def _session(settings: Settings) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _save_on_sigterm(out: Path) -> Iterator[None]:
-    """On SIGTERM (`ray job stop`, a scheduler) wait for a checkpoint of the run in `out`, then end with exit code 143.
+def _ending_by_signals(out: Path) -> Iterator[None]:
+    """SIGTERM waits for a checkpoint of the run in `out`, then ends with exit code 143; Ctrl-C is a KeyboardInterrupt.
 
-    To be entered after Ray has started, which sets a handler of its own. While it waits for a result, Ray turns what a
-    handler raises into an exit with code 1; so does its own handler of Ctrl-C, which here is the KeyboardInterrupt that it was.
+    To be entered after Ray has started, which sets handlers of its own; the one of Ctrl-C raises SystemExit.
     """
     wanted = out / STOP_FILE
     wanted.unlink(missing_ok=True)
     if threading.current_thread() is not threading.main_thread():
         yield  # nobody but the main thread can handle signals
         return
-
-    told_to_stop = False
-
-    def stop(signal_number: int, _: object) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
-        logger.warning("ending at SIGTERM, after a checkpoint; the same command goes on from it")
-        wanted.touch()
-        deadline_s = time.monotonic() + STOP_S
-        while wanted.exists() and time.monotonic() < deadline_s:
-            time.sleep(0.05)
-        if wanted.exists():
-            logger.warning("no checkpoint came within %g s: the steps since the last one are done again", STOP_S)
-        sys.exit(128 + signal_number)
-
-    on_interrupt, on_termination = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGTERM, stop)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        with exit_on_sigterm(partial(_await_checkpoint, wanted)):
+            yield
     except SystemExit as ending:
-        raise (SystemExit(128 + signal.SIGTERM) if told_to_stop else KeyboardInterrupt) from ending
+        if ending.code == 128 + signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from ending
     finally:
-        signal.signal(signal.SIGTERM, on_termination)
         signal.signal(signal.SIGINT, on_interrupt)
         wanted.unlink(missing_ok=True)
+
+
+def _await_checkpoint(wanted: Path) -> None:
+    """Ask the workers for a checkpoint by the file `wanted`, which they remove when it is written; wait for it, not for ever."""
+    wanted.touch()
+    deadline_s = time.monotonic() + STOP_S
+    while wanted.exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    if wanted.exists():
+        logger.warning("no checkpoint came within %g s: the steps since the last one are done again", STOP_S)
 
 
 def _innermost(error: ray.train.TrainingFailedError) -> str:

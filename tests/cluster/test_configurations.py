@@ -1,6 +1,7 @@
 """The files of cluster/: launcher configurations against Ray's own schema, pods against that of Kubernetes, and all of them
 against this release."""
 
+import inspect
 import json
 import re
 import tomllib
@@ -12,9 +13,12 @@ import kubernetes_validate
 import pytest
 import ray.autoscaler
 import yaml
+from mlflow.server.security_utils import is_allowed_host_header
+from ray.dashboard.modules.job import job_supervisor
 
 import ltdiff
 from ltdiff import cli
+from ltdiff.training.ray_glue import STOP_S
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -143,3 +147,18 @@ def test_the_mlflow_service_keeps_its_passwords_out_of_the_file():
     assert {volume.split(":")[0] for s in config["services"].values() for volume in s.get("volumes", [])} == set(
         config["volumes"]
     )
+
+
+def test_the_mlflow_service_answers_to_its_name_and_to_no_other():
+    allowed = read("mlflow.yaml")["services"]["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"]
+    hosts = re.sub(r"\$\{MLFLOW_HOST:-\w+\}", "mlflow.clinic.org", allowed).split(",")
+    for known in ("mlflow.clinic.org", "mlflow.clinic.org:5000", "127.0.0.1:5000", "localhost:5000"):
+        assert is_allowed_host_header(hosts, known)
+    assert not is_allowed_host_header(hosts, "elsewhere.org:5000")
+
+
+def test_a_stopped_job_has_time_for_its_checkpoint():
+    """Ray kills it after three seconds unless the node's environment says otherwise."""
+    (waits_s,) = re.findall(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", (CLUSTER / "Containerfile").read_text())
+    assert int(waits_s) > STOP_S
+    assert "RAY_JOB_STOP_WAIT_TIME_S" in inspect.getsource(job_supervisor)  # the variable is this Ray's

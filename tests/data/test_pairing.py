@@ -157,6 +157,19 @@ def test_an_archive_is_paired_by_itself(tmp_path, write_dicom, images, caplog):
     assert len(read_manifest(tmp_path / "pairs.parquet")) == 20
 
 
+def test_one_source_kernel_can_be_asked_for(tmp_path, write_dicom, images):
+    """For a model of its own; series of the others are no pairs, but still slices that phase 1 may see."""
+    soft, sharp = images
+    for kernel, hu in (("B", soft), ("D", soft + 3), ("L", sharp)):
+        write_dicom(tmp_path / kernel, hu, kernel=kernel)
+    assert pair_archive(tmp_path).table["acquisitions"].to_dict() == {"L": {"B": 1, "D": 1}}
+    one = pair_archive(tmp_path, source_kernel="D", target_kernel="L")
+    assert one.table["acquisitions"].to_dict() == {"L": {"D": 1}}
+    assert set(one.manifest.loc[one.manifest["kernel"] == "B", "role"]) == {"other"}
+    with pytest.raises(ValueError, match="no pair has the source kernel 'Br40', only B, D"):
+        pair_archive(tmp_path, source_kernel="Br40", target_kernel="L")
+
+
 def test_an_unreadable_slice_fails_its_acquisition_only(tmp_path, write_dicom, images):
     soft, sharp = images
     for patient, kernels in (("p1", "QR"), ("p2", "BL")):
