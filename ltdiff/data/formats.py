@@ -189,9 +189,16 @@ def _header(path: Path) -> sitk.ImageFileReader:
 
 def _read(path: Path) -> sitk.Image:
     reader = _header(path)
-    num_bytes = math.prod(reader.GetSize()) * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-    check_complete(path, num_bytes=num_bytes)
+    check_complete(path, num_bytes=_num_bytes(reader))
     return _volume_image(_execute(reader, path))
+
+
+def _num_bytes(reader: sitk.ImageFileReader) -> int:
+    """Of the voxels in the file, and what stands before them in a NIfTI file; there a slope makes them float only when read."""
+    num_voxels = math.prod(reader.GetSize())
+    if reader.HasMetaDataKey("bitpix"):
+        return int(float(reader.GetMetaData("vox_offset"))) + num_voxels * int(reader.GetMetaData("bitpix")) // 8
+    return num_voxels * int(sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
 
 
 def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:

@@ -5,6 +5,7 @@ They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.formats import is_volume_file, read_mask, read_volume
-from ltdiff.data.scan import Scan
+from ltdiff.data.scan import Scan, read_series
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
@@ -28,8 +29,8 @@ the half pixel between two conventions."""
 def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> np.ndarray:
     """Labels (N, Y, X) uint8 for the N rows of `pairs` (source rows of `manifest`), 0 where there is no lesion.
 
-    `mask` is a volume file, whose slices are those of the only paired series in ascending z; or a DICOM SEG file, or a
-    folder of them, each of which names the series it belongs to.
+    `mask` is a volume file on the grid of the only source series; or a DICOM SEG file, or a folder of them, each of which
+    names the series it belongs to.
 
     Raises:
         ValueError: the mask fits no series of the pairs.
@@ -45,13 +46,12 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.
         raise ValueError(
             f"{mask}: a mask file belongs to one series, and the manifest has {len(series_uids)} source series"
         )
-    labels = read_mask(mask)
-    of_series = manifest[(manifest["series_uid"] == series_uids[0]) & (manifest["role"] == "source")]
-    positions_mm = np.sort(of_series["z_mm"].unique())
-    expected = (len(positions_mm), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0]))
-    if labels.shape != expected:
-        raise ValueError(f"{mask}: the mask has {labels.shape} voxels, the series {expected}")
-    return labels[np.searchsorted(positions_mm, pairs["z_mm"])]
+    path = Path(pairs["path"].iloc[0])
+    if is_volume_file(path):
+        return _read_on_grid(mask, read_volume(path))[pairs["slice_index"]]
+    series = _series_of(str(series_uids[0]), pairs["path"])
+    places = {str(header.path): place for place, header in enumerate(series.slices)}
+    return _read_on_grid(mask, read_series(series).volume)[[places[slice_path] for slice_path in pairs["path"]]]
 
 
 def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
@@ -71,13 +71,24 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
 
 def _read_slices(segmentation: Path, series_uid: str, paths: pd.Series) -> np.ndarray:
     """The labels (N, Y, X) of the slices in these files."""
-    found, _ = find_series(Path(paths.iloc[0]).parent)
-    (series,) = (one for one in found if one.series_instance_uid == series_uid)
+    series = _series_of(series_uid, paths)
     by_path = {
         str(header.path): plane
         for header, plane in zip(series.slices, read_segmentation(segmentation, series), strict=True)
     }
     return np.stack([by_path[path] for path in paths])
+
+
+def _series_of(series_uid: str, paths: pd.Series) -> Series:
+    """The series that these slices belong to, which may lie in several folders."""
+    folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
+    found, _ = find_series(folder)
+    slices = {one.series_instance_uid: one for one in found}
+    if series_uid not in slices or not set(paths) <= {str(header.path) for header in slices[series_uid].slices}:
+        raise ValueError(
+            f"{printable(folder)}: the series that the mask belongs to is no longer what it was when it was paired"
+        )
+    return slices[series_uid]
 
 
 def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:

@@ -43,7 +43,11 @@ def _read_series(path: Path) -> Scan:
     if len(found) != 1:
         reason = findings[0].reason if findings and not found else f"here are {len(found)}"
         raise ValueError(f"{printable(path)}: name one CT series; {reason}")
-    (series,) = found
+    return read_series(found[0])
+
+
+def read_series(series: Series) -> Scan:
+    """The slices of a DICOM series as a volume; see `read_scan`."""
     rows, columns = np.array(series.orientation[:3]), np.array(series.orientation[3:])
     direction = np.stack([rows, columns, np.cross(rows, columns)], axis=1)
     distance_mm = series.slice_spacing_mm or series.slice_thickness_mm or 1.0

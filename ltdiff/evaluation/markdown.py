@@ -37,7 +37,7 @@ def to_markdown(
 ) -> str:
     """The report as Markdown; its pictures are ccc.png, slices.png and noise_power.png beside it.
 
-    `lesions` is what is to be said of the lesions' regions.
+    `lesions` is what is to be said of the lesions' regions, where there is a mask.
     """
     parts = ["# Evaluation", "Not for diagnostic use."]
     for definition, meaning in _CCC_DEFINITIONS.items():
@@ -45,6 +45,8 @@ def to_markdown(
         for roi_set, table in scores.ccc[scores.ccc["definition"] == definition].groupby("roi_set", sort=False):
             note = f"{_regions_note(table)} {lesions}" if is_lesion_set(str(roi_set)) else _regions_note(table)
             parts += [f"### {roi_set}", note.strip(), ccc_markdown(table)]
+    if lesions and not any(is_lesion_set(str(roi_set)) for roi_set in scores.ccc["roi_set"].unique()):
+        parts.append(lesions)
     parts += ["![CCC of every class with its confidence interval](ccc.png)"]
     parts += _as_in_the_paper(group_ccc(scores.feature_ccc))
     if ratios is not None and len(ratios):

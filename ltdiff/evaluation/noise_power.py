@@ -22,11 +22,13 @@ MAX_STRUCTURE_HU = 15.0
 """Standard deviation within a window after smoothing by STRUCTURE_SIGMA_PX; above it, edges rule the spectrum."""
 MAX_NUM_WINDOWS = 200
 NUM_BINS = 16
+LEAST_PEAK_HU2_MM2 = 1e-9
+"""Less is rounding: a target without noise has no peak to compare with."""
 TARGET = "target"
 
 
 def noise_power(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacings_mm: np.ndarray) -> pd.DataFrame:
-    """Radial NPS: one row per method (and the target) and frequency; empty where there is no homogeneous soft tissue.
+    """Radial NPS: one row per method (and the target) and frequency; empty where there is no homogeneous soft tissue with noise.
 
     `spacings_mm` (Z, 2) is (y, x) of each slice; the frequencies end with the largest spacing's Nyquist frequency.
     Columns: method, frequency_per_mm (the middle of a bin), power_hu2_mm2,
@@ -38,6 +40,8 @@ def noise_power(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spac
         return pd.DataFrame(columns=columns)
     spectra = {name: _radial(volume, corners, spacings_mm) for name, volume in {TARGET: target_hu, **images}.items()}
     frequencies, expected = spectra[TARGET]
+    if expected.max() < LEAST_PEAK_HU2_MM2:
+        return pd.DataFrame(columns=columns)
     rows = [
         (name, frequency, power, (power - wanted) / expected.max(), len(corners))
         for name, (_, powers) in spectra.items()

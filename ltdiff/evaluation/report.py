@@ -38,7 +38,7 @@ def write_report(
     spacing_mm: Sequence[float] | np.ndarray,
     rois: Sequence[Roi],
     neighbours: Neighbours | None = None,
-    num_cross_sections: int = 0,
+    num_cross_sections: int | None = None,
     summary: Mapping[str, Any] | None = None,
     compared: str | None = None,
 ) -> Path:
@@ -47,10 +47,10 @@ def write_report(
     `images` and `target_hu` (Z, Y, X) are those that were scored, with PixelSpacing (y, x), one for all slices or a row for
     each; one slice of them is drawn, with the largest of `rois`, the regions of single slices; and their noise power,
     structures and neighbouring slices are compared. `neighbours` are pairs of slices that follow each other in one series;
-    without it, all slices do. `num_cross_sections` counts those of the lesion masks, however small. `summary` (times, memory,
-    versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and becomes summary.json. It must
-    not hold anything that tells who a patient is. With `compared`, the remaining error of that method is set against the
-    others' (remaining_error.csv).
+    without it, all slices do. `num_cross_sections` counts those of the lesion masks, however small; None: there is no mask.
+    `summary` (times, memory, versions, seeds, split, data fingerprint) is merged over what the scoring knows of itself and
+    becomes summary.json. It must not hold anything that tells who a patient is. With `compared`, the remaining error of that
+    method is set against the others' (remaining_error.csv).
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in ("ccc", "feature_ccc", "relative_error", "image_metrics"):
@@ -91,11 +91,11 @@ def _to_report(
     *,
     rois: Sequence[Roi],
     ratios: pd.DataFrame | None,
-    num_cross_sections: int,
+    num_cross_sections: int | None,
 ) -> str:
     lesion_rois = [roi for roi in rois if is_lesion(roi)]
     found = tables.structures[tables.structures["roi_set"].isin({roi.roi_set for roi in lesion_rois})]
-    lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections)
+    lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections or 0)
     return to_markdown(
         scores,
         ratios=ratios,
@@ -103,7 +103,7 @@ def _to_report(
         structures=tables.structure_summary,
         correlation=tables.slice_correlation,
         has_power=len(tables.noise_power) > 0,
-        lesions=lesions,
+        lesions=lesions if lesion_rois or num_cross_sections is not None else "",
     )
 
 

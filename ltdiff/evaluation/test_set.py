@@ -78,7 +78,7 @@ class TestSet:
     slice_numbers: NDArray[np.int64]
     rois: tuple[Roi, ...]
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...]
-    num_cross_sections: int
+    num_cross_sections: int | None
     config: EvaluationConfig
     facts: dict[str, Any]
 
@@ -117,18 +117,21 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
     """Read the pairs of a split and draw the regions.
 
     Raises:
-        ValueError: the split has no pairs, or pairs of different sizes; a slice cannot be read; the mask fits no series.
+        ValueError: the split has no pairs, or pairs of different sizes, or no region can be drawn on them; a slice cannot be
+            read; the mask fits no series.
     """
     pairs, targets = _test_pairs(manifest, config.split)
     target_hu = _read_all(targets)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
     rois = draw_rois(target_hu, labels=labels, config=config)
+    if not rois:
+        raise ValueError(f"the pairs of split {config.split!r} show air alone: there is nothing to draw a region on")
     series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
     slice_numbers = _slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     if config.features == CATALOGUE.name:
         scored = _volume_rois(rois, labels, shape=target_hu.shape, runs=number_runs(series, slice_numbers))
-    num_cross_sections = 0 if labels is None else count_cross_sections(labels)
+    num_cross_sections = None if labels is None else count_cross_sections(labels)
     return TestSet(
         source_hu=_read_all(pairs),
         target_hu=target_hu,
@@ -143,7 +146,7 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
             "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split, "num_pairs": len(pairs)},
             "data_fingerprint": data_fingerprint(manifest),
             "roi_seed": config.seed,
-            "num_lesion_cross_sections": num_cross_sections,
+            "num_lesion_cross_sections": num_cross_sections or 0,
         },
     )
 

@@ -36,6 +36,7 @@ from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set,
 from ltdiff.inference.recipe import read_scope
 from ltdiff.inference.spread import SPREAD_FILE, Spread, fit_spread, read_spread
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.model.ltdiff import read_description
 from ltdiff.model.sums import drop_sum
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,11 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
             f"{printable(pairs)}: calibrating needs validation pairs, and there are none (see `ltdiff pair --split`)"
         )
     standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
+    if read_description(model)["about"].get("data_fingerprint") != data_fingerprint(manifest):
+        logger.warning(
+            "%s is not what the model was trained on, or split in another way: what validates here may have trained the model",
+            printable(pairs),
+        )
     spread, intervals = _fit(standardizer, manifest, model=model, num_workers=num_workers)
     if not (manifest["split"] == "test").any():
         return ""
@@ -74,7 +80,7 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
 
 
 def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
-    """Calibrate a model that was just trained, unless it is; without validation pairs it stays without, and the log says so."""
+    """Calibrate a model that was just trained, unless it is; where its validation pairs do not serve the log says why."""
     manifest = read_manifest(pairs)
     if (model / SPREAD_FILE).is_file():
         logger.info("calibration: done already")
@@ -82,7 +88,12 @@ def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
         logger.warning("the model is not calibrated: %s has no validation pairs", printable(pairs))
     else:
         standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
-        _fit(standardizer, manifest, model=model, num_workers=num_workers)
+        try:
+            _fit(standardizer, manifest, model=model, num_workers=num_workers)
+        except (
+            ValueError
+        ) as error:  # slices of several sizes, or of air, or that cannot be read: they could still be trained with
+            logger.warning("the model is not calibrated: %s", error)
 
 
 def has_validation_pairs(manifest: pd.DataFrame) -> bool:

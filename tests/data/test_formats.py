@@ -57,6 +57,21 @@ def test_written_back_as_it_was_read(tmp_path, suffix, dtype, num_slices, code):
     assert all(not file.name.startswith(".") for file in second.parent.iterdir())
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_values_may_have_a_slope_and_an_intercept(tmp_path, suffix):
+    """As converters store CT: whole numbers from 0 on. Still no file that is cut short passes."""
+    stored = (_ct() + 1024).astype(np.int16)
+    sitk.WriteImage(_image(stored), tmp_path / "plain.nii")
+    content = bytearray((tmp_path / "plain.nii").read_bytes())
+    content[112:120] = np.array([2.0, -1024.0], dtype="<f4").tobytes()  # scl_slope, scl_inter
+    path, short = tmp_path / f"scan{suffix}", tmp_path / f"short{suffix}"
+    for file, some in ((path, content), (short, content[:-1])):
+        file.write_bytes(gzip.compress(some) if suffix.endswith("gz") else some)
+    np.testing.assert_array_equal(read_volume(path).hu, 2 * stored.astype(np.float32) - 1024)
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        read_volume(short)
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_any_axis_order_gives_the_same_axial_slices(tmp_path, code):
     path = tmp_path / "volume.nrrd"

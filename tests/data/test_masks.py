@@ -9,9 +9,10 @@ from tiny_run import save_volume
 
 from ltdiff.data.formats import write_volume
 from ltdiff.data.masks import read_labels, read_named_masks
-from ltdiff.data.pairing import pair_named
-from ltdiff.data.scan import read_scan
+from ltdiff.data.pairing import pair_archive, pair_named
+from ltdiff.data.scan import read_scan, read_series
 from ltdiff.dicom.segmentation import write_segmentation
+from ltdiff.dicom.series import find_series
 
 SHAPE = (5, 24, 20)
 
@@ -32,6 +33,54 @@ def test_a_volume_mask_is_cut_to_the_rows_asked_for(pairs):
     save_volume(labels.astype(float), folder / "mask.nii.gz")
     sources = manifest[manifest["role"] == "source"].sort_values("z_mm").iloc[[4, 1]]
     assert np.array_equal(read_labels(folder / "mask.nii.gz", manifest, pairs=sources), labels[[4, 1]])
+
+
+@pytest.fixture
+def dicom_pairs(tmp_path, write_dicom):
+    """A manifest of five pairs of DICOM slices, and the folder of the source."""
+    rng = np.random.default_rng(0)
+    kernels = {"source": "B", "target": "L"}
+    for name, kernel in kernels.items():
+        write_dicom(tmp_path / name, rng.normal(-400, 50, SHAPE).round(), kernel=kernel, spacing_mm=0.75)
+    return pair_named(tmp_path / "source", tmp_path / "target", split="z:0.7").manifest, tmp_path / "source"
+
+
+def test_a_volume_mask_of_a_dicom_series_lies_on_its_slices(dicom_pairs, labels):
+    manifest, folder = dicom_pairs
+    path = save_labels(labels, folder.parent / "mask.nii.gz", read_scan(folder))
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm").iloc[[4, 1]]
+    assert np.array_equal(read_labels(path, manifest, pairs=sources), labels[[4, 1]])
+
+
+def test_a_volume_mask_beside_the_slices_is_refused(dicom_pairs, labels):
+    """It has their shape, but its regions would lie elsewhere."""
+    manifest, folder = dicom_pairs
+    scan = read_scan(folder)
+    path = save_labels(labels, folder.parent / "mask.nrrd", scan, origin_mm=(0.0, 0.0, 77.0))
+    with pytest.raises(ValueError, match=r"mask\.nrrd: the mask lies up to .* voxels beside the image"):
+        read_labels(path, manifest, pairs=manifest[manifest["role"] == "source"])
+
+
+def test_the_slices_of_a_series_may_lie_in_several_folders(tmp_path, write_dicom, labels):
+    """As on a CD."""
+    rng = np.random.default_rng(0)
+    for name, kernel in {"source": "B", "target": "L"}.items():
+        write_dicom(tmp_path / "cd" / name, rng.normal(-400, 50, SHAPE).round(), kernel=kernel)
+    moved = sorted((tmp_path / "cd" / "source").iterdir())[3:]
+    (tmp_path / "cd" / "more").mkdir()
+    for file in moved:
+        file.rename(tmp_path / "cd" / "more" / file.name)
+    manifest = pair_archive(tmp_path / "cd", target_kernel="L").manifest
+    series = next(one for one in find_series(tmp_path / "cd")[0] if one.kernel == "B")
+    write_segmentation(series, labels, path=tmp_path / "seg.dcm", algorithm="test")
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm")
+    assert np.array_equal(read_labels(tmp_path / "seg.dcm", manifest, pairs=sources), labels)
+    path = save_labels(labels, tmp_path / "mask.nii.gz", read_series(series))
+    assert np.array_equal(read_labels(path, manifest, pairs=sources), labels)
+    moved_file = tmp_path / "cd" / "more" / moved[0].name
+    moved_file.unlink()
+    with pytest.raises(ValueError, match="is no longer what it was when it was paired"):
+        read_labels(tmp_path / "seg.dcm", manifest, pairs=sources)
 
 
 def test_a_mask_of_another_size_is_refused(pairs):

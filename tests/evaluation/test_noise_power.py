@@ -37,6 +37,12 @@ def test_the_same_image_differs_nowhere():
     assert largest_differences(table)["nps_difference"].tolist() == [0.0]
 
 
+def test_a_target_without_noise_has_no_peak_to_compare_with():
+    table = noise_power({"method": _noise(0)}, target_hu=_noise(0, sd_hu=0.0), spacings_mm=SPACINGS_MM)
+    assert table.empty
+    assert largest_differences(table).empty
+
+
 def test_windows_lie_in_homogeneous_soft_tissue_of_the_target():
     target = _noise(0)
     target[:, :, 64:] += np.where(np.arange(64) % 16 < 8, 200, 0)  # edges

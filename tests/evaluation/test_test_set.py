@@ -115,6 +115,16 @@ def test_lesion_cross_sections_are_counted_whatever_their_size(volumes, tmp_path
     assert "They show 1 lesion. 1 of 3 cross-sections are left out" in report
 
 
+def test_a_mask_that_shows_nothing_in_the_scored_slices_is_spoken_of(volumes, tmp_path):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[0, 40:50, 40:50] = 1
+    test_set = read_test_set(volumes[0], config=CONFIG, mask=save_volume(labels, tmp_path / "mask.mha"))
+    evaluate(test_set, methods={}, out=tmp_path)
+    assert "The mask shows no region in the scored slices" in (tmp_path / "report.md").read_text()
+    evaluate(read_test_set(volumes[0], config=CONFIG), methods={}, out=tmp_path)
+    assert "The mask shows" not in (tmp_path / "report.md").read_text()
+
+
 def test_a_split_without_pairs_is_refused(volumes):
     manifest = volumes[0].assign(split="train")
     with pytest.raises(ValueError, match="no pair in its split 'test'"):

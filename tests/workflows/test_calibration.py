@@ -3,6 +3,7 @@
 import json
 import shutil
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -227,6 +228,33 @@ def test_a_trained_model_is_calibrated_once(pairs, tmp_path, caplog):
         calibrate_run(pairs, model=model, num_workers=1)
     assert "calibration: done already" in caplog.text
     assert (model / SPREAD_FILE).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("of_air", "sentence"), [(True, "split 'val' show air alone"), (False, "split 'val' have different sizes")]
+)
+def test_a_model_whose_validation_pairs_do_not_serve_stays_uncalibrated(tmp_path, caplog, of_air, sentence):
+    """They could still be trained with: what was trained is not lost for it."""
+    pairs = write_pairs(tmp_path)
+    manifest = read_manifest(pairs)
+    if of_air:
+        for name in manifest["path"].unique():
+            save_volume(np.full(make_volumes()[0].shape, -1000.0), Path(name))
+    else:
+        first = manifest["pair_id"] == manifest.loc[manifest["split"] == "val", "pair_id"].iloc[0]
+        other = manifest[first].assign(pair_id="other", rows=32)
+        manifest = pd.concat([manifest, other], ignore_index=True)
+        write_manifest(manifest, pairs)
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    calibrate_run(pairs, model=model, num_workers=1)
+    assert f"the model is not calibrated: the pairs of {sentence}" in caplog.text
+    assert Standardizer.load(model).spread is None
+
+
+def test_pairs_that_may_have_trained_the_model_are_named(pairs, tmp_path, caplog):
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    calibrate(pairs, model=model, num_workers=1)
+    assert "pairs.parquet is not what the model was trained on, or split in another way" in caplog.text
 
 
 def test_a_model_without_validation_pairs_stays_uncalibrated(pairs, tmp_path, caplog):

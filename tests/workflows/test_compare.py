@@ -4,11 +4,12 @@ import json
 import logging
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import make_volumes, one_thread, tiny_settings, write_pairs  # noqa: F401
+from tiny_run import make_volumes, one_thread, save_volume, tiny_settings, write_pairs  # noqa: F401
 
 from ltdiff.comparators import combat
 from ltdiff.comparators.protocol import Comparator
@@ -258,6 +259,15 @@ def test_patches_and_seed_of_the_settings_are_those_of_every_method(tmp_path, pa
         training = json.loads((tmp_path / "methods" / name / "method.json").read_text())["budget"]["training"]
         assert (training["seed"], training["patch_size"], training["batch_size_per_worker"]) == (5, 24, 3)
     assert _summary(tmp_path)["training_seed"] == 5
+
+
+def test_air_is_refused_before_anything_is_trained(tmp_path):
+    pairs = write_pairs(tmp_path)
+    for path in read_manifest(pairs)["path"].unique():
+        save_volume(np.full(make_volumes()[0].shape, -1000.0), Path(path))
+    with pytest.raises(ValueError, match="the pairs of split 'test' show air alone"):
+        _compare(pairs, tmp_path / "out", methods=["residual_cnn"], minutes=30)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_scored_is_refused_before_anything_is_trained(tmp_path):
