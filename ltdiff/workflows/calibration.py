@@ -90,9 +90,8 @@ def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
         standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
         try:
             _fit(standardizer, manifest, model=model, num_workers=num_workers)
-        except (
-            ValueError
-        ) as error:  # slices of several sizes, or of air, or that cannot be read: they could still be trained with
+        except ValueError as error:
+            # Slices of several sizes, or of air, or that cannot be read: the training, which left them out, must not fail by them.
             logger.warning("the model is not calibrated: %s", error)
 
 
