@@ -91,7 +91,7 @@ def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
         try:
             _fit(standardizer, manifest, model=model, num_workers=num_workers)
         except ValueError as error:
-            # Slices of several sizes, or of air, or that cannot be read: the training, which left them out, must not fail by them.
+            # Slices of several sizes, or of air, or that cannot be read: training left them out, and must not fail by them.
             logger.warning("the model is not calibrated: %s", error)
 
 
