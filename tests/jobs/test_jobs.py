@@ -74,15 +74,16 @@ def test_evaluating_on_ray_gives_the_same_table_and_does_the_rest_the_second_tim
     assert "starting a local Ray" not in done.stderr
 
 
-@pytest.fixture
-def cluster(tmp_path):
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
     """Environment of a client of a cluster with one node, which asks for a token."""
     port, dashboard, agent = free_port(), free_port(), free_port()
-    (tmp_path / "token").write_text("0" * 64)
+    token = tmp_path_factory.mktemp("cluster") / "token"
+    token.write_text("0" * 64)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"),
+        "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_JOB_STOP_WAIT_TIME_S": "30",
         "PYTHONPATH": str(REPOSITORY),

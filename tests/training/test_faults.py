@@ -32,7 +32,7 @@ from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-NUM_STEPS, EVERY = 120, 10
+NUM_STEPS, EVERY = 80, 10
 PHASES = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(NUM_STEPS), "joint": PhaseConfig(0)}
 ORPHANS_S = 10.0
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
