@@ -49,9 +49,8 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.
     path = Path(pairs["path"].iloc[0])
     if is_volume_file(path):
         return _read_on_grid(mask, read_volume(path))[pairs["slice_index"]]
-    series = _series_of(str(series_uids[0]), pairs["path"])
-    places = {str(header.path): place for place, header in enumerate(series.slices)}
-    return _read_on_grid(mask, read_series(series).volume)[[places[slice_path] for slice_path in pairs["path"]]]
+    series = _find_series(str(series_uids[0]), manifest)
+    return _of_slices(pairs["path"], _read_on_grid(mask, read_series(series).volume), series)
 
 
 def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
@@ -62,33 +61,30 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
         rows = manifest[manifest["role"] == role].set_index("pair_id").loc[pairs["pair_id"]].reset_index()
         for series_uid, slices in rows.groupby("series_uid"):
             if path := segmentations.get(str(series_uid)):
-                labels[slices.index] = _read_slices(path, str(series_uid), slices["path"])
+                series = _find_series(str(series_uid), manifest)
+                labels[slices.index] = _of_slices(slices["path"], read_segmentation(path, series), series)
                 is_used = True
     if not is_used:
         raise ValueError(f"{mask}: there is no DICOM segmentation of a series of these pairs")
     return labels
 
 
-def _read_slices(segmentation: Path, series_uid: str, paths: pd.Series) -> np.ndarray:
-    """The labels (N, Y, X) of the slices in these files."""
-    series = _series_of(series_uid, paths)
-    by_path = {
-        str(header.path): plane
-        for header, plane in zip(series.slices, read_segmentation(segmentation, series), strict=True)
-    }
-    return np.stack([by_path[path] for path in paths])
+def _of_slices(paths: pd.Series, labels: np.ndarray, series: Series) -> np.ndarray:
+    """Those labels (N, Y, X) of a whole series that belong to the slices in these files."""
+    places = {str(header.path): place for place, header in enumerate(series.slices)}
+    return labels[[places[path] for path in paths]]
 
 
-def _series_of(series_uid: str, paths: pd.Series) -> Series:
-    """The series that these slices belong to, which may lie in several folders."""
+def _find_series(series_uid: str, manifest: pd.DataFrame) -> Series:
+    """A whole series of the manifest, whose slices may lie in several folders."""
+    paths = set(manifest.loc[manifest["series_uid"] == series_uid, "path"])
     folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
-    found, _ = find_series(folder)
-    slices = {one.series_instance_uid: one for one in found}
-    if series_uid not in slices or not set(paths) <= {str(header.path) for header in slices[series_uid].slices}:
+    found = {one.series_instance_uid: one for one in find_series(folder)[0]}
+    if series_uid not in found or not paths <= {str(header.path) for header in found[series_uid].slices}:
         raise ValueError(
             f"{printable(folder)}: the series that the mask belongs to is no longer what it was when it was paired"
         )
-    return slices[series_uid]
+    return found[series_uid]
 
 
 def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:

@@ -52,16 +52,16 @@ def pair_archive(
     `split_manifest`.
 
     Raises:
-        ValueError: there is no CT series at all, or no pair with the source kernel.
+        ValueError: there is no CT series at all, or no pair with the source kernel, but with others.
     """
     series, unreadable = find_series(root)
     pairs, findings = find_pairs(series, target_kernel=target_kernel)
     if source_kernel is not None:
         found = sorted({pair.source.kernel for pair in pairs})
         pairs = [pair for pair in pairs if pair.source.kernel == source_kernel]
-        if not pairs:
+        if found and not pairs:
             raise ValueError(
-                f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found) or 'none at all'}"
+                f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found)}"
             )
     paired_uids = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]

@@ -90,9 +90,9 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
 def describe_lesions(found: pd.DataFrame, *, num_rois: int, num_cross_sections: int) -> str:
     """How many lesions the `num_rois` regions of their structure table belong to, and what was too small to be one."""
     num_lesions = len(found.drop_duplicates(["slice_index", "label"]))
-    note = f"They show {num_lesions} lesion{'' if num_lesions == 1 else 's'}."
-    if not num_rois:
-        note = "The mask shows no region in the scored slices that can be scored."
+    note = "The mask shows no region in the scored slices that can be scored."
+    if num_rois:
+        note = f"They show {num_lesions} lesion{'' if num_lesions == 1 else 's'}."
     if num_cross_sections > num_rois:
         note += (
             f" {num_cross_sections - num_rois} of {num_cross_sections} cross-sections are left out: fewer than "

@@ -95,7 +95,9 @@ def _to_report(
 ) -> str:
     lesion_rois = [roi for roi in rois if is_lesion(roi)]
     found = tables.structures[tables.structures["roi_set"].isin({roi.roi_set for roi in lesion_rois})]
-    lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections or 0)
+    lesions = ""
+    if lesion_rois or num_cross_sections is not None:
+        lesions = describe_lesions(found, num_rois=len(lesion_rois), num_cross_sections=num_cross_sections or 0)
     return to_markdown(
         scores,
         ratios=ratios,
@@ -103,7 +105,7 @@ def _to_report(
         structures=tables.structure_summary,
         correlation=tables.slice_correlation,
         has_power=len(tables.noise_power) > 0,
-        lesions=lesions if lesion_rois or num_cross_sections is not None else "",
+        lesions=lesions,
     )
 
 

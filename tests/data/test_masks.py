@@ -77,6 +77,9 @@ def test_the_slices_of_a_series_may_lie_in_several_folders(tmp_path, write_dicom
     assert np.array_equal(read_labels(tmp_path / "seg.dcm", manifest, pairs=sources), labels)
     path = save_labels(labels, tmp_path / "mask.nii.gz", read_series(series))
     assert np.array_equal(read_labels(path, manifest, pairs=sources), labels)
+    scored = sources.iloc[:2].reset_index(drop=True)  # which all lie in one of the folders
+    for mask in (tmp_path / "seg.dcm", path):
+        assert np.array_equal(read_labels(mask, manifest, pairs=scored), labels[:2])
     moved_file = tmp_path / "cd" / "more" / moved[0].name
     moved_file.unlink()
     with pytest.raises(ValueError, match="is no longer what it was when it was paired"):
