@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ def ray_session(
         SystemExit: SIGTERM came (143); a private Ray was stopped.
     """
     owned = not ray.is_initialized()
+    on_signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if owned:
         _start(num_cpus=num_cpus, num_gpus=num_gpus, dashboard=dashboard, show_workers=show_workers)
     try:
@@ -64,6 +65,22 @@ def ray_session(
             # another thread while Ray shuts down, Ray ends the whole process, without a traceback.
             gc.collect()
             ray.shutdown()
+            _set_handlers(on_signals)  # Ray leaves its own behind, by which SIGTERM is exit code 15
+
+
+def joins_cluster() -> bool:
+    """Whether a session is one with other nodes, or one that this process has started, and not a private Ray of its own."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+
+
+def hide_gpus() -> None:
+    """In a worker that asked for no GPU, before it uses PyTorch: Ray leaves those of its node in sight, which others may use."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def num_worker_nodes() -> int:
+    """Nodes of the cluster that is joined that have CPUs; those that only lead it have none."""
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
 def on_gpu_node(function: Callable[[], Result]) -> Result:
@@ -110,11 +127,17 @@ def exit_on_sigterm(before: Callable[[], None] | None = None) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _set_handlers(handlers: Mapping[signal.Signals, Any]) -> None:
+    if threading.current_thread() is threading.main_thread():  # nobody else can
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
 def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool) -> None:
     # Ray writes its authentication token readable to everybody unless the umask forbids it.
     previous = os.umask(0o077)
     try:
-        if os.environ.get("RAY_ADDRESS"):
+        if joins_cluster():
             ray.init(logging_level=logging.WARNING, log_to_driver=show_workers)
             return
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)

@@ -18,11 +18,12 @@ from ltdiff.local_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, on_gpu_node, 
 @pytest.fixture(scope="module")
 def session():
     """A local Ray with GPUs that exist as permits only."""
-    before = os.umask(0o022)
+    before, on_sigterm = os.umask(0o022), signal.getsignal(signal.SIGTERM)
     with ray_session(num_cpus=3, num_gpus=2, dashboard=True):
         yield
     os.umask(before)
     assert not ray.is_initialized()  # what was started here was stopped
+    assert signal.getsignal(signal.SIGTERM) == on_sigterm  # not Ray's, which makes it exit code 15
 
 
 @pytest.mark.usefixtures("session")

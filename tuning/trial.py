@@ -28,6 +28,7 @@ from ltdiff.data.manifest import read_manifest
 from ltdiff.dicom.faults import printable
 from ltdiff.evaluation.validation import ValidationRegions, overall
 from ltdiff.inference.standardizer import Standardizer
+from ltdiff.local_ray import num_worker_nodes
 from ltdiff.model.ltdiff import LTDiff, load_model, read_description
 from ltdiff.training.config import Settings
 from ltdiff.training.context import Score
@@ -92,6 +93,7 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
         tune.report(row)
     prepare_run(plan.manifest_path, out=folder, settings=settings)
     _take_phase_1(folder, settings)
+    workers_per_node = math.ceil(plan.config.num_concurrent * settings.training.num_workers / num_worker_nodes())
     train_on_ray(
         list(PHASES),
         manifest_path=plan.manifest_path,
@@ -99,7 +101,7 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
         settings=settings,
         make_score=_score_maker(plan, settings),
         callbacks=[_ReportScores()],
-        num_threads=max(1, (os.cpu_count() or 1) // (plan.config.num_concurrent * settings.training.num_workers)),
+        num_threads=max(1, (os.cpu_count() or 1) // workers_per_node),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, spread_evenly
+from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, slice_numbers, spread_evenly, spread_in_twos
 from ltdiff.data.patches import VALIDATING_COLUMNS, columns_of, make_items
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 class PairStack(NamedTuple):
     """Source and target (Z, Y, X) in HU of slices that follow each other, with PixelSpacing (y, x); the pair in question is
-    number `centre`, and `place` says of which pair of series it is and which slice, counted from anywhere.
+    number `centre`, and `place` says of which pair of series it is and which slice of the source's.
     """
 
     source_hu: np.ndarray
@@ -28,9 +28,16 @@ class PairStack(NamedTuple):
 
 
 def read_stacks(
-    manifest: pd.DataFrame, *, split: str, at_most: int, purpose: str, depth: int = 1
+    manifest: pd.DataFrame,
+    *,
+    split: str,
+    at_most: int,
+    purpose: str,
+    depth: int = 1,
+    spread: Callable[..., np.ndarray] = spread_evenly,
 ) -> Iterator[PairStack]:
-    """Pairs of a split, spread evenly, each with those of its neighbours among `depth` slices that are in the split too.
+    """Pairs of a split, spread evenly (or as `spread` does), each with those of its neighbours among `depth` slices that are in
+    the split too.
 
     A stack that cannot be read is named in the log as left out of `purpose`.
 
@@ -41,7 +48,8 @@ def read_stacks(
     sources = pd.DataFrame([item["source"] for item in items])
     series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
     steps_mm = manifest.groupby("series_uid")["z_mm"].agg(_smallest_step_mm)
-    for i in spread_evenly(len(items), at_most=at_most):
+    numbers = slice_numbers(manifest, sources)
+    for i in spread(len(items), at_most=at_most):
         step_mm = steps_mm[sources["series_uid"][i]]
         reach_mm = (depth // 2 + 0.5) * step_mm
         away_mm = (sources["z_mm"] - sources["z_mm"][i]).abs()
@@ -51,7 +59,7 @@ def read_stacks(
         except ValueError as error:
             logger.warning("left out of %s: %s", purpose, error)
             continue
-        place = (series[i], round(sources["z_mm"][i] / step_mm) if step_mm else 0)
+        place = series[i], int(numbers[i])
         yield PairStack(source_hu, target_hu, in_plane_spacing_mm(items[i]["source"]), near.get_loc(i), place)
 
 
@@ -73,10 +81,11 @@ class ValidationPair(NamedTuple):
 
 
 def read_validation_pairs(manifest: pd.DataFrame, *, at_most: int, purpose: str) -> list[ValidationPair]:
-    """Pairs that validate, spread evenly: those of split `val` or, where there are none, training pairs' validating columns."""
+    """Pairs that validate, spread in twos: those of split `val` or, where there are none, training pairs' validating columns."""
     has_slices = ((manifest["split"] == "val") & manifest["pair_id"].notna()).any()
     pairs = []
-    for stack in read_stacks(manifest, split="val" if has_slices else "train", at_most=at_most, purpose=purpose):
+    split = "val" if has_slices else "train"
+    for stack in read_stacks(manifest, split=split, at_most=at_most, purpose=purpose, spread=spread_in_twos):
         source_hu, target_hu = stack.source_hu[0], stack.target_hu[0]
         columns = slice(None) if has_slices else slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS))
         pairs.append(ValidationPair(source_hu, target_hu, stack.spacing_mm, columns, stack.place))

@@ -240,7 +240,7 @@ class _PlanRun:
                 patch_size=self.budget.training.patch_size,
                 seed=self.budget.training.seed,
                 match_kernel=self.matcher,
-                keep_slices=len(self.manifest) <= MAX_KEPT_SLICES,
+                keep_slices=_num_trained_slices(self.manifest) <= MAX_KEPT_SLICES,
             )
         return self.loaders[key]
 
@@ -256,6 +256,11 @@ class _Report:
         self.metrics = metrics
         if self.folder is not None and checkpoint is not None:
             keep_checkpoint(checkpoint, among=self.folder)
+
+
+def _num_trained_slices(manifest: pd.DataFrame) -> int:
+    """Those that train or validate; what is scored is not kept."""
+    return len(manifest[manifest["split"] != "test"].drop_duplicates(["path", "slice_index"]))
 
 
 def claim(folder: Path, description: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ posterior and columns from right to left, as a standard axial DICOM series does.
 """
 
 import hashlib
+import logging
 import math
 import tempfile
 from pathlib import Path
@@ -20,8 +21,12 @@ from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
 from ltdiff.dicom.series import AIR_FILL_HU, Series, SliceHeader
 from ltdiff.durable import PARTIAL_PREFIX, sync
 
+logger = logging.getLogger(__name__)
+
 SUFFIXES: Final = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 ORIENTATION: Final = "LPS"  # axes point to the patient's left, posterior, superior: DICOM's axial standard
+LUNG_HU: Final = -500.0
+"""Lung and air are below it, one of which nearly every slice of a body shows."""
 MIN_HU, MAX_HU = -10_000.0, 40_000.0  # beyond what any CT stores: the values are no HU
 
 
@@ -30,13 +35,13 @@ def is_volume_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a CT volume in HU; a two-dimensional image is a volume of one slice.
+def read_volume(path: Path, *, orientation: str = ORIENTATION) -> Volume:
+    """Read a CT volume in HU, its axes in this order and direction; a two-dimensional image is a volume of one slice.
 
     Raises ValueError naming the file when it is missing, broken, cut short, no scalar volume, or its values are no HU.
     """
     image = _read(path)
-    oriented = sitk.DICOMOrient(image, ORIENTATION)
+    oriented = sitk.DICOMOrient(image, orientation)
     hu = _checked_hu(sitk.GetArrayFromImage(oriented), path)
     x_mm, y_mm, z_mm = oriented.GetSpacing()
     return Volume(
@@ -44,7 +49,7 @@ def read_volume(path: Path) -> Volume:
         spacing_mm=(z_mm, y_mm, x_mm),
         origin_mm=oriented.GetOrigin(),
         direction=oriented.GetDirection(),
-        stored_orientation=_orientation_code(image),
+        stored_orientation=orientation_code(image.GetDirection()),
     )
 
 
@@ -109,17 +114,17 @@ def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:
     """Which axis of the file goes from slice to slice, and whether from superior to inferior."""
     if reader.GetDimension() == 2:
         return 2, False
-    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())
+    code = orientation_code(reader.GetDirection())
     return (code.index("S"), False) if "S" in code else (code.index("I"), True)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Labels (Z, Y, X), uint8, slices in ascending z; rows and columns as in a standard axial DICOM series.
+def read_mask(path: Path, *, orientation: str = ORIENTATION) -> np.ndarray:
+    """Labels (Z, Y, X), uint8, axes as in `read_volume`.
 
     Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 255.
     """
     image = _read(path)
-    values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, ORIENTATION))
+    values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, orientation))
     labels = np.nan_to_num(values, nan=-1.0).astype(np.uint8)
     if not np.array_equal(labels, values):
         raise ValueError(f"{printable(path)}: a mask holds whole numbers from 0 to 255, and this file holds others")
@@ -133,6 +138,12 @@ def read_volume_series(path: Path) -> Series:
     however it is packed. Kernel, frame of reference and the like are "", the thickness is None: such a file has none.
     """
     volume = read_volume(path)
+    if volume.hu.min() > LUNG_HU:
+        logger.warning(
+            "%s: no value is below %g; are these HU, or stored values whose slope and intercept were lost?",
+            printable(path),
+            LUNG_HU,
+        )
     digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
     axes = np.array(volume.direction).reshape(3, 3).T  # rows: the directions of x, y and z
     slices = tuple(_slice_header(path, volume, axes, index) for index in range(volume.num_slices))
@@ -212,8 +223,10 @@ def _volume_image(image: sitk.Image) -> sitk.Image:
     return sitk.JoinSeries(image) if image.GetDimension() == 2 else image
 
 
-def _orientation_code(image: sitk.Image) -> str:
-    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+def orientation_code(direction: tuple[float, ...]) -> str:
+    """Where the axes of a volume (3 × 3, row-major, x, y and z in columns) nearly point to: "LPS", of a prone patient "RAS"."""
+    code: str = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
+    return code
 
 
 def _checked_hu(values: np.ndarray, path: Path) -> np.ndarray:

@@ -161,7 +161,8 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
 
     - ``patient:0.7``: at least one paired patient, and otherwise 30 % of them, is test; no patient is in two splits;
     - ``z:0.7``: in each series the first 70 % of the slices in ascending z, rounded up, train, the rest is test. The
-      last eighth of the training part validates: one contiguous block. A series of one slice only trains;
+      last eighth of the training part validates: one contiguous block. A series of one slice only trains. What lies within the
+      test block of another series of the same patient is test as well, and likewise for the one that validates;
     - ``auto``: by patient where at least 3 patients have pairs, by z otherwise.
 
     Unpaired patients train, whatever the split; a slice of a paired patient without a pair goes where the pair nearest in z
@@ -180,6 +181,7 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
         for patient in patients:
             of_patient = manifest["patient"] == patient
             rest = of_patient & ~paired
+            result.loc[of_patient & paired, "split"] = _without_overlap(result[of_patient & paired])
             result.loc[rest, "split"] = _as_nearest(manifest.loc[rest, "z_mm"], result[of_patient & paired])
     result.attrs["split"] = f"{by}:{fraction:g}"
     counts = ", ".join(f"{split} {(result['split'] == split).sum()}" for split in SPLITS)
@@ -193,17 +195,31 @@ def spread_evenly(num: int, *, at_most: int) -> np.ndarray:
     return np.linspace(0, num - 1, min(num, at_most)).round().astype(int)
 
 
-def limit_pairs(manifest: pd.DataFrame, num_pairs: int, *, split: str = "train") -> pd.DataFrame:
-    """A copy that has `num_pairs` of the pairs of a split, spread evenly, and nothing else there; other splits stay.
+def spread_in_twos(num: int, *, at_most: int) -> np.ndarray:
+    """The same, but where not all are taken each with the one behind it: slices that shall be seen with a neighbour."""
+    if num <= at_most or at_most < 2:
+        return spread_evenly(num, at_most=at_most)
+    first = spread_evenly(num - 1, at_most=at_most // 2)
+    return np.unique([first, first + 1])
+
+
+def slice_numbers(manifest: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+    """The place (N,) of the slice of each row in its whole series, all of which is in `manifest`."""
+    by_series = manifest.drop_duplicates(["path", "slice_index"]).groupby("series_uid")["z_mm"]
+    positions_mm = {uid: np.sort(z_mm) for uid, z_mm in by_series}
+    places = zip(rows["series_uid"], rows["z_mm"], strict=True)
+    return np.array([np.searchsorted(positions_mm[uid], z_mm) for uid, z_mm in places])
+
+
+def limit_pairs(manifest: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
+    """A copy that has `num_pairs` of the training pairs, spread evenly, and nothing else to train on; other splits stay.
 
     Raises ValueError when there are fewer.
     """
-    concerned = manifest["split"] == split
+    concerned = manifest["split"] == "train"
     sources = manifest[concerned & manifest["pair_id"].notna() & (manifest["role"] == "source")]
     if not 1 <= num_pairs <= len(sources):
-        raise ValueError(
-            f"num_pairs must lie in 1…{len(sources)}, the number of pairs of split {split}, got {num_pairs}"
-        )
+        raise ValueError(f"num_pairs must lie in 1…{len(sources)}, the number of training pairs, got {num_pairs}")
     chosen = sources.sort_values(["series_uid", "z_mm"])["pair_id"].iloc[spread_evenly(len(sources), at_most=num_pairs)]
     limited = manifest[~concerned | manifest["pair_id"].isin(chosen)].reset_index(drop=True)
     limited.attrs = dict(manifest.attrs)
@@ -243,6 +259,21 @@ def _split_blocks(manifest: pd.DataFrame, fraction: float) -> pd.Series:
     num_fitted = num_train - num_train.map(_num_val)
     splits = np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test")
     return pd.Series(splits, index=manifest.index)
+
+
+def _without_overlap(pairs: pd.DataFrame) -> pd.Series:
+    """The splits of one patient's pairs, where no anatomy that one series tests (or validates) trains in another."""
+    splits = pairs["split"].copy()
+    half_mm = {
+        uid: np.diff(np.unique(z_mm)).min(initial=np.inf) / 2 for uid, z_mm in pairs.groupby("series_uid")["z_mm"]
+    }
+    for name, givers in (("val", ["train"]), ("test", ["train", "val"])):
+        blocks = pairs[pairs["split"] == name].groupby("series_uid")["z_mm"].agg(["min", "max"])
+        for uid, low, high in blocks.itertuples():
+            inside = pairs["z_mm"].between(low - half_mm[uid], high + half_mm[uid], inclusive="neither")
+            inside |= pairs["pair_id"].isin(pairs.loc[inside, "pair_id"].dropna())  # both slices of a pair
+            splits[inside & splits.isin(givers)] = name
+    return splits
 
 
 def _as_nearest(z_mm: pd.Series, pairs: pd.DataFrame) -> list[str]:

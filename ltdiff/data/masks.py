@@ -6,6 +6,7 @@ They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltdiff.data.formats import is_volume_file, read_mask, read_volume
+from ltdiff.data.formats import is_volume_file, orientation_code, read_mask, read_volume
 from ltdiff.data.scan import Scan, read_series
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.faults import printable
@@ -35,6 +36,8 @@ def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> n
     Raises:
         ValueError: the mask fits no series of the pairs.
     """
+    if not mask.exists():
+        raise ValueError(f"{printable(mask)}: there is no such file or folder")
     if is_volume_file(mask):
         return _from_volume(mask, manifest, pairs)
     return _from_segmentations(mask, manifest, pairs)
@@ -56,17 +59,27 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.
 def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint8)
     segmentations = find_segmentations(mask)
-    is_used = False
+    used: dict[int, Path] = {}  # by the slices in `labels`
     for role in ("source", "target"):  # a segmentation may have been drawn on either of the two
         rows = manifest[manifest["role"] == role].set_index("pair_id").loc[pairs["pair_id"]].reset_index()
         for series_uid, slices in rows.groupby("series_uid"):
-            if path := segmentations.get(str(series_uid)):
+            if path := _only(segmentations.get(str(series_uid), [])):
+                _only([*{used[index] for index in slices.index if index in used}, path])
                 series = _find_series(str(series_uid), manifest)
                 labels[slices.index] = _of_slices(slices["path"], read_segmentation(path, series), series)
-                is_used = True
-    if not is_used:
-        raise ValueError(f"{mask}: there is no DICOM segmentation of a series of these pairs")
+                used |= dict.fromkeys(slices.index, path)
+    if not used:
+        raise ValueError(f"{printable(mask)}: there is no DICOM segmentation (SEG) of a series of these pairs")
     return labels
+
+
+def _only(paths: Sequence[Path]) -> Path | None:
+    """Where there are several nobody knows which one is meant; ValueError."""
+    if len(paths) > 1:
+        raise ValueError(
+            f"{printable(paths[0])} and {printable(paths[1])} are masks of the same slices: name one of them"
+        )
+    return paths[0] if paths else None
 
 
 def _of_slices(paths: pd.Series, labels: np.ndarray, series: Series) -> np.ndarray:
@@ -108,8 +121,10 @@ def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:
 
 def _from_dicom(mask: Path, series: Series) -> dict[str, NDArray[np.bool_]]:
     segmentations = find_segmentations(mask)
-    segmentation = segmentations.get(series.series_instance_uid) or (mask if mask.is_file() and segmentations else None)
-    structure_set = find_structure_sets(mask).get(series.series_instance_uid)
+    segmentation = _only(segmentations.get(series.series_instance_uid, [])) or (
+        mask if mask.is_file() and segmentations else None
+    )
+    structure_set = _only(find_structure_sets(mask).get(series.series_instance_uid, []))
     if segmentation and structure_set:
         raise ValueError(f"{printable(mask)}: name one of {printable(segmentation)} and {printable(structure_set)}")
     if segmentation:
@@ -128,10 +143,13 @@ def _by_label(labels: np.ndarray, path: Path) -> dict[str, NDArray[np.bool_]]:
 
 def _read_on_grid(mask: Path, image: Volume) -> np.ndarray:
     """The labels (Z, Y, X) of a volume file whose voxels are those of the image."""
-    labels = read_mask(mask)
+    orientation = orientation_code(
+        image.direction
+    )  # of a DICOM series any, for its rows and columns are as they are stored
+    labels = read_mask(mask, orientation=orientation)
     if labels.shape != image.hu.shape:
         raise ValueError(f"{printable(mask)}: the mask has {labels.shape} voxels, the image {image.hu.shape}")
-    grid = read_volume(mask)
+    grid = read_volume(mask, orientation=orientation)
     if (distance := _largest_distance(grid, image)) > GRID_TOLERANCE_VOXELS:
         raise ValueError(
             f"{printable(mask)}: the mask lies up to {distance:.3g} voxels beside the image "

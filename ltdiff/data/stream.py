@@ -14,6 +14,7 @@ The actor that runs a stream imports this module: without torch and what decodes
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,7 +59,7 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
     context.enable_progress_bars = context.print_on_execution_start = False  # the training loop shows the progress
-    context.custom_execution_callback_classes = [_Pause]
+    context.custom_execution_callback_classes = [_Calm]
     per_block = visits_per_block(loader.patch_size)
     numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // per_block)))
     stream = numbers.map_batches(_load_block, batch_size=per_block, fn_args=(ray.put(loader), share))
@@ -66,13 +67,14 @@ def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.da
     return iterator
 
 
-class _Pause:
+class _Calm:
     """Rest between the turns of Ray Data's scheduler, which spins on half a core while finished blocks wait to be used."""
 
     PAUSE_S = 0.05
 
     def before_execution_starts(self, executor: object) -> None:
-        """Nothing."""
+        """In the actor that runs the stream, which else says among the lines of progress that a data set has finished."""
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
 
     def on_execution_step(self, executor: object) -> None:
         """Called after every turn."""

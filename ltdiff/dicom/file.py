@@ -26,6 +26,11 @@ MAX_INFLATED_BYTES = 64 * 2**20  # of a deflated file: twice the largest slice t
 MULTI_FRAME_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 
+def files_below(root: Path) -> list[Path]:
+    """All files in the folder `root`, sorted: DICOM files may have any name. Of a file, itself."""
+    return sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+
+
 @dataclass(frozen=True)
 class ParsedFile:
     """Elements of a file without its pixels, and what is known of those without decoding them."""

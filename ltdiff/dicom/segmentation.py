@@ -1,5 +1,6 @@
 """Lesion masks as DICOM Segmentation (PS3.3 A.51), one segment per lesion, bound to the slices of a CT series."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import highdicom as hd
@@ -10,7 +11,7 @@ from pydicom.uid import SegmentationStorage
 
 import ltdiff
 from ltdiff.dicom.faults import printable
-from ltdiff.dicom.file import without_warnings
+from ltdiff.dicom.file import files_below, without_warnings
 from ltdiff.dicom.series import Series
 from ltdiff.dicom.uids import stable_uid
 
@@ -71,25 +72,21 @@ def read_segmentation(path: Path, series: Series) -> np.ndarray:
                 uids, combine_segments=True, assert_missing_frames_are_empty=True, dtype=np.uint8
             )
     except Exception as error:  # highdicom raises anything from AttributeError on for what it does not expect
-        raise ValueError(f"{printable(path)} cannot be read as a segmentation ({type(error).__name__})") from error
+        overlap = isinstance(error, RuntimeError) and "overlap" in str(error)
+        reason = "its segments overlap" if overlap else type(error).__name__
+        raise ValueError(f"{printable(path)} cannot be read as a segmentation ({reason})") from error
     if segmented.isdisjoint(uids):
         raise ValueError(f"{printable(path)} is the segmentation of another series")
     return labels
 
 
-def find_segmentations(root: Path) -> dict[str, Path]:
-    """The DICOM SEG files (*.dcm) below `root`, or `root` itself, by the SeriesInstanceUID each belongs to.
-
-    Other files are passed over. Raises ValueError when two belong to one series.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*.dcm")) if root.is_dir() else [root]:
-        series_uid = _segmented_series(path)
-        if series_uid in found:
-            raise ValueError(f"{printable(path)} and {printable(found[series_uid])} are segmentations of one series")
-        if series_uid:
-            found[series_uid] = path
-    return found
+def find_segmentations(root: Path) -> dict[str, list[Path]]:
+    """The DICOM SEG files below `root`, or `root` itself, by the SeriesInstanceUID each belongs to; others are passed over."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in files_below(root):
+        if series_uid := _segmented_series(path):
+            found[series_uid].append(path)
+    return dict(found)
 
 
 def _segmented_series(path: Path) -> str:

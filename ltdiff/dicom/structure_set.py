@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom.uid import RTStructureSetStorage
 
 from ltdiff.dicom.faults import printable, quoted
-from ltdiff.dicom.file import without_warnings
+from ltdiff.dicom.file import files_below, without_warnings
 from ltdiff.dicom.series import Series
 
 logger = logging.getLogger(__name__)
@@ -29,18 +29,13 @@ Contour = NDArray[np.float64]
 """The corners of a polygon (N, 3) in mm: x, y, z in the patient's coordinates."""
 
 
-def find_structure_sets(root: Path) -> dict[str, Path]:
-    """The RT Structure Sets (*.dcm) below `root`, or `root` itself, by the SeriesInstanceUIDs that each was drawn on.
-
-    Other files are passed over. Raises ValueError when two belong to one series.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*.dcm")) if root.is_dir() else [root]:
+def find_structure_sets(root: Path) -> dict[str, list[Path]]:
+    """The RT Structure Sets below `root`, or `root` itself, by the SeriesInstanceUIDs that each was drawn on."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in files_below(root):
         for uid in _series_drawn_on(path):
-            if uid in found:
-                raise ValueError(f"{printable(path)} and {printable(found[uid])} are structure sets of one series")
-            found[uid] = path
-    return found
+            found[uid].append(path)
+    return dict(found)
 
 
 def read_structures(path: Path, series: Series) -> dict[str, NDArray[np.bool_]]:

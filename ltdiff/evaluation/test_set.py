@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ltdiff.comparators.protocol import Method, Slices
-from ltdiff.data.manifest import data_fingerprint, read_hu
+from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
 from ltdiff.data.masks import read_labels
 from ltdiff.data.rois import (
     HU_RANGES,
@@ -127,17 +127,17 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
     if not rois:
         raise ValueError(f"the pairs of split {config.split!r} show air alone: there is nothing to draw a region on")
     series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
-    slice_numbers = _slice_numbers(manifest, pairs)
+    numbers = slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     if config.features == CATALOGUE.name:
-        scored = _volume_rois(rois, labels, shape=target_hu.shape, runs=number_runs(series, slice_numbers))
+        scored = _volume_rois(rois, labels, shape=target_hu.shape, runs=number_runs(series, numbers))
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     return TestSet(
         source_hu=_read_all(pairs),
         target_hu=target_hu,
         spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
         series=series,
-        slice_numbers=slice_numbers,
+        slice_numbers=numbers,
         rois=tuple(rois),
         scored=scored,
         num_cross_sections=num_cross_sections,
@@ -231,14 +231,6 @@ def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.Da
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets
-
-
-def _slice_numbers(manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[np.int64]:
-    """The place of each slice in its whole series, which decides its noise when an archive is standardized."""
-    by_series = manifest.drop_duplicates(["path", "slice_index"]).groupby("series_uid")["z_mm"]
-    positions_mm = {uid: np.sort(z_mm) for uid, z_mm in by_series}
-    places = zip(pairs["series_uid"], pairs["z_mm"], strict=True)
-    return np.array([np.searchsorted(positions_mm[uid], z_mm) for uid, z_mm in places])
 
 
 def _read_all(rows: pd.DataFrame) -> Slices:

@@ -41,7 +41,7 @@ from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_rep
 from ltdiff.inference.recipe import load_recipes
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.inference.task import Task, task_outcome
-from ltdiff.local_ray import on_gpu_node, ray_session
+from ltdiff.local_ray import hide_gpus, joins_cluster, num_worker_nodes, on_gpu_node, ray_session
 from ltdiff.lock import only_writer
 from ltdiff.model.precision import resolve_precision
 
@@ -140,7 +140,7 @@ def standardize_archive(
 def _resolve_precision(inference: InferenceConfig, *, use_gpu: bool) -> InferenceConfig:
     """With one precision for all nodes: a series' UID stands for it."""
     resolve = partial(resolve_precision, inference.precision, torch.device("cuda" if use_gpu else "cpu"))
-    if not use_gpu:
+    if not use_gpu or not joins_cluster():
         return replace(inference, precision=resolve())
     with ray_session(num_cpus=1, num_gpus=1):
         return replace(inference, precision=on_gpu_node(resolve))
@@ -173,8 +173,7 @@ def _outcome(task: Task, *, reason: str, seconds: float) -> Outcome:
 def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:
     """The lazy Ray Data stream; see the module's stages."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else it announces its pipeline
-    num_nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
-    workers_per_node = math.ceil(num_workers / num_nodes)  # Ray Data spreads its actors
+    workers_per_node = math.ceil(num_workers / num_worker_nodes())  # Ray Data spreads its actors
     references = [ray.put(task) for task in tasks]  # an archive's headers are too much for every row and worker
     stream = ray.data.from_items([{"task": number} for number in range(len(tasks))], override_num_blocks=len(tasks))
     return stream.map_batches(
@@ -201,6 +200,8 @@ class _Worker:
         use_gpu: bool,
     ) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+        if not use_gpu:
+            hide_gpus()
         torch.set_num_threads(1)  # results of more than one thread differ with their number
         self.tasks = tasks
         self.attempts = attempts

@@ -12,7 +12,7 @@ Latents = list[Tensor]
 class LatentScaling(nn.Module):
     """Per-channel standardization of every level; mean and variance are tracked while the autoencoder trains."""
 
-    MOMENTUM = 0.05  # of the start at variance 1, far above real ones (0.0005), nothing is left after 400 steps
+    MOMENTUM = 0.05
     EPSILON = 1e-6
 
     def __init__(self, latent_channels: tuple[int, ...]) -> None:
@@ -24,11 +24,15 @@ class LatentScaling(nn.Module):
 
     @torch.no_grad()
     def track(self, latents: Latents) -> None:
-        """Move the running moments towards those of a batch of raw latents."""
+        """Move the running moments towards those of a batch of raw latents; the first batch replaces what they begin with.
+
+        A variance of 1 is so far above real ones (0.0005 on the coarsest level) that a short phase would not forget it.
+        """
         for i, z in enumerate(latents):
             variance, mean = torch.var_mean(z.float(), dim=(0, 2, 3), keepdim=True, correction=0)
-            self.get_buffer(f"mean_{i}").lerp_(mean, self.MOMENTUM)
-            self.get_buffer(f"variance_{i}").lerp_(variance, self.MOMENTUM)
+            is_first = bool((self.get_buffer(f"variance_{i}") == 1).all())
+            self.get_buffer(f"mean_{i}").lerp_(mean, 1.0 if is_first else self.MOMENTUM)
+            self.get_buffer(f"variance_{i}").lerp_(variance, 1.0 if is_first else self.MOMENTUM)
 
     def apply_scaling(self, latents: Latents) -> Latents:
         """Raw → scaled: zero mean, unit variance per channel, in float32."""

@@ -118,9 +118,9 @@ class ExtractorPool:
         try:
             while todo or in_hand:
                 while todo and len(in_hand) < num_in_hand:
-                    chunk = todo.popleft()
-                    task = self._pool.submit(_extract_chunk, [regions[i] for i in chunk], self.feature_set.extract)
-                    in_hand[task] = chunk
+                    # which stays to be done where the pool turns out to be broken
+                    task = self._pool.submit(_extract_chunk, [regions[i] for i in todo[0]], self.feature_set.extract)
+                    in_hand[task] = todo.popleft()
                 for future in wait(in_hand, return_when=FIRST_COMPLETED).done:
                     results, chunk = future.result(), in_hand.pop(future)
                     rows[chunk.start : chunk.stop] = results

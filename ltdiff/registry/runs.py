@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "ltdiff"
-REVISION_VARIABLE = "LTDIFF_REVISION"
+REVISION_VARIABLE, REVISION_FILE = "LTDIFF_REVISION", "REVISION"
 
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _RUN_KEY_TAG = "ltdiff.run_key"
@@ -27,12 +27,15 @@ _MAX_PARAMS_PER_BATCH = 100
 def code_version() -> dict[str, str]:
     """{"version": "0.1.0", "git_revision": "<40 hex digits>"}; "-dirty" follows where files were changed.
 
-    Without a git checkout, or without git, the revision is what LTDIFF_REVISION says (the container image sets it), if anything.
+    Without a git checkout, or without git, the revision is what LTDIFF_REVISION says, or the file that the container image has
+    beside its code, if there is either: what a job uploads is neither checkout nor image.
     """
     version = {"version": ltdiff.__version__}
-    if revision := os.environ.get(REVISION_VARIABLE):
+    package = Path(ltdiff.__file__).parent
+    noted = package / REVISION_FILE
+    if revision := os.environ.get(REVISION_VARIABLE) or (noted.read_text().strip() if noted.is_file() else ""):
         version |= {"git_revision": revision}
-    checkout = Path(ltdiff.__file__).parents[1]
+    checkout = package.parent
     # Installed in an environment inside another project, git would answer with that project's revision.
     if not (checkout / ".git").exists() or shutil.which("git") is None:
         return version

@@ -24,7 +24,7 @@ from ltdiff.lock import only_writer
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import Settings
 from ltdiff.training.context import Score
-from ltdiff.training.ray_worker import FAILURE_FILE, STOP_FILE, Job, work
+from ltdiff.training.ray_worker import FAILURE_FILE, STOP_FILE, Job, is_listed, work
 from ltdiff.training.run import MODEL_FOLDER, PendingPhase, prepare_run, train_phases
 
 logger = logging.getLogger(__name__)
@@ -156,9 +156,9 @@ def _await_checkpoint(wanted: Path) -> None:
     """Ask the workers for a checkpoint by the file `wanted`, which they remove when it is written; wait for it, not for ever."""
     wanted.touch()
     deadline_s = time.monotonic() + STOP_S
-    while wanted.exists() and time.monotonic() < deadline_s:
+    while is_listed(wanted) and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    if wanted.exists():
+    if is_listed(wanted):
         logger.warning("no checkpoint came within %g s: the steps since the last one are done again", STOP_S)
 
 

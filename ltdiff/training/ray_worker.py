@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.patches import PatchLoader, make_loader
 from ltdiff.data.stream import Share, make_stream
+from ltdiff.local_ray import hide_gpus
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import Settings
@@ -35,6 +38,7 @@ from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, RUN_FILE, PendingPha
 logger = logging.getLogger(__name__)
 
 NUM_VALIDATION_BATCHES = 4
+LOOK_EVERY_S = 1.0
 STOP_FILE = ".stop"
 """In the run's folder while a run that is to end waits for a last checkpoint."""
 FAILURE_FILE = ".failure"
@@ -60,16 +64,25 @@ class Job:
 def work(job: Job) -> None:
     """Train the pending phases, one after the other; what is done already, before a worker was lost, is left alone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # else every validation announces its pipeline
-    is_first = ray.train.get_context().get_world_rank() == 0
+    for name in ("ray.data", "ray.train"):  # else every validation announces its pipeline, and every report itself
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if not job.settings.training.use_gpu:
+        hide_gpus()
+    failure = job.out / FAILURE_FILE
+    if failure.is_file():
+        return  # these workers are in the place of some that failed together
+    train_context = ray.train.get_context()
+    is_first = train_context.get_world_rank() == 0
     score = job.make_score() if job.make_score and is_first else no_score
     for phase in job.pending:
         if not (phase.folder / MODEL_FOLDER).is_dir():
             try:
                 _train_phase(job, phase, score)
-            except FloatingPointError as error:  # of all workers at once: their gradients are the same
+            except FloatingPointError as error:
                 if is_first:
-                    (job.out / FAILURE_FILE).write_text(str(error))
+                    failure.write_text(str(error))
+                if train_context.get_world_size() > 1:
+                    raise  # gradients are the same for all workers, but the others would wait for one that cannot be scored
                 return
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the next phase starts from what the first worker saves
@@ -105,6 +118,8 @@ class Reporter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stop_file = folder.parent / STOP_FILE
+        self.looked_s = -math.inf
+        self._end_torn_line()
 
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         """Of every worker after each checkpoint; the first one's is in the folder `checkpoint`."""
@@ -112,10 +127,30 @@ class Reporter:
             keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
             with (self.folder / METRICS_FILE).open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
-            if self.stop_file.exists():
+            if is_listed(self.stop_file):
                 self.stop_file.unlink()
                 return  # the run ends; the others have nothing to report, and Ray would wait for them
         ray.train.report(metrics)
+
+    def must_save(self) -> bool:
+        """Whether the run is to end; looked up once in a while, for on NFS it is a question to the server."""
+        now_s = time.monotonic()
+        if now_s - self.looked_s < LOOK_EVERY_S:
+            return False
+        self.looked_s = now_s
+        return is_listed(self.stop_file)
+
+    def _end_torn_line(self) -> None:
+        """Where a full disk cut the last line off, the next one must not go on with it."""
+        path = self.folder / METRICS_FILE
+        content = path.read_text() if path.is_file() else ""
+        if content and not content.endswith("\n"):
+            path.write_text(content + "\n")
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a file is there, by the listing of its folder: asked for it by name, NFS may answer from memory for a minute."""
+    return path in path.parent.iterdir()
 
 
 def worker_context(report: Reporter, *, score: Score = no_score, num_threads: int | None = None) -> WorkerContext:
@@ -135,7 +170,7 @@ def worker_context(report: Reporter, *, score: Score = no_score, num_threads: in
         wrap=partial(prepare_model, move_to_device=device),
         alone=lambda module: nullcontext() if is_alone else cast(DistributedDataParallel, module).no_sync(),
         mean=dict if is_alone else partial(_mean_over_workers, device=device),
-        must_save=report.stop_file.exists if is_first else lambda: False,
+        must_save=report.must_save if is_first else lambda: False,
         score=score,
     )
 

@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,7 +146,11 @@ def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callab
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """What a phase noted at its checkpoints, in order, steps that were done again too; none of a phase that was not trained."""
     path = folder / METRICS_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with suppress(json.JSONDecodeError):  # cut off by a full disk
+            rows.append(json.loads(line))
+    return rows
 
 
 def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics: dict[str, float]) -> None:

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.formats import write_volume
-from ltdiff.data.manifest import data_fingerprint, limit_pairs, read_manifest
+from ltdiff.data.manifest import data_fingerprint, read_manifest, spread_in_twos
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
 from ltdiff.data.scan import Scan, read_scan
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 NUM_ROIS = 300
 NUM_DRAWS = 16
 MAX_PAIRS = 64
-"""Of slices of a split, spread evenly: the draws of all of them are held at a time, 17 MB for 512 × 512 pixels."""
+"""Of slices of a split, spread in twos: the draws of all of them are held at a time, 17 MB for 512 × 512 pixels."""
 MAP_FILE, FEATURES_FILE = "sd.nii.gz", "features.csv"
 ROI_SEED = 1
 """Not the seed of the regions that an evaluation scores."""
@@ -189,10 +189,11 @@ class _Seen:
     """The slice pairs of a split with their standardized images and random regions."""
 
     def __init__(self, standardizer: Standardizer, manifest: pd.DataFrame, split: str, num_workers: int) -> None:
-        num_pairs = int(
-            ((manifest["split"] == split) & (manifest["role"] == "source") & manifest["pair_id"].notna()).sum()
-        )
-        manifest = limit_pairs(manifest, min(num_pairs, MAX_PAIRS), split=split)
+        of_split = (manifest["split"] == split) & manifest["pair_id"].notna()
+        sources = manifest[of_split & (manifest["role"] == "source")].sort_values(["series_uid", "z_mm"])
+        seen = sources["pair_id"].iloc[spread_in_twos(len(sources), at_most=MAX_PAIRS)]
+        # the others stay in the manifest, which tells which slices are neighbours
+        manifest = manifest.assign(split=manifest["split"].mask(of_split & ~manifest["pair_id"].isin(seen), ""))
         config = EvaluationConfig(split=split, num_rois=1, num_workers=num_workers)
         self.test_set: TestSet = read_test_set(manifest, config=config)
         self.num_workers = num_workers

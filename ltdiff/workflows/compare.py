@@ -232,6 +232,8 @@ def _manifests(pairs: Path, test: Path | None, split: str | None) -> tuple[pd.Da
     both = set(training["series_uid"]) & set(scored["series_uid"])
     if both:
         raise ValueError(f"{len(both)} series are in {pairs} and in {test}: what trains must not be scored")
+    if set(training["patient"]) & set(scored["patient"]):
+        logger.warning("%s and %s have a patient in common: what is scored may show what trains", pairs.name, test.name)
     scored = scored.assign(split="test")
     scored.attrs["split"] = f"all of {test.name}"
     return training, scored

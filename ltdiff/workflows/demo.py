@@ -94,7 +94,7 @@ def _standardize_held_out(pairs: Path, *, model: Path, out: Path) -> None:
 
 def _add_to_summary(path: Path, facts: dict[str, Any]) -> None:
     summary = json.loads(path.read_text()) | facts
-    path.write_text(json.dumps(summary, indent=1) + "\n")
+    write_text(path, json.dumps(summary, indent=1) + "\n")
 
 
 class _Timer:
@@ -111,4 +111,4 @@ class _Timer:
             return work()
         finally:
             self.seconds[stage] = round(self.seconds.get(stage, 0) + time.monotonic() - started_s, 1)
-            self.path.write_text(json.dumps(self.seconds) + "\n")
+            write_text(self.path, json.dumps(self.seconds) + "\n")

@@ -127,6 +127,7 @@ def test_the_image_is_built_from_files_and_extras_that_exist():
     assert packages <= set(sources)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(re.findall(r"\.\[(\w+)\]", text)) <= set(extras)
+    assert re.search(r"apt-get install .*\bgcc\b", text)  # PyRadiomics is compiled; the slim image has no compiler
 
 
 def test_the_rayjob_runs_a_command_of_this_release(tmp_path, capsys):

@@ -115,3 +115,14 @@ def test_neighbours_are_slices_of_one_series_one_step_apart(manifest, tmp_path):
         (z,) = np.flatnonzero((source == pairs[i].source_hu).all(axis=(1, 2)))
         np.testing.assert_array_equal(pairs[j].source_hu, source[z + 1])
     assert find_neighbours(pairs[::2]) == []
+
+
+def test_neighbours_are_known_wherever_the_slices_lie(tmp_path):
+    """Half-way between multiples of their distance, and where only some are taken."""
+    manifest = read_manifest(write_pairs(tmp_path / "data"))
+    step_mm = SPACING_MM[0]
+    manifest["z_mm"] = (manifest["z_mm"] / step_mm - 25.5) * step_mm
+    training = manifest[manifest["split"] == "train"].reset_index(drop=True)
+    pairs = read_validation_pairs(training, at_most=100, purpose="the test")
+    assert find_neighbours(pairs) == [(0, 1), (1, 2), (2, 3)]
+    assert find_neighbours(read_validation_pairs(training, at_most=3, purpose="the test")) == [(0, 1)]

@@ -72,6 +72,16 @@ def test_nifti_values_may_have_a_slope_and_an_intercept(tmp_path, suffix):
         read_volume(short)
 
 
+@pytest.mark.parametrize(("air", "is_named"), [(-1000, False), (0, True)])
+def test_stored_values_without_their_intercept_are_named(tmp_path, caplog, air, is_named):
+    """Air at 0: nothing could tell them from HU but that there is no air."""
+    stored = np.full((3, 8, 8), air + 1040)
+    stored[:, :3] = air
+    sitk.WriteImage(_image(stored.astype(np.int16)), tmp_path / "scan.mha")
+    read_volume_series(tmp_path / "scan.mha")
+    assert ("scan.mha: no value is below -500" in caplog.text) == is_named
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_any_axis_order_gives_the_same_axial_slices(tmp_path, code):
     path = tmp_path / "volume.nrrd"

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
+import SimpleITK as sitk
 from structure_sets import rectangle, write_structure_set
 from tiny_run import save_volume
 
@@ -100,6 +102,43 @@ def test_a_folder_without_a_fitting_segmentation_is_refused(pairs):
 
 
 @pytest.fixture
+def segmented(dicom_pairs, labels, tmp_path):
+    """segment(role) -> a segmentation of that series of the pairs."""
+
+    def segment(role, name="seg"):
+        series = find_series(tmp_path / role)[0][0]
+        return write_segmentation(series, labels, path=tmp_path / "masks" / name, algorithm=name)
+
+    return segment
+
+
+def test_segmentations_of_other_series_do_not_matter(dicom_pairs, segmented, write_dicom, labels, tmp_path):
+    """An archive has many, two readers' of one scan among them."""
+    manifest, _ = dicom_pairs
+    other = find_series(write_dicom(tmp_path / "other", np.zeros(SHAPE)))[0][0]
+    for name in ("reader 1", "reader 2"):
+        write_segmentation(other, labels, path=tmp_path / "masks" / name, algorithm=name)
+    segmented("target")
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm")
+    assert np.array_equal(read_labels(tmp_path / "masks", manifest, pairs=sources), labels)
+
+
+@pytest.mark.parametrize("roles", [("source", "source"), ("source", "target")])
+def test_of_two_segmentations_of_the_same_slices_none_is_preferred(dicom_pairs, segmented, tmp_path, roles):
+    manifest, _ = dicom_pairs
+    for number, role in enumerate(roles):
+        segmented(role, f"seg {number}")
+    with pytest.raises(ValueError, match=r"seg 0 and .*seg 1 are masks of the same slices: name one of them"):
+        read_labels(tmp_path / "masks", manifest, pairs=manifest[manifest["role"] == "source"])
+
+
+def test_a_mask_that_is_not_there_is_said_to_be_missing(dicom_pairs, tmp_path):
+    manifest, _ = dicom_pairs
+    with pytest.raises(ValueError, match=r"leison\.dcm: there is no such file or folder"):
+        read_labels(tmp_path / "leison.dcm", manifest, pairs=manifest[manifest["role"] == "source"])
+
+
+@pytest.fixture
 def scan(tmp_path, write_dicom):
     return read_scan(write_dicom(tmp_path / "series", np.zeros(SHAPE, dtype=np.int16), spacing_mm=0.75))
 
@@ -132,6 +171,20 @@ def test_labels_of_a_volume_file_have_names(tmp_path, scan, labels, name):
 
 def test_slices_may_run_the_other_way_in_the_file(tmp_path, scan, labels):
     assert_is(read_named_masks(save_labels(labels, tmp_path / "m.nii", scan, stored_orientation="LAI"), scan), labels)
+
+
+@pytest.mark.parametrize("orientation", [[-1, 0, 0, 0, -1, 0], [0, 1, 0, -1, 0, 0]])
+def test_a_volume_mask_of_a_patient_who_lies_otherwise(tmp_path, write_dicom, labels, orientation):
+    """Prone, or on the side: the series keeps its rows and columns as they are stored, and a converted file turns them."""
+    folder = write_dicom(tmp_path / "turned", np.zeros(SHAPE, dtype=np.int16))
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.ImageOrientationPatient = orientation
+        dataset.save_as(path)
+    turned = read_scan(folder)
+    path = save_labels(labels, tmp_path / "mask.nii.gz", turned)
+    assert sitk.ReadImage(path).GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    assert_is(read_named_masks(path, turned), labels)
 
 
 def test_a_segmentation_is_found_by_its_series(tmp_path, scan, labels):

@@ -51,11 +51,30 @@ def test_segments_are_tracked_lesions_of_the_series(series, segmentation):
 
 def test_segmentations_are_found_by_series(series, segmentation, tmp_path):
     (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"?" * 90)
-    assert find_segmentations(tmp_path) == {series.series_instance_uid: segmentation}
-    assert find_segmentations(segmentation) == {series.series_instance_uid: segmentation}
-    shutil.copy(segmentation, tmp_path / "copy.dcm")
-    with pytest.raises(ValueError, match="segmentations of one series"):
-        find_segmentations(tmp_path)
+    assert find_segmentations(tmp_path) == {series.series_instance_uid: [segmentation]}
+    assert find_segmentations(segmentation) == {series.series_instance_uid: [segmentation]}
+    copy = shutil.copy(segmentation, tmp_path / "IM0001")  # DICOM files may have any name
+    assert find_segmentations(tmp_path) == {series.series_instance_uid: [copy, segmentation]}
+
+
+def test_segments_that_overlap_are_said_to(series, segmentation):
+    """As other programs write them."""
+    dataset = pydicom.dcmread(segmentation)
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    segments = {frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber for frame in frames}
+    assert segments == {1, 3}
+    size = dataset.Rows * dataset.Columns // 8
+    first = next(
+        n for n, frame in enumerate(frames) if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 1
+    )
+    pixels = bytearray(dataset.PixelData)
+    for n in range(len(frames)):
+        pixels[n * size : (n + 1) * size] = dataset.PixelData[first * size : (first + 1) * size]
+    dataset.PixelData = bytes(pixels)
+    dataset.SegmentsOverlap = "YES"
+    dataset.save_as(segmentation)
+    with pytest.raises(ValueError, match=r"lesions\.dcm cannot be read as a segmentation \(its segments overlap\)"):
+        read_segmentation(segmentation, series)
 
 
 def test_it_is_no_ct_series(segmentation):

@@ -116,12 +116,11 @@ def test_without_a_closed_contour_there_is_nothing(series, tmp_path, geometric_t
 def test_structure_sets_are_found_by_series(series, tmp_path, write_series):
     (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"?" * 90)
     path = write_structure_set(tmp_path / "rs.dcm", series, [("A", [])])
-    assert find_structure_sets(tmp_path) == {series.series_instance_uid: path}
-    assert find_structure_sets(path) == {series.series_instance_uid: path}
+    assert find_structure_sets(tmp_path) == {series.series_instance_uid: [path]}
+    assert find_structure_sets(path) == {series.series_instance_uid: [path]}
     assert find_structure_sets(series.slices[0].path) == {}
-    shutil.copy(path, tmp_path / "copy.dcm")
-    with pytest.raises(ValueError, match="structure sets of one series"):
-        find_structure_sets(tmp_path)
+    copy = shutil.copy(path, tmp_path / "IM0001")  # DICOM files may have any name
+    assert find_structure_sets(tmp_path) == {series.series_instance_uid: [copy, path]}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +202,7 @@ def is_inside(row: int, column: int, polygon: np.ndarray) -> bool:
 def test_a_mask_has_the_area_of_its_polygons(real_data):
     """Planned by hand: tumour, lymph node, carina and vertebra, each corner on the centre of a pixel."""
     (series,), _ = find_series(real_data / "4d-lung-p113" / "ct")
-    path = find_structure_sets(real_data / "4d-lung-p113" / "rtstruct")[series.series_instance_uid]
+    (path,) = find_structure_sets(real_data / "4d-lung-p113" / "rtstruct")[series.series_instance_uid]
     masks = read_structures(path, series)
     assert list(masks) == ["Tumor_c40", "LN_c40", "Carina_c40", "Vertebra_c40"]
     for mask, roi in zip(masks.values(), _parse(path)[0], strict=True):

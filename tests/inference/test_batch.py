@@ -1,5 +1,6 @@
 """An archive through Ray: who gets standardized, and with what result."""
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -15,13 +16,14 @@ from ltdiff.data.formats import read_volume, write_volume
 from ltdiff.data.volume import Volume
 from ltdiff.dicom.derived import derived_series_uid, write_derived_series
 from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.inference import batch
 from ltdiff.inference.batch import _explain, map_ahead, standardize_archive
 from ltdiff.inference.outcome import Outcome, exit_code
 from ltdiff.inference.recipe import Recipe
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.local_ray import ray_session
 
-INFERENCE = InferenceConfig(seed=7)
+INFERENCE = InferenceConfig(seed=7, precision="fp32")  # `auto` may be another one with GPUs that are permits only
 BIRTH = "19870605"
 
 
@@ -146,6 +148,15 @@ def test_a_second_run_computes_nothing(first_run, archive, model, monkeypatch):
         model=model,
     )
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == before
+
+
+@pytest.mark.parametrize(("use_gpu", "expected"), [(False, ""), (True, "3")])
+def test_a_worker_that_asked_for_no_gpu_sees_none(monkeypatch, tmp_path, use_gpu, expected):
+    """Ray would leave it those of its node."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(batch.torch, "set_num_threads", lambda number: None)  # of this process
+    batch._Worker([], inference=INFERENCE, attempts=tmp_path, workers_per_node=1, use_gpu=use_gpu)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
 
 
 def test_the_result_does_not_depend_on_the_workers(first_run, archive, model, tmp_path):

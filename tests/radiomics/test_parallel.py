@@ -11,7 +11,7 @@ import pytest
 from fragile_features import DEADLY_HU, FRAGILE, THREADS, make_regions
 
 from ltdiff.radiomics.feature_sets import CATALOGUE, PYRADIOMICS
-from ltdiff.radiomics.parallel import CHUNK_SIZE, extract_regions
+from ltdiff.radiomics.parallel import CHUNK_SIZE, ExtractorPool, extract_regions
 
 
 @pytest.mark.parametrize(("feature_set", "depth"), [(PYRADIOMICS, 1), (CATALOGUE, 3)])
@@ -42,6 +42,18 @@ def test_a_region_that_crashes_its_process_costs_itself_alone(caplog):
     assert [record.message for record in caplog.records] == [
         f"region {number + 1} of {len(regions)} crashed its process and is left out" for number in lost
     ]
+
+
+def test_a_pool_that_died_between_two_calls_loses_nothing():
+    regions = make_regions(3 * CHUNK_SIZE)
+    with ExtractorPool(FRAGILE, num_workers=2) as pool:
+        pool.extract(regions)
+        workers = psutil.Process().children(recursive=True)
+        for process in workers:
+            process.kill()
+        psutil.wait_procs(workers, timeout=10)
+        rows = pool.extract(regions)
+    assert [row["class_mean"] for row in rows] == [region.hu.mean() for region in regions]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

@@ -11,7 +11,7 @@ import pytest
 from logged_runs import fail, log, uri_of
 
 from ltdiff.registry import client as registry_client
-from ltdiff.registry import code_version, log_run
+from ltdiff.registry import code_version, log_run, runs
 
 
 def test_log_run_keeps_settings_figures_data_and_code(out, mlflow_client, tmp_path, monkeypatch):
@@ -92,6 +92,18 @@ def test_code_version_has_the_revision_of_an_image(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no git there
     monkeypatch.setenv("LTDIFF_REVISION", "4129535a0c")
     assert code_version()["git_revision"] == "4129535a0c"
+
+
+def test_code_version_has_the_revision_that_lies_beside_the_code(monkeypatch, tmp_path):
+    """As in the image; a job that uploads code of its own has none, unless it is told."""
+    monkeypatch.delenv("LTDIFF_REVISION", raising=False)
+    monkeypatch.setattr(runs.ltdiff, "__file__", str(tmp_path / "ltdiff" / "__init__.py"))
+    assert "git_revision" not in code_version()
+    (tmp_path / "ltdiff").mkdir()
+    (tmp_path / "ltdiff" / "REVISION").write_text("4129535a0c\n")
+    assert code_version()["git_revision"] == "4129535a0c"
+    monkeypatch.setenv("LTDIFF_REVISION", "77")
+    assert code_version()["git_revision"] == "77"
 
 
 def test_code_version_has_the_revision_of_a_checkout():

@@ -260,6 +260,27 @@ def test_all_phases_are_trained_by_the_same_workers_and_a_search_can_score_them(
         assert about["trained"][name] == min(lines, key=lambda line: (line["val_loss"], -line["step"]))
 
 
+def test_a_phase_that_cannot_be_scored_fails_at_once(folder):
+    """The first worker alone finds out, and the other one must not wait for it."""
+
+    def make_score():
+        def score(name, phase):
+            raise FloatingPointError("the CCC of a trial is nan")
+
+        return score
+
+    started_s = time.monotonic()
+    with pytest.raises(ValueError, match="phase ddpm failed: the CCC of a trial is nan"):
+        train_on_ray(
+            ["ddpm"],
+            manifest_path=folder / "pairs.parquet",
+            out=folder / "not scored",
+            settings=SETTINGS,
+            make_score=make_score,
+        )
+    assert time.monotonic() - started_s < 120
+
+
 def test_a_training_that_diverges_is_not_tried_again(folder):
     """It would diverge again. All workers find out at the same step."""
     diverging = replace(SETTINGS, training=replace(SETTINGS.training, ddpm=PhaseConfig(NUM_STEPS, learning_rate=1e30)))
@@ -268,11 +289,11 @@ def test_a_training_that_diverges_is_not_tried_again(folder):
     def watched(job):
         if ray.train.get_context().get_world_rank() == 0:
             with notes.open("a") as file:
-                file.write("started\n")
+                file.write("started\n" if not (job.out / ray_worker.FAILURE_FILE).exists() else "ended\n")
         work(job)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_glue, "work", watched)
         with pytest.raises(ValueError, match=r"phase ddpm failed: the gradient at step .* is not finite"):
             train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "diverging", settings=diverging)
-    assert notes.read_text() == "started\n"
+    assert notes.read_text() == "started\nended\n"  # the workers that took their place have nothing to do

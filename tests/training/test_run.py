@@ -15,7 +15,17 @@ from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.scope import Scope
 from ltdiff.model.ltdiff import load_model, read_description, save_model
 from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
-from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, START_FOLDER, finish_phase, prepare_run, train_phases
+from ltdiff.training.ray_worker import Reporter
+from ltdiff.training.run import (
+    METRICS_FILE,
+    MODEL_FOLDER,
+    RUN_FILE,
+    START_FOLDER,
+    finish_phase,
+    prepare_run,
+    read_metrics,
+    train_phases,
+)
 
 SETTINGS = tiny_settings()
 
@@ -54,6 +64,16 @@ def test_weights_are_a_function_of_the_seed(tmp_path, manifest_path):
 
     torch.testing.assert_close(weights(3), weights(3), rtol=0, atol=0)
     assert not torch.equal(weights(3)["stem.fuse.weight"], weights(4)["stem.fuse.weight"])
+
+
+def test_a_line_that_a_full_disk_cut_off_costs_itself_alone(out):
+    folder = out / "ddpm"
+    folder.mkdir()
+    (folder / METRICS_FILE).write_text('{"step": 2.0}\n{"step": 4.0, "lo')
+    Reporter(folder)  # of the run that goes on
+    with (folder / METRICS_FILE).open("a") as file:
+        file.write('{"step": 6.0}\n')
+    assert read_metrics(folder) == [{"step": 2.0}, {"step": 6.0}]
 
 
 def test_the_same_command_again_changes_nothing(out, manifest_path):

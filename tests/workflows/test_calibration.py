@@ -16,7 +16,7 @@ from ltdiff.data.formats import read_volume
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.inference.recipe import Recipe
-from ltdiff.inference.spread import SPREAD_FILE
+from ltdiff.inference.spread import SPREAD_FILE, fit_spread
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.sums import write_sums
 from ltdiff.radiomics.pyradiomics import feature_names
@@ -82,6 +82,20 @@ def test_without_validation_pairs_it_is_refused(tmp_path, pairs):
     write_manifest(manifest[manifest["split"] != "val"], tmp_path / "pairs.parquet")
     with pytest.raises(ValueError, match="calibrating needs validation pairs"):
         calibrate(tmp_path / "pairs.parquet", model=tmp_path)
+
+
+def test_only_slices_that_follow_each_other_are_neighbours(tmp_path, pairs, monkeypatch):
+    """Also where a split has more of them than are looked at: here the first, the second and the last two of six."""
+    monkeypatch.setattr(calibration, "MAX_PAIRS", 4)
+    fitted = []
+    monkeypatch.setattr(
+        calibration, "fit_spread", lambda *args, neighbours, **kw: fitted.append(neighbours) or fit_spread(*args, **kw)
+    )
+    manifest = read_manifest(pairs)
+    write_manifest(manifest.assign(split="val"), tmp_path / "pairs.parquet")
+    folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    calibrate(tmp_path / "pairs.parquet", model=folder, num_workers=1)
+    assert fitted == [[(0, 1), (2, 3)]]
 
 
 def test_map_and_intervals(model, series, tmp_path):
