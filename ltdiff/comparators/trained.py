@@ -33,7 +33,7 @@ from torch import nn
 
 from ltdiff.comparators.protocol import Method
 from ltdiff.data.manifest import data_fingerprint
-from ltdiff.data.patches import PatchLoader, make_loader
+from ltdiff.data.patches import PatchLoader, fit_in_memory, make_loader
 from ltdiff.durable import replace_file, write_text
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
@@ -50,8 +50,6 @@ PROBE_SHARE, MIN_PROBE_MINUTES = 0.05, 0.75
 NUM_VALIDATION_BATCHES = 8
 MAX_STEPS = 1_000_000
 """Of a phase whose length is a time."""
-MAX_KEPT_SLICES = 512
-"""Decoded slices are kept in memory up to this number, about 1 MB each."""
 METHOD_FILE, RATES_FILE, RESULT_FILE, WEIGHTS_FILE = "method.json", "rates.json", "result.json", "result.safetensors"
 
 
@@ -240,7 +238,7 @@ class _PlanRun:
                 patch_size=self.budget.training.patch_size,
                 seed=self.budget.training.seed,
                 match_kernel=self.matcher,
-                keep_slices=_num_trained_slices(self.manifest) <= MAX_KEPT_SLICES,
+                keep_slices=fit_in_memory(self.manifest),
             )
         return self.loaders[key]
 
@@ -256,11 +254,6 @@ class _Report:
         self.metrics = metrics
         if self.folder is not None and checkpoint is not None:
             keep_checkpoint(checkpoint, among=self.folder)
-
-
-def _num_trained_slices(manifest: pd.DataFrame) -> int:
-    """Those that train or validate; what is scored is not kept."""
-    return len(manifest[manifest["split"] != "test"].drop_duplicates(["path", "slice_index"]))
 
 
 def claim(folder: Path, description: dict[str, Any]) -> None:

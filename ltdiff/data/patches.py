@@ -26,6 +26,8 @@ MAX_VISITS_PER_BLOCK, BLOCK_BYTES = 256, 32 << 20
 """Ray Data rests for some 0.15 s between two blocks of a stream: large ones lose little by it. Their patches, at most about:"""
 PATCHES_PER_SLICE = 4
 """Visits in a row that see the same slice: decoding takes longer than cutting a patch."""
+MAX_KEPT_SLICES = 512
+"""Decoded slices are kept in memory up to this number, about 1 MB each."""
 VAL_COLUMNS = 0.3
 """Where no slice is left to validate, this share of the columns of every training slice does, at its right edge."""
 TRAINING_COLUMNS, VALIDATING_COLUMNS = (0.0, 1 - VAL_COLUMNS), (1 - VAL_COLUMNS, 1.0)
@@ -178,6 +180,11 @@ def make_loader(
         items = make_items(manifest, split=split, pairs=pairs)
     kept: dict[int, dict[str, Image]] | None = {} if keep_slices else None
     return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept)
+
+
+def fit_in_memory(manifest: pd.DataFrame) -> bool:
+    """Whether the slices that train or validate are few enough to be kept once they have been read."""
+    return len(manifest[manifest["split"] != "test"].drop_duplicates(["path", "slice_index"])) <= MAX_KEPT_SLICES
 
 
 def visits_per_block(patch_size: int) -> int:

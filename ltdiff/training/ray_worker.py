@@ -22,8 +22,9 @@ import torch
 from ray.train.torch import get_device, prepare_model
 from torch.nn.parallel import DistributedDataParallel
 
+from ltdiff.data.formats import is_volume_file
 from ltdiff.data.manifest import data_fingerprint, read_manifest
-from ltdiff.data.patches import PatchLoader, make_loader
+from ltdiff.data.patches import fit_in_memory, make_loader
 from ltdiff.data.stream import Share, make_stream
 from ltdiff.local_ray import hide_gpus
 from ltdiff.model.ltdiff import LTDiff, load_model
@@ -202,33 +203,35 @@ class _Streams:
         self.num_steps = phase.config.num_steps
         self.context = context
         self.batch_size = self.training.batch_size_per_worker
-        self.manifest = _read_manifest(job)
-        self.uses_pairs = phase.uses_pairs
-        self.match_kernel = KernelMatcher(model.kernel_match if model.config.kernel_match else None)
+        manifest = _read_manifest(job)
+        # for each slice a compressed volume file is decompressed as a whole
+        keep_slices = any(is_volume_file(Path(path)) for path in manifest["path"]) and fit_in_memory(manifest)
+        self.loaders = {
+            split: make_loader(
+                manifest,
+                split=split,
+                pairs=phase.uses_pairs,
+                patch_size=self.training.patch_size,
+                seed=self.training.seed,
+                match_kernel=KernelMatcher(model.kernel_match if model.config.kernel_match else None),
+                keep_slices=keep_slices,
+            )
+            for split in ("train", "val")
+        }
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """This worker's batches from `first_step` to the last step."""
         share = Share(self.batch_size, self.context.rank, self.context.world_size, first_step)
         num_visits = (self.num_steps - first_step) * self.batch_size
-        stream = make_stream(self._loader("train"), share, num_visits=num_visits)
+        stream = make_stream(self.loaders["train"], share, num_visits=num_visits)
         return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=self.context.device))
 
     def validation(self) -> Iterator[Batch]:
         """The same few unaugmented patches every time: as many as in some batches of all workers."""
-        loader = self._loader("val")
+        loader = self.loaders["val"]
         num_batches = NUM_VALIDATION_BATCHES * self.context.world_size
         for visits in np.arange(num_batches * self.batch_size).reshape(-1, self.batch_size):
             yield {
                 name: torch.from_numpy(patches).to(self.context.device)
                 for name, patches in loader({"id": visits}).items()
             }
-
-    def _loader(self, split: str) -> PatchLoader:
-        return make_loader(
-            self.manifest,
-            split=split,
-            pairs=self.uses_pairs,
-            patch_size=self.training.patch_size,
-            seed=self.training.seed,
-            match_kernel=self.match_kernel,
-        )

@@ -10,7 +10,14 @@ import pytest
 from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader, make_items, make_loader, visits_per_block
+from ltdiff.data.patches import (
+    PATCHES_PER_SLICE,
+    PatchLoader,
+    fit_in_memory,
+    make_items,
+    make_loader,
+    visits_per_block,
+)
 
 PATCH = 16
 SHAPE = (5, 100, 120)
@@ -293,6 +300,15 @@ def test_slices_are_kept_on_demand(tmp_path):
     manifest = _manifest(tmp_path, ("train",))
     assert _make_loader(manifest, "train", keep_slices=False).kept is None
     assert _make_loader(manifest, "train", keep_slices=True).kept == {}
+
+
+def test_what_is_scored_takes_no_room_in_memory():
+    rows = pd.DataFrame(
+        {"path": "scan.nii.gz", "slice_index": range(600), "split": ["train"] * 400 + ["val"] * 112 + ["test"] * 88}
+    )
+    both = pd.concat([rows, rows])  # a source that is paired with two targets has its slices twice
+    assert fit_in_memory(both)
+    assert not fit_in_memory(both.assign(split="train"))
 
 
 def test_a_loader_of_nothing_is_refused(tmp_path):
