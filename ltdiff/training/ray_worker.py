@@ -65,8 +65,7 @@ class Job:
 def work(job: Job) -> None:
     """Train the pending phases, one after the other; what is done already, before a worker was lost, is left alone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
-    for name in ("ray.data", "ray.train"):  # else every validation announces its pipeline, and every report itself
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # else every validation announces its pipeline
     if not job.settings.training.use_gpu:
         hide_gpus()
     failure = job.out / FAILURE_FILE
