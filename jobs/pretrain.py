@@ -9,15 +9,7 @@ from pathlib import Path
 from ltdiff.command_line import run
 
 
-def pretrain(
-    *,
-    out: Path,
-    num_scans: int = 192,
-    slices_per_scan: int = 4,
-    minutes: float = 20.0,
-    batch_size: int = 8,
-    seed: int = 0,
-) -> int:
+def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minutes: float = 20.0, seed: int = 0) -> int:
     """Train the start weights on simulated scans of all kinds.
 
     Args:
@@ -25,14 +17,11 @@ def pretrain(
         num_scans: Simulated scans, each of another patient with other kernels, dose, thickness and field of view.
         slices_per_scan: Slice pairs of each.
         minutes: Training time.
-        batch_size: Patches in a step; on a GPU more than 8 take hardly longer.
         seed: Of scans and training.
     """
     from ltdiff.workflows.pretrain import pretrain as train
 
-    weights = train(
-        out, num_scans=num_scans, slices_per_scan=slices_per_scan, minutes=minutes, batch_size=batch_size, seed=seed
-    )
+    weights = train(out, num_scans=num_scans, slices_per_scan=slices_per_scan, minutes=minutes, seed=seed)
     print(f"start weights: {weights}")
     return 0
 

@@ -9,7 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ltdiff.data.manifest import in_plane_spacing_mm, read_hu, slice_numbers, spread_evenly, spread_in_twos
+from ltdiff.data.manifest import (
+    in_plane_spacing_mm,
+    read_hu,
+    slice_numbers,
+    smallest_step_mm,
+    spread_evenly,
+    spread_in_twos,
+)
 from ltdiff.data.patches import VALIDATING_COLUMNS, columns_of, make_items
 
 logger = logging.getLogger(__name__)
@@ -47,7 +54,7 @@ def read_stacks(
     items = make_items(manifest, split=split, pairs=True)
     sources = pd.DataFrame([item["source"] for item in items])
     series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
-    steps_mm = manifest.groupby("series_uid")["z_mm"].agg(_smallest_step_mm)
+    steps_mm = manifest.groupby("series_uid")["z_mm"].agg(smallest_step_mm)
     numbers = slice_numbers(manifest, sources)
     for i in spread(len(items), at_most=at_most):
         step_mm = steps_mm[sources["series_uid"][i]]
@@ -61,11 +68,6 @@ def read_stacks(
             continue
         place = series[i], int(numbers[i])
         yield PairStack(source_hu, target_hu, in_plane_spacing_mm(items[i]["source"]), near.get_loc(i), place)
-
-
-def _smallest_step_mm(z_mm: pd.Series) -> float:
-    """Between slices of one series; 0 of a single one."""
-    return float(np.diff(np.unique(z_mm)).min(initial=np.inf)) if z_mm.nunique() > 1 else 0.0
 
 
 class ValidationPair(NamedTuple):

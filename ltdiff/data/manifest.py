@@ -203,6 +203,11 @@ def spread_in_twos(num: int, *, at_most: int) -> np.ndarray:
     return np.unique([first, first + 1])
 
 
+def smallest_step_mm(z_mm: pd.Series) -> float:
+    """Between slices of one series; 0 of a single one."""
+    return float(np.diff(np.unique(z_mm)).min(initial=np.inf)) if z_mm.nunique() > 1 else 0.0
+
+
 def slice_numbers(manifest: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
     """The place (N,) of the slice of each row in its whole series, all of which is in `manifest`."""
     by_series = manifest.drop_duplicates(["path", "slice_index"]).groupby("series_uid")["z_mm"]
@@ -264,9 +269,7 @@ def _split_blocks(manifest: pd.DataFrame, fraction: float) -> pd.Series:
 def _without_overlap(pairs: pd.DataFrame) -> pd.Series:
     """The splits of one patient's pairs, where no anatomy that one series tests (or validates) trains in another."""
     splits = pairs["split"].copy()
-    half_mm = {
-        uid: np.diff(np.unique(z_mm)).min(initial=np.inf) / 2 for uid, z_mm in pairs.groupby("series_uid")["z_mm"]
-    }
+    half_mm = pairs.groupby("series_uid")["z_mm"].agg(smallest_step_mm) / 2
     for name, givers in (("val", ["train"]), ("test", ["train", "val"])):
         blocks = pairs[pairs["split"] == name].groupby("series_uid")["z_mm"].agg(["min", "max"])
         for uid, low, high in blocks.itertuples():

@@ -143,9 +143,8 @@ def _by_label(labels: np.ndarray, path: Path) -> dict[str, NDArray[np.bool_]]:
 
 def _read_on_grid(mask: Path, image: Volume) -> np.ndarray:
     """The labels (Z, Y, X) of a volume file whose voxels are those of the image."""
-    orientation = orientation_code(
-        image.direction
-    )  # of a DICOM series any, for its rows and columns are as they are stored
+    # of a DICOM series any, for its rows and columns are as they are stored
+    orientation = orientation_code(image.direction)
     labels = read_mask(mask, orientation=orientation)
     if labels.shape != image.hu.shape:
         raise ValueError(f"{printable(mask)}: the mask has {labels.shape} voxels, the image {image.hu.shape}")

@@ -30,9 +30,10 @@ class LatentScaling(nn.Module):
         """
         for i, z in enumerate(latents):
             variance, mean = torch.var_mean(z.float(), dim=(0, 2, 3), keepdim=True, correction=0)
-            is_first = bool((self.get_buffer(f"variance_{i}") == 1).all())
-            self.get_buffer(f"mean_{i}").lerp_(mean, 1.0 if is_first else self.MOMENTUM)
-            self.get_buffer(f"variance_{i}").lerp_(variance, 1.0 if is_first else self.MOMENTUM)
+            is_first = (self.get_buffer(f"variance_{i}") == 1).all()
+            weight = torch.where(is_first, 1.0, self.MOMENTUM)  # on the device: a GPU need not be waited for
+            self.get_buffer(f"mean_{i}").lerp_(mean, weight)
+            self.get_buffer(f"variance_{i}").lerp_(variance, weight)
 
     def apply_scaling(self, latents: Latents) -> Latents:
         """Raw → scaled: zero mean, unit variance per channel, in float32."""

@@ -145,7 +145,8 @@ class Reporter:
         path = self.folder / METRICS_FILE
         content = path.read_text() if path.is_file() else ""
         if content and not content.endswith("\n"):
-            path.write_text(content + "\n")
+            with path.open("a") as file:  # nothing of it is written again: the disk may still be full
+                file.write("\n")
 
 
 def is_listed(path: Path) -> bool:

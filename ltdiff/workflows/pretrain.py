@@ -40,11 +40,11 @@ LEARNING_RATE = 1e-3
 WEIGHTS_FILE = "ltdiff.safetensors"
 
 
-def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float, batch_size: int, seed: int) -> Path:
+def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float, seed: int) -> Path:
     """Do all of it, or what is left of it, for `minutes` of training; returns the file of the weights."""
     manifest = _manifest(_simulate(out / "scans", num_scans=num_scans, slices_per_scan=slices_per_scan, seed=seed))
     write_manifest(manifest, out / "pairs.parquet")
-    settings = Settings(training=TrainingConfig(start="scratch", batch_size_per_worker=batch_size, seed=seed))
+    settings = Settings(training=TrainingConfig(start="scratch", seed=seed))
     autoencoder = replace(settings.model.autoencoder, finish_channels=0)  # not among the start weights
     settings = replace(settings, model=replace(settings.model, kernel_match=False, autoencoder=autoencoder))
     method = LTDiffMethod(Budget(minutes, (LEARNING_RATE,), settings.training), settings=settings)

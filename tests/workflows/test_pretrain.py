@@ -23,7 +23,7 @@ def weights(out):
 
 
 def _pretrain(out):
-    return pretrain(out, num_scans=2, slices_per_scan=1, minutes=0.01, batch_size=2, seed=0)
+    return pretrain(out, num_scans=2, slices_per_scan=1, minutes=0.01, seed=0)
 
 
 def test_weights_are_of_the_shapes_that_are_shipped(out, weights):
