@@ -43,6 +43,7 @@ from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.inference.task import Task, task_outcome
 from ltdiff.local_ray import hide_gpus, joins_cluster, num_worker_nodes, on_gpu_node, ray_session
 from ltdiff.lock import only_writer
+from ltdiff.memory import keep_freed_memory
 from ltdiff.model.precision import resolve_precision
 
 logger = logging.getLogger(__name__)
@@ -155,11 +156,14 @@ def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, us
         logging_redirect_tqdm(),
         tqdm(total=num_slices, unit="slice", desc="standardize") as bar,
     ):
-        for row in _stream(tasks, setup, num_workers=num_workers, use_gpu=use_gpu).iter_rows():
-            outcome = _outcome(tasks[row["task"]], reason=row["reason"], seconds=row["seconds"])
+        stream = _stream(tasks, setup, num_workers=num_workers, use_gpu=use_gpu)
+        # fetching ahead, as it does unless told otherwise, Ray Data would pass each result on when the next one is there
+        for batch in stream.iter_batches(batch_size=1, prefetch_batches=0, batch_format="numpy"):
+            task = tasks[int(batch["task"][0])]
+            outcome = _outcome(task, reason=str(batch["reason"][0]), seconds=float(batch["seconds"][0]))
             bar.update(outcome.num_slices)
             if outcome.status == "written":
-                logger.info("written: %s in %.0f s", printable(tasks[row["task"]].output), outcome.seconds)
+                logger.info("written: %s in %.0f s", printable(task.output), outcome.seconds)
             outcomes.append(outcome)
     return outcomes
 
@@ -203,6 +207,7 @@ class _Worker:
         if not use_gpu:
             hide_gpus()
         torch.set_num_threads(1)  # results of more than one thread differ with their number
+        keep_freed_memory()
         self.tasks = tasks
         self.attempts = attempts
         self.inference = inference

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ltdiff.memory import keep_freed_memory
 from ltdiff.model.precision import autocast
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import PhaseConfig, TrainingConfig
@@ -50,6 +51,7 @@ def train(
     time; and one with more workers and as many patches in all goes the same way but for rounding, and for the moments of phase
     1's latents, which are those of the first worker's patches.
     """
+    keep_freed_memory()
     trainer = _Trainer(phase, config, context)
     first_step, elapsed_s = load_checkpoint(resume_from, **trainer.state) if resume_from else (0, 0.0)
     clock = Clock(phase.config, elapsed_s)

@@ -13,6 +13,7 @@ from synthetic_pairs import SPACING_MM, make_noise, write_series
 
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.memory import keep_freed_memory
 
 NUM_SERIES, NUM_SLICES, SIZE_PX = 4, 50, 512
 REPETITIONS = 5
@@ -28,6 +29,7 @@ class Run(NamedTuple):
 
 def benchmarks() -> list[Benchmark]:
     """Slices a second of the whole command, and without what Ray takes to start and to end."""
+    keep_freed_memory()  # as the workers do
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = save_random_model(folder / "model")
