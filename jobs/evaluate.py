@@ -38,7 +38,7 @@ def evaluate(
         pairs: Manifest written by `ltdiff pair`.
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
-        mask: Lesion mask: a volume file, a DICOM SEG, or a folder of these.
+        mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
         features: Short for --scoring.features: four classes of PyRadiomics, or the whole catalogue of 1,450.
         num_workers: Actors for the feature extraction.
         scoring: Which slices and regions.

@@ -207,7 +207,7 @@ def evaluate(
         pairs: Manifest written by `ltdiff pair`.
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
-        mask: Lesion mask: a volume file, a DICOM SEG, or a folder of these.
+        mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
         features: Short for --scoring.features: four classes of PyRadiomics, or the whole catalogue of 1,450.
         scoring: Which slices and regions.
         inference: Decoding, steps, precision, seed.
@@ -245,7 +245,7 @@ def compare(
         test: Manifest whose pairs are scored instead, for example another patient's.
         split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
         num_pairs: Train on so many of the training pairs only, spread evenly.
-        mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of these.
+        mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
         settings: Networks, diffusion and losses of ltdiff; patches, batch and seed of all.
         features: Short for --scoring.features: four classes of PyRadiomics, or the whole catalogue of 1,450.
         scoring: Which regions.

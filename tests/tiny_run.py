@@ -1,9 +1,10 @@
 """A training run so small that it takes seconds: a few slice pairs in volume files, and settings to match."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,8 +41,10 @@ def tiny_settings(*, num_steps: int = 4, kappa: float = 0.1, process: str = "bri
     )
 
 
-def save_tiny_model(folder: Path, *, source_kernel: str, target_kernel: str) -> Path:
-    """An untrained model, described as if it had been trained on pairs of these kernels."""
+def save_tiny_model(
+    folder: Path, *, source_kernel: str, target_kernel: str, facts: Mapping[str, Any] | None = None
+) -> Path:
+    """An untrained model, described as if it had been trained on pairs of these kernels; `facts` say more of it."""
     settings = tiny_settings()
     about = {
         "version": "0.0.1",
@@ -49,7 +52,7 @@ def save_tiny_model(folder: Path, *, source_kernel: str, target_kernel: str) -> 
         "scope": Scope(source_kernels=(source_kernel,), target_kernels=(target_kernel,)).to_dict(),
         "trained": {},
     }
-    save_model(LTDiff(settings.model), folder, about=about)
+    save_model(LTDiff(settings.model), folder, about=about | dict(facts or {}))
     return folder
 
 

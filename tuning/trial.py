@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from torch import nn
 
 from ltdiff.comparators.pairs import read_validation_pairs
 from ltdiff.comparators.protocol import Slices
+from ltdiff.cores import num_cores
 from ltdiff.data.manifest import read_manifest
 from ltdiff.dicom.faults import printable
 from ltdiff.evaluation.validation import ValidationRegions, overall
@@ -101,7 +101,7 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
         settings=settings,
         make_score=_score_maker(plan, settings),
         callbacks=[_ReportScores()],
-        num_threads=max(1, (os.cpu_count() or 1) // workers_per_node),
+        num_threads=max(1, num_cores() // workers_per_node),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.comparators.pairs import read_stacks
+from ltdiff.comparators.protocol import FitError
 from ltdiff.comparators.trained import claim
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.rois import random_rois
@@ -76,7 +77,7 @@ class ComBat:
         """Features of random regions (2 · rois, features) of source and target, with the column `batch`."""
         cuts = list(_training_regions(manifest, depth=self.feature_set.depth))
         if not cuts:
-            raise ValueError("ComBat has no region to learn from: no training pair can be read, or none shows a body")
+            raise FitError("ComBat has no region to learn from: no training pair can be read, or none shows a body")
         rows = extract_regions(
             [cut for pair in cuts for cut in pair], self.feature_set, num_workers=self.num_workers, progress=True
         )

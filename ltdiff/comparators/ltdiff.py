@@ -1,11 +1,13 @@
 """LTDiff++ itself behind the protocol of the comparators: the same minutes, patches and loop as all others.
 
-The learning rate of the joint phase, which has most of the time, is tried like theirs; the others' are those of the settings.
+The learning rate of the joint phase, which has most of the time, is tried like theirs unless the settings name another than the
+default; the others' are those of the settings.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,12 +19,15 @@ import pandas as pd
 
 from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.comparators.trained import MAX_STEPS, RESULT_FILE, Budget, Plan, TrainedComparator
+from ltdiff.inference.spread import SPREAD_FILE
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
-from ltdiff.training.config import PhaseConfig, Settings
+from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.phases import PHASES, Phase
 from ltdiff.training.run import describe_model
 from ltdiff.training.start_weights import load_start_weights
+
+logger = logging.getLogger(__name__)
 
 SHARES = {
     "scratch": {"autoencoder": 0.1, "ddpm": 0.15, "joint": 0.75},
@@ -92,6 +97,8 @@ class LTDiffMethod(TrainedComparator):
             with suppress(ValueError):  # another format: written again
                 if read_description(model)["about"] == about:
                     return
+            if (model / SPREAD_FILE).is_file():
+                logger.warning("%s is written anew with other settings of use: calibrate it again", model)
             shutil.rmtree(model)
         save_model(self.network, model, about=about)
 
@@ -106,7 +113,10 @@ class LTDiffMethod(TrainedComparator):
     def _learning_rates(self) -> dict[str, float]:
         """Of the phases in which none is tried."""
         training = self.settings.training
-        return {"autoencoder": training.autoencoder.learning_rate, "ddpm": training.ddpm.learning_rate}
+        names = ["autoencoder", "ddpm"]
+        if training.joint.learning_rate != TrainingConfig().joint.learning_rate:
+            names.append("joint")  # whoever sets one, as a search does, means it
+        return {name: getattr(training, name).learning_rate for name in names}
 
     def _maker(self, name: str) -> Any:
         def make(config: PhaseConfig) -> Phase:

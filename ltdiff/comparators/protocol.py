@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Slices = NDArray[np.float32]
 
 
+class FitError(ValueError):
+    """A method cannot be fitted to these pairs; others may well be."""
+
+
 class Method(Protocol):
     """Anything that standardizes source slices, in several threads at a time. It gets the source alone, never the target."""
 
@@ -30,6 +34,10 @@ class Comparator(Method, Protocol):
         """Fit on the pairs of split `train`; those of `val` may choose, those of `test` are not looked at.
 
         What takes long is kept in `folder`: an interrupted fit goes on, a finished one is read.
+
+        Raises:
+            FitError: these pairs do not serve this method.
+            ValueError: `folder` holds a fit with other settings or data.
         """
 
     def variants(self) -> Mapping[str, Method]:

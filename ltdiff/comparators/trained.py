@@ -31,7 +31,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ltdiff.comparators.protocol import Method
+from ltdiff.comparators.protocol import FitError, Method
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.patches import PatchLoader, fit_in_memory, make_loader
 from ltdiff.durable import replace_file, write_text
@@ -120,11 +120,7 @@ class TrainedComparator(ABC):
         return {"method": type(self).__name__, "budget": budget}
 
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
-        """See `Comparator`.
-
-        Raises:
-            ValueError: `folder` holds a fit with other settings or data.
-        """
+        """See `Comparator`."""
         claim(folder, self.describe() | {"data_fingerprint": data_fingerprint(manifest)})
         self.kernel_match = fit_kernel_match(manifest)  # whose range is needed in any case
         matcher = KernelMatcher(self.kernel_match if self.uses_kernel_match else None)
@@ -159,7 +155,7 @@ class _PlanRun:
         try:
             trained, _ = self._train(phase, self.plan.name, keep_in=checkpoints)
         except FloatingPointError as error:
-            raise ValueError(f"{self.folder}: {error}") from error
+            raise FitError(f"{self.folder}: {error}") from error
         metrics = load_best(checkpoints, trained)  # as `ltdiff train` does
         facts = {"learning_rate": phase.config.learning_rate, "minutes": self.minutes}
         write_text(self.folder / RESULT_FILE, _json(facts | metrics))
@@ -174,7 +170,8 @@ class _PlanRun:
         if len(rates) == 1:
             return rates[0]
         path = self.folder / RATES_FILE
-        losses = {float(key): value for key, value in json.loads(path.read_text()).items()} if path.is_file() else {}
+        noted = json.loads(path.read_text()) if path.is_file() else {}
+        losses: dict[float, float | None] = {float(rate): loss for rate, loss in noted.items()}  # None: not finite
         start = copy.deepcopy(network.state_dict())
         for rate in rates:
             if rate in losses:
@@ -184,13 +181,13 @@ class _PlanRun:
             phase = self.plan.make(config)
             try:
                 _, metrics = self._train(phase, f"{self.plan.name}, learning rate {rate:g}")
-                losses[rate] = metrics["val_loss"] if math.isfinite(metrics["val_loss"]) else math.inf
+                losses[rate] = metrics["val_loss"] if math.isfinite(metrics["val_loss"]) else None
             except FloatingPointError as error:
                 logger.warning("%s: %s", self.plan.name, error)
-                losses[rate] = math.inf
+                losses[rate] = None
             network.load_state_dict(start)
             write_text(path, _json({str(key): value for key, value in losses.items()}))
-        return min(losses, key=lambda key: losses[key])
+        return min(losses, key=lambda rate: (losses[rate] is None, losses[rate] or 0.0))
 
     def _train(self, phase: Phase, name: str, *, keep_in: Path | None = None) -> tuple[Any, dict[str, float]]:
         report = _Report(keep_in)
@@ -212,6 +209,8 @@ class _PlanRun:
         for their next turn, and every step would take half as long again.
         """
         loader = self._loader(phase, "train")
+        for one in (loader, self._loader(phase, "val")):
+            one.fill()  # reading slices, which some formats make slow, is no training: the clock starts after the first batch
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             coming = pool.submit(self._batch, loader, first_step)
             for step in range(first_step, MAX_STEPS):

@@ -7,7 +7,7 @@ that is the target of several sources has one row per pair. Rows without a pair 
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -148,6 +148,12 @@ def data_fingerprint(manifest: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def series_digests(manifest: pd.DataFrame, splits: Sequence[str]) -> set[str]:
+    """Digests (16 hex digits of sha256) of the UIDs of the series with slices in these splits: they name no series."""
+    uids = manifest.loc[manifest["split"].isin(splits), "series_uid"].unique()
+    return {hashlib.sha256(uid.encode()).hexdigest()[:16] for uid in uids}
+
+
 def _canonical(value: object) -> str:
     if value is None or value != value:  # NaN differs from itself
         return ""
@@ -160,9 +166,9 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     `spec` is one of
 
     - ``patient:0.7``: at least one paired patient, and otherwise 30 % of them, is test; no patient is in two splits;
-    - ``z:0.7``: in each series the first 70 % of the slices in ascending z, rounded up, train, the rest is test. The
-      last eighth of the training part validates: one contiguous block. A series of one slice only trains. What lies within the
-      test block of another series of the same patient is test as well, and likewise for the one that validates;
+    - ``z:0.7``: in each series the first 70 % of the slices in ascending z, rounded up, train, the rest, at least one, is
+      test. The last eighth of the training part validates: one contiguous block. A series of one slice only trains. What
+      lies within the test block of another series of the same patient is test as well, and likewise for the one that validates;
     - ``auto``: by patient where at least 3 patients have pairs, by z otherwise.
 
     Unpaired patients train, whatever the split; a slice of a paired patient without a pair goes where the pair nearest in z
@@ -261,6 +267,8 @@ def _split_blocks(manifest: pd.DataFrame, fraction: float) -> pd.Series:
     position = by_series.rank(method="dense")  # from 1; a target shared by several pairs has its slices several times
     num_slices = by_series.transform("nunique")
     num_train = (fraction * num_slices).round(9).map(math.ceil)
+    if fraction < 1:  # of two slices one is tested
+        num_train = num_train.clip(upper=(num_slices - 1).clip(lower=1))
     num_fitted = num_train - num_train.map(_num_val)
     splits = np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test")
     return pd.Series(splits, index=manifest.index)

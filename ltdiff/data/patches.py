@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -103,6 +104,12 @@ class PatchLoader:
                 continue
             return [self._cut(images, np.random.default_rng([self.seed, visit])) for visit in visits]
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
+
+    def fill(self) -> None:
+        """Read all slices now, if they are kept; those that cannot be read are named when their turn comes."""
+        for index in range(len(self.items) if self.kept is not None else 0):
+            with suppress(ValueError):
+                self._read(index)
 
     def _read(self, index: int) -> dict[str, Image]:
         """The images of an item, sources matched, and the places of their pixels, at least as large as a patch."""

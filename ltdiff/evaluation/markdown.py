@@ -11,7 +11,7 @@ from ltdiff.evaluation.description import describe_scoring, is_lesion_set
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
 from ltdiff.evaluation.other_noise import NAME as OTHER_NOISE
 from ltdiff.evaluation.paper import PRINTED, group_ccc, group_markdown, printed_markdown
-from ltdiff.evaluation.remaining_error import largest_shares
+from ltdiff.evaluation.remaining_error import MIN_SLICES, largest_shares
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
 from ltdiff.evaluation.slice_correlation import describe_correlation
 
@@ -125,13 +125,18 @@ def _relative_error_markdown(table: pd.DataFrame) -> str:
 def _ratios_note(table: pd.DataFrame) -> str:
     return (
         f"1 − CCC (`across_rois`) of {table['method'].iloc[0]}, divided by that of each other method; below 1, the other "
-        f"leaves more. In brackets: {concordance.CONFIDENCE:.0%} interval of a paired bootstrap over slices."
+        f"leaves more. In brackets: {concordance.CONFIDENCE:.0%} interval of a paired bootstrap over slices"
+        f"{'' if table['ci_low'].notna().any() else f', which needs {MIN_SLICES} of them'}."
     )
 
 
 def _ratios_markdown(table: pd.DataFrame) -> str:
     numbers = zip(table["ratio"], table["ci_low"], table["ci_high"], strict=True)
-    cells = table.assign(cell=[f"{ratio:.2f} ({low:.2f}–{high:.2f})" for ratio, low, high in numbers])
+    cells = table.assign(
+        cell=[
+            f"{ratio:.2f} ({low:.2f}–{high:.2f})" if low == low else f"{ratio:.2f} (–)" for ratio, low, high in numbers
+        ]
+    )
     return _pivot_markdown(cells, "cell", index=("roi_set", "other"))
 
 
@@ -141,8 +146,8 @@ def _largest_shares_notes(scores: Scores, *, method: str) -> list[str]:
     counts = pd.Series([roi.roi_set for roi in scores.rois]).value_counts()
     return [
         f"**One region decides:** {row['label']} of slice {row['slice_index']} alone holds {row['share']:.0%} of the squared "
-        f"error of {method} over the {counts[row['roi_set']]} regions of the set {row['roi_set']}. Look at it before reading "
-        "the ratios."
+        f"error of {method} over the {counts[row['roi_set']]} regions of the set {row['roi_set']}. Look at it (slices.csv "
+        "says which slice that is) before reading the ratios."
         for row in shares[(shares["method"] == method) & (shares["share"] > LARGE_SHARE)].to_dict("records")
         if counts[row["roi_set"]] >= FEW_ROIS
     ]

@@ -12,6 +12,8 @@ import pandas as pd
 from ltdiff.evaluation.concordance import NUM_RESAMPLES, nan_mean, percentile_interval, weighted_ccc
 from ltdiff.evaluation.scoring import TARGET
 
+MIN_SLICES = 5
+"""Regions of fewer slices than this have no interval: drawn again they are nearly always the same few."""
 COLUMNS = ("method", "other", "roi_set", "feature_class", "remaining_error", "ratio", "ci_low", "ci_high", "num_slices")
 
 
@@ -19,6 +21,7 @@ def remaining_error_ratios(features: pd.DataFrame, *, method: str, seed: int = 0
     """COLUMNS for every other method, roi_set and class of a feature table (see `Scores`).
 
     `remaining_error` is the method's own 1 − mean CCC, `ratio` that divided by the other's; NaN where the other leaves none.
+    Its interval is NaN with fewer than MIN_SLICES slices.
     """
     others = [name for name in features["method"].unique() if name not in (method, TARGET)]
     rows = []
@@ -32,7 +35,7 @@ def remaining_error_ratios(features: pd.DataFrame, *, method: str, seed: int = 0
             error = 1 - nan_mean(weighted_ccc(weights, wide.loc[other].to_numpy(), target))
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratios = np.where(error > 0, own / error, np.nan)
-            low, high = percentile_interval(ratios[1:])
+            low, high = percentile_interval(ratios[1:]) if slices.nunique() >= MIN_SLICES else (np.nan, np.nan)
             row = (method, other, roi_set, feature_class, own[0], ratios[0], low, high, slices.nunique())
             rows.append(dict(zip(COLUMNS, row, strict=True)))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from ltdiff.data.rois import (
     volume_mask_rois,
     whole_slices,
 )
+from ltdiff.durable import replace_file
 from ltdiff.evaluation import other_noise
 from ltdiff.evaluation.description import is_lesion
 from ltdiff.evaluation.report import write_report
@@ -37,6 +39,8 @@ from ltdiff.evaluation.slice_correlation import find_neighbours, number_runs
 from ltdiff.radiomics.feature_sets import CATALOGUE, FEATURE_SETS
 
 logger = logging.getLogger(__name__)
+
+SLICES_FILE = "slices.csv"
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class TestSet:
 
     `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
     `series` (N,) numbers the pairs of series that slices belong to; `slice_numbers` (N,) are the places of the slices in their
-    whole series, which decide the noise of a method that draws some. `num_cross_sections` counts those of all lesions of the
-    masks, `facts` tell a reader what it is.
+    whole series, which decide the noise of a method that draws some, and `places` has them with the series' UIDs.
+    `num_cross_sections` counts those of all lesions of the masks, `facts` tell a reader what it is.
     """
 
     __test__ = False  # for pytest, which takes every Test… for a class of tests
@@ -76,6 +80,7 @@ class TestSet:
     spacings_mm: NDArray[np.float64]
     series: NDArray[np.int64]
     slice_numbers: NDArray[np.int64]
+    places: pd.DataFrame
     rois: tuple[Roi, ...]
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...]
     num_cross_sections: int | None
@@ -138,6 +143,7 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
         spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
         series=series,
         slice_numbers=numbers,
+        places=pairs[["series_uid", "z_mm"]].assign(slice_number=numbers).rename_axis("slice_index").reset_index(),
         rois=tuple(rois),
         scored=scored,
         num_cross_sections=num_cross_sections,
@@ -162,6 +168,8 @@ def evaluate(
     extract_all: ExtractAll | None = None,
 ) -> Scores:
     """Standardize the source slices with every method, score them against the targets, write the report.
+
+    slices.csv says which slices these are: `slice_index` in all other tables is a row of it.
 
     The method `source` (nothing done) is always in the table, with the catalogue's features also the target with other noise.
     The report sets the remaining error of the method `compared` against that of all others.
@@ -197,6 +205,7 @@ def evaluate(
         summary={**test_set.facts, "seconds_per_slice": seconds, **(summary or {})},
         compared=compared,
     )
+    replace_file(out / SLICES_FILE, partial(test_set.places.to_csv, index=False))
     return scores
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 import sys
 import time
@@ -34,6 +33,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import ltdiff
+from ltdiff.cores import num_cores
 from ltdiff.dicom.faults import printable
 from ltdiff.durable import remove_partial_folders
 from ltdiff.inference.archive import find_tasks
@@ -213,7 +213,7 @@ class _Worker:
         self.inference = inference
         self.standardizers: dict[Path, Standardizer] = {}
         on_gpu = torch.cuda.is_available()
-        self.num_threads = NUM_GPU_SLICES if on_gpu else max(1, (os.cpu_count() or 1) // workers_per_node)
+        self.num_threads = NUM_GPU_SLICES if on_gpu else max(1, num_cores() // workers_per_node)
         if use_gpu and not on_gpu:
             logger.warning("PyTorch finds no GPU on this node: its worker computes on the CPU")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import torch
 from ray.train.torch import get_device, prepare_model
 from torch.nn.parallel import DistributedDataParallel
 
+from ltdiff.cores import num_cores
 from ltdiff.data.formats import is_volume_file
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.patches import fit_in_memory, make_loader
@@ -157,8 +157,7 @@ def is_listed(path: Path) -> bool:
 def worker_context(report: Reporter, *, score: Score = no_score, num_threads: int | None = None) -> WorkerContext:
     """What the training loop is to know of Ray Train."""
     train_context = ray.train.get_context()
-    num_cores = os.cpu_count() or 1
-    torch.set_num_threads(num_threads or max(1, num_cores // train_context.get_local_world_size()))
+    torch.set_num_threads(num_threads or max(1, num_cores() // train_context.get_local_world_size()))
     # Ray names the GPU that it assigned even where torch sees none (GPUs that are permits only, in tests).
     device = get_device() if torch.cuda.is_available() else torch.device("cpu")
     is_alone = train_context.get_world_size() == 1

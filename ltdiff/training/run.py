@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from ltdiff import __version__
-from ltdiff.data.manifest import data_fingerprint, read_manifest
+from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.data.scope import Scope
 from ltdiff.durable import finish_folder, write_text
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
@@ -106,7 +106,9 @@ def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
 
 def describe_model(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     """What the model of a run says about itself: the run, what it is for (which reads some slices), no training so far."""
-    return describe_run(manifest, settings) | {"scope": Scope.of(manifest).to_dict(), "trained": {}}
+    trained_series = sorted(series_digests(manifest, ("train", "val")))
+    facts = {"scope": Scope.of(manifest).to_dict(), "trained_series": trained_series, "trained": {}}
+    return describe_run(manifest, settings) | facts
 
 
 def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callable[[list[PendingPhase]], None]) -> Path:

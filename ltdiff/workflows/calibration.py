@@ -70,7 +70,11 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
     spread, intervals = _fit(standardizer, manifest, model=model, num_workers=num_workers)
     if not (manifest["split"] == "test").any():
         return ""
-    held_out = _Seen(standardizer, manifest, "test", num_workers)
+    try:
+        held_out = _Seen(standardizer, manifest, "test", num_workers)
+    except ValueError as error:
+        logger.warning("the model is calibrated, and what its intervals cover is not measured: %s", error)
+        return ""
     draws, target, value, _ = held_out.features(spread)
     table = coverage_table(intervals, draws=draws, value=value, target=target)
     return (
@@ -170,19 +174,27 @@ def _interval_table(
     spacing_mm: tuple[float, float],
     num_workers: int,
 ) -> pd.DataFrame:
+    rois = sorted(rois, key=lambda roi: roi.slice_index)
     chosen = sorted({roi.slice_index for roi in rois})
-    volumes = _draw_volumes(standardized[chosen], spread, numbers=chosen)
-    moved = [replace(roi, slice_index=chosen.index(roi.slice_index)) for roi in rois]
-    values, features = feature_array(volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers, progress=True)
-    if features != intervals.features:
-        raise ValueError("the model was calibrated for other features: run `ltdiff calibrate` again")
+    parts = []
+    for first in range(0, len(chosen), MAX_PAIRS):  # a mask may touch hundreds of slices
+        slices = chosen[first : first + MAX_PAIRS]
+        volumes = _draw_volumes(standardized[slices], spread, numbers=slices)
+        moved = [replace(roi, slice_index=slices.index(roi.slice_index)) for roi in rois if roi.slice_index in slices]
+        part, features = feature_array(
+            volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers, progress=True
+        )
+        if features != intervals.features:
+            raise ValueError("the model was calibrated for other features: run `ltdiff calibrate` again")
+        parts.append(part)
+    values = np.concatenate(parts, axis=1)
     low, high = intervals.interval(values[1:])
     keys = pd.DataFrame([(roi.slice_index, roi.label) for roi in rois], columns=["slice_index", "label"])
-    parts = [
+    tables = [
         keys.assign(feature=name, value=values[0, :, i], low=low[:, i], high=high[:, i])
-        for i, name in enumerate(features)
+        for i, name in enumerate(intervals.features)
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 class _Seen:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +27,13 @@ from ltdiff.comparators.diffusionct import DiffusionCTMethod
 from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.ltdiff import LTDiffMethod
 from ltdiff.comparators.pairs import read_validation_pairs
-from ltdiff.comparators.protocol import Comparator, Method
+from ltdiff.comparators.protocol import Comparator, FitError, Method
 from ltdiff.comparators.residual_cnn import ResidualCNNMethod
 from ltdiff.comparators.sampled import fit_sampled
 from ltdiff.comparators.stan_ct import StanCTMethod
 from ltdiff.comparators.trained import RATES_FILE, RESULT_FILE, Budget, TrainedComparator
 from ltdiff.comparators.unetpp import UNetPPMethod
+from ltdiff.cores import num_cores
 from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
 from ltdiff.durable import write_text
 from ltdiff.evaluation.output_choice import choose_output
@@ -40,7 +41,8 @@ from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.lock import only_writer
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
-from ltdiff.training.config import Settings, read_settings
+from ltdiff.training.config import Settings, TrainingConfig, read_settings
+from ltdiff.training.phases import PHASES
 from ltdiff.workflows.comparison import main_tables
 from ltdiff.workflows.resources import PeakMemory
 
@@ -103,9 +105,10 @@ def compare_methods(
 
     Raises:
         ValueError: an unknown method, no pairs to train or to score, the same series in both manifests, or another job writing
-            `out`.
+            `out`. FitError, after the report of the others is written: a method that failed.
     """
     _check_names(methods)
+    _warn_of_unused(settings.training)
     training, scored = _manifests(pairs, test, split)
     training = limit_pairs(training, num_pairs) if num_pairs is not None else training
     test_set = read_test_set(scored, config=config, mask=mask)  # first: what cannot be scored need not be trained for
@@ -113,7 +116,8 @@ def compare_methods(
     budget = Budget(minutes=minutes, training=settings.training)
     started_s = time.monotonic()
     with only_writer(out), PeakMemory() as memory:
-        fitted, harmonizers = _fit(methods, training, out=out, budget=budget, settings=settings, config=config)
+        fitted, harmonizers, failed = _fit(methods, training, out=out, budget=budget, settings=settings, config=config)
+        methods = [name for name in methods if name not in failed]
         torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
         scores = evaluate(
             test_set,
@@ -126,7 +130,24 @@ def compare_methods(
     summary = out / "summary.json"
     facts = {"wall_s": round(time.monotonic() - started_s), "peak_memory_bytes": memory.peak_bytes}
     summary.write_text(json.dumps(json.loads(summary.read_text()) | facts, indent=2) + "\n")
+    if failed:
+        raise FitError(f"{out / 'report.md'} lacks {', '.join(failed)}: {'; '.join(map(str, failed.values()))}")
     return main_tables(scores)
+
+
+def _warn_of_unused(training: TrainingConfig) -> None:
+    """Settings that are for `ltdiff train` alone must not seem to do something here."""
+    default = TrainingConfig()
+    names = [f"{phase}.{name}" for phase in PHASES for name in ("num_steps", "max_minutes")]
+    unused = [
+        name
+        for name in [*names, "num_workers", "use_gpu", "start"]
+        if attrgetter(name)(training) != attrgetter(name)(default)
+    ]
+    if unused:
+        logger.warning(
+            "not used by a comparison, whose methods have the same minutes in one process: %s", ", ".join(unused)
+        )
 
 
 def _fit(
@@ -137,25 +158,30 @@ def _fit(
     budget: Budget,
     settings: Settings,
     config: EvaluationConfig,
-) -> tuple[dict[str, Method], dict[str, Harmonizer]]:
-    """The fitted methods and their variants by name, and those that change features instead of images."""
+) -> tuple[dict[str, Method], dict[str, Harmonizer], dict[str, FitError]]:
+    """The fitted methods and their variants by name, those that change features instead of images, and why others failed."""
     fitted: dict[str, Method] = {}
     harmonizers: dict[str, Harmonizer] = {}
-    torch.set_num_threads(os.cpu_count() or 1)
+    failed: dict[str, FitError] = {}
+    torch.set_num_threads(num_cores())
     # what cannot be made, for bad settings or a package that is missing, shows now
     made = {name: FACTORIES[name](budget, settings) for name in methods if name in FACTORIES}
     combat = ComBat(FEATURE_SETS[config.features], num_workers=config.num_workers) if COMBAT in methods else None
     for number, name in enumerate(methods, start=1):
         logger.info("method %d of %d: %s", number, len(methods), name)
         folder = out / "methods" / name
-        if combat is not None and name == COMBAT:
-            combat.fit(training, folder=folder)
-            harmonizers[name] = combat
-        elif name != SOURCE:
-            method = made[name]
-            method.fit(training, folder=folder)
-            fitted |= _rows(name, method, training, folder=folder, num_workers=config.num_workers)
-    return fitted, harmonizers
+        try:
+            if combat is not None and name == COMBAT:
+                combat.fit(training, folder=folder)
+                harmonizers[name] = combat
+            elif name != SOURCE:
+                method = made[name]
+                method.fit(training, folder=folder)
+                fitted |= _rows(name, method, training, folder=folder, num_workers=config.num_workers)
+        except FitError as error:
+            logger.error("%s failed, the others go on: %s", name, error)
+            failed[name] = error
+    return fitted, harmonizers, failed
 
 
 def _rows(
@@ -164,6 +190,7 @@ def _rows(
     """The rows of a fitted method: itself, its variants and a sample of it.
 
     LTDiff++ itself is its mean or its sample, whichever is better on the validation pairs; the other one has a row of its own.
+    Variants are means.
     """
     variants = {f"{name}{ending}": variant for ending, variant in method.variants().items()}
     if name not in SAMPLED:
@@ -181,7 +208,8 @@ def _rows(
         logger.info("%s: the %s is better on the validation pairs", name, choice.output)
     if choice is None or choice.output == "mean":
         return {name: method, **variants, f"{name}_sample": sample}
-    return {name: sample, **variants, f"{name}_mean": method}
+    means = {f"{name}_mean{ending}": variant for ending, variant in method.variants().items()}
+    return {name: sample, f"{name}_mean": method, **means}
 
 
 def _write_where_new(path: Path, text: str) -> None:
@@ -197,7 +225,7 @@ def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: P
         "training_split": training.attrs.get("split", ""),
         "num_training_pairs": _count_pairs(training),
         "methods": {name: describe_fit(out / "methods" / name) for name in methods},
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+        "machine": {"cores": num_cores(), "processor": platform.machine()},
         "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},
     }
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from ltdiff.comparators.linear import Linear
 from ltdiff.comparators.protocol import Method
-from ltdiff.data.manifest import read_manifest
+from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
+from ltdiff.dicom.faults import printable
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.scoring import ExtractAll, Scores
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.inference.spread import SPREAD_FILE, Output
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import read_description, weights_sha256
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_model(
@@ -45,9 +50,16 @@ def evaluate_model(
     if inference.output is None and (model / SPREAD_FILE).is_file():
         other: Output = "mean" if standardizer.spread else "sample"
         methods[f"ltdiff_{other}"] = Standardizer.load(model, replace(inference, output=other))
+    about = read_description(model)["about"]
+    if _has_trained(about, manifest, split=config.split):
+        logger.warning(
+            "%s is not what the model was trained on, or split in another way, and has series that it was trained on: scored "
+            "slices may have trained it",
+            printable(manifest_path),
+        )
     facts = {
         "model_weights_sha256": weights_sha256(model),
-        "model": read_description(model)["about"],
+        "model": about,
         "num_inference_steps": standardizer.num_steps,
         "decode": standardizer.decoding,
         "inference_seed": standardizer.inference.seed,
@@ -56,6 +68,13 @@ def evaluate_model(
     facts |= summary or {}
     scores = evaluate(test_set, methods=methods, out=out, summary=facts, extract_all=extract_all)
     return main_tables(scores)
+
+
+def _has_trained(about: dict[str, Any], manifest: pd.DataFrame, *, split: str) -> bool:
+    """Whether series of the split trained the model, by another manifest than this one."""
+    if about.get("data_fingerprint") == data_fingerprint(manifest):
+        return False
+    return not series_digests(manifest, (split,)).isdisjoint(about.get("trained_series", ()))
 
 
 def main_tables(scores: Scores) -> str:

@@ -9,7 +9,6 @@ out/ltdiff.safetensors          the start weights
 from __future__ import annotations
 
 import logging
-import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from ltdiff.comparators.ltdiff import LTDiffMethod
 from ltdiff.comparators.trained import Budget
+from ltdiff.cores import num_cores
 from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
@@ -48,7 +48,7 @@ def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float,
     autoencoder = replace(settings.model.autoencoder, finish_channels=0)  # not among the start weights
     settings = replace(settings, model=replace(settings.model, kernel_match=False, autoencoder=autoencoder))
     method = LTDiffMethod(Budget(minutes, (LEARNING_RATE,), settings.training), settings=settings)
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(num_cores())
     method.fit(manifest, folder=out / "training")
     weights = out / WEIGHTS_FILE
     state = {key: value.cpu().contiguous() for key, value in method.network.networks.state_dict().items()}
@@ -62,7 +62,7 @@ def _simulate(folder: Path, *, num_scans: int, slices_per_scan: int, seed: int) 
     remove_partial_folders(folder)
     scans = [folder / f"scan_{number:04d}" for number in range(num_scans)]
     missing = [number for number, scan in enumerate(scans) if not scan.exists()]
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(num_cores(), mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(_write_scan, scans[number], number, slices_per_scan, seed) for number in missing]
         for future in tqdm(as_completed(futures), desc="simulate", unit="scan", total=len(missing)):
             future.result()

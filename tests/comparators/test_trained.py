@@ -174,9 +174,9 @@ def test_the_rate_with_the_lowest_validation_loss_is_taken(tmp_path, manifest, m
     assert final.config.max_minutes == 0.01
     assert [phase.notes.weights[0] for phase in method.phases] == [0.0] * 5
     losses = {float(rate): loss for rate, loss in _read(tmp_path, "phase 0/rates.json").items()}
-    assert losses[NOT_FINITE] == np.inf
+    assert losses[NOT_FINITE] is None
     assert losses[1e-1] < losses[1e-6] == pytest.approx(9, abs=0.01)
-    assert losses[TOO_HIGH] > 9
+    assert losses[TOO_HIGH] is None or losses[TOO_HIGH] > 9  # None where it went beyond all numbers
     assert _read(tmp_path, "phase 0/result.json")["learning_rate"] == 1e-1
 
 

@@ -110,7 +110,7 @@ def test_standard_split_of_64_slices(pair_of):
 
 
 @pytest.mark.parametrize(
-    "splits", [["train"], ["train", "val"], ["train", "train", "val"], ["train", "train", "val", "test"]]
+    "splits", [["train"], ["train", "test"], ["train", "val", "test"], ["train", "train", "val", "test"]]
 )
 def test_few_slices_train_first(pair_of, splits):
     split = split_manifest(build_manifest([pair_of(num_slices=len(splits))]), "z:0.7")

@@ -180,10 +180,26 @@ def test_slices_that_are_kept_are_read_and_matched_once(tmp_path):
     for name, patches in keeping(visits).items():
         np.testing.assert_array_equal(patches, expected[name])
     assert [len(match.seen) for match in matches] == [5, 10]
+    for loader in (keeping, reading):
+        loader.fill()  # there is nothing left to read, or nothing to keep it in
+    assert [len(match.seen) for match in matches] == [5, 10]
     for path in tmp_path.glob("*.nrrd"):
         path.unlink()
     for name, patches in keeping(visits).items():  # the slices as they were read: no patch has changed them
         np.testing.assert_array_equal(patches, expected[name])
+
+
+def test_slices_that_are_kept_can_be_read_beforehand(tmp_path):
+    """All but one that is damaged, which is named when its turn comes."""
+    items = _items_of(tmp_path, _coordinates() + 0.5, _coordinates())
+    match = _Match()
+    bad = {"source": items[0]["source"] | {"rows": 1}, "target": items[0]["target"]}
+    loader = PatchLoader([bad, *items[1:]], PATCH, 0, match, kept={})
+    loader.fill()
+    assert sorted(loader.kept) == list(range(1, len(items)))
+    num_read = len(match.seen)
+    loader({"id": np.arange(len(items) * PATCHES_PER_SLICE)})
+    assert len(match.seen) == num_read == len(items) - 1
 
 
 @pytest.mark.parametrize(("role", "is_matched"), [("source", True), ("target", False), ("other", False)])

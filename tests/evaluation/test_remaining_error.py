@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ltdiff.evaluation.concordance import ccc
-from ltdiff.evaluation.remaining_error import COLUMNS, largest_shares, remaining_error_ratios
+from ltdiff.evaluation.remaining_error import COLUMNS, MIN_SLICES, largest_shares, remaining_error_ratios
 from ltdiff.evaluation.scoring import TARGET
 
 
@@ -91,8 +91,15 @@ def test_regions_of_one_slice_are_drawn_together():
     for name in ("ratio", "ci_low", "ci_high"):
         assert often[name] == pytest.approx(once[name])
     assert once["num_slices"] == often["num_slices"] == 20
-    single = _ratio(methods, np.zeros(20, int))  # of a single slice there is but one resample
-    assert single["ratio"] == pytest.approx(single["ci_low"]) == pytest.approx(single["ci_high"])
+
+
+def test_a_few_slices_give_no_interval():
+    """Of a single one there is but one resample, and its interval would have no width."""
+    methods, _ = _noisy(num_slices=20, rois_per_slice=1)
+    few, enough = (_ratio(methods, np.arange(20) % num) for num in (MIN_SLICES - 1, MIN_SLICES))
+    assert few["ratio"] == pytest.approx(enough["ratio"])
+    assert np.isnan([few["ci_low"], few["ci_high"]]).all()
+    assert enough["ci_low"] < enough["ratio"] < enough["ci_high"]
 
 
 def test_slices_need_no_numbers_in_a_row():

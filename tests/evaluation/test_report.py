@@ -132,7 +132,10 @@ def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes
     row = table.query("roi_set == 'random' and feature_class == 'glcm'").squeeze()
     _, section = (tmp_path / "report.md").read_text().split("## Remaining error")
     section = section.split("\n## ")[0]
-    assert f"{row['ratio']:.2f} ({row['ci_low']:.2f}–{row['ci_high']:.2f})" in section
+    assert f"| {row['ratio']:.2f} (–) " in section  # two slices
+    assert "which needs 5 of them" in section
+    wide = table.assign(ci_low=0.111, ci_high=0.999)
+    assert f"| {row['ratio']:.2f} (0.11–1.00) " in to_markdown(scores, ratios=wide)
     assert "of better, divided by" in section
     assert "| source" in section
 

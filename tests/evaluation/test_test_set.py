@@ -100,6 +100,13 @@ def test_slices_know_their_series_and_their_place(volumes, tmp_path):
     assert test_set.slice_numbers.tolist() == [7, 8, 9, 7, 8, 9]
     evaluate(test_set, methods={}, out=tmp_path)
     assert pd.read_csv(tmp_path / "slice_correlation.csv")["num_pairs"].tolist() == [4]
+    places = pd.read_csv(tmp_path / "slices.csv").set_index("slice_index")
+    scored = manifest[(manifest["split"] == "test") & (manifest["role"] == "source")]
+    assert places.index.tolist() == list(range(6))
+    assert places["slice_number"].tolist() == [7, 8, 9, 7, 8, 9]
+    assert set(zip(places["series_uid"], places["z_mm"], strict=True)) == set(
+        zip(scored["series_uid"], scored["z_mm"], strict=True)
+    )
 
 
 def test_lesion_cross_sections_are_counted_whatever_their_size(volumes, tmp_path):

@@ -77,6 +77,18 @@ def test_without_test_pairs_there_is_no_coverage(tmp_path, pairs):
     Standardizer.load(folder)
 
 
+def test_test_pairs_that_cannot_be_measured_cost_no_calibration(tmp_path, pairs, caplog):
+    manifest = read_manifest(pairs)
+    first = manifest["pair_id"] == manifest.loc[manifest["split"] == "test", "pair_id"].iloc[0]
+    other = manifest[first].assign(pair_id="other", rows=32)
+    write_manifest(pd.concat([manifest, other], ignore_index=True), tmp_path / "pairs.parquet")
+    folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    assert calibrate(tmp_path / "pairs.parquet", model=folder, num_workers=1) == ""
+    assert "what its intervals cover is not measured: the pairs of split 'test' have different sizes" in caplog.text
+    assert Standardizer.load(folder)
+    assert (folder / SPREAD_FILE).is_file()
+
+
 def test_without_validation_pairs_it_is_refused(tmp_path, pairs):
     manifest = read_manifest(pairs)
     write_manifest(manifest[manifest["split"] != "val"], tmp_path / "pairs.parquet")
@@ -116,6 +128,15 @@ def test_map_and_intervals(model, series, tmp_path):
     known = table.dropna()
     assert len(known) > 0.9 * len(table)
     assert (known["low"] <= known["high"]).all()
+
+
+def test_many_slices_are_measured_in_parts(model, series, tmp_path, monkeypatch):
+    path, mask = series
+    for name in ("whole", "parts"):
+        measure_uncertainty(path, model=model, out=tmp_path / name, mask=mask, num_workers=1)
+        monkeypatch.setattr(calibration, "MAX_PAIRS", 1)
+    whole, parts = (pd.read_csv(tmp_path / name / "features.csv") for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(parts, whole)
 
 
 def test_without_a_mask_there_is_the_map_alone(model, series, tmp_path):

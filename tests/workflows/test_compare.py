@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +14,13 @@ from ltdiff.comparators import combat
 from ltdiff.comparators.protocol import Comparator
 from ltdiff.comparators.trained import Budget
 from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.evaluation.output_choice import choose_output
 from ltdiff.evaluation.scoring import CCC_COLUMNS
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.lock import LOCK_FILE, only_writer
 from ltdiff.training.config import Settings
+from ltdiff.workflows import compare
 from ltdiff.workflows.compare import FACTORIES, METHODS, compare_methods
 
 MINUTES = 0.004
@@ -36,6 +37,7 @@ FILES = {
     "structures.csv",
     "structure_summary.csv",
     "slice_correlation.csv",
+    "slices.csv",
     "content.csv",
     "features.parquet",
     "rois.json",
@@ -51,7 +53,7 @@ def _quick():
     """Few regions for ComBat, and one thread, as everywhere in the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(combat, "NUM_TRAINING_ROIS", 10)
-        patch.setattr(os, "cpu_count", lambda: 1)
+        patch.setattr(compare, "num_cores", lambda: 1)
         yield
 
 
@@ -100,8 +102,8 @@ def test_every_method_has_its_rows(compared):
     ccc = pd.read_csv(out / "ccc.csv")
     assert tuple(ccc.columns) == CCC_COLUMNS
     chosen = json.loads((out / "methods" / "ltdiff" / "output.json").read_text())["output"]
-    rows = {"source", "linear", "combat", "residual_cnn", "residual_cnn_sample", "ltdiff", "ltdiff_2_steps"}
-    rows |= {"ltdiff_sample" if chosen == "mean" else "ltdiff_mean"}
+    rows = {"source", "linear", "combat", "residual_cnn", "residual_cnn_sample", "ltdiff"}
+    rows |= {"ltdiff_sample", "ltdiff_2_steps"} if chosen == "mean" else {"ltdiff_mean", "ltdiff_mean_2_steps"}
     assert set(ccc["method"]) == rows
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     assert "random" in set(ccc["roi_set"])
@@ -132,7 +134,8 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert "rates" not in ltdiff["autoencoder"]
     assert summary["methods"]["source"] == summary["methods"]["linear"] == {}
     other = {"mean": "sample", "sample": "mean"}[output["output"]]
-    images = {"linear", "residual_cnn", "residual_cnn_sample", "ltdiff", "ltdiff_2_steps", f"ltdiff_{other}"}
+    two_steps = {"mean": "ltdiff_2_steps", "sample": "ltdiff_mean_2_steps"}[output["output"]]
+    images = {"linear", "residual_cnn", "residual_cnn_sample", "ltdiff", two_steps, f"ltdiff_{other}"}
     assert set(summary["seconds_per_slice"]) == images
     assert summary["wall_s"] >= 0
     assert summary["peak_memory_bytes"] > 10_000_000
@@ -171,6 +174,34 @@ def test_the_table_can_be_built_over_several_runs(tmp_path, pairs, caplog):
     assert "method 2 of 2: unetpp" in caplog.text
     assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == {"source", "linear", "unetpp"}
     assert (tmp_path / "methods" / "unetpp" / "regression" / "result.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_method_that_fails_costs_the_others_nothing(tmp_path, pairs, caplog):
+    """A learning rate that is named is taken as it is, and this one leads nowhere; settings without any effect are named."""
+    joint = replace(SETTINGS.training.joint, learning_rate=1e38)
+    settings = replace(
+        SETTINGS, training=replace(SETTINGS.training, joint=joint, num_workers=3, checkpoint_every_steps=2)
+    )
+    with pytest.raises(ValueError, match=r"report.md lacks ltdiff: .*joint: the gradient at step .* is not finite"):
+        _compare(pairs, tmp_path, methods=["ltdiff", "linear"], settings=settings, minutes=0.05)
+    assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == {"source", "linear"}
+    assert not (tmp_path / "remaining_error.csv").exists()
+    assert "ltdiff failed, the others go on" in caplog.text
+    assert "num_workers" in next(line for line in caplog.messages if line.startswith("not used by a comparison"))
+
+
+def test_variants_of_what_is_a_sample_are_called_means(tmp_path, pairs, monkeypatch):
+    choices = []
+
+    def choose_sample(*args, **options):
+        choices.append(choose_output(*args, **options))
+        return choices[-1]._replace(output="sample")
+
+    monkeypatch.setattr(compare, "choose_output", choose_sample)
+    _compare(pairs, tmp_path, methods=["ltdiff"])
+    assert choices
+    rows = {"source", "ltdiff", "ltdiff_mean", "ltdiff_mean_2_steps"}
+    assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == rows
 
 
 def test_a_second_comparison_in_the_same_folder_at_the_same_time_is_refused(tmp_path, pairs):

@@ -2,12 +2,13 @@
 
 import pandas as pd
 import pytest
-from tiny_run import one_thread, save_tiny_model, write_pairs  # noqa: F401
+from tiny_run import one_thread, save_tiny_model, tiny_settings, write_pairs  # noqa: F401
 
-from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.data.manifest import read_manifest, split_manifest, write_manifest
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.spread import read_output
 from ltdiff.inference.standardizer import InferenceConfig
+from ltdiff.training.run import describe_model
 from ltdiff.workflows import calibration
 from ltdiff.workflows.comparison import evaluate_model
 
@@ -43,3 +44,19 @@ def test_of_a_calibrated_model_both_outputs_have_a_row(tmp_path, monkeypatch):
         config = EvaluationConfig(num_rois=3, num_workers=1)
         evaluate_model(pairs, model=model, out=tmp_path / "report", config=config, inference=inference)
         assert set(pd.read_csv(tmp_path / "report" / "image_metrics.csv")["method"]) == rows
+
+
+def test_slices_that_may_have_trained_the_model_are_named(tmp_path, caplog):
+    """Not those of the manifest that it was trained by, nor those of other series."""
+    pairs = write_pairs(tmp_path / "data")
+    manifest = read_manifest(pairs)
+    again, other = tmp_path / "again.parquet", tmp_path / "other.parquet"
+    write_manifest(split_manifest(manifest, "z:0.5"), again)
+    write_manifest(manifest.assign(series_uid="other " + manifest["series_uid"]), other)
+    facts = describe_model(manifest, tiny_settings())
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp", facts=facts)
+    config = EvaluationConfig(num_rois=3, num_workers=1)
+    for path, is_named in ((pairs, False), (again, True), (other, False)):
+        caplog.clear()
+        evaluate_model(path, model=model, out=tmp_path / "out", config=config, inference=InferenceConfig())
+        assert ("scored slices may have trained it" in caplog.text) == is_named
