@@ -22,8 +22,9 @@ def run(commands: Callable[..., int] | dict[str, Any], arguments: list[str] | No
     """Run one of the commands by name (or the only one) with the given arguments, sys.argv's by default; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["pair"] and arguments[1:] and not arguments[1].startswith("-"):
-        arguments = ["pair", "--root", *arguments[1:]]  # jsonargparse makes positionals of required arguments only
+    if arguments[:1] == ["pair"]:
+        arguments = _name_root(arguments)
+    arguments = _complete_force(arguments)
     try:
         result: Any = auto_cli(
             commands, args=arguments, as_positional=True, parser_class=_Parser, version=f"ltdiff {__version__}"
@@ -39,6 +40,23 @@ def run(commands: Callable[..., int] | dict[str, Any], arguments: list[str] | No
         print("ltdiff: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     return int(result or 0)
+
+
+def _name_root(arguments: list[str]) -> list[str]:
+    """The only positional of `pair`, as an option: jsonargparse makes positionals of required arguments only."""
+    place = 1
+    while place < len(arguments) and arguments[place].startswith("-"):
+        place += 1 if "=" in arguments[place] else 2
+    return [*arguments[:place], "--root", *arguments[place:]] if place < len(arguments) else arguments
+
+
+def _complete_force(arguments: list[str]) -> list[str]:
+    """--force alone means --force true."""
+    followers = [*arguments[1:], ""]
+    return [
+        f"{one}=true" if one == "--force" and follower.lower() not in ("true", "false") else one
+        for one, follower in zip(arguments, followers, strict=False)
+    ]
 
 
 def print_lines(lines: str) -> None:
@@ -67,11 +85,7 @@ class _Parser(ArgumentParser):
     """Options that no signature can express."""
 
     def add_function_arguments(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
-        """As ever, and --list where the features are measured; --force alone means --force true."""
+        """As ever, and --list where the features are measured."""
         if function.__name__ == "radiomics":
             self.add_argument("--list", action=_ListFeatures)
-        added = super().add_function_arguments(function, *args, **kwargs)
-        for action in self._actions:
-            if action.dest == "force":
-                action.nargs, action.const = "?", True
-        return list(added)
+        return list(super().add_function_arguments(function, *args, **kwargs))

@@ -31,7 +31,7 @@ def test_help_names_every_command(capsys):
         (["radiomics", "scan.nrrd"], "radiomics.mask"),
         (["models"], "{list,show,promote,export}"),
         (["models", "promote"], "model"),
-        (["models", "promote", "3", "--force", "perhaps"], "--force"),
+        (["models", "promote", "3", "--force=perhaps"], "--force"),
     ],
 )
 def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
@@ -76,6 +76,24 @@ def test_a_bad_file_is_one_sentence_and_ends_with_1(arguments, sentence, capsys,
     assert sentence in shown
     assert "Traceback" not in shown
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("pair", ["absent", "--out", "p.parquet"]),
+        ("pair", ["--out", "p.parquet", "absent"]),
+        ("pair", ["--out=p.parquet", "absent", "--split", "z:0.5"]),
+        ("standardize", ["--force", "absent", "--model", "absent", "--out", "o"]),
+        ("standardize", ["absent", "--model", "absent", "--force", "--out", "o"]),
+        ("standardize", ["absent", "--force", "false", "--model", "absent", "--out", "o"]),
+        ("standardize", ["absent", "--model", "absent", "--out", "o", "--force"]),
+    ],
+)
+def test_arguments_may_come_in_any_order(command, arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(COMMANDS, [command, *arguments]) == 1
+    assert "absent" in capsys.readouterr().err
 
 
 def test_what_the_system_refuses_is_one_sentence(capsys, tmp_path):

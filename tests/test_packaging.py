@@ -15,6 +15,7 @@ import pytest
 import ltdiff
 
 REPOSITORY = Path(__file__).parents[1]
+PACKAGES = ("ltdiff/", "tuning/")  # `ltdiff tune` is the search
 COMMAND = Path(sys.executable).with_name("ltdiff")
 
 
@@ -48,12 +49,15 @@ def test_installed_metadata_has_the_same_version():
 @pytest.mark.skipif(importlib.util.find_spec("setuptools") is None, reason="building a wheel needs setuptools")
 def test_the_wheel_holds_every_file_of_the_package(pyproject, tmp_path):
     source = tmp_path / "source"
-    shutil.copytree(REPOSITORY / "ltdiff", source / "ltdiff", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in PACKAGES:
+        shutil.copytree(REPOSITORY / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", pyproject["project"]["readme"], *pyproject["project"]["license-files"]):
         shutil.copy(REPOSITORY / name, source)
     build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = source.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("ltdiff/")}
-    files = {path.relative_to(REPOSITORY) for path in (REPOSITORY / "ltdiff").rglob("*") if path.is_file()}
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(PACKAGES)}
+    files = {
+        path.relative_to(REPOSITORY) for name in PACKAGES for path in (REPOSITORY / name).rglob("*") if path.is_file()
+    }
     assert packed == {file.as_posix() for file in files if "__pycache__" not in file.parts}

@@ -55,6 +55,8 @@ def pair_archive(
         ValueError: there is no CT series at all, or no pair with the source kernel, but with others.
     """
     series, unreadable = find_series(root)
+    series, unwritable = _with_writable_paths(series)
+    unreadable += unwritable
     pairs, findings = find_pairs(series, target_kernel=target_kernel)
     if source_kernel is not None:
         found = sorted({pair.source.kernel for pair in pairs})
@@ -69,6 +71,19 @@ def pair_archive(
         raise ValueError(f"{printable(root)}: no original CT series found")
     manifest = split_manifest(build_manifest(pairs, unpaired), split)
     return PairingResult(manifest, kernel_table(pairs), [*unreadable, *findings])
+
+
+def _with_writable_paths(series: Sequence[Series]) -> tuple[list[Series], list[Finding]]:
+    """A manifest holds paths as text, and a name in another encoding than UTF-8 is none."""
+    usable: list[Series] = []
+    findings = []
+    for one in series:
+        try:
+            "".join(str(header.path.absolute()) for header in one.slices).encode()
+            usable.append(one)
+        except UnicodeEncodeError:
+            findings.append(_finding(one, "fail", "lies under a name that is not UTF-8: rename it"))
+    return usable, findings
 
 
 def pair_named(source: Path, target: Path, *, split: str = "auto") -> PairingResult:

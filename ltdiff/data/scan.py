@@ -27,7 +27,7 @@ def read_scan(path: Path) -> Scan:
     A DICOM series keeps its slices in ascending order along their normal, and its rows and columns as they are stored.
 
     Raises:
-        ValueError: the file cannot be read, or there is not exactly one usable series.
+        ValueError: the file cannot be read, or there is not exactly one series, and all of it usable.
     """
     return Scan(_read_file(path), None) if is_volume_file(path) else _read_series(path)
 
@@ -40,6 +40,9 @@ def _read_file(path: Path) -> Volume:
 
 def _read_series(path: Path) -> Scan:
     found, findings = find_series(path)
+    failures = [finding for finding in findings if finding.action == "fail"]
+    if failures:  # a series may be here in part only
+        raise ValueError(failures[0].reason)
     if len(found) != 1:
         reason = findings[0].reason if findings and not found else f"here are {len(found)}"
         raise ValueError(f"{printable(path)}: name one CT series; {reason}")

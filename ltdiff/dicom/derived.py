@@ -91,7 +91,8 @@ def _derived_datasets(
                 sharper=sharper,
                 made=made,
             )
-            dataset.InstanceNumber = source.header.instance_number or index + 1
+            number = source.header.instance_number
+            dataset.InstanceNumber = index + 1 if number is None else number  # some begin with 0
             _set_hu(dataset, hu, source=source)
         yield dataset
 

@@ -4,7 +4,14 @@ from pathlib import Path
 
 
 class SkippedFile(ValueError):
-    """The file is no CT slice: it is left out and named in the report."""
+    """The file is no CT slice: it is left out and named in the report.
+
+    Of a CT without pixels `series_instance_uid` is known: a copy that was cut short looks like that.
+    """
+
+    def __init__(self, reason: str, *, series_instance_uid: str = "") -> None:
+        super().__init__(reason)
+        self.series_instance_uid = series_instance_uid
 
 
 class BadFile(ValueError):

@@ -78,7 +78,10 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _check_is_dicom(file: BinaryIO) -> None:
-    head = file.read(132)
+    try:
+        head = file.read(132)
+    except OSError as error:  # a bad sector, or a file that is gone from NFS
+        raise BadFile(f"cannot be read ({error.strerror})") from error
     if not head:
         raise SkippedFile("is empty")
     if head.startswith(b"version https://git-lfs"):

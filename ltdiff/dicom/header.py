@@ -129,7 +129,7 @@ def _check_is_ct_slice(parsed: ParsedFile) -> None:
     if "LOCALIZER" in texts_of(parsed.dataset, "ImageType"):
         raise SkippedFile("is a localizer")
     if not parsed.num_pixel_bytes:
-        raise SkippedFile("has no PixelData")
+        raise SkippedFile("has no PixelData", series_instance_uid=uid_of(parsed.dataset, "SeriesInstanceUID"))
 
 
 def _checked_header(path: Path, parsed: ParsedFile) -> Header:

@@ -16,6 +16,8 @@ from ltdiff.dicom.series import Series
 from ltdiff.dicom.uids import stable_uid
 
 SERIES_NUMBER = 900  # of the segmentation within its study
+GRID_TOLERANCE_MM = 0.02
+"""Programs write positions with three digits, or compute them anew."""
 
 
 def write_segmentation(series: Series, labels: np.ndarray, *, path: Path, algorithm: str) -> Path:
@@ -57,27 +59,92 @@ def write_segmentation(series: Series, labels: np.ndarray, *, path: Path, algori
 def read_segmentation(path: Path, series: Series) -> np.ndarray:
     """Segment numbers as labels (Z, Y, X) uint8 for the slices of `series`, 0 where there is no segment.
 
-    It may have been drawn on the series that `series` was derived from, whose pixels lie in the same places.
+    It may have been drawn on the series that `series` was derived from, whose pixels lie in the same places. Frames are
+    brought to their slices by position and orientation, for not every program says which slice they were drawn on.
 
-    Raises ValueError when the file is no segmentation, or one of another series, or its segments overlap.
+    Raises ValueError when the file is no segmentation, or one of another series or grid, or its segments overlap.
     """
-    uids = [slice_header.sop_instance_uid for slice_header in series.slices]
+    name = printable(path)
     try:
         with without_warnings():
             segmentation = hd.seg.segread(path)
             segmented = {sop_uid for _, _, sop_uid in segmentation.get_source_image_uids()}
-            if segmented.isdisjoint(uids) and series.source_sop_instance_uids:
-                uids = series.source_sop_instance_uids
-            labels = segmentation.get_pixels_by_source_instance(
-                uids, combine_segments=True, assert_missing_frames_are_empty=True, dtype=np.uint8
-            )
+            own = {slice_header.sop_instance_uid for slice_header in series.slices}
+            if not segmented or segmented & (own | set(series.source_sop_instance_uids)):
+                return _labels(segmentation, series)
+    except _UnusableFrameError as error:
+        raise ValueError(f"{name} {error}") from error
     except Exception as error:  # highdicom raises anything from AttributeError on for what it does not expect
-        overlap = isinstance(error, RuntimeError) and "overlap" in str(error)
-        reason = "its segments overlap" if overlap else type(error).__name__
-        raise ValueError(f"{printable(path)} cannot be read as a segmentation ({reason})") from error
-    if segmented.isdisjoint(uids):
-        raise ValueError(f"{printable(path)} is the segmentation of another series")
+        raise ValueError(f"{name} cannot be read as a segmentation ({type(error).__name__})") from error
+    raise ValueError(f"{name} is the segmentation of another series")
+
+
+class _UnusableFrameError(Exception):
+    """The rest of a sentence that begins with the file."""
+
+
+def _labels(segmentation: hd.seg.Segmentation, series: Series) -> np.ndarray:
+    if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.BINARY:
+        raise _UnusableFrameError(
+            f"is a {segmentation.segmentation_type.value} segmentation, and only BINARY ones are read"
+        )
+    labels = np.zeros((series.num_slices, series.rows, series.columns), np.uint8)
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
+    for frame, own in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        number = int(_group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+        position_mm = np.array(_group(own, shared, "PlanePositionSequence").ImagePositionPatient, float)
+        plane = hd.Volume.from_attributes(
+            array=frame[None],
+            image_position=position_mm,
+            image_orientation=_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient,
+            pixel_spacing=_group(own, shared, "PixelMeasuresSequence").PixelSpacing,
+            spacing_between_slices=1.0,
+            coordinate_system="PATIENT",
+        )
+        index = _slice_at(series, position_mm)
+        if index is None:
+            continue
+        segment = _on_slice(plane, series, index)
+        if labels[index][segment].any():
+            raise _UnusableFrameError("cannot be read as a segmentation (its segments overlap)")
+        labels[index][segment] = number
     return labels
+
+
+def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.Dataset:
+    """A functional group's only item, of the frame or of all frames (PS3.3 C.7.6.16)."""
+    return getattr(own if name in own else shared, name)[0]
+
+
+def _slice_at(series: Series, position_mm: np.ndarray) -> int | None:
+    """The slice in whose plane a frame lies; None beyond the ends of a series of which only a part is here."""
+    normal = np.cross(series.orientation[:3], series.orientation[3:])
+    distances_mm = np.array([normal @ (position_mm - slice_header.position_mm) for slice_header in series.slices])
+    index = int(np.argmin(abs(distances_mm)))
+    if abs(distances_mm[index]) <= GRID_TOLERANCE_MM:
+        return index
+    if (distances_mm > 0).all() or (distances_mm < 0).all():
+        return None
+    raise _UnusableFrameError("lies on another grid than the slices of the series")
+
+
+def _on_slice(plane: hd.Volume, series: Series, index: int) -> np.ndarray:
+    """Where a frame (1, rows, columns) is set, on the pixels of a slice (Y, X): turned, cut or extended, never resampled."""
+    grid = hd.VolumeGeometry.from_attributes(
+        image_position=series.slices[index].position_mm,
+        image_orientation=series.orientation,
+        rows=series.rows,
+        columns=series.columns,
+        pixel_spacing=series.spacing_mm,
+        spacing_between_slices=1.0,
+        number_of_frames=1,
+        coordinate_system="PATIENT",
+    )
+    try:
+        return plane.match_geometry(grid, tol=GRID_TOLERANCE_MM).array[0] > 0
+    except RuntimeError as error:
+        raise _UnusableFrameError("lies on another grid than the slices of the series") from error
 
 
 def find_segmentations(root: Path) -> dict[str, list[Path]]:

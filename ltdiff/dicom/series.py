@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,8 +84,8 @@ class Finding:
 def find_series(root: Path) -> tuple[list[Series], list[Finding]]:
     """All usable CT series in a folder tree (or of one file), and everything that is not one, with the reason.
 
-    Links to folders are not followed. A bad file fails its whole series; no file makes this function raise.
-    Raises ValueError when `root` does not exist.
+    Links to folders are not followed. A bad file, or one without pixels, fails its whole series; no file makes this
+    function raise. Raises ValueError when `root` does not exist.
     """
     root = Path(root)
     if not root.exists():
@@ -93,14 +93,21 @@ def find_series(root: Path) -> tuple[list[Series], list[Finding]]:
     findings: list[Finding] = []
     headers: dict[str, list[Header]] = {}  # by SeriesInstanceUID
     bad_files: dict[str, list[Finding]] = {}
+    without_pixels: dict[str, list[Finding]] = {}
     for path in _regular_files(root, findings):
         try:
             header = read_header(path)
             headers.setdefault(header.series_instance_uid, []).append(header)
         except SkippedFile as error:
-            findings.append(Finding(path, "skip", str(error)))
+            known = without_pixels.setdefault(error.series_instance_uid, []) if error.series_instance_uid else findings
+            known.append(Finding(path, "skip", str(error)))
         except BadFile as error:
             bad_files.setdefault(error.series_instance_uid, []).append(Finding(path, "fail", str(error)))
+    for uid, skipped in without_pixels.items():
+        if uid in headers or uid in bad_files:  # a slice that was cut short, without which the series is another
+            bad_files.setdefault(uid, []).extend(replace(finding, action="fail") for finding in skipped)
+        else:
+            findings += skipped
     findings += bad_files.pop("", [])
     findings += [_series_finding(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
     return _checked_series(headers.values(), findings), findings

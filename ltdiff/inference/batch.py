@@ -134,7 +134,11 @@ def standardize_archive(
             setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
             outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
             shutil.rmtree(out / ATTEMPTS_FOLDER)
-        write_report(outcomes, out / REPORT_FILE)
+        try:
+            write_report(outcomes, out / REPORT_FILE, root=root)
+        except OSError:  # a full disk, of which the log must tell what else it has cost
+            log_outcomes(outcomes)
+            raise
     return outcomes
 
 
@@ -225,9 +229,9 @@ class _Worker:
         return {"task": [number], "reason": [reason], "seconds": [round(time.monotonic() - started_s, 1)]}
 
     def _do(self, number: int) -> str:
-        if _count_attempt(self.attempts / str(number)) > MAX_ATTEMPTS:
-            return f"{MAX_ATTEMPTS} workers died of it (a crash, or no memory)"
         try:
+            if _count_attempt(self.attempts / str(number)) > MAX_ATTEMPTS:
+                return f"{MAX_ATTEMPTS} workers died of it (a crash, or no memory)"
             task: Task = ray.get(self.tasks[number])
             task.write(
                 _log_progress(self._standardize(task), name=f"series {number + 1} of {len(self.tasks)}", task=task)

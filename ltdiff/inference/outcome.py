@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from ltdiff.dicom.faults import printable
@@ -54,19 +55,22 @@ def log_outcomes(outcomes: Sequence[Outcome]) -> None:
     logger.info("%d written, %d present already, %d skipped, %d failed", written, present, len(skips), len(fails))
 
 
-def write_report(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Write a CSV table with one row per outcome; rows of other sources that the file has already are kept."""
+def write_report(outcomes: Sequence[Outcome], path: Path, *, root: Path) -> None:
+    """Write a CSV table with one row per outcome of an archive `root`.
+
+    Of the rows that the file has already, those of outputs stay that were not made again (by another model, say), and of other
+    archives all. What failed or was skipped below `root` is what this run says of it.
+    """
     table = pd.DataFrame([asdict(one) for one in outcomes])
     table["source"] = [printable(one.source) for one in outcomes]
     for column in ("output", "model"):
         paths = [getattr(one, column) for one in outcomes]
         table[column] = ["" if path is None else printable(path) for path in paths]
     if path.is_file():
-        table = (
-            pd.concat([pd.read_csv(path, keep_default_na=False), table])
-            .drop_duplicates("source", keep="last")
-            .fillna("")
-        )
+        before = pd.read_csv(path, keep_default_na=False)
+        below = [Path(source).is_relative_to(printable(root)) for source in before["source"]]
+        before = before[(before["output"] != "") | ~np.array(below, bool)]
+        table = pd.concat([before, table]).drop_duplicates(["source", "output"], keep="last").fillna("")
     write_text(path, table.to_csv(index=False))
 
 

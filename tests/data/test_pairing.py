@@ -1,8 +1,10 @@
 """Pairs found in an archive, pairs that are named, and what is said about near misses."""
 
 import logging
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,6 +182,19 @@ def test_an_unreadable_slice_fails_its_acquisition_only(tmp_path, write_dicom, i
     assert result.table["acquisitions"].to_dict() == {"L": {"B": 1}}
     assert [finding.action for finding in result.findings] == ["fail"]
     assert "implausible" in str(result.findings[0])
+
+
+def test_a_name_that_is_no_text_costs_its_series_only(tmp_path, write_dicom, images):
+    """As older systems wrote them: a folder in Latin-1."""
+    for kernel, hu in zip("BL", images, strict=True):
+        write_dicom(tmp_path / kernel, hu, kernel=kernel)
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller")
+    write_dicom(Path(folder), images[0], kernel="B", patient="other")
+    result = pair_archive(tmp_path)
+    (finding,) = [one for one in result.findings if one.action == "fail"]
+    assert "M\\udcfcller" in finding.reason
+    assert finding.reason.endswith("lies under a name that is not UTF-8: rename it")
+    assert result.manifest["pair_id"].notna().all()
 
 
 def test_an_archive_without_ct_says_so(tmp_path):

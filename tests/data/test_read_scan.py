@@ -38,15 +38,28 @@ def test_of_one_slice_the_thickness_is_the_distance(tmp_path, write_dicom):
 
 @pytest.mark.parametrize(
     ("case", "sentence"),
-    [("two series", "name one CT series; here are 2"), ("text", "is not a DICOM file"), ("absent", "does not exist")],
+    [
+        ("two series", "name one CT series; here are 2"),
+        ("text", "is not a DICOM file"),
+        ("a gap", "gap"),
+        ("a part", "is truncated"),
+        ("absent", "does not exist"),
+    ],
 )
 def test_anything_else_is_one_sentence(tmp_path, write_dicom, case, sentence):
     root = tmp_path / "root"
     if case == "two series":
         write_dicom(root / "a", HU)
         write_dicom(root / "b", HU)
-    if case == "text":
-        root.mkdir()
+    if case in ("a gap", "a part"):
+        write_dicom(root / "a", HU)
+        files = sorted((root / "a").iterdir())
+    if case == "a gap":
+        files[1].unlink()
+    if case == "a part":
+        files[-1].write_bytes(files[-1].read_bytes()[:-100])
+    if case in ("text", "a gap"):
+        root.mkdir(exist_ok=True)
         (root / "notes.txt").write_text("n" * 200)
     with pytest.raises(ValueError, match=sentence):
         read_scan(root)

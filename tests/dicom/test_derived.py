@@ -327,6 +327,14 @@ def test_absent_elements_are_filled(write_series, out_dir, conformance_errors):
     assert len({one.FrameOfReferenceUID for one in new}) == 1
 
 
+def test_numbers_that_begin_with_0_stay(write_series, out_dir):
+    folder = write_series()
+    for number, path in enumerate(sorted(folder.iterdir())):
+        edit(path, InstanceNumber=number)
+    numbers = [pydicom.dcmread(path).InstanceNumber for path in sorted(derive(folder, out_dir).iterdir())]
+    assert numbers == list(range(NUM_SLICES))
+
+
 def test_text_that_is_not_ascii_is_kept_and_added_to(write_series, out_dir):
     folder = write_series()
     for path in folder.iterdir():

@@ -1,6 +1,7 @@
 """Lesion masks as DICOM Segmentation."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -74,6 +75,56 @@ def test_segments_that_overlap_are_said_to(series, segmentation):
     dataset.SegmentsOverlap = "YES"
     dataset.save_as(segmentation)
     with pytest.raises(ValueError, match=r"lesions\.dcm cannot be read as a segmentation \(its segments overlap\)"):
+        read_segmentation(segmentation, series)
+
+
+def test_frames_find_their_slices_without_being_told_which_they_are_of(series, segmentation):
+    """As other programs write them: no word on locations, or on the slice; or turned, or cut to what is not empty."""
+    dataset = pydicom.dcmread(segmentation)
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        del frame.DerivationImageSequence[0].SourceImageSequence[0].SpatialLocationsPreserved
+    dataset.save_as(segmentation)
+    np.testing.assert_array_equal(read_segmentation(segmentation, series), lesions())
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        del frame.DerivationImageSequence
+    dataset.save_as(segmentation)
+    np.testing.assert_array_equal(read_segmentation(segmentation, series), lesions())
+    frames = dataset.pixel_array[:, ::-1, 2:]  # the last row first, and two columns less
+    dataset.Columns = frames.shape[2]
+    dataset.PixelData = np.packbits(frames.ravel(), bitorder="little").tobytes()
+    plane = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    rows, columns = np.array(plane.ImageOrientationPatient[:3]), np.array(plane.ImageOrientationPatient[3:])
+    plane.ImageOrientationPatient = [*rows, *-columns]
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        place = frame.PlanePositionSequence[0]
+        moved = 2 * series.spacing_mm[1] * rows + (SIZE - 1) * series.spacing_mm[0] * columns
+        place.ImagePositionPatient = list(np.array(place.ImagePositionPatient, float) + moved)
+    dataset.save_as(segmentation)
+    np.testing.assert_array_equal(read_segmentation(segmentation, series), lesions())
+
+
+@pytest.mark.parametrize("moved_mm", [(0, 0, 0.5), (0.3, 0, 0)])
+def test_frames_beside_the_grid_are_refused(series, segmentation, moved_mm):
+    dataset = pydicom.dcmread(segmentation)
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        place = frame.PlanePositionSequence[0]
+        place.ImagePositionPatient = list(np.array(place.ImagePositionPatient, float) + moved_mm)
+    dataset.save_as(segmentation)
+    with pytest.raises(ValueError, match=r"lesions\.dcm lies on another grid than the slices of the series"):
+        read_segmentation(segmentation, series)
+
+
+def test_frames_beyond_the_series_are_passed_over(series, segmentation):
+    part = replace(series, slices=series.slices[2:])
+    np.testing.assert_array_equal(read_segmentation(segmentation, part), lesions()[2:])
+
+
+def test_a_fractional_segmentation_is_refused(series, segmentation):
+    dataset = pydicom.dcmread(segmentation)
+    dataset.SegmentationType, dataset.MaximumFractionalValue = "FRACTIONAL", 1
+    dataset.SegmentationFractionalType = "PROBABILITY"
+    dataset.save_as(segmentation)
+    with pytest.raises(ValueError, match="is a FRACTIONAL segmentation, and only BINARY ones are read"):
         read_segmentation(segmentation, series)
 
 

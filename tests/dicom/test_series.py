@@ -123,6 +123,28 @@ def test_a_different_duplicate_fails(write_series, sop_instance_uid):
     assert "z = -95.00, -95.00 mm" in reason
 
 
+@pytest.mark.parametrize("name", ["slice_0001.dcm", "slice_0005.dcm"])
+def test_a_slice_that_was_cut_short_fails_its_series(write_series, name):
+    """At its ends there is no gap that would tell; cut in its header it looks like a file without pixels."""
+    folder = write_series()
+    path = folder / name
+    dataset = pydicom.dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+    assert f"{name} has no PixelData, which also fails the {NUM_SLICES - 1} good slices" in only_finding(folder).reason
+    for other in folder.iterdir():
+        if other != path:
+            other.unlink()
+    assert find_series(folder)[1][0].action == "skip"  # alone it is no slice of anything
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that can be opened and not read")
+def test_a_file_that_cannot_be_read_is_named():
+    series, (finding,) = find_series(Path("/proc/self/mem"))
+    assert (series, finding.action) == ([], "fail")
+    assert finding.reason == "/proc/self/mem cannot be read (Input/output error)"
+
+
 def test_two_slices_with_one_uid_fail(write_series):
     folder = write_series()
     uid = pydicom.dcmread(folder / "slice_0001.dcm").SOPInstanceUID

@@ -10,9 +10,13 @@ from ltdiff.inference.outcome import MAX_LOGGED_FILES, Outcome, exit_code, log_o
 
 def test_the_report_gathers_several_runs(tmp_path):
     path = tmp_path / "report.csv"
-    write_report([Outcome(Path("/a"), "fail", "no memory", num_slices=3), Outcome(Path("/b\n"), "skip", "no CT")], path)
+    write_report(
+        [Outcome(Path("/a"), "fail", "no memory", num_slices=3), Outcome(Path("/b\n"), "skip", "no CT")],
+        path,
+        root=Path("/a"),
+    )
     done = Outcome(Path("/a"), "written", output=Path("/out/1.2"), num_slices=3, seconds=1.5, model=Path("/models/one"))
-    write_report([done], path)
+    write_report([done], path, root=Path("/a"))
     table = pd.read_csv(path, keep_default_na=False).set_index("source")
     assert table.loc["/a", ["status", "reason", "output", "model"]].tolist() == [
         "written",
@@ -24,10 +28,26 @@ def test_the_report_gathers_several_runs(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["report.csv"]
 
 
+def test_the_report_knows_all_outputs_and_no_failure_that_is_mended(tmp_path):
+    """The series failed by its second file; mended, it is named by its first. Another model's output of it is there too."""
+    path, root, first = tmp_path / "report.csv", Path("/archive"), Path("/archive/slice_1.dcm")
+    write_report([Outcome(Path("/archive/slice_2.dcm"), "fail", "is truncated")], path, root=root)
+    write_report([Outcome(Path("/other/slice_1.dcm"), "fail", "is truncated")], path, root=Path("/other"))
+    for name in ("one", "two", "two"):
+        made = Outcome(first, "written", output=Path("/out") / name, model=Path("/models") / name)
+        write_report([made], path, root=root)
+    table = pd.read_csv(path, keep_default_na=False)
+    assert table[["source", "output"]].to_numpy().tolist() == [
+        ["/other/slice_1.dcm", ""],
+        ["/archive/slice_1.dcm", "/out/one"],
+        ["/archive/slice_1.dcm", "/out/two"],
+    ]
+
+
 def test_a_report_of_an_older_version_is_gone_on_with(tmp_path):
     path = tmp_path / "report.csv"
     path.write_text("source,status,reason,output,num_slices,seconds\n/a,skip,no CT,,0,0.0\n")
-    write_report([Outcome(Path("/b"), "fail", "no memory", model=Path("/models/one"))], path)
+    write_report([Outcome(Path("/b"), "fail", "no memory", model=Path("/models/one"))], path, root=Path("/b"))
     assert pd.read_csv(path, keep_default_na=False)["model"].tolist() == ["", "/models/one"]
 
 

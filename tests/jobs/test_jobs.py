@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow_servers import free_port
+from ray._private.runtime_env.packaging import create_package
 from tiny_run import save_tiny_model, tiny_settings, write_pairs
 
 from ltdiff.evaluation.test_set import EvaluationConfig
@@ -38,6 +41,18 @@ def test_a_job_without_arguments_says_which_it_needs(job):
     done = subprocess.run([sys.executable, f"jobs/{job}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "required" in done.stderr
+
+
+def test_a_submitted_folder_takes_code_and_settings_and_no_images_along(tmp_path):
+    shutil.copy(REPOSITORY / ".rayignore", tmp_path)
+    taken = ["jobs/train_ddpm.py", "ltdiff/configs/paper.yaml", "tuning/trial.py", "mine.yaml"]
+    left = ["derived/1.2/slice_0001.dcm", "pairs.parquet", "runs/first/model/model.json", "scan.nii.gz"]
+    for name in [*taken, *left]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    package = tmp_path / "package.zip"
+    create_package(str(tmp_path), package, include_gitignore=True)
+    assert {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")} == set(taken)
 
 
 def test_the_mtf_is_measured_by_the_simulation_s_own_file(tmp_path):
