@@ -68,8 +68,8 @@ class TestSet:
     """What is scored: N slice pairs (N, Y, X) in HU, and the regions drawn on their targets.
 
     `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
-    `series` (N,) numbers the pairs of series that slices belong to; `slice_numbers` (N,) are the places of the slices in their
-    whole series, which decide the noise of a method that draws some, and `places` has them with the series' UIDs.
+    `series` (N,) numbers the pairs of series that slices belong to; `places` has a row for each slice: series_uid, z_mm and
+    slice_number, its place in the whole series.
     `num_cross_sections` counts those of all lesions of the masks, `facts` tell a reader what it is.
     """
 
@@ -79,13 +79,17 @@ class TestSet:
     target_hu: Slices
     spacings_mm: NDArray[np.float64]
     series: NDArray[np.int64]
-    slice_numbers: NDArray[np.int64]
     places: pd.DataFrame
     rois: tuple[Roi, ...]
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...]
     num_cross_sections: int | None
     config: EvaluationConfig
     facts: dict[str, Any]
+
+    @property
+    def slice_numbers(self) -> NDArray[np.int64]:
+        """The places (N,) of the slices in their whole series, which decide the noise of a method that draws some."""
+        return self.places["slice_number"].to_numpy()
 
     def standardize(self, name: str, method: Method) -> Slices:
         """The source slices standardized by a method; `name` is for the progress bar."""
@@ -142,7 +146,6 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
         target_hu=target_hu,
         spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
         series=series,
-        slice_numbers=numbers,
         places=pairs[["series_uid", "z_mm"]].assign(slice_number=numbers).rename_axis("slice_index").reset_index(),
         rois=tuple(rois),
         scored=scored,

@@ -71,7 +71,7 @@ def standardize(
     force: bool = False,
     target_kernel: str | None = None,
 ) -> int:
-    """Standardize an archive, say in the log what became of it, and return the exit code: 1 when anything failed.
+    """Standardize an archive, and return the exit code: 1 when anything failed.
 
     Arguments and errors as `standardize_archive`.
     """
@@ -85,7 +85,6 @@ def standardize(
         force=force,
         target_kernel=target_kernel,
     )
-    log_outcomes(outcomes)
     return exit_code(outcomes)
 
 
@@ -104,7 +103,8 @@ def standardize_archive(
 
     A derived series appears as out/<its SeriesInstanceUID>/, complete or not at all; a volume file as out/NAME_ltdiff.EXT
     with NAME_ltdiff.EXT.json. The UID stands for source, weights, settings and seed (and warning), so nothing of the input's
-    names or numbers is in a path, and running again does only the rest. out/report.csv lists every outcome.
+    names or numbers is in a path, and running again does only the rest. out/report.csv lists every outcome,
+    and the log says what became of it all.
 
     Args:
         root: a folder tree with CT series, one DICOM file, or a NIfTI, NRRD or MetaImage file.
@@ -134,11 +134,8 @@ def standardize_archive(
             setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
             outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
             shutil.rmtree(out / ATTEMPTS_FOLDER)
-        try:
-            write_report(outcomes, out / REPORT_FILE, root=root)
-        except OSError:  # a full disk, of which the log must tell what else it has cost
-            log_outcomes(outcomes)
-            raise
+        log_outcomes(outcomes)  # first: a full disk may have cost series, and cost the report as well
+        write_report(outcomes, out / REPORT_FILE, root=root)
     return outcomes
 
 

@@ -192,7 +192,8 @@ def _rows(
     LTDiff++ itself is its mean or its sample, whichever is better on the validation pairs; the other one has a row of its own.
     Variants are means.
     """
-    variants = {f"{name}{ending}": variant for ending, variant in method.variants().items()}
+    endings = method.variants()
+    variants: dict[str, Method] = {f"{name}{ending}": variant for ending, variant in endings.items()}
     if name not in SAMPLED:
         return {name: method, **variants}
     assert isinstance(method, TrainedComparator)
@@ -208,7 +209,7 @@ def _rows(
         logger.info("%s: the %s is better on the validation pairs", name, choice.output)
     if choice is None or choice.output == "mean":
         return {name: method, **variants, f"{name}_sample": sample}
-    means = {f"{name}_mean{ending}": variant for ending, variant in method.variants().items()}
+    means: dict[str, Method] = {f"{name}_mean{ending}": variant for ending, variant in endings.items()}
     return {name: sample, f"{name}_mean": method, **means}
 
 
