@@ -12,8 +12,7 @@ from pathlib import Path
 from ltdiff.cli import run_phases
 from ltdiff.command_line import run
 from ltdiff.training.config import Settings
-from ltdiff.workflows.calibration import calibrate_run
-from ltdiff.workflows.record import record_run
+from ltdiff.workflows.record import finish_run
 
 
 def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings(), accept_changes: bool = False) -> int:
@@ -26,8 +25,7 @@ def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings(), acce
         accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
     """
     run_phases(["joint"], pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
-    calibrate_run(pairs, model=out / "model")
-    record_run(out)
+    finish_run(pairs, out=out)
     return 0
 
 

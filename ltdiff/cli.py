@@ -37,7 +37,7 @@ def pair(
     """Find every dual-kernel acquisition in an archive, or pair two named series; write the manifest.
 
     Args:
-        root: Folder tree of DICOM series to search.
+        root: Folder tree of DICOM series to search; `ltdiff pair ROOT` will do.
         out: The manifest, a Parquet file with one row per slice.
         source: Instead of an archive: DICOM folder or volume file (NIfTI, NRRD, MHA) with the non-standard kernel.
         target: Its partner with the standard kernel.
@@ -51,6 +51,10 @@ def pair(
     if (root is None) == (source is None) or (source is None) != (target is None):
         raise ValueError("name either a folder to search, or both --source and --target")
     if source is not None and target is not None:
+        if source_kernel is not None or target_kernel is not None:
+            raise ValueError(
+                "--source_kernel and --target_kernel choose series of an archive: --source and --target are chosen"
+            )
         result = pair_named(source, target, split=split)
     else:
         assert root is not None
@@ -59,8 +63,9 @@ def pair(
         logger.warning("%s: %s", finding.action, finding)
     print(result.table.to_markdown() if len(result.table) else "no pairs found")
     write_manifest(result.manifest, out)
-    counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts().to_dict()
-    print(f"{out}: {counts or 0} pairs, {len(result.manifest)} rows")
+    counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts()
+    pairs = ", ".join(f"{count} {name}" for name, count in counts.items())
+    print(f"{out}: {counts.sum()} pairs ({pairs or 'none'}), {len(result.manifest)} rows")
     return int(any(finding.action == "fail" for finding in result.findings))
 
 
@@ -95,13 +100,10 @@ def train(
         accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
     """
-    from ltdiff.workflows.calibration import calibrate_run
-    from ltdiff.workflows.record import record_run
+    from ltdiff.workflows.record import finish_run
 
     run_phases(list(PHASES), pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
-    calibrate_run(pairs, model=out / "model")
-    record_run(out, tracking_uri=tracking_uri)
-    print(f"model: {out / 'model'}")
+    print(f"model: {finish_run(pairs, out=out, tracking_uri=tracking_uri)}")
     return 0
 
 
@@ -277,12 +279,16 @@ def calibrate(pairs: Path, *, model: str, num_workers: int = 2) -> int:
 
     Args:
         pairs: Manifest written by `ltdiff pair`; its split `val` calibrates, its split `test` is covered.
-        model: Folder of a trained model; spread.json is written into it.
+        model: Folder of a trained model; spread.json is written into it. Export a registered one first.
         num_workers: Slices standardized at a time, and processes for the feature extraction.
     """
     from ltdiff.workflows.calibration import calibrate as calibrate_model
 
-    print(calibrate_model(pairs, model=resolve_model(model), num_workers=num_workers))
+    if is_registered(model):
+        raise ValueError(
+            f"{model} is what was registered and stays so: `ltdiff models export` it and calibrate the folder"
+        )
+    print(calibrate_model(pairs, model=Path(model), num_workers=num_workers))
     return 0
 
 
@@ -350,9 +356,14 @@ def demo(*, out: Path = Path("demo")) -> int:
     return 0
 
 
+def is_registered(model: str) -> bool:
+    """Whether a model is named by a models:/ URI, not by its folder."""
+    return model.startswith("models:/")
+
+
 def resolve_model(model: str) -> Path:
     """The folder of a model named by its folder or by a models:/ URI, which is downloaded and verified."""
-    if not model.startswith("models:/"):
+    if not is_registered(model):
         return Path(model)
     from ltdiff.registry import download
 

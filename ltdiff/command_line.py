@@ -85,7 +85,10 @@ class _Parser(ArgumentParser):
     """Options that no signature can express."""
 
     def add_function_arguments(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
-        """As ever, and --list where the features are measured."""
+        """As ever, and --list where the features are measured. What has a default is not called required."""
         if function.__name__ == "radiomics":
             self.add_argument("--list", action=_ListFeatures)
-        return list(super().add_function_arguments(function, *args, **kwargs))
+        added = list(super().add_function_arguments(function, *args, **kwargs))
+        for action in self._actions:  # values that their class demands and the command's own default has
+            action.required = action.required and action.default is None
+        return added

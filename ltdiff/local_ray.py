@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+UMASK_VARIABLE = "LTDIFF_UMASK"
+"""Of the processes of a private Ray: the user's own mask for new files."""
 OBJECT_STORE_BYTES = 1 << 30
 """Enough for the blocks in flight; Ray's own default takes 30 % of the machine's memory."""
 NUM_STARTS = 3
@@ -76,6 +78,12 @@ def joins_cluster() -> bool:
 def hide_gpus() -> None:
     """In a worker that asked for no GPU, before it uses PyTorch: Ray leaves those of its node in sight, which others may use."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def restore_umask() -> None:
+    """In a worker, before it writes files for the user: a private Ray is started with a mask that lets nobody else read."""
+    if UMASK_VARIABLE in os.environ:
+        os.umask(int(os.environ[UMASK_VARIABLE], 8))
 
 
 def num_worker_nodes() -> int:
@@ -140,11 +148,13 @@ def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool)
         if joins_cluster():
             ray.init(logging_level=logging.WARNING, log_to_driver=show_workers)
             return
+        _check_gpus(num_gpus)
         logger.info("starting a local Ray with %d logical CPUs", num_cpus)
         port = _free_port() if dashboard else None
         # Ray Train's own actors do not know which Ray they run in: they would ask the one whose address was last left on this
         # machine whether their controller is alive, and that may be gone, or somebody else's.
-        with environment({ADDRESS_VARIABLE: f"http://127.0.0.1:{port}"} if dashboard else {}):
+        address = {ADDRESS_VARIABLE: f"http://127.0.0.1:{port}"} if dashboard else {}
+        with environment(address | {UMASK_VARIABLE: f"{previous:o}"}):
             _start_patiently(
                 address="local",  # a private one, also where somebody else's runs, or has left its address behind
                 num_cpus=num_cpus,
@@ -158,6 +168,16 @@ def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool)
             )
     finally:
         os.umask(previous)
+
+
+def _check_gpus(num_needed: int) -> None:
+    """A private Ray believes what it is told: its workers would find no GPU, or fail. Where there is none at all they say so."""
+    import torch
+
+    if num_needed and 0 < torch.cuda.device_count() < num_needed:
+        raise ValueError(
+            f"this job needs {num_needed} GPUs, PyTorch finds {torch.cuda.device_count()} on this machine: use fewer workers"
+        )
 
 
 def _start_patiently(**options: Any) -> None:

@@ -59,6 +59,11 @@ def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys):
             ["compare", "absent.parquet", "--out", "o", "--methods", "linear, magic"],
             "no method 'magic'; known are source",
         ),
+        (
+            ["pair", "--source", "a", "--target", "b", "--out", "p.parquet", "--target_kernel", "L"],
+            "--source and --target are chosen",
+        ),
+        (["calibrate", "p.parquet", "--model", "models:/ltdiff@champion"], "is what was registered and stays so"),
         (["radiomics", "absent", "mask.nrrd"], "absent does not exist"),
         (["radiomics", "absent.nrrd", "mask.nrrd"], "absent.nrrd: there is no such file"),
         (

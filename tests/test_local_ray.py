@@ -12,7 +12,8 @@ import psutil
 import pytest
 import ray
 
-from ltdiff.local_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, on_gpu_node, ray_session
+from ltdiff import local_ray
+from ltdiff.local_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, on_gpu_node, ray_session, restore_umask
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,16 @@ def test_nobody_else_can_read_the_token():
     if not token.is_file():
         pytest.skip("this Ray has no authentication token")
     assert not token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+@pytest.mark.usefixtures("session")
+def test_workers_write_files_by_the_users_own_mask():
+    def masks() -> tuple[int, int]:
+        inherited = os.umask(0)
+        restore_umask()
+        return inherited, os.umask(0)
+
+    assert ray.get(ray.remote(masks).remote()) == (0o077, 0o022)
 
 
 @pytest.mark.usefixtures("session")
@@ -143,3 +154,15 @@ def test_where_its_processes_start_too_slowly_it_tries_again():
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == "1.0"
     assert "Ray has not started within 30 s" in done.stderr
+
+
+@pytest.mark.parametrize("num_found", [0, 2])
+def test_workers_that_have_their_gpus_or_find_none_at_all_are_started(monkeypatch, num_found):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: num_found)
+    local_ray._check_gpus(2)
+
+
+def test_more_workers_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(ValueError, match="needs 2 GPUs, PyTorch finds 1"):
+        local_ray._check_gpus(2)

@@ -15,9 +15,7 @@ from ltdiff.registry import find_tracking_uri, log_run
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_glue import train_on_ray
-from ltdiff.training.run import MODEL_FOLDER
-from ltdiff.workflows.calibration import calibrate_run
-from ltdiff.workflows.record import record_run
+from ltdiff.workflows.record import finish_run
 from tuning.config import SearchConfig
 from tuning.report import best_trial, write_report
 from tuning.space import DEFAULT_SPACE, SearchSpace, apply
@@ -59,8 +57,7 @@ def search(
             run = out / BEST_FOLDER.format(number=best.number)
             best_settings = apply(settings, plan.space.decode(best.params))
             train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=best_settings)
-            calibrate_run(pairs, model=run / MODEL_FOLDER)
-            record_run(run, tracking_uri=uri)
+            finish_run(pairs, out=run, tracking_uri=uri)
     return report
 
 

@@ -23,8 +23,8 @@ class SearchConfig:
         objectives: what is made small: the remaining error 1 − CCC; or it and the time of a slice, which gives a front of best
             trials instead of one, and stops none early.
         sampler: how values are chosen: by what earlier trials showed (tree-structured Parzen estimator), or at random.
-        early_stopping: end a trial that is not among the best of its rung (ASHA); rungs are as many scores apart as:
-        reduction_factor: one in so many of a rung goes on.
+        early_stopping: end a trial that is not among the best of its rung (ASHA).
+        reduction_factor: one in so many of a rung goes on; the rungs are scores 1, 3, 9 with a factor of 3.
         seed: seed of the choices.
     """
 

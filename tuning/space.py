@@ -18,7 +18,9 @@ from typing import Any, Self
 import yaml
 from optuna import Trial
 
+from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.config import Settings, make_settings
+from ltdiff.training.start_weights import load_start_weights
 
 DEFAULT_SPACE = Path(__file__).parent / "spaces" / "default.yaml"
 
@@ -105,7 +107,7 @@ class SearchSpace:
             space._check_condition(path, name, parameter)
             for value in parameter.examples:
                 try:
-                    apply(base, {**parameter.when, name: value})
+                    _try(apply(base, {**parameter.when, name: value}))
                 except ValueError as error:
                     raise ValueError(f"{path}: {name} = {value!r}: {error}") from error
         if not any(isinstance(parameter, Range) and not parameter.when for parameter in space.parameters.values()):
@@ -130,6 +132,12 @@ class SearchSpace:
         return {name: each.decode(params[name]) for name, each in self.parameters.items() if name in params}
 
 
+def _try(settings: Settings) -> None:
+    """Build networks that are to take start weights: which fit some shapes only."""
+    if settings.training.start == "simulator":
+        load_start_weights(LTDiff(settings.model))
+
+
 def apply(base: Settings, values: Mapping[str, Any]) -> Settings:
     """`base` with some settings, by their dotted names, set to other values.
 
@@ -139,10 +147,10 @@ def apply(base: Settings, values: Mapping[str, Any]) -> Settings:
     nested = deepcopy(to_dict(base))
     for name, value in values.items():
         *sections, last = name.split(".")
-        section = nested
+        section: Any = nested
         for key in sections:
-            section = section.get(key, {})
-        if last not in section or isinstance(section[last], dict):
+            section = section.get(key) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section or isinstance(section[last], dict):
             raise ValueError(f"there is no setting {name!r}")
         section[last] = value
     return make_settings(nested)

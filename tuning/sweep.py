@@ -52,6 +52,8 @@ NUMBER = "number"
 CONTINUES = "continues"
 """User attribute of a trial: the number of the interrupted one that it goes on with."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+MAX_FAILED_ALIKE = 5
+"""So many trials in a row that fail with the same words end the search: what is wrong is not the trials'."""
 PROGRESS_S = 20.0
 TUNE_ENVIRONMENT = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
@@ -64,7 +66,7 @@ def run_trials(plan: Plan, *, on_end: Callable[[optuna.Study], None] = lambda st
     """Run what is missing of a search's trials and return the study. `on_end` is called whenever one has ended.
 
     Raises:
-        ValueError: `plan.out` holds another search; or the Ray cluster is too small.
+        ValueError: `plan.out` holds another search; the Ray cluster is too small; or trials failed alike, one after the other.
     """
     _claim(plan)
     study = _open_study(plan)
@@ -110,6 +112,7 @@ def _fit(plan: Plan, study: optuna.Study, num_missing: int, on_end: Callable[[op
         study_name=STUDY_NAME,
         storage=optuna.storages.RDBStorage(_url(plan.out)),
     )
+    progress = _Progress(plan, num_missing, lambda: on_end(study))
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, plan=plan), {"cpu": 0.1}),
         tune_config=tune.TuneConfig(
@@ -121,7 +124,8 @@ def _fit(plan: Plan, study: optuna.Study, num_missing: int, on_end: Callable[[op
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
             storage_path=str(plan.out),
-            callbacks=[_Progress(plan, num_missing, lambda: on_end(study))],
+            callbacks=[progress],
+            stop=_StopAfterFailures(progress),
             verbose=0,
         ),
     )
@@ -130,6 +134,10 @@ def _fit(plan: Plan, study: optuna.Study, num_missing: int, on_end: Callable[[op
     tuner.fit()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # whose end Optuna could not be told
         study.tell(trial.number, state=TrialState.FAIL)
+    if progress.has_failed:
+        raise ValueError(
+            f"{MAX_FAILED_ALIKE} trials in a row failed alike: {progress.failure}; when that is mended, the same command goes on"
+        )
 
 
 def _suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
@@ -234,8 +242,14 @@ class _Progress(tune.Callback):
 
     def __init__(self, plan: Plan, num_missing: int, on_end: Callable[[], None]) -> None:
         self.plan, self.num_missing, self.on_end = plan, num_missing, on_end
-        self.num_ended = 0
+        self.num_ended = self.num_failed_alike = 0
+        self.failure = ""
         self.started_s = self.logged_s = time.monotonic()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether what is wrong is not the trials'."""
+        return self.num_failed_alike >= MAX_FAILED_ALIKE
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles it for a restart of its own, and what `on_end` holds (threads, connections) cannot be."""
@@ -252,15 +266,18 @@ class _Progress(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Also where ASHA has stopped it."""
+        self.num_failed_alike = 0
         result = trial.last_result
         num_scores = result["training_iteration"]
         text = "to its end" if num_scores == self.plan.config.num_scores else f"stopped after score {num_scores}"
         self._end(trial, f"{text}, remaining error {result[REMAINING_ERROR]:.4f}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The others go on."""
-        lines = str(trial.get_error() or "unknown reason").strip().splitlines()
-        self._end(trial, f"failed: {lines[-1][:300]}")
+        """The others go on, unless several fail alike."""
+        failure = str(trial.get_error() or "unknown reason").strip().splitlines()[-1][:300]
+        self.num_failed_alike = self.num_failed_alike + 1 if failure == self.failure else 1
+        self.failure = failure
+        self._end(trial, f"failed: {failure}")
 
     def _end(self, trial: Any, outcome: str) -> None:
         self.num_ended += 1
@@ -281,3 +298,18 @@ def _tidy(folder: Path) -> None:
     """Remove the checkpoints of a trial that has ended; its models and scores stay."""
     for leftover in (*folder.glob(f"*/{CHECKPOINTS_FOLDER}"), folder / RAY_FOLDER):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+class _StopAfterFailures(tune.Stopper):
+    """Ends the search when trials fail for a reason that is not theirs."""
+
+    def __init__(self, progress: _Progress) -> None:
+        self.progress = progress
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single trial is ended."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked after every event."""
+        return self.progress.has_failed

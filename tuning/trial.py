@@ -28,7 +28,7 @@ from ltdiff.data.manifest import read_manifest
 from ltdiff.dicom.faults import printable
 from ltdiff.evaluation.validation import ValidationRegions, overall
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.local_ray import num_worker_nodes
+from ltdiff.local_ray import num_worker_nodes, restore_umask
 from ltdiff.model.ltdiff import LTDiff, load_model, read_description
 from ltdiff.training.config import Settings
 from ltdiff.training.context import Score
@@ -52,7 +52,9 @@ class Plan:
     config: SearchConfig
 
     def __post_init__(self) -> None:
-        """Refuse phases whose length is a time: trials would not be shorter than the whole, nor equally long."""
+        """Refuse phases whose length is a time: trials would not be shorter than the whole, nor equally long. And no last one."""
+        if getattr(self.base.training, LAST_PHASE).num_steps == 0:
+            raise ValueError(f"training.{LAST_PHASE}.num_steps = 0: trials are scored in this phase")
         for name in PHASES:
             if (minutes := getattr(self.base.training, name).max_minutes) is not None:
                 raise ValueError(
@@ -87,6 +89,7 @@ class Plan:
 
 def run_trial(config: dict[str, Any], plan: Plan) -> None:
     """What Ray Tune runs. A trial that was interrupted reports again what it had, and goes on."""
+    restore_umask()
     chosen = plan.space.decode(config)
     settings, folder = plan.settings(chosen), plan.folder(chosen)
     for row in plan.scores(chosen):
@@ -140,7 +143,13 @@ def _score_maker(plan: Plan, settings: Settings) -> Callable[[], Score]:
             if name != LAST_PHASE:
                 return {}
             assert isinstance(phase.model, LTDiff)
-            method = _Timed(Standardizer(phase.model, diffusion=settings.diffusion, decode=settings.loss.decode))
+            standardizer = Standardizer(
+                phase.model,
+                diffusion=settings.diffusion,
+                decode=settings.loss.decode,
+                device=next(phase.parameters()).device,  # where it is trained, and goes on being trained
+            )
+            method = _Timed(standardizer)
             ccc = regions.ccc({"trial": method})["trial"]
             figures = {f"ccc_{name}": value for name, value in ccc.items()}
             if not math.isfinite(overall(ccc)):

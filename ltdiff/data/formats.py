@@ -156,7 +156,6 @@ def read_volume_series(path: Path) -> Series:
         manufacturer="",
         manufacturer_model="",
         slice_thickness_mm=None,
-        kvp=None,
         acquisition_key="",
         rows=volume.hu.shape[1],
         columns=volume.hu.shape[2],

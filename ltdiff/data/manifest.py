@@ -42,11 +42,13 @@ SCHEMA: Final = pa.schema(
         pa.field("slice_thickness_mm", _NUMBER),
         pa.field("rows", _COUNT, nullable=False),
         pa.field("columns", _COUNT, nullable=False),
-        pa.field("split", _TEXT, nullable=False),  # train, val or test
+        pa.field("split", _TEXT, nullable=False),  # train, val or test; or none
     ]
 )
 ROLES: Final = ("source", "target", "other")
 SPLITS: Final = ("train", "val", "test")
+LEFT_OUT: Final = "none"
+"""Instead of a split: slices between two blocks of one series that overlap slices of both."""
 TRAIN_FRACTION: Final = 0.7  # of the slices or patients, validation included
 VAL_FRACTION: Final = 0.12  # of the training part
 MIN_PATIENTS_TO_SPLIT: Final = 3  # train, val and test each need one
@@ -97,7 +99,7 @@ def _check_values(manifest: pd.DataFrame, name: str) -> None:
     for column in SCHEMA.names:
         if not SCHEMA.field(column).nullable and manifest[column].isna().any():
             raise ValueError(f"{name}: row {manifest[column].isna().idxmax()} has no {column}")
-    for column, known in (("role", ROLES), ("split", SPLITS)):
+    for column, known in (("role", ROLES), ("split", (*SPLITS, LEFT_OUT))):
         for value in manifest[column].unique():
             if value not in known:
                 raise ValueError(f"{name}: {column} {value!r} is none of {', '.join(known)}")
@@ -167,7 +169,8 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
 
     - ``patient:0.7``: at least one paired patient, and otherwise 30 % of them, is test; no patient is in two splits;
     - ``z:0.7``: in each series the first 70 % of the slices in ascending z, rounded up, train, the rest, at least one, is
-      test. The last eighth of the training part validates: one contiguous block. A series of one slice only trains. What
+      test. The last eighth of the training part validates: one contiguous block. Slices that are thicker than their distance
+      share raw data: as many as that concerns between two blocks are in no split. A series of one slice only trains. What
       lies within the test block of another series of the same patient is test as well, and likewise for the one that validates;
     - ``auto``: by patient where at least 3 patients have pairs, by z otherwise.
 
@@ -190,7 +193,7 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
             result.loc[of_patient & paired, "split"] = _without_overlap(result[of_patient & paired])
             result.loc[rest, "split"] = _as_nearest(manifest.loc[rest, "z_mm"], result[of_patient & paired])
     result.attrs["split"] = f"{by}:{fraction:g}"
-    counts = ", ".join(f"{split} {(result['split'] == split).sum()}" for split in SPLITS)
+    counts = ", ".join(f"{split} {(result['split'] == split).sum()}" for split in (*SPLITS, LEFT_OUT))
     manner = "by patient" if by == "patient" else "by blocks of z (train and test show the same patients)"
     logger.info("split %s of %d patient(s) with pairs, fraction %g: %s rows", manner, len(patients), fraction, counts)
     return result
@@ -270,8 +273,25 @@ def _split_blocks(manifest: pd.DataFrame, fraction: float) -> pd.Series:
     if fraction < 1:  # of two slices one is tested
         num_train = num_train.clip(upper=(num_slices - 1).clip(lower=1))
     num_fitted = num_train - num_train.map(_num_val)
-    splits = np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test")
-    return pd.Series(splits, index=manifest.index)
+    splits = pd.Series(
+        np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test"), index=manifest.index
+    )
+    shared = manifest.groupby("series_uid")[["z_mm", "slice_thickness_mm"]].apply(_num_shared)
+    num_shared = manifest["series_uid"].map(shared)
+    is_between = (splits == "train") & (num_train > num_fitted) & (position > num_fitted - num_shared)
+    is_between |= (splits == "test") & (position <= num_train + num_shared)
+    too_short = (num_fitted <= num_shared) | ((fraction < 1) & (num_slices - num_train <= num_shared))
+    if (is_between & too_short).any():
+        logger.warning("series are too short to leave out slices that overlap those of another split")
+    left_out = is_between & ~too_short
+    splits[left_out | manifest["pair_id"].isin(manifest.loc[left_out, "pair_id"].dropna())] = LEFT_OUT
+    return splits
+
+
+def _num_shared(series: pd.DataFrame) -> int:
+    """How many of the next slices contain raw data of a slice, because slices are thicker than their distance."""
+    thickness_mm, step_mm = series["slice_thickness_mm"].max(), smallest_step_mm(series["z_mm"])
+    return math.ceil(thickness_mm / step_mm - 0.05) - 1 if step_mm > 0 and thickness_mm > step_mm else 0
 
 
 def _without_overlap(pairs: pd.DataFrame) -> pd.Series:

@@ -5,6 +5,7 @@ They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ltdiff.data.formats import is_volume_file, orientation_code, read_mask, read_volume
 from ltdiff.data.scan import Scan, read_series
@@ -21,6 +23,8 @@ from ltdiff.dicom.faults import printable
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.dicom.structure_set import find_structure_sets, read_structures
+
+logger = logging.getLogger(__name__)
 
 GRID_TOLERANCE_VOXELS: Final = 0.25
 """How far a voxel of a mask file may lie beside its voxel of the image: more than rounded headers make of 512 pixels, less than
@@ -51,9 +55,20 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.
         )
     path = Path(pairs["path"].iloc[0])
     if is_volume_file(path):
-        return _read_on_grid(mask, read_volume(path))[pairs["slice_index"]]
+        return _numbered(_read_on_grid(mask, read_volume(path)))[pairs["slice_index"]]
     series = _find_series(str(series_uids[0]), manifest)
-    return _of_slices(pairs["path"], _read_on_grid(mask, read_series(series).volume), series)
+    return _of_slices(pairs["path"], _numbered(_read_on_grid(mask, read_series(series).volume)), series)
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Labels (Z, Y, X) in which the lesions of a binary mask have numbers of their own, as far as they do not touch."""
+    if np.unique(labels).size > 2:
+        return labels
+    numbered, num_lesions = ndimage.label(labels, structure=np.ones((3, 3, 3)))
+    if not 1 < num_lesions <= np.iinfo(np.uint8).max:
+        return labels
+    logger.info("the mask has one label and %d separate lesions, which are numbered", num_lesions)
+    return np.asarray(numbered, dtype=np.uint8)
 
 
 def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:

@@ -76,14 +76,14 @@ def random_rois(
     return rois
 
 
-def mask_rois(labels: np.ndarray, *, roi_set: str = "tumour", min_pixels: int = MIN_LESION_PIXELS) -> list[Roi]:
+def mask_rois(labels: np.ndarray, *, roi_set: str = "tumour") -> list[Roi]:
     """One region per label and slice of `labels`, whole numbers (Z, Y, X), 0 being background.
 
-    Cross-sections with fewer than `min_pixels` pixels, or only one pixel high or wide, hold no texture and are left
+    Cross-sections with fewer than `MIN_LESION_PIXELS` pixels, or only one pixel high or wide, hold no texture and are left
     out.
     """
     sections = _cross_sections(labels, roi_set)
-    return [roi for roi in sections if roi.mask.sum() >= min_pixels and min(bounding_shape(roi.mask)) >= 2]
+    return [roi for roi in sections if roi.mask.sum() >= MIN_LESION_PIXELS and min(bounding_shape(roi.mask)) >= 2]
 
 
 def deepen(rois: Sequence[Roi], *, runs: np.ndarray, depth: int) -> list[VolumeRoi]:

@@ -29,7 +29,7 @@ LTDIFF_DERIVATION = "Kernel standardization by ltdiff"  # how the DerivationDesc
 _KEYWORDS = [
     "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ManufacturerModelName",
     "DerivationDescription", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "PatientID",
-    "IssuerOfPatientID", "SliceThickness", "KVP", "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID",
+    "IssuerOfPatientID", "SliceThickness", "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID",
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept",
@@ -88,7 +88,6 @@ class Header:
     manufacturer: str
     manufacturer_model: str
     slice_thickness_mm: float | None
-    kvp: float | None
     acquisition: str  # AcquisitionDate, AcquisitionTime and AcquisitionNumber; "" when all are absent
     instance_number: int | None
     derived: bool
@@ -164,6 +163,14 @@ def _check_size(geometry: Geometry, parsed: ParsedFile) -> None:
         raise BadFile(f"is truncated: {parsed.num_pixel_bytes} bytes of pixels where {size} take {2 * num_pixels}")
 
 
+def _patient_key(parsed: ParsedFile) -> str:
+    """Of the patient; where PatientID is empty, as after de-identification, of the study: else all would be one patient."""
+    patient_id = text_of(parsed.dataset, "PatientID")
+    if not patient_id:
+        return hashed("study", uid_of(parsed.dataset, "StudyInstanceUID"))
+    return hashed(patient_id, text_of(parsed.dataset, "IssuerOfPatientID"))
+
+
 def _header(path: Path, parsed: ParsedFile) -> Header:
     dataset = parsed.dataset
     return Header(
@@ -174,12 +181,11 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         frame_of_reference_uid=uid_of(dataset, "FrameOfReferenceUID")
         if text_of(dataset, "FrameOfReferenceUID")
         else "",
-        patient_key=hashed(text_of(dataset, "PatientID"), text_of(dataset, "IssuerOfPatientID")),
+        patient_key=_patient_key(parsed),
         kernel=text_of(dataset, "ConvolutionKernel"),
         manufacturer=text_of(dataset, "Manufacturer"),
         manufacturer_model=text_of(dataset, "ManufacturerModelName"),
         slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
-        kvp=optional_number_of(dataset, "KVP"),
         acquisition=" ".join(text_of(dataset, f"Acquisition{part}") for part in ("Date", "Time", "Number")).strip(),
         instance_number=integer_of(dataset, "InstanceNumber") if text_of(dataset, "InstanceNumber") else None,
         derived=texts_of(dataset, "ImageType")[:1] == ["DERIVED"],

@@ -12,11 +12,12 @@ from pydicom.uid import SegmentationStorage
 import ltdiff
 from ltdiff.dicom.faults import printable
 from ltdiff.dicom.file import files_below, without_warnings
+from ltdiff.dicom.grid import SLICE_SPACING_TOLERANCE_MM
 from ltdiff.dicom.series import Series
 from ltdiff.dicom.uids import stable_uid
 
 SERIES_NUMBER = 900  # of the segmentation within its study
-GRID_TOLERANCE_MM = 0.02
+GRID_TOLERANCE_MM = 0.02  # in the plane
 """Programs write positions with three digits, or compute them anew."""
 
 
@@ -94,17 +95,17 @@ def _labels(segmentation: hd.seg.Segmentation, series: Series) -> np.ndarray:
     for frame, own in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
         number = int(_group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
         position_mm = np.array(_group(own, shared, "PlanePositionSequence").ImagePositionPatient, float)
+        index, beside_mm = _slice_at(series, position_mm)
+        if index is None:
+            continue
         plane = hd.Volume.from_attributes(
             array=frame[None],
-            image_position=position_mm,
+            image_position=position_mm - beside_mm,
             image_orientation=_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient,
             pixel_spacing=_group(own, shared, "PixelMeasuresSequence").PixelSpacing,
             spacing_between_slices=1.0,
             coordinate_system="PATIENT",
         )
-        index = _slice_at(series, position_mm)
-        if index is None:
-            continue
         segment = _on_slice(plane, series, index)
         if labels[index][segment].any():
             raise _UnusableFrameError("cannot be read as a segmentation (its segments overlap)")
@@ -117,15 +118,18 @@ def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.
     return getattr(own if name in own else shared, name)[0]
 
 
-def _slice_at(series: Series, position_mm: np.ndarray) -> int | None:
-    """The slice in whose plane a frame lies; None beyond the ends of a series of which only a part is here."""
+def _slice_at(series: Series, position_mm: np.ndarray) -> tuple[int | None, np.ndarray]:
+    """The slice in whose plane a frame lies, and by which vector it lies beside it, for positions are often rounded.
+
+    None beyond the ends of a series of which only a part is here.
+    """
     normal = np.cross(series.orientation[:3], series.orientation[3:])
     distances_mm = np.array([normal @ (position_mm - slice_header.position_mm) for slice_header in series.slices])
     index = int(np.argmin(abs(distances_mm)))
-    if abs(distances_mm[index]) <= GRID_TOLERANCE_MM:
-        return index
+    if abs(distances_mm[index]) <= SLICE_SPACING_TOLERANCE_MM:
+        return index, distances_mm[index] * normal
     if (distances_mm > 0).all() or (distances_mm < 0).all():
-        return None
+        return None, np.zeros(3)
     raise _UnusableFrameError("lies on another grid than the slices of the series")
 
 

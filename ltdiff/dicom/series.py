@@ -40,7 +40,6 @@ class Series:
     manufacturer: str
     manufacturer_model: str
     slice_thickness_mm: float | None
-    kvp: float | None
     acquisition_key: str  # 12 hex digits that stand for AcquisitionDate, AcquisitionTime and AcquisitionNumber
     rows: int
     columns: int
@@ -181,7 +180,6 @@ def _series(headers: Sequence[Header]) -> Series:
         manufacturer=first.manufacturer,
         manufacturer_model=first.manufacturer_model,
         slice_thickness_mm=first.slice_thickness_mm,
-        kvp=first.kvp,
         acquisition_key=hashed(acquisition) if acquisition else "",
         rows=first.geometry.rows,
         columns=first.geometry.columns,

@@ -123,22 +123,28 @@ def _free_name(name: str, *, taken: Container[str]) -> str:
 
 
 def _referenced_series(dataset: pydicom.Dataset) -> set[str]:
-    """SeriesInstanceUIDs of the images that contours were drawn on (PS3.3 C.8.8.5)."""
-    return {
-        str(series.SeriesInstanceUID)
+    """SeriesInstanceUIDs of the images that contours were drawn on."""
+    return {str(series.SeriesInstanceUID) for series in _referenced_series_items(dataset)}
+
+
+def _referenced_series_items(dataset: pydicom.Dataset) -> list[pydicom.Dataset]:
+    """The items of RTReferencedSeriesSequence (PS3.3 C.8.8.5)."""
+    return [
+        series
         for frame in dataset.get("ReferencedFrameOfReferenceSequence", [])
         for study in frame.get("RTReferencedStudySequence", [])
         for series in study.get("RTReferencedSeriesSequence", [])
-    }
+    ]
 
 
 def _referenced_images(dataset: pydicom.Dataset) -> set[str]:
-    """SOPInstanceUIDs of the images that contours were drawn on (PS3.3 C.8.8.6)."""
+    """SOPInstanceUIDs of the images that contours were drawn on: of the series (PS3.3 C.8.8.5), and of contours (C.8.8.6)."""
+    contours = [contour for roi in dataset.get("ROIContourSequence", []) for contour in roi.get("ContourSequence", [])]
     return {
         str(image.ReferencedSOPInstanceUID)
-        for roi in dataset.get("ROIContourSequence", [])
-        for contour in roi.get("ContourSequence", [])
-        for image in contour.get("ContourImageSequence", [])
+        for drawn_on in (*_referenced_series_items(dataset), *contours)
+        for image in drawn_on.get("ContourImageSequence", [])
+        if "ReferencedSOPInstanceUID" in image
     }
 
 

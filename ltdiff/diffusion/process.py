@@ -3,7 +3,7 @@
 Symbols: `z_0` the target latent Z_B, `source` the condition Z_A = E(Ã), `z_t` the noisy latent at time t, `eps` unit noise,
 `output` what the denoising network returns. Times run from 0 (the target) to `t_max` (where sampling starts); every
 transition names both of its times, `step(z_t, t, s)` with s < t, so strided samplers cannot be got wrong.
-Decision 2 of the design: the condition is the source's latent, the target's is only ever a training target.
+The condition is the source's latent, the target's is only ever a training target.
 """
 
 from __future__ import annotations

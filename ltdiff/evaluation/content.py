@@ -68,7 +68,9 @@ def structure_table(
 
 
 def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Per set and method: how many, how many erased, and of the differences the mean and the 95th percentile of the size."""
+    """Per set and method: how many, how many of these could be judged by their contrast, and how many of those are erased; and of
+    the differences the mean and the 95th percentile of the size.
+    """
     differences = table.assign(
         is_erased=table["contrast_ratio"] < ERASED_CONTRAST,
         density=table["mean_difference_hu"].abs(),
@@ -78,11 +80,12 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     percentiles = groups[["density", "size"]].quantile(0.95)
     summary = groups.agg(
         number=("method", "size"),
+        judged=("contrast_ratio", "count"),
         erased=("is_erased", "sum"),
         mean_difference_hu=("mean_difference_hu", "mean"),
         diameter_difference_px=("diameter_difference_px", "mean"),
     )
-    summary.insert(3, "mean_difference_hu_p95", percentiles["density"])
+    summary.insert(4, "mean_difference_hu_p95", percentiles["density"])
     summary["diameter_difference_px_p95"] = percentiles["size"]
     return summary.reset_index()
 

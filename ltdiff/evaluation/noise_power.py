@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from ltdiff.data.manifest import spread_evenly
+
 WINDOW_PX = 32
 STEP_PX = 16
 SOFT_TISSUE_HU = (-20.0, 120.0)
@@ -58,17 +60,19 @@ def largest_differences(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
-    """Corners (z, y, x) of the windows with the least structure, at most MAX_NUM_WINDOWS."""
+    """Corners (z, y, x) of windows of little structure, at most MAX_NUM_WINDOWS, spread evenly over all of them.
+
+    Not those with the least: where the target's own noise happens to be low it is lower than any other image's.
+    """
     found = []
     for z, plane in enumerate(target_hu):
         smooth = ndimage.gaussian_filter(plane.astype(np.float32), STRUCTURE_SIGMA_PX)
         starts = (range(0, n - WINDOW_PX + 1, STEP_PX) for n in plane.shape)
         for y, x in product(*starts):
             window = smooth[y : y + WINDOW_PX, x : x + WINDOW_PX]
-            structure = float(window.std())
-            if SOFT_TISSUE_HU[0] <= window.mean() <= SOFT_TISSUE_HU[1] and structure <= MAX_STRUCTURE_HU:
-                found.append((structure, z, y, x))
-    return [(z, y, x) for _, z, y, x in sorted(found)[:MAX_NUM_WINDOWS]]
+            if SOFT_TISSUE_HU[0] <= window.mean() <= SOFT_TISSUE_HU[1] and window.std() <= MAX_STRUCTURE_HU:
+                found.append((z, y, x))
+    return [found[i] for i in spread_evenly(len(found), at_most=MAX_NUM_WINDOWS)]
 
 
 def _radial(

@@ -48,7 +48,9 @@ def largest_shares(features: pd.DataFrame) -> pd.DataFrame:
     target's regions; a feature that a region does not define, or that is the same everywhere, does not count.
     """
     keys = ["roi_set", "roi_index", "slice_index", "label"]
-    wide = features.pivot_table(index=keys, columns=["method", "feature_class", "feature"], values="value")
+    wide = features.pivot_table(
+        index=keys, columns=["method", "feature_class", "feature"], values="value", observed=True
+    )
     rows = []
     for roi_set, table in wide.groupby(level="roi_set", sort=False):
         target = table[TARGET]

@@ -28,6 +28,14 @@ from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import Neighbours, slice_correlation
 from ltdiff.evaluation.structures import find_structures
 
+SUMMARY_FILE = "summary.json"
+
+
+def add_to_summary(out_dir: Path, facts: Mapping[str, Any]) -> None:
+    """Merge facts that are known only when all is done into the summary.json of a report."""
+    path = out_dir / SUMMARY_FILE
+    write_text(path, _to_json(json.loads(path.read_text()) | dict(facts)))
+
 
 def write_report(
     scores: Scores,
@@ -58,7 +66,7 @@ def write_report(
     _write_or_remove(out_dir, "group_ccc", group_ccc(scores.feature_ccc))
     replace_file(out_dir / "features.parquet", partial(scores.features.to_parquet, index=False))
     write_text(out_dir / "rois.json", _to_json(describe_rois(scores.rois)))
-    write_text(out_dir / "summary.json", _to_json({**describe_scoring(scores), **(summary or {})}))
+    write_text(out_dir / SUMMARY_FILE, _to_json({**describe_scoring(scores), **(summary or {})}))
     ratios = remaining_error_ratios(scores.features, method=compared, seed=scores.seed) if compared else None
     _write_or_remove(out_dir, "remaining_error", ratios)
     neighbours = list(pairwise(range(len(target_hu)))) if neighbours is None else neighbours

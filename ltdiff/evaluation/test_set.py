@@ -56,11 +56,17 @@ class EvaluationConfig:
             through five slices, of whole lesions and of whole slices.
     """
 
-    split: str = "test"
+    split: Literal["train", "val", "test"] = "test"
     num_rois: int = 100
     seed: int = 0
     num_workers: int = 2
     features: Literal["pyradiomics", "catalogue"] = "pyradiomics"
+
+    def __post_init__(self) -> None:
+        """Refuse counts below one and seeds below zero."""
+        for name, least in (("num_rois", 1), ("num_workers", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -239,7 +245,9 @@ def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.Da
         raise ValueError(f"the manifest has no pair in its split {split!r}; see the option --split of `ltdiff pair`")
     sizes = sorted(set(zip(rows["rows"], rows["columns"], strict=True)))
     if len(sizes) > 1:
-        raise ValueError(f"the pairs of split {split!r} have different sizes ({sizes}); score one size at a time")
+        raise ValueError(
+            f"the pairs of split {split!r} have different sizes ({sizes}); pair the series of each size separately"
+        )
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets

@@ -41,7 +41,7 @@ from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_rep
 from ltdiff.inference.recipe import load_recipes
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.inference.task import Task, task_outcome
-from ltdiff.local_ray import hide_gpus, joins_cluster, num_worker_nodes, on_gpu_node, ray_session
+from ltdiff.local_ray import hide_gpus, joins_cluster, num_worker_nodes, on_gpu_node, ray_session, restore_umask
 from ltdiff.lock import only_writer
 from ltdiff.memory import keep_freed_memory
 from ltdiff.model.precision import resolve_precision
@@ -208,6 +208,7 @@ class _Worker:
         use_gpu: bool,
     ) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+        restore_umask()
         if not use_gpu:
             hide_gpus()
         torch.set_num_threads(1)  # results of more than one thread differ with their number

@@ -66,12 +66,28 @@ def write_report(outcomes: Sequence[Outcome], path: Path, *, root: Path) -> None
     for column in ("output", "model"):
         paths = [getattr(one, column) for one in outcomes]
         table[column] = ["" if path is None else printable(path) for path in paths]
-    if path.is_file():
-        before = pd.read_csv(path, keep_default_na=False)
+    before = _read_report(path)
+    if before is not None:
         below = [Path(source).is_relative_to(printable(root)) for source in before["source"]]
         before = before[(before["output"] != "") | ~np.array(below, bool)]
         table = pd.concat([before, table]).drop_duplicates(["source", "output"], keep="last").fillna("")
     write_text(path, table.to_csv(index=False))
+
+
+def _read_report(path: Path) -> pd.DataFrame | None:
+    """The rows of an earlier run; a file in which there are none (a spreadsheet may have saved it anew) is set aside."""
+    if not path.is_file():
+        return None
+    try:
+        before = pd.read_csv(path, keep_default_na=False)
+        if {"source", "output"} <= set(before.columns):
+            return before
+    except ValueError:  # pandas' own, and characters that are no UTF-8
+        pass
+    aside = path.with_name(f"{path.name}.old")
+    path.replace(aside)
+    logger.warning("%s was not as ltdiff had written it, and is %s now", printable(path), aside.name)
+    return None
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:

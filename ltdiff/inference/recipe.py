@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from ltdiff.data.scope import Scope, either
 from ltdiff.dicom.derived import Derivation
 from ltdiff.dicom.faults import printable, quoted
@@ -28,7 +30,7 @@ class Recipe:
         Raises:
             ValueError: no model there, a damaged one, or settings that do not fit it.
         """
-        standardizer = Standardizer.load(model, inference)
+        standardizer = Standardizer.load(model, inference, device=torch.device("cpu"))  # a worker has the GPU
         scope = read_scope(model)
         derivation = Derivation(
             model_name=MODEL_NAME,

@@ -1,4 +1,4 @@
-"""Standardizing slices: pure torch, no files and no Ray. The target image plays no part in any of it (decision 1)."""
+"""Standardizing slices: pure torch, no files and no Ray. The target image plays no part in any of it."""
 
 from __future__ import annotations
 
@@ -67,10 +67,14 @@ class Standardizer:
         decode: str,
         inference: InferenceConfig | None = None,
         spread: Spread | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        """`diffusion` and `decode` are those that the model was trained with; samples need a `spread`."""
+        """`diffusion` and `decode` are those that the model was trained with; samples need a `spread`.
+
+        The model is moved to `device`: a GPU where there is one, unless it is named.
+        """
         self.inference = inference or InferenceConfig()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.precision = resolve_precision(self.inference.precision, self.device)
         self.diffusion = diffusion
@@ -96,8 +100,10 @@ class Standardizer:
         return self.decode if depth is None else f"{self.decode} at depth {depth}"
 
     @classmethod
-    def load(cls, folder: Path, inference: InferenceConfig | None = None) -> Standardizer:
-        """The trained model in `folder` (written by training), ready for use.
+    def load(
+        cls, folder: Path, inference: InferenceConfig | None = None, *, device: torch.device | None = None
+    ) -> Standardizer:
+        """The trained model in `folder` (written by training), ready for use on `device`.
 
         Raises:
             ValueError: no model there, or a damaged one; a sample is asked of one that is not calibrated.
@@ -108,7 +114,14 @@ class Standardizer:
         diffusion = DiffusionConfig(**diffusion | {"schedule": ScheduleConfig(**diffusion["schedule"])})
         output = (inference.output if inference else None) or read_output(folder)
         spread = read_spread(folder) if output == "sample" else None
-        return cls(model, diffusion=diffusion, decode=settings["loss"]["decode"], inference=inference, spread=spread)
+        return cls(
+            model,
+            diffusion=diffusion,
+            decode=settings["loss"]["decode"],
+            inference=inference,
+            spread=spread,
+            device=device,
+        )
 
     @torch.inference_mode()
     def standardize(

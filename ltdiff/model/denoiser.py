@@ -1,4 +1,4 @@
-"""The denoiser: one UNet on the finest latent grid that serves all levels (decision 3). It knows no noise schedule."""
+"""The denoiser: one UNet on the finest latent grid that serves all levels. It knows no noise schedule."""
 
 from __future__ import annotations
 

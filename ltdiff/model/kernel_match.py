@@ -3,7 +3,7 @@
 Two kernels applied to the same raw data differ, to first order, by a filter that depends on spatial frequency alone. The
 filter here is piecewise linear in frequency with knots in cycles/mm, so it carries over to any PixelSpacing. It is fitted
 by least squares over all frequencies of all training pairs (a Wiener filter: where the source holds only noise, its gain
-falls by itself), and its output Ã = h∗A is what LTDiff++ starts from (decision 11).
+falls by itself), and its output Ã = h∗A is what LTDiff++ starts from.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""UNet++ encoder and decoder with one spatial latent per level (Zhou 2018; decisions 3, 4 and 5 of the design).
+"""UNet++ encoder and decoder with one spatial latent per level (Zhou 2018).
 
 The encoder maps an image to latents z_0 … z_{L−1}. Level i lives at 1/(scale·2^i) of the image's resolution: `scale` pixels
 are folded into channels first (a lossless rearrangement that makes everything scale² cheaper). The decoder makes X[i, 0]
 from the latent of level i, never from encoder features, so whatever reaches the image went through the latents. With
-`image_latent` a part of the finest latent is the image, folded, to which the full decoder adds (decision 10: what an
+`image_latent` a part of the finest latent is the image, folded, to which the full decoder adds (what an
 autoencoder cannot hold must not be lost from a patient's image); the other heads learn to do without. The nested pathways
 are X[i, j] = H([X[i, 0] … X[i, j−1], U(X[i+1, j−1])]), with an image head on every X[0, j], j ≥ 1.
 """
@@ -78,11 +78,6 @@ class AutoencoderConfig:
     def size_divisor(self) -> int:
         """Image sides must be multiples of this."""
         return self.scale * 2 ** (self.num_levels - 1)
-
-    @property
-    def latent_values_per_pixel(self) -> float:
-        """Latent values over all levels per image pixel: above 1 nothing needs to be lost."""
-        return sum(c / (self.scale * 2**i) ** 2 for i, c in enumerate(self.latent_channels))
 
 
 class Encoder(nn.Module):

@@ -28,11 +28,11 @@ def copy_model(source: Path, target: Path, files: Iterable[str]) -> None:
         shutil.copyfile(source / name, target / name)
 
 
-def copy_calibration(path: Path, target: Path, sha256: str) -> None:
-    """Copy the calibration `path` into the folder `target`; ValueError where it is missing or another one."""
-    if not path.is_file() or file_sha256(path) != sha256:
-        raise ValueError(f"{path} is not the file that was registered: it is missing, or its sha256 differs")
-    shutil.copyfile(path, target / path.name)
+def check_calibration(folder: Path, sha256: str | None) -> None:
+    """ValueError where a model folder has another calibration than this one (None: none at all)."""
+    path = folder / CALIBRATION
+    if (file_sha256(path) if path.is_file() else None) != sha256:
+        raise ValueError(f"{path} is not what was registered: it is missing, or new, or its sha256 differs")
 
 
 def check_files(folder: Path, description_sha256: str | None = None) -> dict[str, str]:

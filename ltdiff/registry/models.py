@@ -98,7 +98,7 @@ def _calibration_tags(model_dir: Path) -> dict[str, str]:
 def _register_once(
     client: "MlflowClient", name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]
 ) -> Any:
-    """The version of this name, run and content: the one that there is, or a new one with these tags."""
+    """The version of this name, run and content, calibration included: the one that there is, or a new one with these tags."""
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         staged = Path(temporary, "model")
         copy_model(model_dir, staged, files)
@@ -106,8 +106,9 @@ def _register_once(
             shutil.copyfile(model_dir / CALIBRATION, staged / CALIBRATION)
         sha256 = file_sha256(staged / DESCRIPTION)
         known = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
-        version = next((each for each in known if each.tags.get(SHA256_TAG) == sha256), None)
-        return version or _create_version(client, name, staged, run_id, tags | {SHA256_TAG: sha256})
+        content = {SHA256_TAG: sha256, CALIBRATION_TAG: tags.get(CALIBRATION_TAG)}
+        same = (each for each in known if content == {tag: each.tags.get(tag) for tag in content})
+        return next(same, None) or _create_version(client, name, staged, run_id, tags | {SHA256_TAG: sha256})
 
 
 def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Any:
@@ -118,7 +119,10 @@ def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    place = f"{name}/{tags[SHA256_TAG][:12]}"  # by content: a later model of the same run overwrites no earlier one
+    # By content: a later model of the same run, or the same one calibrated anew, overwrites no earlier one.
+    place = "-".join(
+        [f"{name}/{tags[SHA256_TAG][:12]}", *([tags[CALIBRATION_TAG][:12]] if CALIBRATION_TAG in tags else [])]
+    )
     client.log_artifacts(run_id, str(folder), place)
     return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
 

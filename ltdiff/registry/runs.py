@@ -53,7 +53,6 @@ def log_run(
     parameters: Mapping[str, Any],
     metrics: Mapping[str, float],
     history: Iterable[Mapping[str, Any]] = (),
-    artifacts: Path | None = None,
     tracking_uri: str | None = None,
 ) -> str | None:
     """Log a finished run once and return its MLflow id, or None with one warning where MLflow cannot be reached.
@@ -68,16 +67,13 @@ def log_run(
             folders of an archive may name patients.
         metrics: final figures.
         history: rows of figures, each with its "step"; entries that are not numbers are left out.
-        artifacts: a folder of results (tables, figures) to keep with the run.
         tracking_uri: an MLflow tracking URI; None takes MLFLOW_TRACKING_URI, or else SQLite in `out`.
 
     Raises:
-        ValueError: for a key with other characters than letters, digits and . _ -, or artifacts that are no folder.
+        ValueError: for a key with other characters than letters, digits and . _ -.
     """
     if not run_key or _NOT_IN_NAMES.search(run_key):
         raise ValueError(f"{run_key!r} is no key of a run: only letters, digits and . _ - are possible")
-    if artifacts is not None and not artifacts.is_dir():
-        raise ValueError(f"{artifacts} is no folder of results")
     uri = find_tracking_uri(out, tracking_uri)
     tags = {f"ltdiff.{name}": value for name, value in code_version().items()}
     tags |= {_RUN_KEY_TAG: run_key, "ltdiff.data_fingerprint": data_fingerprint}
@@ -88,7 +84,7 @@ def log_run(
         with open_client(uri) as client:
             run = _find_or_create_run(client, _experiment_id(client, uri), run_name, tags)
             if run.info.status != "FINISHED":
-                _log_contents(client, run, settings, figures, artifacts)
+                _log_contents(client, run, settings, figures)
             return run.info.run_id
 
     run_id = attempt(log, f"run {run_name} was not logged in MLflow")
@@ -115,11 +111,7 @@ def _find_or_create_run(client: "MlflowClient", experiment_id: str, run_name: st
 
 
 def _log_contents(
-    client: "MlflowClient",
-    run: Any,
-    settings: Mapping[str, str],
-    figures: list[tuple[str, float, int]],
-    artifacts: Path | None,
+    client: "MlflowClient", run: Any, settings: Mapping[str, str], figures: list[tuple[str, float, int]]
 ) -> None:
     from mlflow.entities import Metric, Param
 
@@ -131,8 +123,6 @@ def _log_contents(
     values = [Metric(name, value, time_ms, step) for name, value, step in figures]
     for start in range(0, len(values), _MAX_METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=values[start : start + _MAX_METRICS_PER_BATCH])
-    if artifacts is not None:
-        client.log_artifacts(run_id, str(artifacts), "results")
     client.set_terminated(run_id)
 
 

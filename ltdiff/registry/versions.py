@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltdiff.registry.client import open_registry
-from ltdiff.registry.files import CALIBRATION, DESCRIPTION, check_files, copy_calibration, copy_model
+from ltdiff.registry.files import CALIBRATION, DESCRIPTION, check_calibration, check_files, copy_model
 from ltdiff.registry.models import (
     CALIBRATION_TAG,
     CHAMPION,
@@ -130,8 +130,7 @@ def download(uri: str, *, out_dir: Path, tracking_uri: str | None = None) -> Pat
     """Fetch a registered model into a folder of `out_dir`, check every sha256, and return that folder.
 
     The folder is named by name, version and content: several registries may share `out_dir`. One that is there already is checked
-    and returned. Only `model.json`, the weights it lists and the calibration are taken,
-    which may be made anew there.
+    and returned. Only `model.json`, the weights it lists and the calibration are taken.
 
     Args:
         uri: `models:/ltdiff@champion` or `models:/ltdiff/3`.
@@ -167,7 +166,7 @@ def export_model(model: ModelVersion, *, out: Path, tracking_uri: str | None = N
 def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    sha256 = version.tags.get(SHA256_TAG)
+    sha256, calibration = version.tags.get(SHA256_TAG), version.tags.get(CALIBRATION_TAG)
     if sha256 is None:
         raise ValueError(f"version {version.version} was not registered by ltdiff, it has no tag {SHA256_TAG}")
     folder = out_dir / f"{version.name}-{version.version}-{sha256[:12]}"
@@ -178,11 +177,13 @@ def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: st
             fetched = Path(download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri))
             complete = Path(temporary, "complete")
             copy_model(fetched, complete, check_files(fetched, sha256))
-            if calibration := version.tags.get(CALIBRATION_TAG):
-                copy_calibration(fetched / CALIBRATION, complete, calibration)
+            if calibration:
+                check_calibration(fetched, calibration)
+                shutil.copyfile(fetched / CALIBRATION, complete / CALIBRATION)
             with suppress(OSError):  # another process has fetched it meanwhile
                 complete.rename(folder)
     check_files(folder, sha256)
+    check_calibration(folder, calibration)
     return folder
 
 

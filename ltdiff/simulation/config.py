@@ -10,14 +10,29 @@ from ltdiff.simulation.scanner import Scanner
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """Patients, slices and scanner. Patients take thicknesses and doses in turn; dose 1 is the scanner's `photons`.
-
-    `slice_spacing_mm` is the distance of neighbouring slices: without it they are adjacent, with a whole fraction of the
-    thickness they overlap, and share the raw data of what they have in common. `repeat` numbers another scan of the same
-    patients, with noise of its own.
+    """Patients, slices and scanner. Patients take thicknesses and doses in turn.
 
     The defaults resemble a real pair (smooth and lung kernel, 5 mm) in noise, in the ratio of the two kernels' responses
     and in how well radiomic features agree between the two.
+
+    Args:
+        num_patients: patients, each scanned once.
+        num_slices: slices of each scan.
+        matrix: rows and columns of a slice.
+        fov_mm: side of the reconstructed square.
+        slice_thicknesses_mm: thicknesses that patients take in turn.
+        slice_spacing_mm: distance of neighbouring slices; without it they are adjacent, with a whole fraction of the thickness
+            they overlap, and share the raw data of what they have in common.
+        doses: doses that patients take in turn; 1 is that of the scanner's `photons`.
+        source_kernel: a kernel's name, built in or custom.
+        target_kernel: the other kernel's name.
+        custom_kernels: further kernels: a name, and the window on the ramp filter at 0, 1/4, 1/2, 3/4 and 1 times Nyquist.
+        iterative: edge-preserving noise reduction, applied to the source alone.
+        num_lesions: lesions of each patient.
+        seed: seed of patients and noise.
+        repeat: number of another scan of the same patients, with noise of its own.
+        scanner: geometry, photons and detector.
+        lung: vessels and tissue of the lungs.
     """
 
     num_patients: int = 4
@@ -30,7 +45,7 @@ class SimulationConfig:
     source_kernel: str = "smooth"
     target_kernel: str = "lung"
     custom_kernels: tuple[Kernel, ...] = ()
-    iterative: NoiseReduction | None = None  # applied to the source
+    iterative: NoiseReduction | None = None
     num_lesions: int = 6
     seed: int = 0
     repeat: int | None = None

@@ -9,7 +9,12 @@ _STEP = 0.2  # at most 1/4 keeps the explicit scheme stable
 
 @dataclass(frozen=True)
 class NoiseReduction:
-    """Anisotropic diffusion: `edge_hu` is the step between pixels from which on an edge is kept."""
+    """Anisotropic diffusion.
+
+    Args:
+        num_iterations: how often neighbouring pixels are brought nearer to each other.
+        edge_hu: step between pixels from which on an edge is kept.
+    """
 
     num_iterations: int = 5
     edge_hu: float = 40.0

@@ -20,11 +20,18 @@ Z_RANGE_MM = (-120.0, 150.0)  # where lungs and vessels are complete
 
 @dataclass(frozen=True)
 class LungStructure:
-    """How the lungs look: their vessel trees, and the tissue in between."""
+    """How the lungs look: their vessel trees, and the tissue in between.
 
-    texture_hu: float = 64.0  # standard deviation in a thin slice
-    gravity_hu_per_mm: float = 0.3  # denser towards the back of a supine patient
-    leaves_per_tree: int = 4096  # a power of two
+    Args:
+        texture_hu: standard deviation of the tissue in a thin slice.
+        gravity_hu_per_mm: how much denser it gets towards the back of a supine patient.
+        leaves_per_tree: ends of each vessel tree, a power of two.
+        leaf_radius_mm: radius of a vessel at its end.
+    """
+
+    texture_hu: float = 64.0
+    gravity_hu_per_mm: float = 0.3
+    leaves_per_tree: int = 4096
     leaf_radius_mm: float = 0.4
 
 

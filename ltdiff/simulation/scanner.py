@@ -25,14 +25,25 @@ _MAX_RELATIVE_ERROR = 1e-4  # of the non-uniform Fourier transforms
 
 @dataclass(frozen=True)
 class Scanner:
-    """Geometry, photons and detector. `photons` are those of one detector row in one view at dose 1."""
+    """Geometry, photons and detector.
+
+    Args:
+        num_views: views over half a turn.
+        num_detectors: detectors of a row, an even number.
+        detector_pitch_mm: their distance, at the isocentre.
+        row_thickness_mm: thickness of a detector row, at the isocentre.
+        photons: those that reach a detector in one view at dose 1, without a patient.
+        electronic_noise_photons: standard deviation of one reading.
+        water_attenuation_per_mm: of water, 0 HU.
+        scan_field_mm: diameter of what is measured.
+    """
 
     num_views: int = 1160
     num_detectors: int = 960
     detector_pitch_mm: float = 0.548
     row_thickness_mm: float = 0.6
     photons: float = 3e5
-    electronic_noise_photons: float = 10.0  # standard deviation of one reading
+    electronic_noise_photons: float = 10.0
     water_attenuation_per_mm: float = 0.02059
     scan_field_mm: float = 500.0
 

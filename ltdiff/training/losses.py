@@ -26,7 +26,7 @@ def charbonnier(prediction: Tensor, target: Tensor) -> Tensor:
 def bce_dice(prediction: Tensor, target: Tensor) -> Tensor:
     """The paper's loss: ½ binary cross-entropy + soft Dice loss, on intensities mapped from the stored range to [0, 1].
 
-    The printed formula drops half of the cross-entropy and Dice's sums (decision 6); both are restored here. Dice has the
+    The printed formula drops half of the cross-entropy and Dice's sums; both are restored here. Dice has the
     squares of Milletari 2016 below the line: with p + y, which is meant for masks, its best image is not the target (soft
     tissue would end above 1000 HU).
     """

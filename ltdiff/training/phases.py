@@ -3,7 +3,7 @@
 1. `autoencoder`: encoder and decoder on all images, source and target and unpaired alike.
 2. `ddpm`: the denoiser on pairs of latents, encoder and decoder fixed.
 3. `joint`: denoiser and decoder on pairs: ‖Ẑ_0 − Z_B‖² + λ·ρ(A' − B), A' decoded from the one-step estimate Ẑ_0; the
-   encoder is fixed and Z_B carries no gradient (decision 2).
+   encoder is fixed and Z_B carries no gradient.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from ltdiff.data.formats import is_volume_file
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.patches import fit_in_memory, make_loader
 from ltdiff.data.stream import Share, make_stream
-from ltdiff.local_ray import hide_gpus
+from ltdiff.local_ray import hide_gpus, restore_umask
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import Settings
@@ -66,6 +66,7 @@ def work(job: Job) -> None:
     """Train the pending phases, one after the other; what is done already, before a worker was lost, is left alone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # else every validation announces its pipeline
+    restore_umask()
     if not job.settings.training.use_gpu:
         hide_gpus()
     failure = job.out / FAILURE_FILE

@@ -39,6 +39,9 @@ MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
 CHANGES = "changes"
 """In the run's file: what it went on with that it had not begun with."""
+DATA_CHANGES = "data_fingerprint was", "split was"
+"""How changes begin that are of the data."""
+DATA_FACTS = "scope", "trained_series"
 UNCHANGEABLE = "settings.model.", "settings.training.start "
 """Settings that what is trained so far does not fit any more."""
 
@@ -80,6 +83,11 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, accept_ch
         _check_accepted(changes, out, accept_changes=accept_changes)
         logger.warning("%s goes on although %s", out, "; ".join(changes))
         description[CHANGES] = [*begun.get(CHANGES, []), *changes]
+        description |= {key: begun[key] for key in DATA_FACTS if key in begun}
+        if any(change.startswith(DATA_CHANGES) for change in changes):
+            trained = {**read_description(start)["about"], **begun}["trained_series"]  # by other data
+            facts = _describe_data(manifest)
+            description |= facts | {"trained_series": sorted({*trained, *facts["trained_series"]})}
     if is_new or changes:
         write_text(path, json.dumps(description, indent=1) + "\n")
 
@@ -106,9 +114,12 @@ def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
 
 def describe_model(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     """What the model of a run says about itself: the run, what it is for (which reads some slices), no training so far."""
-    trained_series = sorted(series_digests(manifest, ("train", "val")))
-    facts = {"scope": Scope.of(manifest).to_dict(), "trained_series": trained_series, "trained": {}}
-    return describe_run(manifest, settings) | facts
+    return describe_run(manifest, settings) | _describe_data(manifest) | {"trained": {}}
+
+
+def _describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
+    """What a model is for, and which series have trained it."""
+    return {"scope": Scope.of(manifest).to_dict(), "trained_series": sorted(series_digests(manifest, ("train", "val")))}
 
 
 def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callable[[list[PendingPhase]], None]) -> Path:

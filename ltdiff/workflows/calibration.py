@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.formats import write_volume
-from ltdiff.data.manifest import data_fingerprint, read_manifest, spread_in_twos
+from ltdiff.data.manifest import LEFT_OUT, data_fingerprint, read_manifest, spread_in_twos
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois, random_rois
 from ltdiff.data.scan import Scan, read_scan
@@ -200,12 +200,14 @@ def _interval_table(
 class _Seen:
     """The slice pairs of a split with their standardized images and random regions."""
 
-    def __init__(self, standardizer: Standardizer, manifest: pd.DataFrame, split: str, num_workers: int) -> None:
+    def __init__(
+        self, standardizer: Standardizer, manifest: pd.DataFrame, split: Literal["val", "test"], num_workers: int
+    ) -> None:
         of_split = (manifest["split"] == split) & manifest["pair_id"].notna()
         sources = manifest[of_split & (manifest["role"] == "source")].sort_values(["series_uid", "z_mm"])
         seen = sources["pair_id"].iloc[spread_in_twos(len(sources), at_most=MAX_PAIRS)]
         # the others stay in the manifest, which tells which slices are neighbours
-        manifest = manifest.assign(split=manifest["split"].mask(of_split & ~manifest["pair_id"].isin(seen), ""))
+        manifest = manifest.assign(split=manifest["split"].mask(of_split & ~manifest["pair_id"].isin(seen), LEFT_OUT))
         config = EvaluationConfig(split=split, num_rois=1, num_workers=num_workers)
         self.test_set: TestSet = read_test_set(manifest, config=config)
         self.num_workers = num_workers

@@ -37,12 +37,14 @@ from ltdiff.cores import num_cores
 from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
 from ltdiff.durable import write_text
 from ltdiff.evaluation.output_choice import choose_output
+from ltdiff.evaluation.report import add_to_summary
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.lock import only_writer
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.training.config import Settings, TrainingConfig, read_settings
 from ltdiff.training.phases import PHASES
+from ltdiff.workflows.calibration import has_validation_pairs
 from ltdiff.workflows.comparison import main_tables
 from ltdiff.workflows.resources import PeakMemory
 
@@ -127,9 +129,8 @@ def compare_methods(
             summary=_describe_training(methods, training, out=out, budget=budget),
             compared=LTDIFF if LTDIFF in methods else None,
         )
-    summary = out / "summary.json"
     facts = {"wall_s": round(time.monotonic() - started_s), "peak_memory_bytes": memory.peak_bytes}
-    summary.write_text(json.dumps(json.loads(summary.read_text()) | facts, indent=2) + "\n")
+    add_to_summary(out, facts)
     if failed:
         raise FitError(f"{out / 'report.md'} lacks {', '.join(failed)}: {'; '.join(map(str, failed.values()))}")
     return main_tables(scores)
@@ -203,7 +204,9 @@ def _rows(
     sample = fit_sampled(method, pairs, range_hu=method.range_hu)
     if not isinstance(method, LTDiffMethod):
         return {name: method, **variants, f"{name}_sample": sample}
-    choice = choose_output(method, sample, pairs, num_workers=num_workers)
+    choice = None
+    if has_validation_pairs(training):  # else `calibrate` could not make the sample
+        choice = choose_output(method, sample, pairs, num_workers=num_workers)
     if choice is not None:
         _write_where_new(folder / OUTPUT_FILE, json.dumps(choice._asdict(), indent=1) + "\n")
         logger.info("%s: the %s is better on the validation pairs", name, choice.output)

@@ -20,6 +20,7 @@ from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
 from ltdiff.inference.spread import SPREAD_FILE, Output
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import read_description, weights_sha256
+from ltdiff.training.run import CHANGES, DATA_CHANGES
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def evaluate_model(
 
 def _has_trained(about: dict[str, Any], manifest: pd.DataFrame, *, split: str) -> bool:
     """Whether series of the split trained the model, by another manifest than this one."""
-    if about.get("data_fingerprint") == data_fingerprint(manifest):
+    of_one_manifest = not any(change.startswith(DATA_CHANGES) for change in about.get(CHANGES, ()))
+    if of_one_manifest and about.get("data_fingerprint") == data_fingerprint(manifest):
         return False
     return not series_digests(manifest, (split,)).isdisjoint(about.get("trained_series", ()))
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ltdiff import __version__
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.pairing import pair_archive
 from ltdiff.durable import write_text
+from ltdiff.evaluation.report import add_to_summary
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.batch import standardize
 from ltdiff.inference.standardizer import InferenceConfig
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 SPLIT = "patient:0.7"
 REPORTED_VERSIONS = ("ray", "torch", "numpy", "pydicom", "pyradiomics-bhklab", "mlflow")
 REPORT_FOLDER, DERIVED_FOLDER = "report", "standardized"
-SUMMARY_FILE, TABLES_FILE = "summary.json", "tables.md"
+TABLES_FILE = "tables.md"
 
 
 def run_demo(out: Path) -> str:
@@ -70,8 +71,8 @@ def _run_stages(out: Path, report: Path) -> None:
                 mask=archive,
             ),
         )
-    _add_to_summary(
-        report / SUMMARY_FILE,
+    add_to_summary(
+        report,
         {
             "seconds": timer.seconds,
             "peak_memory_bytes": memory.peak_bytes,
@@ -90,11 +91,6 @@ def _standardize_held_out(pairs: Path, *, model: Path, out: Path) -> None:
     for folder in sorted({Path(path).parent for path in held_out["path"]}):
         if standardize(folder, model=model, out=out) != 0:
             raise ValueError(f"{folder} could not be standardized; the log says why")
-
-
-def _add_to_summary(path: Path, facts: dict[str, Any]) -> None:
-    summary = json.loads(path.read_text()) | facts
-    write_text(path, json.dumps(summary, indent=1) + "\n")
 
 
 class _Timer:

@@ -1,4 +1,4 @@
-"""Recording a finished run in the registry: settings, losses, fingerprint, and the model with its parts."""
+"""What comes after training: the model is calibrated, and the run recorded in the registry with settings, losses and data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from ltdiff.model.ltdiff import weights_sha256
 from ltdiff.registry import log_run, read_validation, register_model
 from ltdiff.training.phases import PHASES
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, read_metrics
+from ltdiff.workflows.calibration import calibrate_run
+
+
+def finish_run(pairs: Path, *, out: Path, tracking_uri: str | None = None) -> Path:
+    """Calibrate the model of the run in `out`, trained on `pairs`, and record the run; the model's folder."""
+    model = out / MODEL_FOLDER
+    calibrate_run(pairs, model=model)
+    record_run(out, tracking_uri=tracking_uri)
+    return model
 
 
 def record_run(out: Path, *, tracking_uri: str | None = None) -> None:

@@ -71,7 +71,8 @@ def test_launcher_configurations_need_the_token(name):
     """Ray would start without one, and run the code of whoever reaches it."""
     assert "/home/ray/.ray/auth_token" in read(name)["file_mounts"]
     assert "RAY_AUTH_MODE=token" in (CLUSTER / "Containerfile").read_text()
-    assert all("dashboard-host=127.0.0.1" in line for line in read(name)["head_start_ray_commands"] if "--head" in line)
+    (head,) = [line for line in read(name)["head_start_ray_commands"] if "--head" in line]
+    assert "dashboard-host=127.0.0.1" in head
 
 
 @pytest.mark.parametrize("name", KUBERAY_FILES)

@@ -189,7 +189,7 @@ def test_the_kernel_match_is_used_by_methods_that_start_from_it(name, fitted, so
 
 @every_method
 def test_no_target_is_needed_to_standardize(name, tmp_path, source, make_budget):
-    """Decision 1. All files are gone by then."""
+    """All files are gone by then."""
     method = TRAINED[name](make_budget(minutes=0.001))
     method.fit(read_manifest(write_pairs(tmp_path / "data")), folder=tmp_path / "fit")
     for path in (tmp_path / "data").iterdir():

@@ -50,7 +50,6 @@ def _series(
         manufacturer="Maker",
         manufacturer_model="Model",
         slice_thickness_mm=thickness_mm,
-        kvp=120.0,
         acquisition_key=acquisition,
         rows=rows,
         columns=8,

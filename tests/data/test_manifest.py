@@ -28,9 +28,11 @@ from ltdiff.data.volume import Volume
 def pair_of(make_series):
     """pair_of(name, patient, num_slices): two series of one acquisition."""
 
-    def pair(name="1", patient="p1", num_slices=4):
-        z_mm = tuple(5.0 * np.arange(num_slices))
-        soft, sharp = (make_series(f"{name}.{k}", kernel=k, patient=patient, z_mm=z_mm) for k in ("B", "L"))
+    def pair(name="1", patient="p1", num_slices=4, step_mm=5.0):
+        z_mm = tuple(step_mm * np.arange(num_slices))
+        soft, sharp = (
+            make_series(f"{name}.{k}", kernel=k, patient=patient, z_mm=z_mm, thickness_mm=5.0) for k in ("B", "L")
+        )
         return SeriesPair(source=soft, target=sharp)
 
     return pair
@@ -117,6 +119,21 @@ def test_few_slices_train_first(pair_of, splits):
     assert list(split.loc[split["role"] == "source", "split"]) == splits
 
 
+def test_slices_that_share_raw_data_with_another_block_are_in_no_split(pair_of):
+    split = split_manifest(
+        build_manifest([pair_of(num_slices=30, step_mm=2.0)]), "z:0.7"
+    )  # 5 mm thick: two neighbours overlap
+    for role in ("source", "target"):
+        splits = list(split[split["role"] == role].sort_values("z_mm")["split"])
+        assert splits == ["train"] * 16 + ["none"] * 2 + ["val"] * 3 + ["none"] * 2 + ["test"] * 7
+
+
+def test_a_series_too_short_for_that_keeps_its_slices(pair_of, caplog):
+    split = split_manifest(build_manifest([pair_of(num_slices=5, step_mm=1.0)]), "z:0.7")
+    assert set(split["split"]) == {"train", "val", "test"}
+    assert "too short to leave out slices that overlap" in caplog.text
+
+
 def test_unpaired_patients_train_and_unpaired_series_follow_their_patient(pair_of, make_series):
     unpaired = [make_series("8", patient="p1"), make_series("9", patient="p9")]
     manifest = build_manifest([pair_of()], unpaired)
@@ -184,7 +201,7 @@ def test_splits_are_sound(make_series, patients, unpaired, num_slices, fraction,
         assert split.groupby("patient")["split"].nunique().max() == 1
     for _, series in split.groupby("series_uid"):  # at most one block of each, in this order
         ranks = series.sort_values("z_mm")["split"].map({"train": 0, "val": 1, "test": 2})
-        assert ranks.is_monotonic_increasing
+        assert ranks.dropna().is_monotonic_increasing
 
 
 def test_what_one_series_tests_no_other_of_the_patient_trains(make_series):

@@ -37,6 +37,17 @@ def test_a_volume_mask_is_cut_to_the_rows_asked_for(pairs):
     assert np.array_equal(read_labels(folder / "mask.nii.gz", manifest, pairs=sources), labels[[4, 1]])
 
 
+def test_separate_lesions_of_a_binary_mask_are_numbered(pairs):
+    manifest, folder = pairs
+    mask = np.zeros(SHAPE)
+    mask[1:3, 2:6, 2:6] = mask[2:4, 12:15, 12:15] = 1
+    save_volume(mask, folder / "mask.nii.gz")
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm")
+    labels = read_labels(folder / "mask.nii.gz", manifest, pairs=sources)
+    np.testing.assert_array_equal(labels > 0, mask > 0)
+    assert (labels[2, 3, 3], labels[2, 13, 13]) == (1, 2)
+
+
 @pytest.fixture
 def dicom_pairs(tmp_path, write_dicom):
     """A manifest of five pairs of DICOM slices, and the folder of the source."""

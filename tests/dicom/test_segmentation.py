@@ -114,6 +114,15 @@ def test_frames_beside_the_grid_are_refused(series, segmentation, moved_mm):
         read_segmentation(segmentation, series)
 
 
+def test_frames_whose_positions_were_rounded_find_their_slices(series, segmentation):
+    dataset = pydicom.dcmread(segmentation)
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        place = frame.PlanePositionSequence[0]
+        place.ImagePositionPatient[2] = float(place.ImagePositionPatient[2]) + (0.05, -0.1)[number % 2]
+    dataset.save_as(segmentation)
+    np.testing.assert_array_equal(read_segmentation(segmentation, series), lesions())
+
+
 def test_frames_beyond_the_series_are_passed_over(series, segmentation):
     part = replace(series, slices=series.slices[2:])
     np.testing.assert_array_equal(read_segmentation(segmentation, part), lesions()[2:])

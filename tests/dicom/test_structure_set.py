@@ -144,6 +144,13 @@ def test_it_fits_what_was_derived_from_its_series(series, tmp_path, derived):
     drawn_on = series.slices[1].sop_instance_uid
     path = write_structure_set(tmp_path / "rs.dcm", series, rois, image_uid=drawn_on)
     np.testing.assert_array_equal(read_structures(path, derived(series))["A"], read_structures(path, series)["A"])
+    dataset = pydicom.dcmread(path)  # contours need not name their image: the series must
+    contour = dataset.ROIContourSequence[0].ContourSequence[0]
+    study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    study.RTReferencedSeriesSequence[0].ContourImageSequence = contour.ContourImageSequence
+    del contour.ContourImageSequence
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_structures(path, derived(series))["A"], read_structures(path, series)["A"])
     write_structure_set(path, series, rois, image_uid=stable_uid("other"))
     with pytest.raises(ValueError, match="is the structure set of another series"):
         read_structures(path, derived(series))

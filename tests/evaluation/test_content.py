@@ -74,7 +74,14 @@ def test_an_erased_lesion_is_counted():
     table = structure_table(
         {"erased": erased, "kept": _image()}, target_hu=_image(), rois=_rois(), neighbours=NEIGHBOURS
     )
-    assert structure_summary(table).set_index("method")["erased"].to_dict() == {"erased": 1, "kept": 0}
+    summary = structure_summary(table).set_index("method")
+    assert summary[["judged", "erased"]].to_numpy().tolist() == [[1, 1], [1, 0]]
+
+
+def test_a_lesion_of_little_contrast_is_not_judged():
+    faint = _image(hu=-820.0)
+    table = structure_table({"erased": _image(hu=-840.0)}, target_hu=faint, rois=_rois(), neighbours=NEIGHBOURS)
+    assert structure_summary(table)[["number", "judged", "erased"]].to_numpy().tolist() == [[1, 0, 0]]
 
 
 def test_without_contrast_there_is_no_size():

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from ltdiff.inference.outcome import MAX_LOGGED_FILES, Outcome, exit_code, log_outcomes, write_report
 
@@ -70,3 +71,14 @@ def test_only_failures_make_the_exit_code():
     fine = [Outcome(Path("/a"), "skip", "no CT"), Outcome(Path("/b"), "written"), Outcome(Path("/c"), "present")]
     assert exit_code(fine) == 0
     assert exit_code([*fine, Outcome(Path("/d"), "fail", "it is broken")]) == 1
+
+
+@pytest.mark.parametrize("content", ["source;output\n/a;/out\n", "a,b\n1,2,3\n", b"\xff\xfe\x00s"])
+def test_a_report_that_something_else_has_saved_is_set_aside(tmp_path, caplog, content):
+    path = tmp_path / "report.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = path.read_bytes()
+    write_report([Outcome(Path("/a"), "skip", "no CT")], path, root=Path("/a"))
+    assert pd.read_csv(path)["source"].tolist() == ["/a"]
+    assert (tmp_path / "report.csv.old").read_bytes() == before
+    assert "report.csv was not as ltdiff had written it, and is report.csv.old now" in caplog.text

@@ -238,7 +238,7 @@ def test_bad_arguments_are_refused(source):
         _make_standardizer(process="ddpm", num_inference_steps=401)
 
 
-# --- decision 1: the target plays no part -----------------------------------------------------------------------------
+# --- the target plays no part -----------------------------------------------------------------------------------------
 
 
 def test_there_is_no_way_for_the_target_to_get_in():

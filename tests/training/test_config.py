@@ -56,7 +56,6 @@ def test_sections_that_contradict_each_other_are_refused():
 
 
 def test_the_paper_as_printed():
-    """Decision 12."""
     paper = read_settings("paper")
     assert paper.diffusion == DiffusionConfig(
         process="ddpm", printed_start=True, start_timestep=1000, num_inference_steps=50

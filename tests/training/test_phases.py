@@ -122,7 +122,7 @@ def test_phase_1_learns_from_unpaired_images(tmp_path):
 
 
 def test_the_condition_is_the_source_and_the_target_only_a_target(patches, monkeypatch):
-    """Decision 1. At the bridge's far end, t = 1, nothing of the target is left in z_t either."""
+    """At the bridge's far end, t = 1, nothing of the target is left in z_t either."""
     phase = _make_phase("ddpm", trained=True)
     seen = []
 

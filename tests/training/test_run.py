@@ -140,6 +140,21 @@ def test_accepted_changes_go_on_and_the_model_names_them(out, manifest_path):
     ]
 
 
+def test_a_model_that_went_on_with_other_data_knows_all_its_series(out, manifest_path):
+    before = read_description(out / START_FOLDER)["about"]
+    other = read_manifest(manifest_path).assign(kernel=lambda rows: rows["kernel"].replace("soft", "softer"))
+    write_manifest(other.assign(series_uid="other " + other["series_uid"]), manifest_path)
+    prepare_run(manifest_path, out=out, settings=SETTINGS, accept_changes=True)
+    prepare_run(manifest_path, out=out, settings=tiny_settings(kappa=0.2), accept_changes=True)  # which is no new data
+    finish_phase(
+        model=load_model(out / START_FOLDER)[0], name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={}
+    )
+    about = read_description(out / "ddpm" / MODEL_FOLDER)["about"]
+    assert about["scope"]["source_kernels"] == ["softer"]
+    assert set(about["trained_series"]) > set(before["trained_series"])
+    assert len(about["trained_series"]) == 2 * len(before["trained_series"])
+
+
 @pytest.mark.parametrize(
     "settings",
     [

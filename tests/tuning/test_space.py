@@ -1,5 +1,7 @@
 """Search spaces: read from YAML, checked, suggested with their conditions, applied to settings."""
 
+from dataclasses import replace
+
 import optuna
 import pytest
 import yaml
@@ -59,6 +61,8 @@ def test_settings_go_through_yaml_and_back():
         ("a: [", "is no search space"),
         ("diffusion.kapa: {low: 0.1, high: 0.2}", "diffusion.kapa = 0.1: there is no setting 'diffusion.kapa'"),
         ("diffusion: {choices: [1, 2]}", "there is no setting 'diffusion'"),
+        ("diffusion.kappa.low: {low: 0.1, high: 0.2}", "there is no setting 'diffusion.kappa.low'"),
+        ("diffusion.kappa.low.er: {low: 0.1, high: 0.2}", "there is no setting 'diffusion.kappa.low.er'"),
         ("diffusion.kappa: {low: 0.2, high: 0.1}", "low < high"),
         ("diffusion.kappa: {low: 0.0, high: 0.1, log: true}", "low > 0 where it is logarithmic"),
         ("diffusion.kappa: {low: 1e-4, high: 0.1}", "must be numbers"),
@@ -82,3 +86,12 @@ def test_what_is_no_space_is_refused_in_one_sentence(tmp_path, text, sentence):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nothing.yaml is no search space"):
         SearchSpace.read(tmp_path / "nothing.yaml", base=BASE)
+
+
+def test_networks_that_start_weights_do_not_fit_are_refused(tmp_path):
+    base = replace(BASE, training=replace(BASE.training, start="simulator"))
+    (tmp_path / "space.yaml").write_text("model.autoencoder.latent_channels: {choices: [[8, 8, 8], [4, 4, 4]]}")
+    with pytest.raises(
+        ValueError, match=r"space\.yaml: model\.autoencoder\.latent_channels = \[4, 4, 4\]: .*start weights"
+    ):
+        SearchSpace.read(tmp_path / "space.yaml", base=base)

@@ -113,6 +113,12 @@ def test_phases_that_last_a_time_are_refused(plan):
         replace(plan, base=replace(plan.base, training=timed))
 
 
+def test_settings_without_the_phase_that_is_scored_are_refused(plan):
+    training = replace(plan.base.training, joint=PhaseConfig(num_steps=0))
+    with pytest.raises(ValueError, match=r"training\.joint\.num_steps = 0: trials are scored in this phase"):
+        replace(plan, base=replace(plan.base, training=training))
+
+
 def test_without_room_for_a_region_a_search_says_so(plan, monkeypatch):
     monkeypatch.setattr("ltdiff.evaluation.validation.MIN_WIDTH_PX", 4096)
     with pytest.raises(ValueError, match="a CCC needs two regions or more"):

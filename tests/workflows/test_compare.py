@@ -137,7 +137,7 @@ def test_the_summary_says_what_each_method_was_given(compared):
     two_steps = {"mean": "ltdiff_2_steps", "sample": "ltdiff_mean_2_steps"}[output["output"]]
     images = {"linear", "residual_cnn", "residual_cnn_sample", "ltdiff", two_steps, f"ltdiff_{other}"}
     assert set(summary["seconds_per_slice"]) == images
-    assert summary["wall_s"] >= 0
+    assert 1 <= summary["wall_s"] < 600
     assert summary["peak_memory_bytes"] > 10_000_000
     assert set(summary["versions"]) >= {"ltdiff", "torch", "numpy"}
 
