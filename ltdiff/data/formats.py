@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage files through SimpleITK, the only module that imports it.
+"""NIfTI, NRRD and MetaImage files through SimpleITK, which is imported here and for PyRadiomics alone.
 
 Whatever order a file keeps its voxels in, arrays here hold axial slices in ascending z with rows from anterior to
 posterior and columns from right to left, as a standard axial DICOM series does. `write_volume` restores the file's order.

@@ -1,7 +1,7 @@
 """The composed model: kernel match, encoder, latent scaling, denoiser, decoder; built, saved and loaded as one.
 
 On disk it is a folder of safetensors and one JSON file. `model.json` holds the configuration, the kernel match, whatever its
-trainer wants remembered (`about`) and the sha256 of every weights file, which `load` verifies. Nothing is ever unpickled.
+trainer wants remembered (`about`) and the sha256 of every weights file, which `load_model` verifies. Nothing is ever unpickled.
 """
 
 from __future__ import annotations

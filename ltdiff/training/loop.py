@@ -67,7 +67,7 @@ def train(
             continue
         means = progress.means()  # before the validation, which is no training
         measured: dict[str, float] = {}
-        if context.rank == 0 and not must_save:
+        if context.rank == 0 and (is_last or not must_save):  # without a loss the last checkpoint could not be the best
             measured = trainer.validate(validation()) | context.score(name, trainer.averaged.module)
         if not must_save:  # else the first worker is alone with its last checkpoint
             means = context.mean(means)

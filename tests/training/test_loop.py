@@ -159,6 +159,13 @@ def test_a_run_that_is_about_to_be_ended_writes_a_checkpoint_after_the_step_in_h
     assert (tmp_path / "3").is_dir()
 
 
+def test_the_last_checkpoint_is_validated_whatever_comes(tmp_path):
+    phase, reports = _OneWeight(), _Reports(tmp_path)
+    _train_one_weight(phase, reports, validation=(1.0,), must_save=lambda: len(phase.weights) == 5)
+    assert "val_loss" in reports.metrics[-1]
+    assert reports.metrics[-1]["step"] == 5
+
+
 def test_the_share_of_the_time_that_is_spent_waiting_for_data(tmp_path):
     """Not for the first batch: reading it is no training."""
     phase, reports = _OneWeight(num_steps=4), _Reports(tmp_path)
