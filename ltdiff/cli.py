@@ -45,7 +45,7 @@ def pair(
         target_kernel: ConvolutionKernel that is the standard one; without it, the sharpest kernel.
         split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
     """
-    from ltdiff.data.manifest import write_manifest
+    from ltdiff.data.manifest import LEFT_OUT, SPLITS, write_manifest
     from ltdiff.data.pairing import pair_archive, pair_named
 
     if (root is None) == (source is None) or (source is None) != (target is None):
@@ -64,7 +64,7 @@ def pair(
     print(result.table.to_markdown() if len(result.table) else "no pairs found")
     write_manifest(result.manifest, out)
     counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts()
-    pairs = ", ".join(f"{count} {name}" for name, count in counts.items())
+    pairs = ", ".join(f"{counts[split]} {split}" for split in (*SPLITS, LEFT_OUT) if split in counts)
     print(f"{out}: {counts.sum()} pairs ({pairs or 'none'}), {len(result.manifest)} rows")
     return int(any(finding.action == "fail" for finding in result.findings))
 

@@ -193,7 +193,8 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
             result.loc[of_patient & paired, "split"] = _without_overlap(result[of_patient & paired])
             result.loc[rest, "split"] = _as_nearest(manifest.loc[rest, "z_mm"], result[of_patient & paired])
     result.attrs["split"] = f"{by}:{fraction:g}"
-    counts = ", ".join(f"{split} {(result['split'] == split).sum()}" for split in (*SPLITS, LEFT_OUT))
+    numbers = result["split"].value_counts()
+    counts = ", ".join(f"{split} {numbers[split]}" for split in (*SPLITS, LEFT_OUT) if split in numbers)
     manner = "by patient" if by == "patient" else "by blocks of z (train and test show the same patients)"
     logger.info("split %s of %d patient(s) with pairs, fraction %g: %s rows", manner, len(patients), fraction, counts)
     return result

@@ -183,7 +183,8 @@ def test_a_changed_byte_in_the_store_is_not_exported(client, tmp_path, capsys):
         before = path.read_bytes()
         flip(path)
         assert models("export", "1", "--out", str(tmp_path / "exported")) == 1
-        assert re.search(rf"models:/ltdiff/1 cannot be loaded: \S*{name} is not (the file|what was registered)", capsys.readouterr().err)
+        said = rf"models:/ltdiff/1 cannot be loaded: \S*{name} is not (the file|what was registered)"
+        assert re.search(said, capsys.readouterr().err)
         assert not (tmp_path / "exported").exists()
         path.write_bytes(before)
 
