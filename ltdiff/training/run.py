@@ -85,7 +85,7 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, accept_ch
         description[CHANGES] = [*begun.get(CHANGES, []), *changes]
         description |= {key: begun[key] for key in DATA_FACTS if key in begun}
         if any(change.startswith(DATA_CHANGES) for change in changes):
-            trained = {**read_description(start)["about"], **begun}["trained_series"]  # by other data
+            trained = {**read_description(start)["about"], **begun}.get("trained_series", ())  # by other data
             facts = _describe_data(manifest)
             description |= facts | {"trained_series": sorted({*trained, *facts["trained_series"]})}
     if is_new or changes:
