@@ -284,7 +284,7 @@ def calibrate(pairs: Path, *, model: str, num_workers: int = 2) -> int:
     """
     from ltdiff.workflows.calibration import calibrate as calibrate_model
 
-    if is_registered(model):
+    if is_registered(model) or Path(model).absolute().is_relative_to(MODEL_CACHE):
         raise ValueError(
             f"{model} is what was registered and stays so: `ltdiff models export` it and calibrate the folder"
         )

@@ -172,11 +172,15 @@ def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool)
 
 def _check_gpus(num_needed: int) -> None:
     """A private Ray believes what it is told: its workers would find no GPU, or fail. Where there is none at all they say so."""
+    if not num_needed:
+        return
     import torch
 
-    if num_needed and 0 < torch.cuda.device_count() < num_needed:
+    num_found = torch.cuda.device_count()
+    if 0 < num_found < num_needed:
         raise ValueError(
-            f"this job needs {num_needed} GPUs, PyTorch finds {torch.cuda.device_count()} on this machine: use fewer workers"
+            f"this job needs {num_needed} GPUs, PyTorch finds {num_found} on this machine: "
+            "use fewer workers, or fewer trials at a time"
         )
 
 

@@ -162,7 +162,17 @@ def test_workers_that_have_their_gpus_or_find_none_at_all_are_started(monkeypatc
     local_ray._check_gpus(2)
 
 
-def test_more_workers_than_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(ValueError, match="needs 2 GPUs, PyTorch finds 1"):
-        local_ray._check_gpus(2)
+TOO_FEW_GPUS = """
+import torch
+from ltdiff.local_ray import ray_session
+
+torch.cuda.device_count = lambda: 1
+with ray_session(num_cpus=1, num_gpus=2):
+    print("one worker would compute on the CPU")
+"""
+
+
+def test_more_workers_than_gpus_are_refused():
+    ended = subprocess.run([sys.executable, "-c", TOO_FEW_GPUS], capture_output=True, text=True, check=False)
+    assert "ValueError: this job needs 2 GPUs, PyTorch finds 1" in ended.stderr
+    assert ended.stdout == ""

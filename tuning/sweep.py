@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import time
 import warnings
@@ -54,6 +55,8 @@ CONTINUES = "continues"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MAX_FAILED_ALIKE = 5
 """So many trials in a row that fail with the same words end the search: what is wrong is not the trials'."""
+NOT_FINITE = "not finite"
+"""In the words of a trial that fails by its own values, a learning rate, say."""
 PROGRESS_S = 20.0
 TUNE_ENVIRONMENT = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
@@ -132,12 +135,12 @@ def _fit(plan: Plan, study: optuna.Study, num_missing: int, on_end: Callable[[op
     # It complains, trial for trial, that the logs that nobody reads are not there.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     tuner.fit()
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # whose end Optuna could not be told
-        study.tell(trial.number, state=TrialState.FAIL)
-    if progress.has_failed:
+    if progress.has_failed:  # trials that were running beside stay so, and are gone on with
         raise ValueError(
             f"{MAX_FAILED_ALIKE} trials in a row failed alike: {progress.failure}; when that is mended, the same command goes on"
         )
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # whose end Optuna could not be told
+        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
@@ -273,9 +276,10 @@ class _Progress(tune.Callback):
         self._end(trial, f"{text}, remaining error {result[REMAINING_ERROR]:.4f}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The others go on, unless several fail alike."""
+        """The others go on, unless several fail alike: but for paths and numbers, and not of their own values."""
         failure = str(trial.get_error() or "unknown reason").strip().splitlines()[-1][:300]
-        self.num_failed_alike = self.num_failed_alike + 1 if failure == self.failure else 1
+        is_alike = _without_numbers(failure) == _without_numbers(self.failure) and NOT_FINITE not in failure
+        self.num_failed_alike = self.num_failed_alike + 1 if is_alike else int(NOT_FINITE not in failure)
         self.failure = failure
         self._end(trial, f"failed: {failure}")
 
@@ -298,6 +302,11 @@ def _tidy(folder: Path) -> None:
     """Remove the checkpoints of a trial that has ended; its models and scores stay."""
     for leftover in (*folder.glob(f"*/{CHECKPOINTS_FOLDER}"), folder / RAY_FOLDER):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _without_numbers(failure: str) -> str:
+    """What failures of one cause have in common."""
+    return re.sub(r"\S*/\S*|\d+", "", failure)
 
 
 class _StopAfterFailures(tune.Stopper):

@@ -191,6 +191,7 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
             of_patient = manifest["patient"] == patient
             rest = of_patient & ~paired
             result.loc[of_patient & paired, "split"] = _without_overlap(result[of_patient & paired])
+            result.loc[of_patient & paired, "split"] = _without_shared_data(result[of_patient & paired])
             result.loc[rest, "split"] = _as_nearest(manifest.loc[rest, "z_mm"], result[of_patient & paired])
     result.attrs["split"] = f"{by}:{fraction:g}"
     numbers = result["split"].value_counts()
@@ -274,25 +275,8 @@ def _split_blocks(manifest: pd.DataFrame, fraction: float) -> pd.Series:
     if fraction < 1:  # of two slices one is tested
         num_train = num_train.clip(upper=(num_slices - 1).clip(lower=1))
     num_fitted = num_train - num_train.map(_num_val)
-    splits = pd.Series(
-        np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test"), index=manifest.index
-    )
-    shared = manifest.groupby("series_uid")[["z_mm", "slice_thickness_mm"]].apply(_num_shared)
-    num_shared = manifest["series_uid"].map(shared)
-    is_between = (splits == "train") & (num_train > num_fitted) & (position > num_fitted - num_shared)
-    is_between |= (splits == "test") & (position <= num_train + num_shared)
-    too_short = (num_fitted <= num_shared) | ((fraction < 1) & (num_slices - num_train <= num_shared))
-    if (is_between & too_short).any():
-        logger.warning("series are too short to leave out slices that overlap those of another split")
-    left_out = is_between & ~too_short
-    splits[left_out | manifest["pair_id"].isin(manifest.loc[left_out, "pair_id"].dropna())] = LEFT_OUT
-    return splits
-
-
-def _num_shared(series: pd.DataFrame) -> int:
-    """How many of the next slices contain raw data of a slice, because slices are thicker than their distance."""
-    thickness_mm, step_mm = series["slice_thickness_mm"].max(), smallest_step_mm(series["z_mm"])
-    return math.ceil(thickness_mm / step_mm - 0.05) - 1 if step_mm > 0 and thickness_mm > step_mm else 0
+    splits = np.select([position <= num_fitted, position <= num_train], ["train", "val"], "test")
+    return pd.Series(splits, index=manifest.index)
 
 
 def _without_overlap(pairs: pd.DataFrame) -> pd.Series:
@@ -305,6 +289,27 @@ def _without_overlap(pairs: pd.DataFrame) -> pd.Series:
             inside = pairs["z_mm"].between(low - half_mm[uid], high + half_mm[uid], inclusive="neither")
             inside |= pairs["pair_id"].isin(pairs.loc[inside, "pair_id"].dropna())  # both slices of a pair
             splits[inside & splits.isin(givers)] = name
+    return splits
+
+
+def _without_shared_data(pairs: pd.DataFrame) -> pd.Series:
+    """The splits of one patient's pairs, where no slices of two splits contain the same raw data.
+
+    Those of slices thicker than their distance do. What is left out is not of the block that validates, which is the smallest.
+    """
+    splits = pairs["split"].copy()
+    for name, givers in (("val", ["train", "test"]), ("test", ["train"])):
+        for uid, block_mm in pairs[pairs["split"] == name].groupby("series_uid")["z_mm"]:
+            of_series = pairs["series_uid"] == uid
+            step_mm = smallest_step_mm(pairs.loc[of_series, "z_mm"])
+            reach_mm = pairs.loc[of_series, "slice_thickness_mm"].max() - 0.05 * step_mm  # a thickness is rounded
+            if not reach_mm > step_mm > 0:
+                continue
+            near = pairs["z_mm"].between(block_mm.min() - reach_mm, block_mm.max() + reach_mm) & splits.isin(givers)
+            splits[near | pairs["pair_id"].isin(pairs.loc[near, "pair_id"].dropna())] = LEFT_OUT
+    if set(pairs["split"]) - set(splits):
+        logger.warning("series are too short to leave out slices that overlap those of another split")
+        return pairs["split"]
     return splits
 
 

@@ -65,7 +65,12 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
     if np.unique(labels).size > 2:
         return labels
     numbered, num_lesions = ndimage.label(labels, structure=np.ones((3, 3, 3)))
-    if not 1 < num_lesions <= np.iinfo(np.uint8).max:
+    if num_lesions > np.iinfo(np.uint8).max:
+        logger.warning(
+            "the mask has one label and %d separate parts, too many to number: they are one region", num_lesions
+        )
+        return labels
+    if num_lesions < 2:
         return labels
     logger.info("the mask has one label and %d separate lesions, which are numbered", num_lesions)
     return np.asarray(numbered, dtype=np.uint8)
@@ -81,7 +86,7 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
             if path := _only(segmentations.get(str(series_uid), [])):
                 _only([*{used[index] for index in slices.index if index in used}, path])
                 series = _find_series(str(series_uid), manifest)
-                labels[slices.index] = _of_slices(slices["path"], read_segmentation(path, series), series)
+                labels[slices.index] = _of_slices(slices["path"], _numbered(read_segmentation(path, series)), series)
                 used |= dict.fromkeys(slices.index, path)
     if not used:
         raise ValueError(f"{printable(mask)}: there is no DICOM segmentation (SEG) of a series of these pairs")

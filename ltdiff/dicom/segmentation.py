@@ -17,7 +17,8 @@ from ltdiff.dicom.series import Series
 from ltdiff.dicom.uids import stable_uid
 
 SERIES_NUMBER = 900  # of the segmentation within its study
-GRID_TOLERANCE_MM = 0.02  # in the plane
+GRID_TOLERANCE_PX = 0.02
+POSITION_ROUNDING_MM = 0.1  # in the plane, where slice and frame may be rounded
 """Programs write positions with three digits, or compute them anew."""
 
 
@@ -100,7 +101,7 @@ def _labels(segmentation: hd.seg.Segmentation, series: Series) -> np.ndarray:
             continue
         plane = hd.Volume.from_attributes(
             array=frame[None],
-            image_position=position_mm - beside_mm,
+            image_position=_on_pixel(series, index, position_mm - beside_mm),
             image_orientation=_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient,
             pixel_spacing=_group(own, shared, "PixelMeasuresSequence").PixelSpacing,
             spacing_between_slices=1.0,
@@ -133,6 +134,16 @@ def _slice_at(series: Series, position_mm: np.ndarray) -> tuple[int | None, np.n
     raise _UnusableFrameError("lies on another grid than the slices of the series")
 
 
+def _on_pixel(series: Series, index: int, position_mm: np.ndarray) -> np.ndarray:
+    """A position in the plane of a slice, brought to the nearest pixel's centre where it is a rounding away from it."""
+    for axis, spacing_mm in zip((series.orientation[:3], series.orientation[3:]), series.spacing_mm[::-1], strict=True):
+        place = np.dot(axis, position_mm - np.array(series.slices[index].position_mm)) / spacing_mm
+        beside_mm = (place - round(place)) * spacing_mm
+        if abs(beside_mm) <= POSITION_ROUNDING_MM:
+            position_mm = position_mm - beside_mm * np.array(axis)
+    return position_mm
+
+
 def _on_slice(plane: hd.Volume, series: Series, index: int) -> np.ndarray:
     """Where a frame (1, rows, columns) is set, on the pixels of a slice (Y, X): turned, cut or extended, never resampled."""
     grid = hd.VolumeGeometry.from_attributes(
@@ -146,7 +157,7 @@ def _on_slice(plane: hd.Volume, series: Series, index: int) -> np.ndarray:
         coordinate_system="PATIENT",
     )
     try:
-        return plane.match_geometry(grid, tol=GRID_TOLERANCE_MM).array[0] > 0
+        return plane.match_geometry(grid, tol=GRID_TOLERANCE_PX).array[0] > 0
     except RuntimeError as error:
         raise _UnusableFrameError("lies on another grid than the slices of the series") from error
 

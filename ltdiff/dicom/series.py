@@ -35,7 +35,7 @@ class Series:
     series_instance_uid: str
     study_instance_uid: str
     frame_of_reference_uid: str
-    patient_key: str  # 12 hex digits that stand for PatientID and IssuerOfPatientID
+    patient_key: str  # 12 hex digits that stand for PatientID and its issuer, or the study where there is none
     kernel: str  # several joined with a backslash
     manufacturer: str
     manufacturer_model: str

@@ -1,7 +1,8 @@
 """The noise power spectrum (NPS) of soft tissue in every method's images, beside the target's.
 
-Windows are chosen on the target alone: those in soft tissue with the least coarse structure. The spectrum is that of the
-windows less their fitted plane, tapered; it holds noise and whatever fine structure the tissue has, in every image alike.
+Windows are chosen on the target alone: those in soft tissue with little coarse structure, spread over all slices. The
+spectrum is that of the windows less their fitted plane, tapered; it holds noise and whatever fine structure the tissue has, in
+every image alike.
 Source: ICRU Report 87 (2012), chapter 4, with a Hann taper instead of overlapping rectangles.
 """
 

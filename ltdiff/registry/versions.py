@@ -182,8 +182,11 @@ def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: st
                 shutil.copyfile(fetched / CALIBRATION, complete / CALIBRATION)
             with suppress(OSError):  # another process has fetched it meanwhile
                 complete.rename(folder)
-    check_files(folder, sha256)
-    check_calibration(folder, calibration)
+    try:
+        check_files(folder, sha256)
+        check_calibration(folder, calibration)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove {folder}, and it is fetched again") from error
     return folder
 
 

@@ -91,7 +91,9 @@ def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
     elif not has_validation_pairs(manifest):
         logger.warning("the model is not calibrated: %s has no validation pairs", printable(pairs))
     else:
-        standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
+        use_gpu = read_description(model)["about"]["settings"]["training"]["use_gpu"]
+        device = None if use_gpu else torch.device("cpu")  # as it was trained
+        standardizer = Standardizer.load(model, InferenceConfig(output="mean"), device=device)
         try:
             _fit(standardizer, manifest, model=model, num_workers=num_workers)
         except ValueError as error:

@@ -128,6 +128,19 @@ def test_slices_that_share_raw_data_with_another_block_are_in_no_split(pair_of):
         assert splits == ["train"] * 16 + ["none"] * 2 + ["val"] * 3 + ["none"] * 2 + ["test"] * 7
 
 
+def test_slices_of_two_series_share_raw_data_as_well(make_series):
+    """Two parts of one scan, each with blocks of its own."""
+    grids = {"lower": 2.0 * np.arange(30), "upper": 10 + 2.0 * np.arange(30)}
+    pairs = [
+        SeriesPair(*(make_series(f"{name}.{k}", kernel=k, patient="p1", z_mm=tuple(z_mm)) for k in ("B", "L")))
+        for name, z_mm in grids.items()
+    ]
+    split = check_manifest(split_manifest(build_manifest(pairs), "z:0.7"))
+    z_mm = {name: rows["z_mm"].to_numpy() for name, rows in split.groupby("split")}
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert np.abs(z_mm[one][:, None] - z_mm[other]).min() >= 5  # mm thick
+
+
 def test_a_series_too_short_for_that_keeps_its_slices(pair_of, caplog):
     split = split_manifest(build_manifest([pair_of(num_slices=5, step_mm=1.0)]), "z:0.7")
     assert set(split["split"]) == {"train", "val", "test"}

@@ -118,7 +118,8 @@ def test_frames_whose_positions_were_rounded_find_their_slices(series, segmentat
     dataset = pydicom.dcmread(segmentation)
     for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
         place = frame.PlanePositionSequence[0]
-        place.ImagePositionPatient[2] = float(place.ImagePositionPatient[2]) + (0.05, -0.1)[number % 2]
+        moved_mm = ((0.05, -0.04, 0.05), (-0.05, 0, -0.1))[number % 2]
+        place.ImagePositionPatient = list(np.array(place.ImagePositionPatient, float) + moved_mm)
     dataset.save_as(segmentation)
     np.testing.assert_array_equal(read_segmentation(segmentation, series), lesions())
 

@@ -106,6 +106,13 @@ def test_failures_make_the_exit_code(first_run):
     assert exit_code([one for one in outcomes if one.status != "fail"]) == 0
 
 
+def test_files_have_the_permissions_of_the_users_own_mask(first_run):
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (outcome_of("a/good", first_run[0]).output, *outcome_of("a/good", first_run[0]).output.iterdir()):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask
+
+
 def test_only_whole_derived_series_are_visible(first_run):
     outcomes, out = first_run
     assert {path.name for path in out.iterdir()} == {

@@ -87,6 +87,9 @@ def test_a_run_leaves_a_model_that_standardizes(folder, trained):
     start, _ = load_model(folder / "whole" / "start")
     model, about = load_model(folder / "whole" / MODEL_FOLDER)
     assert result.is_dir()
+    mask = os.umask(0)
+    os.umask(mask)
+    assert result.stat().st_mode & 0o777 == 0o777 & ~mask  # not Ray's own, which lets nobody else read
     assert about["trained"]["ddpm"]["step"] in (2, 4, NUM_STEPS)
     assert all(torch.equal(a, b) for a, b in zip(start.decoder.parameters(), model.decoder.parameters(), strict=True))
     assert any(

@@ -44,7 +44,7 @@ def make_run_trial(pause_s: float):
             file.write(f"{chosen['training.joint.learning_rate']}\n")
         rate = chosen["training.joint.learning_rate"]
         if rate > FAILING_RATE:
-            raise FloatingPointError("the gradient is not finite")
+            raise OSError(28, "No space left on device", str(plan.out / f"trials/{rate}"))
         for score in range(1, plan.config.num_scores + 1):
             time.sleep(pause_s)
             error = abs(math.log10(rate / BEST_RATE)) + chosen.get("diffusion.kappa", 0.3) + 1 / score

@@ -85,16 +85,17 @@ def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
     assert (plan.out / "started.txt").read_text().splitlines() == started  # the failed one is not tried again
 
 
-def test_trials_that_fail_alike_end_the_search(session, tmp_path):
-    """As where the disk is full: the others stay to be run."""
-    plan = make_plan(tmp_path / "search", num_trials=8)
+@pytest.mark.parametrize("num_concurrent", [1, 2])
+def test_trials_that_fail_alike_end_the_search(session, tmp_path, num_concurrent):
+    """As where the disk is full: the others stay to be run, one that was running beside them too."""
+    plan = make_plan(tmp_path / "search", num_trials=8, num_concurrent=num_concurrent)
     sweep._claim(plan)
     study = sweep._open_study(plan)
-    for _ in range(sweep.MAX_FAILED_ALIKE):
-        study.enqueue_trial({RATE: 2 * FAILING_RATE / 1.9, "diffusion.process": "ddpm"})
+    for number in range(sweep.MAX_FAILED_ALIKE):
+        study.enqueue_trial({RATE: (1 + number / 100) * FAILING_RATE * 1.05, "diffusion.process": "ddpm"})
     with pytest.raises(ValueError, match=r"^5 trials in a row failed alike: .*; when that is mended, the same command"):
         run_trials(plan)
-    assert 5 <= len(ended_trials(study)) <= 6
+    assert [outcome(trial, plan) for trial in ended_trials(study)] == ["failed"] * 5
     run_trials(plan)
     assert [outcome(trial, plan) for trial in ended_trials(study)].count("failed") == 5
     assert len(ended_trials(study)) == 8
