@@ -221,7 +221,12 @@ def test_what_one_series_tests_no_other_of_the_patient_trains(make_series):
     """One acquisition, cut twice: thick slices of all of it, thin ones of its upper half. And a scan of another place."""
     grids = {"thick": 5.0 * np.arange(0, 121), "thin": 300 + 1.0 * np.arange(301), "legs": -900 + 5.0 * np.arange(61)}
     pairs = [
-        SeriesPair(*(make_series(f"{name}.{k}", kernel=k, patient="p1", z_mm=tuple(z_mm)) for k in ("B", "L")))
+        SeriesPair(
+            *(
+                make_series(f"{name}.{k}", kernel=k, patient="p1", z_mm=tuple(z_mm), thickness_mm=z_mm[1] - z_mm[0])
+                for k in ("B", "L")
+            )
+        )
         for name, z_mm in grids.items()
     ]
     split = check_manifest(split_manifest(build_manifest(pairs), "z:0.7"))
