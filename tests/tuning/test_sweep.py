@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -213,16 +215,22 @@ def _load(out):
     return optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{out / STUDY_FILE}")
 
 
+def _has_study(path):
+    """Read alone: Optuna, which makes the tables that it does not find, would make them beside the search."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT COUNT(*) FROM study_directions").fetchone()[0] > 0
+    except sqlite3.OperationalError:  # no file, no table, or just being written
+        return False
+
+
 def _wait_for(out, *, num_ended, process):
     """Until so many trials have ended and one more is running."""
     deadline_s = time.monotonic() + 200
     while time.monotonic() < deadline_s:
         assert process.poll() is None
-        if (out / STUDY_FILE).is_file():
-            try:
-                study = _load(out)
-            except KeyError:
-                continue
+        if _has_study(out / STUDY_FILE):
+            study = _load(out)
             running = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
             if len(ended_trials(study)) >= num_ended and running:
                 return
