@@ -247,12 +247,8 @@ class _Progress(tune.Callback):
         self.plan, self.num_missing, self.on_end = plan, num_missing, on_end
         self.num_ended = self.num_failed_alike = 0
         self.failure = ""
+        self.has_failed = False  # and stays so, whatever a trial that ran beside still does
         self.started_s = self.logged_s = time.monotonic()
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether what is wrong is not the trials'."""
-        return self.num_failed_alike >= MAX_FAILED_ALIKE
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles it for a restart of its own, and what `on_end` holds (threads, connections) cannot be."""
@@ -278,8 +274,13 @@ class _Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The others go on, unless several fail alike: but for paths and numbers, and not of their own values."""
         failure = str(trial.get_error() or "unknown reason").strip().splitlines()[-1][:300]
-        is_alike = _without_numbers(failure) == _without_numbers(self.failure) and NOT_FINITE not in failure
-        self.num_failed_alike = self.num_failed_alike + 1 if is_alike else int(NOT_FINITE not in failure)
+        if NOT_FINITE in failure:
+            self.num_failed_alike = 0
+        elif _without_numbers(failure) == _without_numbers(self.failure):
+            self.num_failed_alike += 1
+        else:
+            self.num_failed_alike = 1
+        self.has_failed |= self.num_failed_alike >= MAX_FAILED_ALIKE
         self.failure = failure
         self._end(trial, f"failed: {failure}")
 

@@ -97,7 +97,9 @@ def test_trials_that_fail_alike_end_the_search(session, tmp_path, num_concurrent
         study.enqueue_trial({RATE: (1 + number / 100) * FAILING_RATE * 1.05, "diffusion.process": "ddpm"})
     with pytest.raises(ValueError, match=r"^5 trials in a row failed alike: .*; when that is mended, the same command"):
         run_trials(plan)
-    assert [outcome(trial, plan) for trial in ended_trials(study)] == ["failed"] * 5
+    outcomes = [outcome(trial, plan) for trial in ended_trials(study)]
+    assert outcomes.count("failed") == 5
+    assert len(outcomes) < 5 + num_concurrent  # one beside the last that failed may have come to its end
     run_trials(plan)
     assert [outcome(trial, plan) for trial in ended_trials(study)].count("failed") == 5
     assert len(ended_trials(study)) == 8
