@@ -93,15 +93,16 @@ def test_trials_that_fail_alike_end_the_search(session, tmp_path, num_concurrent
     plan = make_plan(tmp_path / "search", num_trials=8, num_concurrent=num_concurrent)
     sweep._claim(plan)
     study = sweep._open_study(plan)
-    for number in range(sweep.MAX_FAILED_ALIKE):
+    num_failing = sweep.MAX_FAILED_ALIKE + num_concurrent - 1  # a good one beside the last would end between them
+    for number in range(num_failing):
         study.enqueue_trial({RATE: (1 + number / 100) * FAILING_RATE * 1.05, "diffusion.process": "ddpm"})
     with pytest.raises(ValueError, match=r"^5 trials in a row failed alike: .*; when that is mended, the same command"):
         run_trials(plan)
     outcomes = [outcome(trial, plan) for trial in ended_trials(study)]
-    assert outcomes.count("failed") == 5
-    assert len(outcomes) < 5 + num_concurrent  # one beside the last that failed may have come to its end
+    assert 5 <= outcomes.count("failed") <= num_failing
+    assert len(outcomes) < 8
     run_trials(plan)
-    assert [outcome(trial, plan) for trial in ended_trials(study)].count("failed") == 5
+    assert [outcome(trial, plan) for trial in ended_trials(study)].count("failed") == num_failing
     assert len(ended_trials(study)) == 8
 
 
