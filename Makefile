@@ -28,6 +28,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # One thread for each process, as the workers have it, and all of them as nice as the others; on a quiet machine.
 bench: setup

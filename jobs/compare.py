@@ -7,6 +7,8 @@ PAIRS and OUT must be absolute paths on storage that the node can reach. It trai
 command does what an interrupted one left.
 """
 
+from __future__ import annotations
+
 import sys
 
 from ltdiff.cli import compare

@@ -7,6 +7,8 @@ PAIRS, MODEL and OUT must be absolute paths on storage that the node can reach. 
 left: features that are done lie in OUT/regions.
 """
 
+from __future__ import annotations
+
 import sys
 from dataclasses import replace
 from functools import partial
@@ -15,10 +17,10 @@ from typing import Literal
 
 from ltdiff.cli import resolve_model
 from ltdiff.command_line import run
+from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
-from ltdiff.radiomics.batch import extract_on_ray
-from ltdiff.workflows.comparison import evaluate_model
+from ltdiff.radiomics.ray_extraction import extract_on_ray
 
 
 def evaluate(

@@ -7,14 +7,16 @@ For a model that was trained on pairs of `ltdiff simulate`, which left simulatio
 absolute paths on storage that the node can reach. It runs in its own process, on one node, in a minute or two.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
 from ltdiff.cli import resolve_model
 from ltdiff.command_line import run
+from ltdiff.evaluation.measure_mtf import measure_model_mtf
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.workflows.resolution import measure_model_mtf
 
 
 def measure_mtf(

@@ -1,7 +1,9 @@
-"""Train the start weights that are shipped with the package, on simulated scans. Resumes.
+"""Train the pretrained weights that are shipped with the package, on simulated scans. Resumes.
 
 python jobs/pretrain.py --out pretrain --num_scans 192 --minutes 20
 """
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from ltdiff.command_line import run
 
 
 def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minutes: float = 20.0, seed: int = 0) -> int:
-    """Train the start weights on simulated scans of all kinds.
+    """Train the pretrained weights on simulated scans of all kinds.
 
     Args:
         out: Folder for scans, trainings and weights.
@@ -19,10 +21,10 @@ def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minut
         minutes: Training time.
         seed: Of scans and training.
     """
-    from ltdiff.workflows.pretrain import pretrain as train
+    from ltdiff.methods.pretrain import pretrain as train
 
     weights = train(out, num_scans=num_scans, slices_per_scan=slices_per_scan, minutes=minutes, seed=seed)
-    print(f"start weights: {weights}")
+    print(f"pretrained weights: {weights}")
     return 0
 
 

@@ -6,6 +6,8 @@
 IN, MODEL and OUT must be absolute paths on storage that all nodes share. The same command does what an interrupted one left.
 """
 
+from __future__ import annotations
+
 import sys
 
 from ltdiff.cli import standardize

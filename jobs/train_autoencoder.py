@@ -6,6 +6,8 @@
 PAIRS and RUN must be absolute paths on storage that all nodes share. The same command resumes an interrupted phase.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
@@ -14,16 +16,16 @@ from ltdiff.command_line import run
 from ltdiff.training.config import Settings
 
 
-def train_autoencoder(pairs: Path, *, out: Path, settings: Settings = Settings(), accept_changes: bool = False) -> int:
+def train_autoencoder(pairs: Path, *, out: Path, settings: Settings = Settings(), allow_changes: bool = False) -> int:
     """Train phase 1, encoder and decoder.
 
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run.
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
-        accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
+        allow_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
     """
-    run_phases(["autoencoder"], pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
+    run_phases(["autoencoder"], pairs=pairs, out=out, settings=settings, allow_changes=allow_changes)
     return 0
 
 

@@ -6,25 +6,27 @@
 PAIRS and RUN must be absolute paths on storage that all nodes share. The same command resumes an interrupted phase.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
 from ltdiff.cli import run_phases
 from ltdiff.command_line import run
 from ltdiff.training.config import Settings
-from ltdiff.workflows.record import finish_run
+from ltdiff.training.finish_run import finish_run
 
 
-def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings(), accept_changes: bool = False) -> int:
+def train_joint(pairs: Path, *, out: Path, settings: Settings = Settings(), allow_changes: bool = False) -> int:
     """Train phase 3, denoiser and decoder together, and register the model.
 
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run.
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
-        accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
+        allow_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
     """
-    run_phases(["joint"], pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
+    run_phases(["joint"], pairs=pairs, out=out, settings=settings, allow_changes=allow_changes)
     finish_run(pairs, out=out)
     return 0
 

@@ -14,10 +14,10 @@ from ltdiff.command_line import print_lines, run
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.radiomics.catalogue import CatalogueConfig
+from ltdiff.search.config import SearchConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
-from tuning.config import SearchConfig
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +59,14 @@ def pair(
     else:
         assert root is not None
         result = pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
-    for finding in result.findings:
-        logger.warning("%s: %s", finding.action, finding)
+    for issue in result.issues:
+        logger.warning("%s: %s", issue.action, issue)
     print(result.table.to_markdown() if len(result.table) else "no pairs found")
     write_manifest(result.manifest, out)
     counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts()
     pairs = ", ".join(f"{counts[split]} {split}" for split in (*SPLITS, LEFT_OUT) if split in counts)
     print(f"{out}: {counts.sum()} pairs ({pairs or 'none'}), {len(result.manifest)} rows")
-    return int(any(finding.action == "fail" for finding in result.findings))
+    return int(any(issue.action == "fail" for issue in result.issues))
 
 
 def simulate(*, out: Path, simulation: SimulationConfig = SimulationConfig(), num_workers: int = 2) -> int:
@@ -88,7 +88,7 @@ def train(
     *,
     out: Path,
     settings: Settings = Settings(),
-    accept_changes: bool = False,
+    allow_changes: bool = False,
     tracking_uri: str | None = None,
 ) -> int:
     """Train the three phases on Ray and register the model. The same command resumes what was interrupted.
@@ -97,23 +97,23 @@ def train(
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run; the model will be `out`/model.
         settings: Networks, diffusion, losses, phases: a YAML file or single values.
-        accept_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
+        allow_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
     """
-    from ltdiff.workflows.record import finish_run
+    from ltdiff.training.finish_run import finish_run
 
-    run_phases(list(PHASES), pairs=pairs, out=out, settings=settings, accept_changes=accept_changes)
+    run_phases(list(PHASES), pairs=pairs, out=out, settings=settings, allow_changes=allow_changes)
     print(f"model: {finish_run(pairs, out=out, tracking_uri=tracking_uri)}")
     return 0
 
 
 def run_phases(
-    phases: Sequence[str], *, pairs: Path, out: Path, settings: Settings, accept_changes: bool = False
+    phases: Sequence[str], *, pairs: Path, out: Path, settings: Settings, allow_changes: bool = False
 ) -> None:
     """Train some of the phases in the run folder `out`, resuming; what `train` and the training jobs share."""
-    from ltdiff.training.ray_glue import train_on_ray
+    from ltdiff.training.ray_driver import train_on_ray
 
-    train_on_ray(list(phases), manifest_path=pairs, out=out, settings=settings, accept_changes=accept_changes)
+    train_on_ray(list(phases), manifest_path=pairs, out=out, settings=settings, allow_changes=allow_changes)
 
 
 def tune(
@@ -138,7 +138,7 @@ def tune(
         train_best: Train and register the best settings at full length.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in `out`.
     """
-    from tuning.complete import search as search_settings
+    from ltdiff.search.tune import search as search_settings
 
     print(
         search_settings(
@@ -214,7 +214,7 @@ def evaluate(
         scoring: Which slices and regions.
         inference: Decoding, steps, precision, seed.
     """
-    from ltdiff.workflows.comparison import evaluate_model
+    from ltdiff.evaluation.evaluate_model import evaluate_model
 
     scoring = replace(scoring, features=features or scoring.features)
     print(evaluate_model(pairs, model=resolve_model(model), out=out, mask=mask, config=scoring, inference=inference))
@@ -242,7 +242,7 @@ def compare(
         pairs: Manifest written by `ltdiff pair`.
         out: Folder for the trainings, tables (CSV, Markdown) and figures (PNG).
         methods: Names, separated by commas, or "all": source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
-            diffusionct, stan_ct, ltdiff_paper, ltdiff, ltdiff_start (from start weights).
+            diffusionct, stan_ct, ltdiff_paper, ltdiff, ltdiff_pretrained (from pretrained weights).
         minutes: Training time of each method. Trials of three learning rates come on top.
         test: Manifest whose pairs are scored instead, for example another patient's.
         split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
@@ -252,7 +252,7 @@ def compare(
         features: Short for --scoring.features: four classes of PyRadiomics, or the whole catalogue of 1,450.
         scoring: Which regions.
     """
-    from ltdiff.workflows.compare import METHODS, compare_methods
+    from ltdiff.methods.compare import METHODS, compare_methods
 
     scoring = replace(scoring, features=features or scoring.features)
     names = METHODS if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
@@ -279,10 +279,10 @@ def calibrate(pairs: Path, *, model: str, num_workers: int = 2) -> int:
 
     Args:
         pairs: Manifest written by `ltdiff pair`; its split `val` calibrates, its split `test` is covered.
-        model: Folder of a trained model; spread.json is written into it. Export a registered one first.
+        model: Folder of a trained model; calibration.json is written into it. Export a registered one first.
         num_workers: Slices standardized at a time, and processes for the feature extraction.
     """
-    from ltdiff.workflows.calibration import calibrate as calibrate_model
+    from ltdiff.uncertainty.calibration import calibrate as calibrate_model
 
     if is_registered(model) or Path(model).absolute().is_relative_to(MODEL_CACHE):
         raise ValueError(
@@ -305,7 +305,7 @@ def uncertainty(
         num_workers: Slices standardized at a time, and processes for the feature extraction.
         force: Also a series outside what the model was trained for; features.csv says what was outside.
     """
-    from ltdiff.workflows.calibration import measure_uncertainty
+    from ltdiff.uncertainty.measure import measure_uncertainty
 
     measure_uncertainty(series, model=resolve_model(model), out=out, mask=mask, num_workers=num_workers, force=force)
     print(f"written to {out}")
@@ -329,7 +329,7 @@ def radiomics(
         only: Some classes (GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH) or single features, separated by commas.
         discretisation: How HU become grey levels and histograms.
     """
-    from ltdiff.workflows.radiomics import check_table_path, extract_radiomics, to_text, write_table
+    from ltdiff.radiomics.extract import check_table_path, extract_radiomics, to_text, write_table
 
     if out is not None:
         check_table_path(out)  # before minutes of work
@@ -349,7 +349,7 @@ def demo(*, out: Path = Path("demo")) -> int:
     Args:
         out: Folder for everything the demo makes.
     """
-    from ltdiff.workflows.demo import DERIVED_FOLDER, REPORT_FOLDER, run_demo
+    from ltdiff.commands.demo import DERIVED_FOLDER, REPORT_FOLDER, run_demo
 
     print(run_demo(out))
     print(f"derived series: {out / DERIVED_FOLDER}\nreport with pictures: {out / REPORT_FOLDER / 'report.md'}")

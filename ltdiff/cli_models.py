@@ -12,7 +12,7 @@ def list_models(*, tracking_uri: str | None = None) -> int:
     Args:
         tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
     """
-    from ltdiff.workflows.models import list_text
+    from ltdiff.registry.describe import list_text
 
     print(list_text(tracking_uri))
     return 0
@@ -25,7 +25,7 @@ def show(model: str, *, tracking_uri: str | None = None) -> int:
         model: Number of the version, or an alias: candidate, champion.
         tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
     """
-    from ltdiff.workflows.models import show_text
+    from ltdiff.registry.describe import show_text
 
     print(show_text(model, tracking_uri=tracking_uri))
     return 0
@@ -41,7 +41,7 @@ def promote(model: str, *, pairs: Path | None = None, force: bool = False, track
         force: Also where it is worse, or cannot be compared; the version keeps a record of it.
         tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
     """
-    from ltdiff.workflows.promotion import promote as promote_model
+    from ltdiff.registry.promotion import promote as promote_model
 
     print(promote_model(model, pairs=pairs, force=force, tracking_uri=tracking_uri))
     return 0
@@ -55,7 +55,7 @@ def export(model: str, *, out: Path, tracking_uri: str | None = None) -> int:
         out: Folder for it; must not hold anything yet.
         tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
     """
-    from ltdiff.workflows.models import export as export_model
+    from ltdiff.registry.describe import export as export_model
 
     version = export_model(model, out=out, tracking_uri=tracking_uri)
     print(f"{out}: version {version.number}; `ltdiff standardize --model {out}` needs no registry")

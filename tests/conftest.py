@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,31 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real CT scans at {folder} (set LTDIFF_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory) -> Path:
+    """An empty database: making one takes MLflow seconds, copying it does not."""
+    from ltdiff.registry import client as registry_client  # MLflow takes seconds to import
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with registry_client.open_client(f"sqlite:///{path}"):
+        return path
+
+
+@pytest.fixture
+def uri(database, tmp_path, monkeypatch) -> str:
+    """A registry of its own for a test, which MLFLOW_TRACKING_URI names."""
+    (tmp_path / "the registry").mkdir()
+    copy = shutil.copyfile(database, tmp_path / "the registry" / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}")
+    return f"sqlite:///{copy}"
+
+
+@pytest.fixture
+def client(uri):
+    """MLflow's own client of that registry."""
+    from ltdiff.registry import client as registry_client
+
+    with registry_client.open_client(uri) as client:
+        yield client

@@ -9,9 +9,9 @@ import pytest
 from ltdiff.cli import COMMANDS
 from ltdiff.command_line import run
 from ltdiff.dicom.series import find_series
-from ltdiff.inference.spread import SPREAD_FILE, read_output
-from ltdiff.local_ray import ray_session
-from ltdiff.workflows import calibration
+from ltdiff.model.residual_noise import CALIBRATION_FILE, read_output
+from ltdiff.system.ray_cluster import ray_session
+from ltdiff.uncertainty import calibration
 
 TINY = [
     *("--settings.training.patch_size", "32", "--settings.training.batch_size_per_worker", "2"),
@@ -46,7 +46,7 @@ def test_training_again_does_nothing(folder):
 
 
 def test_the_trained_model_is_calibrated(folder):
-    assert (folder / "run" / "model" / SPREAD_FILE).is_file()
+    assert (folder / "run" / "model" / CALIBRATION_FILE).is_file()
     assert read_output(folder / "run" / "model") in ("mean", "sample")
 
 

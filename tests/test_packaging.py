@@ -15,7 +15,7 @@ import pytest
 import ltdiff
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("ltdiff/", "tuning/")  # `ltdiff tune` is the search
+PACKAGES = ("ltdiff/",)
 COMMAND = Path(sys.executable).with_name("ltdiff")
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from tiny_run import tiny_settings
 
-from ltdiff.data.scope import Scope
+from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.ltdiff import LTDiff, save_model
-from ltdiff.workflows.record import record_run
+from ltdiff.training.finish_run import record_run
 
 NAMES = ("ltdiff-encoder", "ltdiff-ddpm", "ltdiff-decoder", "ltdiff")
 PAIRS = "a" * 64
@@ -30,12 +30,12 @@ def record(
     model = LTDiff(settings.model)
     model.kernel_match = kernel_match or model.kernel_match
     described = {"model": {}, "diffusion": {"schedule": {}}, "loss": {"decode": "residual"}}
-    about = {"version": "0.0.1", "settings": described, "scope": Scope().to_dict(), "trained": {}}
+    about = {"version": "0.0.1", "settings": described, "training_domain": TrainingDomain().to_dict(), "trained": {}}
     save_model(model, run / "model", about=about)
     if glcm is not None:
         ccc = {"mean": {"firstorder": 0.99, "glcm": glcm}, "sample": {"firstorder": 0.5, "glcm": 0.5}}
         content = {"output": "mean", "validation_ccc": ccc, "data_fingerprint": pairs}
-        (run / "model" / "spread.json").write_text(json.dumps(content))
+        (run / "model" / "calibration.json").write_text(json.dumps(content))
     (run / "run.json").write_text(json.dumps({"data_fingerprint": pairs, "settings": {"diffusion": {"kappa": 0.1}}}))
     (run / "joint").mkdir()
     (run / "joint" / "metrics.jsonl").write_text('{"step": 4, "loss": 0.25}\n')

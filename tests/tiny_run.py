@@ -12,10 +12,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import write_manifest
-from ltdiff.data.scope import Scope
+from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.data.volume import Volume
+from ltdiff.data.volume_files import write_volume
 from ltdiff.diffusion.process import DiffusionConfig
 from ltdiff.model.denoiser import DenoiserConfig
 from ltdiff.model.ltdiff import LTDiff, ModelConfig, save_model
@@ -49,7 +49,7 @@ def save_tiny_model(
     about = {
         "version": "0.0.1",
         "settings": json.loads(json.dumps(asdict(settings))),
-        "scope": Scope(source_kernels=(source_kernel,), target_kernels=(target_kernel,)).to_dict(),
+        "training_domain": TrainingDomain(source_kernels=(source_kernel,), target_kernels=(target_kernel,)).to_dict(),
         "trained": {},
     }
     save_model(LTDiff(settings.model), folder, about=about | dict(facts or {}))

@@ -6,6 +6,8 @@
 PAIRS and OUT must be absolute paths on storage that all nodes share. The same command goes on with an interrupted search.
 """
 
+from __future__ import annotations
+
 import sys
 
 from ltdiff.cli import tune

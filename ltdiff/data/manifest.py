@@ -4,6 +4,8 @@ Two rows with the same `pair_id` show the same anatomy from the same raw data, r
 that is the target of several sources has one row per pair. Rows without a pair train the autoencoder only (phase 1).
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
 import math
@@ -16,10 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ltdiff.data.formats import is_volume_file, read_volume_slice
-from ltdiff.dicom.faults import printable
+from ltdiff.data.volume_files import is_volume_file, read_volume_slice
 from ltdiff.dicom.series import read_slice_hu
-from ltdiff.durable import replace_file
+from ltdiff.system.atomic_files import replace_file
+from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -201,16 +203,16 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     return result
 
 
-def spread_evenly(num: int, *, at_most: int) -> np.ndarray:
+def evenly_spaced(num: int, *, at_most: int) -> np.ndarray:
     """Indices of `num` things, all of them or `at_most` from the first to the last."""
     return np.linspace(0, num - 1, min(num, at_most)).round().astype(int)
 
 
-def spread_in_twos(num: int, *, at_most: int) -> np.ndarray:
+def evenly_spaced_adjacent_pairs(num: int, *, at_most: int) -> np.ndarray:
     """The same, but where not all are taken each with the one behind it: slices that shall be seen with a neighbour."""
     if num <= at_most or at_most < 2:
-        return spread_evenly(num, at_most=at_most)
-    first = spread_evenly(num - 1, at_most=at_most // 2)
+        return evenly_spaced(num, at_most=at_most)
+    first = evenly_spaced(num - 1, at_most=at_most // 2)
     return np.unique([first, first + 1])
 
 
@@ -236,7 +238,7 @@ def limit_pairs(manifest: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
     sources = manifest[concerned & manifest["pair_id"].notna() & (manifest["role"] == "source")]
     if not 1 <= num_pairs <= len(sources):
         raise ValueError(f"num_pairs must lie in 1…{len(sources)}, the number of training pairs, got {num_pairs}")
-    chosen = sources.sort_values(["series_uid", "z_mm"])["pair_id"].iloc[spread_evenly(len(sources), at_most=num_pairs)]
+    chosen = sources.sort_values(["series_uid", "z_mm"])["pair_id"].iloc[evenly_spaced(len(sources), at_most=num_pairs)]
     limited = manifest[~concerned | manifest["pair_id"].isin(chosen)].reset_index(drop=True)
     limited.attrs = dict(manifest.attrs)
     return limited

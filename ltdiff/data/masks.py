@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.data.formats import is_volume_file, orientation_code, read_mask, read_volume
 from ltdiff.data.scan import Scan, read_series
 from ltdiff.data.volume import Volume
-from ltdiff.dicom.faults import printable
+from ltdiff.data.volume_files import is_volume_file, orientation_code, read_mask, read_volume
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.dicom.structure_set import find_structure_sets, read_structures
+from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 

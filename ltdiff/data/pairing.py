@@ -4,6 +4,8 @@ Two kernels applied to the same raw data give two series that share frame of ref
 pixel spacing, size and slice thickness. Everything else that is alike is a coincidence or another acquisition.
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
 from collections import defaultdict
@@ -14,12 +16,12 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from ltdiff.data.formats import is_volume_file, read_volume_series
-from ltdiff.data.grid import grid_difference, slice_overlap
 from ltdiff.data.manifest import SCHEMA, split_manifest
+from ltdiff.data.same_grid import grid_difference, slice_overlap
 from ltdiff.data.sharpness import sharpest_kernel
-from ltdiff.dicom.faults import printable
-from ltdiff.dicom.series import Finding, Series, find_series
+from ltdiff.data.volume_files import is_volume_file, read_volume_series
+from ltdiff.dicom.series import Issue, Series, find_series
+from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +38,11 @@ class SeriesPair:
 
 @dataclass(frozen=True)
 class PairingResult:
-    """`manifest`: one row per slice, split; `table`: kernel × kernel counts; `findings`: what was left out, and why."""
+    """`manifest`: one row per slice, split; `table`: kernel × kernel counts; `issues`: what was left out, and why."""
 
     manifest: pd.DataFrame
     table: pd.DataFrame
-    findings: list[Finding]
+    issues: list[Issue]
 
 
 def pair_archive(
@@ -57,7 +59,7 @@ def pair_archive(
     series, unreadable = find_series(root)
     series, unwritable = _with_writable_paths(series)
     unreadable += unwritable
-    pairs, findings = find_pairs(series, target_kernel=target_kernel)
+    pairs, issues = find_pairs(series, target_kernel=target_kernel)
     if source_kernel is not None:
         found = sorted({pair.source.kernel for pair in pairs})
         pairs = [pair for pair in pairs if pair.source.kernel == source_kernel]
@@ -70,20 +72,20 @@ def pair_archive(
     if not pairs and not unpaired:
         raise ValueError(f"{printable(root)}: no original CT series found")
     manifest = split_manifest(build_manifest(pairs, unpaired), split)
-    return PairingResult(manifest, kernel_table(pairs), [*unreadable, *findings])
+    return PairingResult(manifest, kernel_table(pairs), [*unreadable, *issues])
 
 
-def _with_writable_paths(series: Sequence[Series]) -> tuple[list[Series], list[Finding]]:
+def _with_writable_paths(series: Sequence[Series]) -> tuple[list[Series], list[Issue]]:
     """A manifest holds paths as text, and a name in another encoding than UTF-8 is none."""
     usable: list[Series] = []
-    findings = []
+    issues = []
     for one in series:
         try:
             "".join(str(header.path.absolute()) for header in one.slices).encode()
             usable.append(one)
         except UnicodeEncodeError:
-            findings.append(_finding(one, "fail", "lies under a name that is not UTF-8: rename it"))
-    return usable, findings
+            issues.append(_issue(one, "fail", "lies under a name that is not UTF-8: rename it"))
+    return usable, issues
 
 
 def pair_named(source: Path, target: Path, *, split: str = "auto") -> PairingResult:
@@ -109,8 +111,8 @@ def _only_series(path: Path) -> Series:
         raise ValueError(f"{printable(path)}: there is no such file or folder")
     if is_volume_file(path):
         return read_volume_series(path)
-    series, findings = find_series(path)
-    failures = [finding for finding in findings if finding.action == "fail"]
+    series, issues = find_series(path)
+    failures = [issue for issue in issues if issue.action == "fail"]
     if failures:
         raise ValueError(str(failures[0]))
     if len(series) != 1:
@@ -120,7 +122,7 @@ def _only_series(path: Path) -> Series:
     return series[0]
 
 
-def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) -> tuple[list[SeriesPair], list[Finding]]:
+def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) -> tuple[list[SeriesPair], list[Issue]]:
     """Every pair of original series of the same patient, study and acquisition on the same grid with different kernels.
 
     Several kernels of one acquisition: each is paired with the target kernel. When `target_kernel` is None the sharpest
@@ -129,8 +131,8 @@ def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) ->
     slices agree (meant as a pair), "skip" where it is another kind of series.
     """
     series = sorted(series, key=lambda one: one.series_instance_uid)
-    findings = [
-        _finding(one, "skip", "is derived, so it is neither paired nor trained on") for one in series if one.derived
+    issues = [
+        _issue(one, "skip", "is derived, so it is neither paired nor trained on") for one in series if one.derived
     ]
     originals = [one for one in series if not one.derived]
     grids = [grid for grid in _group_by_grid(originals) if len(_kernels(grid)) > 1]
@@ -138,7 +140,7 @@ def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) ->
     pairs = [pair for grid in grids if _kernels(grid) in targets for pair in _pairs_with(targets[_kernels(grid)], grid)]
     undecided = [one for grid in grids if _kernels(grid) not in targets for one in grid]
     decided = [one for one in originals if one not in undecided]
-    return pairs, [*findings, *unreadable, *_explain_unpaired(decided, pairs, target_kernel)]
+    return pairs, [*issues, *unreadable, *_explain_unpaired(decided, pairs, target_kernel)]
 
 
 def _group_by_grid(series: Sequence[Series]) -> list[list[Series]]:
@@ -163,22 +165,22 @@ def _kernels(grid: Iterable[Series]) -> frozenset[str]:
 
 def _target_kernels(
     grids: Sequence[Sequence[Series]], target_kernel: str | None
-) -> tuple[dict[frozenset[str], str], list[Finding]]:
+) -> tuple[dict[frozenset[str], str], list[Issue]]:
     """The target kernel of each set of kernels, and what could not be read to find it out."""
     if target_kernel is not None:
         return {_kernels(grid): target_kernel for grid in grids}, []
     targets: dict[frozenset[str], str] = {}
-    findings = []
+    issues = []
     for grid in grids:
         try:
             if _kernels(grid) not in targets:
                 targets[_kernels(grid)] = sharpest_kernel(grid)
         except ValueError as error:
-            findings.append(_finding(grid[0], "fail", f"cannot be compared with its other kernels: {error}"))
+            issues.append(_issue(grid[0], "fail", f"cannot be compared with its other kernels: {error}"))
     if len(set(targets.values())) > 1:
         names = ", ".join(sorted(set(targets.values())))
         logger.warning("several target kernels (%s): name the one that a model shall be trained for", names)
-    return targets, findings
+    return targets, issues
 
 
 def _pairs_with(target_kernel: str, grid: Sequence[Series]) -> list[SeriesPair]:
@@ -186,14 +188,12 @@ def _pairs_with(target_kernel: str, grid: Sequence[Series]) -> list[SeriesPair]:
     return [SeriesPair(one, targets[0]) for one in grid if targets and one.kernel != target_kernel]
 
 
-def _explain_unpaired(
-    series: Sequence[Series], pairs: Sequence[SeriesPair], target_kernel: str | None
-) -> list[Finding]:
+def _explain_unpaired(series: Sequence[Series], pairs: Sequence[SeriesPair], target_kernel: str | None) -> list[Issue]:
     paired = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
     studies: dict[tuple[str, str], list[Series]] = defaultdict(list)
     for one in series:
         studies[one.patient_key, one.study_instance_uid].append(one)
-    couples: dict[frozenset[str], Finding] = {}
+    couples: dict[frozenset[str], Issue] = {}
     for study in studies.values():
         for one in study:
             others = [other for other in study if _is_candidate(one, other)]
@@ -215,19 +215,19 @@ def _is_same_acquisition(one: Series, other: Series) -> bool:
     return one.acquisition_key == other.acquisition_key
 
 
-def _explain(one: Series, other: Series, target_kernel: str | None) -> Finding:
+def _explain(one: Series, other: Series, target_kernel: str | None) -> Issue:
     couple = f"has no partner in the series of kernel {other.kernel!r} in {printable(_folder(other))}"
     if not one.kernel or not other.kernel:
-        return _finding(one, "skip", f"{couple}: only one of them names its kernel")
+        return _issue(one, "skip", f"{couple}: only one of them names its kernel")
     if not one.frame_of_reference_uid or not other.frame_of_reference_uid:
-        return _finding(one, "skip", f"{couple}: a FrameOfReferenceUID is missing")
+        return _issue(one, "skip", f"{couple}: a FrameOfReferenceUID is missing")
     if not _is_same_acquisition(one, other):
-        return _finding(one, "skip", f"{couple}: it is another acquisition")
+        return _issue(one, "skip", f"{couple}: it is another acquisition")
     reason = grid_difference(one, other)
     if not reason:
-        return _finding(one, "skip", f"{couple}: {_no_target(one, target_kernel)}")
+        return _issue(one, "skip", f"{couple}: {_no_target(one, target_kernel)}")
     is_near_miss = slice_overlap(one, other) > NEAR_MISS_OVERLAP
-    return _finding(one, "fail" if is_near_miss else "skip", f"{couple}: {reason}")
+    return _issue(one, "fail" if is_near_miss else "skip", f"{couple}: {reason}")
 
 
 def _no_target(one: Series, target_kernel: str | None) -> str:
@@ -236,8 +236,8 @@ def _no_target(one: Series, target_kernel: str | None) -> str:
     return f"none has the target kernel {target_kernel!r}"
 
 
-def _finding(series: Series, action: Literal["skip", "fail"], reason: str) -> Finding:
-    return Finding(
+def _issue(series: Series, action: Literal["skip", "fail"], reason: str) -> Issue:
+    return Issue(
         _folder(series), action, f"{printable(_folder(series))}: the series of kernel {series.kernel!r} {reason}"
     )
 

@@ -1,7 +1,7 @@
-"""What a phase trains on: visits → decoded, cropped, augmented patches.
+"""What a phase trains on: samples → decoded, cropped, augmented patches.
 
-A visit is one patch of one slice (or slice pair); `PATCHES_PER_SLICE` visits in a row see the same slice, and N slices are an
-epoch. Which slice visit k sees (a permutation per epoch), crop and turns are functions of (seed, visit) alone.
+A sample is one patch of one slice (or slice pair); `PATCHES_PER_SLICE` samples in a row see the same slice, and N slices are an
+epoch. Which slice sample k sees (a permutation per epoch), crop and turns are functions of (seed, sample) alone.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
-from ltdiff.data.position import position_mm
+from ltdiff.data.network_inputs import position_mm
 
 logger = logging.getLogger(__name__)
 
-MAX_VISITS_PER_BLOCK, BLOCK_BYTES = 256, 32 << 20
+MAX_SAMPLES_PER_BLOCK, BLOCK_BYTES = 256, 32 << 20
 """Ray Data rests for some 0.15 s between two blocks of a stream: large ones lose little by it. Their patches, at most about:"""
 PATCHES_PER_SLICE = 4
-"""Visits in a row that see the same slice: decoding takes longer than cutting a patch."""
+"""Samples in a row that see the same slice: decoding takes longer than cutting a patch."""
 MAX_KEPT_SLICES = 512
 """Decoded slices are kept in memory up to this number, about 1 MB each."""
 VAL_COLUMNS = 0.3
-"""Where no slice is left to validate, this share of the columns of every training slice does, at its right edge."""
+"""Where no slice is left to validate, this shard of the columns of every training slice does, at its right edge."""
 TRAINING_COLUMNS, VALIDATING_COLUMNS = (0.0, 1 - VAL_COLUMNS), (1 - VAL_COLUMNS, 1.0)
 MIN_MEAN_HU = -950.0
 """A patch whose target is emptier than this is drawn again: air outside the body teaches nothing."""
@@ -40,7 +40,7 @@ Image = NDArray[np.float32]
 MatchKernel = Callable[[Image, tuple[float, float]], Image]
 """(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
 Item = Mapping[str, Mapping[Any, Any]]
-"""Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item share their geometry."""
+"""Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item shard their geometry."""
 
 
 def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:
@@ -67,7 +67,7 @@ def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]
 
 @dataclass(frozen=True)
 class PatchLoader:
-    """Visits → patches.
+    """Samples → patches.
 
     `match_kernel` is applied to rows whose role is `source`, to whole slices; `augment` flips and turns patches by
     multiples of 90°. Patches are cut from `columns`, two fractions of the width. `kept` holds the matched slices that
@@ -83,14 +83,14 @@ class PatchLoader:
     kept: dict[int, dict[str, Image]] | None = None
 
     def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
-        """{"id": visits (B,)} → patches (B, patch_size, patch_size): in whole HU, one column per column of the items, and
+        """{"id": samples (B,)} → patches (B, patch_size, patch_size): in whole HU, one column per column of the items, and
         `y_mm` and `x_mm`, the place of each pixel in its slice (see `position_mm`)."""
-        by_slice = groupby(map(int, block["id"]), key=lambda visit: visit // PATCHES_PER_SLICE)
-        patches = [patch for number, visits in by_slice for patch in self.load(number, visits)]
+        by_slice = groupby(map(int, block["id"]), key=lambda sample: sample // PATCHES_PER_SLICE)
+        patches = [patch for number, samples in by_slice for patch in self.load(number, samples)]
         return {name: _to_int16(np.stack([patch[name] for patch in patches])) for name in patches[0]}
 
-    def load(self, number: int, visits: Iterable[int]) -> list[dict[str, Image]]:
-        """The patches of some visits to the `number`-th slice of the run (or slice pair), which is decoded once.
+    def load(self, number: int, samples: Iterable[int]) -> list[dict[str, Image]]:
+        """The patches of some samples to the `number`-th slice of the run (or slice pair), which is decoded once.
 
         An item that cannot be read is named in the log and the next one takes its place.
         """
@@ -102,7 +102,7 @@ class PatchLoader:
             except ValueError as error:
                 logger.warning("left out of training: %s", error)
                 continue
-            return [self._cut(images, np.random.default_rng([self.seed, visit])) for visit in visits]
+            return [self._cut(images, np.random.default_rng([self.seed, sample])) for sample in samples]
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
 
     def fill(self) -> None:
@@ -194,10 +194,10 @@ def fit_in_memory(manifest: pd.DataFrame) -> bool:
     return len(manifest[manifest["split"] != "test"].drop_duplicates(["path", "slice_index"])) <= MAX_KEPT_SLICES
 
 
-def visits_per_block(patch_size: int) -> int:
+def samples_per_block(patch_size: int) -> int:
     """Whole slices of them."""
-    visit_bytes = patch_size**2 * 4 * np.dtype(np.int16).itemsize  # source, target and two places
-    slices = min(MAX_VISITS_PER_BLOCK, BLOCK_BYTES // visit_bytes) // PATCHES_PER_SLICE
+    sample_bytes = patch_size**2 * 4 * np.dtype(np.int16).itemsize  # source, target and two places
+    slices = min(MAX_SAMPLES_PER_BLOCK, BLOCK_BYTES // sample_bytes) // PATCHES_PER_SLICE
     return max(1, slices) * PATCHES_PER_SLICE
 
 

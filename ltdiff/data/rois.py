@@ -86,28 +86,28 @@ def mask_rois(labels: np.ndarray, *, roi_set: str = "tumour") -> list[Roi]:
     return [roi for roi in sections if roi.mask.sum() >= MIN_LESION_PIXELS and min(bounding_shape(roi.mask)) >= 2]
 
 
-def deepen(rois: Sequence[Roi], *, runs: np.ndarray, depth: int) -> list[VolumeRoi]:
+def extrude(rois: Sequence[Roi], *, blocks: np.ndarray, depth: int) -> list[VolumeRoi]:
     """The same regions through `depth` slices, as many before as behind, where the series reaches so far.
 
-    `runs` (Z,) numbers the slices' runs: slices that follow each other in one series have the same number.
+    `runs` (Z,) numbers the slices' blocks: slices that follow each other in one series have the same number.
     """
     deep = []
     for roi in rois:
         reach = range(roi.slice_index - depth // 2, roi.slice_index + depth // 2 + 1)
-        inside = [z for z in reach if 0 <= z < len(runs) and runs[z] == runs[roi.slice_index]]
+        inside = [z for z in reach if 0 <= z < len(blocks) and blocks[z] == blocks[roi.slice_index]]
         mask = np.broadcast_to(roi.mask, (len(inside), *roi.mask.shape))
         deep.append(VolumeRoi(roi.roi_set, inside[0], mask, roi.label))
     return deep
 
 
-def volume_mask_rois(labels: np.ndarray, *, runs: np.ndarray, roi_set: str = "tumour") -> list[VolumeRoi]:
-    """One region per label and run (see `deepen`) of `labels`, whole numbers (Z, Y, X), 0 being background.
+def volume_mask_rois(labels: np.ndarray, *, blocks: np.ndarray, roi_set: str = "tumour") -> list[VolumeRoi]:
+    """One region per label and run (see `extrude`) of `labels`, whole numbers (Z, Y, X), 0 being background.
 
     Regions of fewer than MIN_LESION_PIXELS voxels, or only one voxel high or wide, are left out.
     """
     found = []
-    for run in np.unique(runs):
-        (places,) = np.nonzero(runs == run)
+    for run in np.unique(blocks):
+        (places,) = np.nonzero(blocks == run)
         for value in np.unique(labels[places][labels[places] > 0]):
             mask = labels[places] == value
             used = np.flatnonzero(mask.any(axis=(1, 2)))

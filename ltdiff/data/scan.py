@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ltdiff.data.formats import is_volume_file, outside_field_of_view, read_volume
 from ltdiff.data.volume import Volume
-from ltdiff.dicom.faults import printable
+from ltdiff.data.volume_files import is_volume_file, outside_field_of_view, read_volume
 from ltdiff.dicom.series import AIR_FILL_HU, Series, find_series, read_slice_hu
+from ltdiff.system.text import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,12 @@ def _read_file(path: Path) -> Volume:
 
 
 def _read_series(path: Path) -> Scan:
-    found, findings = find_series(path)
-    failures = [finding for finding in findings if finding.action == "fail"]
+    found, issues = find_series(path)
+    failures = [issue for issue in issues if issue.action == "fail"]
     if failures:  # a series may be here in part only
         raise ValueError(failures[0].reason)
     if len(found) != 1:
-        reason = findings[0].reason if findings and not found else f"here are {len(found)}"
+        reason = issues[0].reason if issues and not found else f"here are {len(found)}"
         raise ValueError(f"{printable(path)}: name one CT series; {reason}")
     return read_series(found[0])
 

@@ -1,11 +1,11 @@
-"""The Ray Data stream that feeds training: visits → patches → batches.
+"""The Ray Data stream that feeds training: samples → patches → batches.
 
 Stages, all lazy and streaming, nothing runs before the worker iterates:
 
-1. `ray.data.range`: the numbers of all visits of the run, in blocks (`visits_per_block`).
-2. `PatchLoader` (map_batches): each visit's slice, decoded, matched, cropped and turned. These are functions of (seed, visit)
-   alone: the stream of a resumed run goes on as if it had never stopped, and needs no state but the number of the first visit.
-3. `iter_torch_batches` in the worker, over its `Share` of the visits.
+1. `ray.data.range`: the numbers of all samples of the run, in blocks (`samples_per_block`).
+2. `PatchLoader` (map_batches): each sample's slice, decoded, matched, cropped and turned. These are functions of (seed, sample)
+   alone: the stream of a resumed run goes on as if it had never stopped, and needs no state but the number of the first sample.
+3. `iter_torch_batches` in the worker, over its `WorkerShard` of the samples.
 
 Memory is bounded by the blocks in flight, whatever the size of the data set.
 
@@ -33,41 +33,41 @@ STREAM_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which visits one of `world_size` workers makes: of every global batch, the `rank`-th `batch_size` of them."""
+class WorkerShard:
+    """Which samples one of `world_size` workers makes: of every global batch, the `rank`-th `batch_size` of them."""
 
     batch_size: int
     rank: int = 0
     world_size: int = 1
     first_step: int = 0
 
-    def visits(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """This worker's own numbers 0, 1, 2 … → numbers among all visits of the run."""
+    def samples(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This worker's own numbers 0, 1, 2 … → numbers among all samples of the run."""
         steps, places = np.divmod(numbers, self.batch_size)
         return ((self.first_step + steps) * self.world_size + self.rank) * self.batch_size + places
 
 
-def make_stream(loader: PatchLoader, share: Share, *, num_visits: int) -> ray.data.DataIterator:
-    """The lazy Ray Data stream of a worker's next `num_visits` visits, in order.
+def make_stream(loader: PatchLoader, shard: WorkerShard, *, num_samples: int) -> ray.data.DataIterator:
+    """The lazy Ray Data stream of a worker's next `num_samples` samples, in order.
 
     It is run by an actor of its own (`streaming_split`): run by the worker itself, Ray Data's scheduler would hold Python's
     global lock for a third of the time, and the training would go at a third of its speed.
     """
-    from ltdiff.data.patches import visits_per_block
+    from ltdiff.data.patches import samples_per_block
 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
     context.enable_progress_bars = context.print_on_execution_start = False  # the training loop shows the progress
-    context.custom_execution_callback_classes = [_Calm]
-    per_block = visits_per_block(loader.patch_size)
-    numbers = ray.data.range(num_visits, override_num_blocks=max(1, -(-num_visits // per_block)))
-    stream = numbers.map_batches(_load_block, batch_size=per_block, fn_args=(ray.put(loader), share))
+    context.custom_execution_callback_classes = [_SchedulerThrottle]
+    per_block = samples_per_block(loader.patch_size)
+    numbers = ray.data.range(num_samples, override_num_blocks=max(1, -(-num_samples // per_block)))
+    stream = numbers.map_batches(_load_block, batch_size=per_block, fn_args=(ray.put(loader), shard))
     (iterator,) = stream.streaming_split(1)
     return iterator
 
 
-class _Calm:
+class _SchedulerThrottle:
     """Rest between the turns of Ray Data's scheduler, which spins on half a core while finished blocks wait to be used."""
 
     PAUSE_S = 0.05
@@ -88,12 +88,12 @@ class _Calm:
 
 
 def _load_block(
-    block: dict[str, NDArray[np.int64]], loader: ray.ObjectRef[PatchLoader], share: Share
+    block: dict[str, NDArray[np.int64]], loader: ray.ObjectRef[PatchLoader], shard: WorkerShard
 ) -> dict[str, NDArray[np.int16]]:
     import torch
 
-    torch.set_num_threads(1)  # the stream shares its cores with the training
-    return _fetch(loader)({"id": share.visits(block["id"])})
+    torch.set_num_threads(1)  # the stream shards its cores with the training
+    return _fetch(loader)({"id": shard.samples(block["id"])})
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,7 @@
 """Whether a volume file holds all its voxels, for the formats where ITK does not say so in a way that a program can hear."""
 
+from __future__ import annotations
+
 import gzip
 import os
 import re
@@ -7,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from ltdiff.dicom.faults import printable
+from ltdiff.system.text import printable
 
 DAMAGED: Final = "the voxels cannot be read, the file is damaged or cut short"
 NIFTI_SUFFIXES: Final = (".nii", ".nii.gz")

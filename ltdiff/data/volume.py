@@ -1,5 +1,7 @@
 """A CT volume in memory: HU and where it lies in the patient."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The size that a compressed frame claims in its own header: a decoder believes that one, not the DICOM header's."""
 
+from __future__ import annotations
+
 _JPEG_START = b"\xff\xd8"
 _JPEG2000_START = b"\xff\x4f\xff\x51"  # start of codestream, then SIZ at once (ISO 15444-1 A.5)
 _MAX_BOXES = 1024  # bytes of boxes before the codestream, which DICOM forbids and some writers leave

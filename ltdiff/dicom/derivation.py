@@ -1,5 +1,7 @@
 """What a derived CT slice says about itself: PS3.3 C.7.6.1.1.3 (derived images) and what must not be copied."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,11 +13,10 @@ from pydicom.uid import JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended
 
 import ltdiff
 from ltdiff.dicom.header import LTDIFF_DERIVATION, Header
-from ltdiff.dicom.output import code_item
-from ltdiff.dicom.uids import stable_uid
+from ltdiff.dicom.output import code_item, stable_uid
 
 SERIES_NUMBER_OFFSET = 9000  # from the source's SeriesNumber: derived series sort behind the scanner's own
-MAX_OUTSIDE_CHARACTERS = 400  # of a description's 1024, so that the weights still fit behind it
+MAX_OUT_OF_DOMAIN_CHARACTERS = 400  # of a description's 1024, so that the weights still fit behind it
 KERNEL_MARK = "ltdiff derived"  # second value of ConvolutionKernel: nobody may take it for the scanner's kernel
 
 # Elements that belong to the old pixels, to the old instance, or to the procedure step that made it.
@@ -56,7 +57,7 @@ _LOSSY_METHODS = {
 class Derivation:
     """How a derived series was made: what an identical one would need, with the same source.
 
-    `outside` says what of the source lies outside what the model was trained for; "" where nothing does.
+    `out_of_domain` says what of the source lies outside what the model was trained for; "" where nothing does.
     """
 
     model_name: str
@@ -68,17 +69,17 @@ class Derivation:
     seed: int
     source_kernel: str
     target_kernel: str
-    outside: str = ""
+    out_of_domain: str = ""
 
     @property
-    def mark(self) -> str:
+    def warning(self) -> str:
         """The warning that a series bears whose source the model was not trained for; "" for all others."""
-        return f"outside what the model was trained for: {self.outside}" if self.outside else ""
+        return f"outside what the model was trained for: {self.out_of_domain}" if self.out_of_domain else ""
 
     @property
     def description(self) -> str:
         """One sentence for DerivationDescription (ST, at most 1024 characters)."""
-        warnings = "; ".join(filter(None, ["not for diagnostic use", self.mark[:MAX_OUTSIDE_CHARACTERS]]))
+        warnings = "; ".join(filter(None, ["not for diagnostic use", self.warning[:MAX_OUT_OF_DOMAIN_CHARACTERS]]))
         text = (  # the warnings first: a header may hold kernel names of any length
             f"{LTDIFF_DERIVATION} {ltdiff.__version__}, {warnings}. From kernel {self.source_kernel or 'unknown'} to kernel "
             f"{self.target_kernel or 'unknown'}: model {self.model_name} {self.model_version}, "

@@ -1,5 +1,7 @@
 """Writing a standardized series: new images of the same patient and place, which say what they are and came from."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -9,14 +11,13 @@ import numpy as np
 import pydicom
 
 from ltdiff.dicom.derivation import Derivation, describe_derived
-from ltdiff.dicom.faults import printable
 from ltdiff.dicom.file import without_warnings
 from ltdiff.dicom.header import PixelFormat
-from ltdiff.dicom.output import save_dataset, set_pixels
+from ltdiff.dicom.output import save_dataset, set_pixels, stable_uid
 from ltdiff.dicom.pixels import AIR_FILL_HU, StoredSlice, read_stored_slice
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.uids import stable_uid
-from ltdiff.durable import complete_folder
+from ltdiff.system.atomic_files import complete_folder
+from ltdiff.system.text import printable
 
 __all__ = ["Derivation", "derived_series_uid", "write_derived_series"]
 
@@ -25,8 +26,8 @@ def derived_series_uid(series: Series, derivation: Derivation) -> str:
     """SeriesInstanceUID of the derived series: the same for the same slices, weights, settings, seed and warning."""
     sources = sorted(slice_header.sop_instance_uid for slice_header in series.slices)
     facts = asdict(derivation)
-    if not facts["outside"]:
-        del facts["outside"]  # so series without a warning have the UID that they had before there were warnings
+    if not facts["out_of_domain"]:
+        del facts["out_of_domain"]  # so series without a warning have the UID that they had before there were warnings
     return stable_uid("derived series", series.series_instance_uid, *sources, *map(str, facts.values()))
 
 

@@ -1,5 +1,7 @@
 """The values of single DICOM elements, checked: a value of the wrong kind raises BadFile naming keyword and value."""
 
+from __future__ import annotations
+
 import math
 import re
 from typing import Any
@@ -7,7 +9,8 @@ from typing import Any
 import pydicom
 from pydicom.multival import MultiValue
 
-from ltdiff.dicom.faults import BadFile, quoted
+from ltdiff.dicom.errors import BadFile
+from ltdiff.system.text import quoted
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_UID_LENGTH = 64

@@ -1,5 +1,7 @@
 """Opening one DICOM file of unknown origin: it may be anything, and it may lie about its size."""
 
+from __future__ import annotations
+
 import os
 import warnings
 import zlib
@@ -20,7 +22,8 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from ltdiff.dicom.faults import BadFile, SkippedFile, printable, quoted
+from ltdiff.dicom.errors import BadFile, SkippedFile
+from ltdiff.system.text import printable, quoted
 
 MAX_INFLATED_BYTES = 64 * 2**20  # of a deflated file: twice the largest slice that is read
 MULTI_FRAME_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)

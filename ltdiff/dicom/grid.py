@@ -1,13 +1,16 @@
 """Do the slices of one series form a regular grid? If not: BadFile, naming the positions."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from ltdiff.dicom.faults import BadFile, printable
+from ltdiff.dicom.errors import BadFile
 from ltdiff.dicom.file import read_pixel_bytes
 from ltdiff.dicom.header import Header
+from ltdiff.system.text import printable
 
 ORIENTATION_TOLERANCE = 1e-3  # between the direction cosines of two slices of a series
 POSITION_TOLERANCE_MM = 0.01  # slices nearer than this lie at the same place

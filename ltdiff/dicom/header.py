@@ -1,5 +1,7 @@
 """The header of one CT slice: what is read, what must be in it, what makes a file unusable."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 from dataclasses import dataclass
@@ -18,8 +20,9 @@ from ltdiff.dicom.elements import (
     uid_of,
     value_of,
 )
-from ltdiff.dicom.faults import BadFile, SkippedFile, printable, quoted
+from ltdiff.dicom.errors import BadFile, SkippedFile
 from ltdiff.dicom.file import MULTI_FRAME_CT, ParsedFile, parse_file, without_warnings
+from ltdiff.system.text import printable, quoted
 
 MAX_PIXELS = 4096 * 4096  # of one slice: bounds what a lying header can make a decoder allocate
 ORTHONORMAL_TOLERANCE = 1e-3  # of the direction cosines, which many scanners write with four decimals

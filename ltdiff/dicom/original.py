@@ -1,5 +1,7 @@
 """Writing a volume as an original CT series, as a scanner does."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,9 +10,8 @@ import numpy as np
 import pydicom
 from pydicom.uid import CTImageStorage
 
-from ltdiff.dicom.output import save_dataset, set_pixels
-from ltdiff.dicom.uids import stable_uid
-from ltdiff.durable import complete_folder
+from ltdiff.dicom.output import save_dataset, set_pixels, stable_uid
+from ltdiff.system.atomic_files import complete_folder
 
 INTERCEPT_HU = -1024  # 12 unsigned bits from here, as most scanners store CT: −1024 … 3071 HU
 BITS_STORED = 12
@@ -31,7 +32,7 @@ class SeriesIdentity:
     kvp: float = 120.0
     exposure_mas: float | None = None
     manufacturer: str = "ltdiff"
-    manufacturer_model: str = "simulator"
+    manufacturer_model: str = "pretrained"
     body_part: str = "CHEST"
     study_description: str = ""
     series_description: str = ""

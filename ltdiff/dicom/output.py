@@ -1,5 +1,8 @@
-"""Writing DICOM: slices as Explicit VR Little Endian. `durable.complete_folder` brings them safely to the disk."""
+"""Writing DICOM: stable UIDs, and datasets as Explicit VR Little Endian."""
 
+from __future__ import annotations
+
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,12 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from ltdiff.dicom.uids import stable_uid
+
+def stable_uid(*parts: str) -> str:
+    """A UID under 2.25 (PS3.5 B.2) made from the sha256 of `parts`: at most 44 characters, no registered root needed."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16])}"
+
 
 _IMPLEMENTATION_UID = UID(stable_uid("ltdiff", "implementation class"))
 

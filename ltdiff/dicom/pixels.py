@@ -1,5 +1,7 @@
 """The pixels of one CT slice: stored values, which of them are padding, HU."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,10 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGTransferSyntaxes
 
 from ltdiff.dicom.codestream import codestream_size
-from ltdiff.dicom.faults import BadFile, printable
+from ltdiff.dicom.errors import BadFile
 from ltdiff.dicom.file import read_pixel_bytes, without_warnings
 from ltdiff.dicom.header import Header, PixelFormat, read_header
+from ltdiff.system.text import printable
 
 AIR_FILL_HU = -1024.0  # what padding becomes: nothing was measured there, and air is what lies around a patient
 OUTSIDE_FOV_HU = -1500.0  # a corner below this holds no air but a scanner's filler (−2000, −2048, −3024)

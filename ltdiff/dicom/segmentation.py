@@ -1,5 +1,7 @@
 """Lesion masks as DICOM Segmentation (PS3.3 A.51), one segment per lesion, bound to the slices of a CT series."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,11 +12,11 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import SegmentationStorage
 
 import ltdiff
-from ltdiff.dicom.faults import printable
 from ltdiff.dicom.file import files_below, without_warnings
 from ltdiff.dicom.grid import SLICE_SPACING_TOLERANCE_MM
+from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.uids import stable_uid
+from ltdiff.system.text import printable
 
 SERIES_NUMBER = 900  # of the segmentation within its study
 GRID_TOLERANCE_PX = 0.02

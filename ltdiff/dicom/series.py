@@ -1,4 +1,6 @@
-"""Finding the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
+"""Issue the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
+
+from __future__ import annotations
 
 import os
 import stat
@@ -7,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ltdiff.dicom.faults import BadFile, SkippedFile, printable
+from ltdiff.dicom.errors import BadFile, SkippedFile
 from ltdiff.dicom.grid import check_grid
 from ltdiff.dicom.header import Header, hashed, read_header
 from ltdiff.dicom.pixels import AIR_FILL_HU, read_slice_hu
-from ltdiff.durable import PARTIAL_PREFIX
+from ltdiff.system.atomic_files import PARTIAL_PREFIX
+from ltdiff.system.text import printable
 
-__all__ = ["AIR_FILL_HU", "Finding", "Series", "SliceHeader", "find_series", "read_slice_hu"]
+__all__ = ["AIR_FILL_HU", "Issue", "Series", "SliceHeader", "find_series", "read_slice_hu"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Issue:
     """A file that was left out ("skip") or a series that cannot be used ("fail")."""
 
     path: Path
@@ -80,7 +83,7 @@ class Finding:
         return self.reason
 
 
-def find_series(root: Path) -> tuple[list[Series], list[Finding]]:
+def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
     """All usable CT series in a folder tree (or of one file), and everything that is not one, with the reason.
 
     Links to folders are not followed. A bad file, or one without pixels, fails its whole series; no file makes this
@@ -89,74 +92,74 @@ def find_series(root: Path) -> tuple[list[Series], list[Finding]]:
     root = Path(root)
     if not root.exists():
         raise ValueError(f"{printable(root)} does not exist")
-    findings: list[Finding] = []
+    issues: list[Issue] = []
     headers: dict[str, list[Header]] = {}  # by SeriesInstanceUID
-    bad_files: dict[str, list[Finding]] = {}
-    without_pixels: dict[str, list[Finding]] = {}
-    for path in _regular_files(root, findings):
+    bad_files: dict[str, list[Issue]] = {}
+    without_pixels: dict[str, list[Issue]] = {}
+    for path in _regular_files(root, issues):
         try:
             header = read_header(path)
             headers.setdefault(header.series_instance_uid, []).append(header)
         except SkippedFile as error:
-            known = without_pixels.setdefault(error.series_instance_uid, []) if error.series_instance_uid else findings
-            known.append(Finding(path, "skip", str(error)))
+            known = without_pixels.setdefault(error.series_instance_uid, []) if error.series_instance_uid else issues
+            known.append(Issue(path, "skip", str(error)))
         except BadFile as error:
-            bad_files.setdefault(error.series_instance_uid, []).append(Finding(path, "fail", str(error)))
+            bad_files.setdefault(error.series_instance_uid, []).append(Issue(path, "fail", str(error)))
     for uid, skipped in without_pixels.items():
         if uid in headers or uid in bad_files:  # a slice that was cut short, without which the series is another
-            bad_files.setdefault(uid, []).extend(replace(finding, action="fail") for finding in skipped)
+            bad_files.setdefault(uid, []).extend(replace(issue, action="fail") for issue in skipped)
         else:
-            findings += skipped
-    findings += bad_files.pop("", [])
-    findings += [_series_finding(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
-    return _checked_series(headers.values(), findings), findings
+            issues += skipped
+    issues += bad_files.pop("", [])
+    issues += [_series_issue(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
+    return _checked_series(headers.values(), issues), issues
 
 
-def _regular_files(root: Path, findings: list[Finding]) -> Iterator[Path]:
-    """Files to read, in a fixed order. What is not entered or read (links to folders, FIFOs …) becomes a finding."""
+def _regular_files(root: Path, issues: list[Issue]) -> Iterator[Path]:
+    """Files to read, in a fixed order. What is not entered or read (links to folders, FIFOs …) becomes a issue."""
     if not root.is_dir():
-        yield from _if_regular(root, findings)
+        yield from _if_regular(root, issues)
         return
 
     def note_unreadable(error: OSError) -> None:
-        findings.append(_skip(Path(error.filename), f"cannot be listed ({error.strerror})"))
+        issues.append(_skip(Path(error.filename), f"cannot be listed ({error.strerror})"))
 
     for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
         for subfolder in [Path(folder, name) for name in sorted(subfolders)]:
             if subfolder.is_symlink():  # os.walk does not follow it
-                findings.append(_skip(subfolder, "is a link to a folder, which is not followed"))
+                issues.append(_skip(subfolder, "is a link to a folder, which is not followed"))
             elif subfolder.name.startswith(PARTIAL_PREFIX):
-                findings.append(_skip(subfolder, "holds an unfinished series of a run that was interrupted"))
+                issues.append(_skip(subfolder, "holds an unfinished series of a run that was interrupted"))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(PARTIAL_PREFIX))
         for name in sorted(names):
-            yield from _if_regular(Path(folder, name), findings)
+            yield from _if_regular(Path(folder, name), issues)
 
 
-def _if_regular(path: Path, findings: list[Finding]) -> Iterator[Path]:
+def _if_regular(path: Path, issues: list[Issue]) -> Iterator[Path]:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        findings.append(_skip(path, f"leads nowhere ({error.strerror})"))
+        issues.append(_skip(path, f"leads nowhere ({error.strerror})"))
         return
     if regular:
         yield path
     else:
-        findings.append(_skip(path, "is no regular file"))
+        issues.append(_skip(path, "is no regular file"))
 
 
-def _skip(path: Path, reason: str) -> Finding:
-    return Finding(path, "skip", f"{printable(path)} {reason}")
+def _skip(path: Path, reason: str) -> Issue:
+    return Issue(path, "skip", f"{printable(path)} {reason}")
 
 
-def _series_finding(bad_files: Sequence[Finding], *, num_good: int) -> Finding:
+def _series_issue(bad_files: Sequence[Issue], *, num_good: int) -> Issue:
     first, num_more = bad_files[0], len(bad_files) - 1
     if not num_good + num_more:
         return first
     others = f"as {num_more} more do" if num_more else f"which also fails the {num_good} good slices"
-    return Finding(first.path, "fail", f"{first.reason}, {others} of its series")
+    return Issue(first.path, "fail", f"{first.reason}, {others} of its series")
 
 
-def _checked_series(groups: Iterable[list[Header]], findings: list[Finding]) -> list[Series]:
+def _checked_series(groups: Iterable[list[Header]], issues: list[Issue]) -> list[Series]:
     series = []
     for group in groups:
         try:
@@ -164,7 +167,7 @@ def _checked_series(groups: Iterable[list[Header]], findings: list[Finding]) -> 
         except BadFile as error:
             path = group[0].path
             reason = f"the series of {len(group)} slices of which {printable(path)} is one {error}"
-            findings.append(Finding(path, "fail", reason))
+            issues.append(Issue(path, "fail", reason))
     return series
 
 

@@ -4,6 +4,8 @@ The polygons are filled here: an even-odd fill is a dozen lines of numpy, for wh
 takes in every pixel that the line touches and so adds half a pixel all round.
 """
 
+from __future__ import annotations
+
 import logging
 from collections import defaultdict
 from collections.abc import Container, Sequence
@@ -15,9 +17,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import RTStructureSetStorage
 
-from ltdiff.dicom.faults import printable, quoted
 from ltdiff.dicom.file import files_below, without_warnings
 from ltdiff.dicom.series import Series
+from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
 

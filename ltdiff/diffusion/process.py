@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ltdiff.diffusion.schedule import Schedule, ScheduleConfig
 
@@ -25,20 +26,20 @@ class DiffusionConfig:
         process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
         kappa: noise level κ of the bridge in training, in standard deviations of the latent.
         sampling_kappa: κ while sampling: 0 takes the mean of every step, which is closer to the target; κ itself draws.
-        start_share: bridge only: share of the training times that are 1, where every sampler starts; the others are uniform.
+        endpoint_fraction: bridge only: share of the training times that are 1, where every sampler starts; the rest is uniform.
         schedule: noise schedule of the ddpm.
         start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
-        printed_start: ddpm only: start from Z_A + η at T, as the paper prints it.
+        paper_start: ddpm only: start from Z_A + η at T, as the paper prints it.
         num_inference_steps: default number of sampling steps; None: 1 for the bridge, 50 for the ddpm.
     """
 
     process: Literal["bridge", "ddpm"] = "bridge"
     kappa: float = 0.1
     sampling_kappa: float = 0.0
-    start_share: float = 0.9
+    endpoint_fraction: float = 0.9
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
-    printed_start: bool = False
+    paper_start: bool = False
     num_inference_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -46,8 +47,8 @@ class DiffusionConfig:
         for name in ("kappa", "sampling_kappa"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.start_share <= 1:
-            raise ValueError(f"start_share must lie in 0…1, got {self.start_share}")
+        if not 0 <= self.endpoint_fraction <= 1:
+            raise ValueError(f"endpoint_fraction must lie in 0…1, got {self.endpoint_fraction}")
         if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:
             raise ValueError(
                 f"start_timestep must lie in 1…{self.schedule.num_train_timesteps}, got {self.start_timestep}"
@@ -95,10 +96,10 @@ def make_process(config: DiffusionConfig, *, sampling: bool = False) -> Process:
     """The process that the configuration names, as it is trained or as it is sampled."""
     if config.process == "ddpm":
         return DDPM(config)
-    return Bridge(config.sampling_kappa if sampling else config.kappa, config.start_share)
+    return Bridge(config.sampling_kappa if sampling else config.kappa, config.endpoint_fraction)
 
 
-class Bridge:
+class Bridge(Process):
     """Source-anchored process: z_t = (1 − t)·z_0 + t·source + κ√t·ε, t in (0, 1].
 
     The network predicts a correction to the source, so one that returns zeros changes nothing.
@@ -107,38 +108,39 @@ class Bridge:
 
     t_max = 1.0
 
-    def __init__(self, kappa: float, start_share: float = 0.0) -> None:
+    def __init__(self, kappa: float, endpoint_fraction: float = 0.0) -> None:
         self.kappa = kappa
-        self.start_share = start_share
+        self.endpoint_fraction = endpoint_fraction
 
     def sample_times(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """1 for a share of them, the others uniform on (0, 1]."""
-        is_start = torch.rand(batch_size, generator=generator) < self.start_share
+        is_start = torch.rand(batch_size, generator=generator) < self.endpoint_fraction
         return torch.where(is_start, 1.0, 1 - torch.rand(batch_size, generator=generator))
 
     def unit_time(self, t: Tensor) -> Tensor:
         """Already in [0, 1]."""
         return t
 
+    @override
     def add_noise(self, z_0: Tensor, *, source: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """See `Process`."""
         t = _broadcast(t, z_0)
         return (1 - t) * z_0 + t * source + self.kappa * t.sqrt() * eps
 
+    @override
     def predict_z0(self, output: Tensor, *, z_t: Tensor, source: Tensor, t: Tensor) -> Tensor:
-        """See `Process`."""
         return source + output
 
+    @override
     def network_target(self, z_0: Tensor, *, source: Tensor, eps: Tensor) -> Tensor:
-        """See `Process`."""
         return z_0 - source
 
+    @override
     def start(self, source: Tensor, *, eps: Tensor) -> Tensor:
-        """See `Process`."""
         return source + self.kappa * eps
 
+    @override
     def step(self, z_t: Tensor, *, z_0: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
-        """See `Process`; mean (1 − s/t)·z_0 + s/t·z_t, variance κ²s(1 − s/t)."""
+        """Mean (1 − s/t)·z_0 + s/t·z_t, variance κ²s(1 − s/t)."""
         ratio = _broadcast(s / t, z_t)
         spread = self.kappa * (_broadcast(s, z_t) * (1 - ratio)).sqrt()
         return (1 - ratio) * z_0 + ratio * z_t + spread * eps
@@ -148,17 +150,17 @@ class Bridge:
         return torch.linspace(1, 0, num_steps + 1)
 
 
-class DDPM:
+class DDPM(Process):
     """The paper's Markov chain on Z_B: z_t = √ᾱ_t·z_0 + √(1 − ᾱ_t)·ε, t in 1 … T; the network predicts ε.
 
     Sampling starts at τ from √ᾱ_τ·Z_A + √(1 − ᾱ_τ)·η, the chain's marginal with the source in the target's place,
-    or (`printed_start`) at T from Z_A + η.
+    or (`paper_start`) at T from Z_A + η.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
         self.schedule = Schedule(config.schedule)
-        self.printed_start = config.printed_start
-        self.t_max = float(self.schedule.num_train_timesteps if config.printed_start else config.start_timestep)
+        self.paper_start = config.paper_start
+        self.t_max = float(self.schedule.num_train_timesteps if config.paper_start else config.start_timestep)
 
     def sample_times(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Uniform on 1 … t_max: later times are never visited by the sampler."""
@@ -168,29 +170,31 @@ class DDPM:
         """t / T."""
         return t / self.schedule.num_train_timesteps
 
+    @override
     def add_noise(self, z_0: Tensor, *, source: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """See `Process`; the source plays no part in the chain's marginal."""
+        """The source plays no part in the chain's marginal."""
         alpha_bar = self.schedule.at(t, z_0)
         return alpha_bar.sqrt() * z_0 + (1 - alpha_bar).sqrt() * eps
 
+    @override
     def predict_z0(self, output: Tensor, *, z_t: Tensor, source: Tensor, t: Tensor) -> Tensor:
-        """See `Process`."""
         alpha_bar = self.schedule.at(t, z_t)
         return (z_t - (1 - alpha_bar).sqrt() * output) / alpha_bar.sqrt()
 
+    @override
     def network_target(self, z_0: Tensor, *, source: Tensor, eps: Tensor) -> Tensor:
-        """See `Process`."""
         return eps
 
+    @override
     def start(self, source: Tensor, *, eps: Tensor) -> Tensor:
-        """See `Process`."""
-        if self.printed_start:
+        if self.paper_start:
             return source + eps
         t = torch.full((source.shape[0],), self.t_max)
         return self.add_noise(source, source=source, t=t, eps=eps)
 
+    @override
     def step(self, z_t: Tensor, *, z_0: Tensor, t: Tensor, s: Tensor, eps: Tensor) -> Tensor:
-        """See `Process`; Ho 2020, eq. 7, for a stride t → s."""
+        """Ho 2020, eq. 7, for a stride t → s."""
         alpha_bar_t, alpha_bar_s = self.schedule.at(t, z_t), self.schedule.at(s, z_t)
         beta = 1 - alpha_bar_t / alpha_bar_s
         of_z0 = alpha_bar_s.sqrt() * beta / (1 - alpha_bar_t)

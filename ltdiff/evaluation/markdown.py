@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.evaluation import concordance
-from ltdiff.evaluation.content import CHANGED_DIAMETER_MM, CHANGED_HU
-from ltdiff.evaluation.description import describe_scoring, is_lesion_set
+from ltdiff.evaluation.error_ratio import MIN_SLICES, largest_shares
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
-from ltdiff.evaluation.other_noise import NAME as OTHER_NOISE
 from ltdiff.evaluation.paper import PRINTED, group_ccc, group_markdown, printed_markdown
-from ltdiff.evaluation.remaining_error import MIN_SLICES, largest_shares
+from ltdiff.evaluation.provenance import describe_scoring, is_lesion_set
+from ltdiff.evaluation.rescan_estimate import NAME as OTHER_NOISE
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
 from ltdiff.evaluation.slice_correlation import describe_correlation
+from ltdiff.evaluation.structure_fidelity import CHANGED_DIAMETER_MM, CHANGED_HU
 
 FEW_ROIS = 20
 LARGE_SHARE = 0.25

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from ltdiff.data.manifest import spread_evenly
+from ltdiff.data.manifest import evenly_spaced
 
 WINDOW_PX = 32
 STEP_PX = 16
@@ -73,7 +73,7 @@ def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
             window = smooth[y : y + WINDOW_PX, x : x + WINDOW_PX]
             if SOFT_TISSUE_HU[0] <= window.mean() <= SOFT_TISSUE_HU[1] and window.std() <= MAX_STRUCTURE_HU:
                 found.append((z, y, x))
-    return [found[i] for i in spread_evenly(len(found), at_most=MAX_NUM_WINDOWS)]
+    return [found[i] for i in evenly_spaced(len(found), at_most=MAX_NUM_WINDOWS)]
 
 
 def _radial(

@@ -16,17 +16,22 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data.rois import Roi
-from ltdiff.durable import replace_file, write_text
 from ltdiff.evaluation import figures
-from ltdiff.evaluation.content import count_changed_places, describe_lesions, structure_summary, structure_table
-from ltdiff.evaluation.description import describe_rois, describe_scoring, is_lesion
+from ltdiff.evaluation.error_ratio import remaining_error_ratios
 from ltdiff.evaluation.markdown import to_markdown
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.paper import group_ccc
-from ltdiff.evaluation.remaining_error import remaining_error_ratios
+from ltdiff.evaluation.provenance import describe_rois, describe_scoring, is_lesion
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import Neighbours, slice_correlation
+from ltdiff.evaluation.structure_fidelity import (
+    count_changed_places,
+    describe_lesions,
+    structure_summary,
+    structure_table,
+)
 from ltdiff.evaluation.structures import find_structures
+from ltdiff.system.atomic_files import replace_file, write_text
 
 SUMMARY_FILE = "summary.json"
 

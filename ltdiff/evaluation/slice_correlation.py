@@ -30,7 +30,9 @@ def find_neighbours(series: Sequence[int] | np.ndarray, slice_numbers: Sequence[
     return [(i, places[of, number + 1]) for (of, number), i in places.items() if (of, number + 1) in places]
 
 
-def number_runs(series: Sequence[int] | np.ndarray, slice_numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+def number_contiguous_blocks(
+    series: Sequence[int] | np.ndarray, slice_numbers: Sequence[int] | np.ndarray
+) -> np.ndarray:
     """Numbers (N,) of the runs that slices belong to: neighbours that stand one behind the other have the same number."""
     neighbours = set(find_neighbours(series, slice_numbers))
     return np.cumsum([(i - 1, i) not in neighbours for i in range(len(series))])

@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ltdiff.comparators.protocol import Method, Slices
 from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
 from ltdiff.data.masks import read_labels
 from ltdiff.data.rois import (
@@ -24,19 +23,20 @@ from ltdiff.data.rois import (
     Roi,
     VolumeRoi,
     count_cross_sections,
-    deepen,
+    extrude,
     mask_rois,
     random_rois,
     volume_mask_rois,
     whole_slices,
 )
-from ltdiff.durable import replace_file
-from ltdiff.evaluation import other_noise
-from ltdiff.evaluation.description import is_lesion
+from ltdiff.evaluation import rescan_estimate
+from ltdiff.evaluation.provenance import is_lesion
 from ltdiff.evaluation.report import write_report
 from ltdiff.evaluation.scoring import ExtractAll, Harmonizer, Scores, score
-from ltdiff.evaluation.slice_correlation import find_neighbours, number_runs
+from ltdiff.evaluation.slice_correlation import find_neighbours, number_contiguous_blocks
+from ltdiff.inference.method import Method, Slices
 from ltdiff.radiomics.feature_sets import CATALOGUE, FEATURE_SETS
+from ltdiff.system.atomic_files import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
     numbers = slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     if config.features == CATALOGUE.name:
-        scored = _volume_rois(rois, labels, shape=target_hu.shape, runs=number_runs(series, numbers))
+        scored = _volume_rois(rois, labels, shape=target_hu.shape, blocks=number_contiguous_blocks(series, numbers))
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     return TestSet(
         source_hu=_read_all(pairs),
@@ -189,7 +189,7 @@ def evaluate(
         images[name] = test_set.standardize(name, method)
         seconds[name] = (time.perf_counter() - started_s) / len(test_set.source_hu)
     if test_set.config.features == CATALOGUE.name:
-        images[other_noise.NAME] = other_noise.redraw_noise(test_set.target_hu, seed=test_set.config.seed)
+        images[rescan_estimate.NAME] = rescan_estimate.redraw_noise(test_set.target_hu, seed=test_set.config.seed)
     scores = score(
         images,
         target_hu=test_set.target_hu,
@@ -231,12 +231,12 @@ def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: Ev
 
 
 def _volume_rois(
-    rois: Sequence[Roi], labels: NDArray[np.uint8] | None, *, shape: tuple[int, ...], runs: NDArray[np.int64]
+    rois: Sequence[Roi], labels: NDArray[np.uint8] | None, *, shape: tuple[int, ...], blocks: NDArray[np.int64]
 ) -> tuple[VolumeRoi, ...]:
     """The random discs through several slices, whole lesions and whole slices."""
     discs = [roi for roi in rois if not is_lesion(roi)]
-    lesions = [] if labels is None else volume_mask_rois(labels, runs=runs)
-    return (*deepen(discs, runs=runs, depth=CATALOGUE.depth), *lesions, *whole_slices(shape))
+    lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
+    return (*extrude(discs, blocks=blocks, depth=CATALOGUE.depth), *lesions, *whole_slices(shape))
 
 
 def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:

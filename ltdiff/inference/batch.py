@@ -33,18 +33,24 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import ltdiff
-from ltdiff.cores import num_cores
-from ltdiff.dicom.faults import printable
-from ltdiff.durable import remove_partial_folders
 from ltdiff.inference.archive import find_tasks
-from ltdiff.inference.outcome import Outcome, exit_code, log_outcomes, write_report
-from ltdiff.inference.recipe import load_recipes
+from ltdiff.inference.models import load_models
+from ltdiff.inference.results import SeriesResult, exit_code, log_results, write_report
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
-from ltdiff.inference.task import Task, task_outcome
-from ltdiff.local_ray import hide_gpus, joins_cluster, num_worker_nodes, on_gpu_node, ray_session, restore_umask
-from ltdiff.lock import only_writer
-from ltdiff.memory import keep_freed_memory
+from ltdiff.inference.tasks import Task, task_result
 from ltdiff.model.precision import resolve_precision
+from ltdiff.system.atomic_files import remove_partial_folders
+from ltdiff.system.lock import only_writer
+from ltdiff.system.ray_cluster import (
+    hide_gpus,
+    joins_cluster,
+    num_worker_nodes,
+    on_gpu_node,
+    ray_session,
+    restore_umask,
+)
+from ltdiff.system.resources import keep_freed_memory, num_cores
+from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +84,7 @@ def standardize(
 
     Arguments and errors as `standardize_archive`.
     """
-    outcomes = standardize_archive(
+    results = standardize_archive(
         root,
         model=model,
         out=out,
@@ -88,7 +94,7 @@ def standardize(
         force=force,
         target_kernel=target_kernel,
     )
-    return exit_code(outcomes)
+    return exit_code(results)
 
 
 def standardize_archive(
@@ -101,12 +107,12 @@ def standardize_archive(
     use_gpu: bool = False,
     force: bool = False,
     target_kernel: str | None = None,
-) -> list[Outcome]:
+) -> list[SeriesResult]:
     """Standardize all series below `root` that the models are for, and return what became of each series and file.
 
     A derived series appears as out/<its SeriesInstanceUID>/, complete or not at all; a volume file as out/NAME_ltdiff.EXT
     with NAME_ltdiff.EXT.json. The UID stands for source, weights, settings and seed (and warning), so nothing of the input's
-    names or numbers is in a path, and running again does only the rest. out/report.csv lists every outcome,
+    names or numbers is in a path, and running again does only the rest. out/report.csv lists every result,
     and the log says what became of it all.
 
     Args:
@@ -127,19 +133,19 @@ def standardize_archive(
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
     root, model, out = root.absolute(), model.absolute(), out.absolute()
     inference = _resolve_precision(inference, use_gpu=use_gpu)
-    recipes = load_recipes(model, inference, target_kernel=target_kernel)
+    trained_models = load_models(model, inference, target_kernel=target_kernel)
     with only_writer(out):
         remove_partial_folders(out)
         shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
-        tasks, outcomes = find_tasks(root, out=out, recipes=recipes, force=force)
+        tasks, results = find_tasks(root, out=out, trained_models=trained_models, force=force)
         if tasks:
             (out / ATTEMPTS_FOLDER).mkdir()
             setup = {"inference": inference, "attempts": out / ATTEMPTS_FOLDER}
-            outcomes += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
+            results += _run_tasks(tasks, setup, num_workers=min(num_workers, len(tasks)), use_gpu=use_gpu)
             shutil.rmtree(out / ATTEMPTS_FOLDER)
-        log_outcomes(outcomes)  # first: a full disk may have cost series, and cost the report as well
-        write_report(outcomes, out / REPORT_FILE, root=root)
-    return outcomes
+        log_results(results)  # first: a full disk may have cost series, and cost the report as well
+        write_report(results, out / REPORT_FILE, root=root)
+    return results
 
 
 def _resolve_precision(inference: InferenceConfig, *, use_gpu: bool) -> InferenceConfig:
@@ -151,10 +157,10 @@ def _resolve_precision(inference: InferenceConfig, *, use_gpu: bool) -> Inferenc
         return replace(inference, precision=on_gpu_node(resolve))
 
 
-def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> list[Outcome]:
+def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> list[SeriesResult]:
     num_slices = sum(task.num_slices for task in tasks)
     logger.info("standardizing %d series, %d slices, with %d worker(s)", len(tasks), num_slices, num_workers)
-    outcomes = []
+    results = []
     with (
         ray_session(num_cpus=num_workers, num_gpus=num_workers if use_gpu else 0),
         logging_redirect_tqdm(),
@@ -164,18 +170,18 @@ def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, us
         # fetching ahead, as it does unless told otherwise, Ray Data would pass each result on when the next one is there
         for batch in stream.iter_batches(batch_size=1, prefetch_batches=0, batch_format="numpy"):
             task = tasks[int(batch["task"][0])]
-            outcome = _outcome(task, reason=str(batch["reason"][0]), seconds=float(batch["seconds"][0]))
-            bar.update(outcome.num_slices)
-            if outcome.status == "written":
-                logger.info("written: %s in %.0f s", printable(task.output), outcome.seconds)
-            outcomes.append(outcome)
-    return outcomes
+            result = _result(task, reason=str(batch["reason"][0]), seconds=float(batch["seconds"][0]))
+            bar.update(result.num_slices)
+            if result.status == "written":
+                logger.info("written: %s in %.0f s", printable(task.output), result.seconds)
+            results.append(result)
+    return results
 
 
-def _outcome(task: Task, *, reason: str, seconds: float) -> Outcome:
+def _result(task: Task, *, reason: str, seconds: float) -> SeriesResult:
     if reason:
-        return task_outcome(task, "fail", f"{printable(task.source)}: {reason}", seconds=seconds)
-    return task_outcome(task, "written", task.derivation.mark, seconds=seconds)
+        return task_result(task, "fail", f"{printable(task.source)}: {reason}", seconds=seconds)
+    return task_result(task, "written", task.derivation.warning, seconds=seconds)
 
 
 def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ltdiff.data.intensity import to_hu, to_network
-from ltdiff.data.position import position_mm
+from ltdiff.data.network_inputs import position_mm, to_hu, to_network
 from ltdiff.diffusion.process import DiffusionConfig, make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
 from ltdiff.diffusion.schedule import ScheduleConfig
-from ltdiff.inference.spread import Output, Spread, read_output, read_spread
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.model.precision import Precision, autocast, resolve_precision
+from ltdiff.model.residual_noise import Output, ResidualNoiseModel, read_output, read_residual_noise
 
 MAX_SEED = 2**32 - 1
 
@@ -36,7 +35,8 @@ class InferenceConfig:
         decoder_depth: UNet++ pruning: decode at the head X[0, depth] of the nested decoder and leave out what only deeper ones
             need, which is faster; None takes the deepest.
         precision: arithmetic of the networks; `auto`: bf16 where the device has instructions for it, else fp32.
-        output: `mean`: A' itself; `sample`: one image that the target may be, A' and a draw of what is left over (see `Spread`).
+        output: `mean`: A' itself; `sample`: one possible target image, A' plus a draw of the residual noise
+            (see `ResidualNoiseModel`).
             None takes what the validation pairs chose when the model was calibrated; the mean of one that is not.
         seed: seed of all noise. Each slice has its own noise, a function of the seed and its number.
     """
@@ -66,10 +66,10 @@ class Standardizer:
         diffusion: DiffusionConfig,
         decode: str,
         inference: InferenceConfig | None = None,
-        spread: Spread | None = None,
+        residual_noise: ResidualNoiseModel | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """`diffusion` and `decode` are those that the model was trained with; samples need a `spread`.
+        """`diffusion` and `decode` are those that the model was trained with; samples need a `residual_noise`.
 
         The model is moved to `device`: a GPU where there is one, unless it is named.
         """
@@ -79,7 +79,7 @@ class Standardizer:
         self.precision = resolve_precision(self.inference.precision, self.device)
         self.diffusion = diffusion
         self.decode = self.inference.decode or decode
-        self.spread = spread
+        self.residual_noise = residual_noise
         self.num_steps = self.inference.num_inference_steps or diffusion.num_steps
         self._check_depth()
         self.sampler = Sampler(make_process(diffusion, sampling=True), num_steps=self.num_steps)
@@ -89,9 +89,9 @@ class Standardizer:
         """How the latents are sampled, for people."""
         is_drawn = self.diffusion.process == "ddpm" or self.diffusion.sampling_kappa > 0
         text = f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.precision}"
-        if self.spread is None:
+        if self.residual_noise is None:
             return text
-        return f"{text} with a draw of what is left over (calibration {self.spread.digest})"
+        return f"{text} with a draw of what is left over (calibration {self.residual_noise.digest})"
 
     @property
     def decoding(self) -> str:
@@ -113,13 +113,13 @@ class Standardizer:
         diffusion = settings["diffusion"]
         diffusion = DiffusionConfig(**diffusion | {"schedule": ScheduleConfig(**diffusion["schedule"])})
         output = (inference.output if inference else None) or read_output(folder)
-        spread = read_spread(folder) if output == "sample" else None
+        residual_noise = read_residual_noise(folder) if output == "sample" else None
         return cls(
             model,
             diffusion=diffusion,
             decode=settings["loss"]["decode"],
             inference=inference,
-            spread=spread,
+            residual_noise=residual_noise,
             device=device,
         )
 
@@ -133,7 +133,7 @@ class Standardizer:
         Values are kept inside the range that the target series of the training pairs had.
 
         Raises:
-            ValueError: another shape; or a value that is not finite, which the FFT would spread over its whole slice.
+            ValueError: another shape; or a value that is not finite, which the FFT would residual_noise over its whole slice.
         """
         if hu.ndim != 3:
             raise ValueError(f"standardize needs slices of shape (Z, H, W), got {hu.shape}")
@@ -147,8 +147,8 @@ class Standardizer:
             matched = self.model.match_kernel(source[None], spacing_mm)
             output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
-            if self.spread is not None:
-                result[i] = self.spread.draw(result[i], seed=self.inference.seed, number=first_slice + i)
+            if self.residual_noise is not None:
+                result[i] = self.residual_noise.draw(result[i], seed=self.inference.seed, number=first_slice + i)
         return result
 
     def _convert(self, x: Tensor, generator: torch.Generator, spacing_mm: tuple[float, float]) -> Tensor:

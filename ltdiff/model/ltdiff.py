@@ -17,17 +17,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ltdiff.durable import file_sha256, finish_folder
+from ltdiff.model.checksums import check_sums
 from ltdiff.model.denoiser import Denoiser, DenoiserConfig
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
-from ltdiff.model.sums import check_sums
 from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
+from ltdiff.system.atomic_files import file_sha256, finish_folder
 
 FORMAT_VERSION = 3
 DESCRIPTION_FILE = "model.json"
 PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
 """Weights file → modules in it."""
+CHANGES = "changes"
+"""In what the trainer noted: what a run went on with that it had not begun with."""
+DATA_CHANGES = "data_fingerprint was", "split was"
+"""How changes begin that are of the data."""
 
 
 @dataclass(frozen=True)

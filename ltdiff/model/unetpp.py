@@ -17,8 +17,8 @@ from torch import Tensor, cat, nn
 from torch.nn import functional
 
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
-from ltdiff.model.finish import Finish
 from ltdiff.model.latent import Latents
+from ltdiff.model.refinement import PixelRefinement
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class AutoencoderConfig:
             the diffusion).
         image_latent: the first scale² channels of the finest latent are the image itself, folded, and the full decoder adds
             what it finds to them: nothing is lost on the way, and nothing has to be learned before it is so.
-        finish_channels: channels of the decoder's last layers, which work at the image's own resolution; 0 leaves them out.
+        refinement_channels: channels of the decoder's last layers, which work at the image's own resolution; 0 leaves them out.
     """
 
     scale: int = 2
@@ -41,7 +41,7 @@ class AutoencoderConfig:
     latent_channels: tuple[int, ...] = (8, 8, 8)
     encoder_skips: bool = False
     image_latent: bool = True
-    finish_channels: int = 16
+    refinement_channels: int = 16
 
     def __post_init__(self) -> None:
         """Refuse shapes that fit no network."""
@@ -56,8 +56,8 @@ class AutoencoderConfig:
             )
         if self.scale < 1:
             raise ValueError(f"scale must be at least 1, got {self.scale}")
-        if self.finish_channels < 0:
-            raise ValueError(f"finish_channels must not be negative, got {self.finish_channels}")
+        if self.refinement_channels < 0:
+            raise ValueError(f"refinement_channels must not be negative, got {self.refinement_channels}")
         if self.image_latent and self.latent_channels[0] < self.scale**2:
             raise ValueError(
                 f"an image_latent needs {self.scale**2} channels or more in the finest latent, "
@@ -139,7 +139,11 @@ class Decoder(nn.Module):
         if config.image_latent:
             nn.init.zeros_(self.heads[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.heads[-1].bias)  # type: ignore[arg-type]
-        self.finish = Finish(channels[0], config.scale, config.finish_channels) if config.finish_channels else None
+        self.refinement = (
+            PixelRefinement(channels[0], config.scale, config.refinement_channels)
+            if config.refinement_channels
+            else None
+        )
 
     def forward(
         self,
@@ -168,6 +172,6 @@ class Decoder(nn.Module):
         if self.num_image_channels and depth == self.num_levels - 1:
             outputs[-1] = outputs[-1] + latents[0][:, : self.num_image_channels]
         images = [functional.pixel_shuffle(output, self.scale) for output in outputs]
-        if self.finish is not None and depth == self.num_levels - 1:
-            images[-1] = self.finish(images[-1], x[0, depth], position_mm)
+        if self.refinement is not None and depth == self.num_levels - 1:
+            images[-1] = self.refinement(images[-1], x[0, depth], position_mm)
         return images

@@ -22,7 +22,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from ltdiff import __version__
-from ltdiff.radiomics import cooccurrence, intensity, neighbour_difference, run_length
+from ltdiff.radiomics import cooccurrence, intensity_direct, neighbour_difference, run_length
 from ltdiff.radiomics.feature import Feature
 from ltdiff.radiomics.histogram import (
     HISTOGRAM_FEATURES,
@@ -216,17 +216,17 @@ def _run_length_class(name: str) -> _Class:
 
 
 def _intensity_class(name: str) -> _Class:
-    names = tuple(f"{name}_{feature}" for feature in (*intensity.FEATURES, *PERCENTILE_FEATURES))
+    names = tuple(f"{name}_{feature}" for feature in (*intensity_direct.FEATURES, *PERCENTILE_FEATURES))
 
     def compute(prepared: _Prepared, wanted: AbstractSet[str]) -> Iterator[_Column]:
-        x = intensity.Intensities(prepared.region, prepared.levels)
-        for feature in intensity.FEATURES.values():
+        x = intensity_direct.Intensities(prepared.region, prepared.levels)
+        for feature in intensity_direct.FEATURES.values():
             if (column := f"{name}_{feature.name}") in wanted:  # the local ones take their time
                 yield column, feature.compute(x), ONE_VALUE
         yield from ((f"{name}_{feature}", value, ONE_VALUE) for feature, value in percentiles(x.values).items())
 
     return _Class(
-        names, compute, _ids(names, intensity.FEATURES) | {f"{name}_{p}": i for p, i in PERCENTILE_IDS.items()}
+        names, compute, _ids(names, intensity_direct.FEATURES) | {f"{name}_{p}": i for p, i in PERCENTILE_IDS.items()}
     )
 
 

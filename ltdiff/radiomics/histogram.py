@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltdiff.radiomics.intensity import (
+from ltdiff.radiomics.intensity_direct import (
     inter_quartile_range,
     kurtosis,
     mean_absolute_deviation,

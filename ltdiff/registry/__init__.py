@@ -9,9 +9,11 @@ Training does not depend on MLflow: where it is down, hangs or fails, `log_run` 
 and return None, and the same call, later, adds what is missing. Nothing given to this package may name a patient.
 """
 
+from __future__ import annotations
+
 from ltdiff.registry.client import find_tracking_uri
-from ltdiff.registry.files import read_validation
-from ltdiff.registry.models import register_model
+from ltdiff.registry.model_files import read_validation
+from ltdiff.registry.register import register_model
 from ltdiff.registry.runs import code_version, log_run
 from ltdiff.registry.versions import (
     ModelVersion,

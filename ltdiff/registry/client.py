@@ -4,6 +4,8 @@ Where MLFLOW_TRACKING_URI is not set, MLflow is a SQLite file and a folder of ar
 server is needed.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import queue
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ltdiff.environment import environment
+from ltdiff.system.resources import environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient  # importing MLflow takes seconds: functions do it when they are called
@@ -48,7 +50,7 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 
 @contextmanager
-def open_client(tracking_uri: str) -> Iterator["MlflowClient"]:
+def open_client(tracking_uri: str) -> Iterator[MlflowClient]:
     """An MLflow client that is quiet and gives up soon; afterwards the environment is what it was."""
     retries = logging.getLogger("urllib3.connectionpool")  # a warning for every attempt
     level = retries.level
@@ -63,7 +65,7 @@ def open_client(tracking_uri: str) -> Iterator["MlflowClient"]:
 
 
 @contextmanager
-def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple["MlflowClient", str]]:
+def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple[MlflowClient, str]]:
     """A client of the registry that is there, and its tracking URI: the given one, else MLFLOW_TRACKING_URI.
 
     Raises:

@@ -1,5 +1,7 @@
 """What is registered: versions of the composed model by number or alias, fetched with their sha256 checked, and the champion."""
 
+from __future__ import annotations
+
 import json
 import re
 import shutil
@@ -12,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltdiff.registry.client import open_registry
-from ltdiff.registry.files import CALIBRATION, DESCRIPTION, check_calibration, check_files, copy_model
-from ltdiff.registry.models import (
+from ltdiff.registry.model_files import CALIBRATION, DESCRIPTION, check_calibration, check_files, copy_model
+from ltdiff.registry.register import (
     CALIBRATION_TAG,
     CHAMPION,
     CODE_TAG,
@@ -163,7 +165,7 @@ def export_model(model: ModelVersion, *, out: Path, tracking_uri: str | None = N
     check_files(out, model.sha256)
 
 
-def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: str) -> Path:
+def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
     sha256, calibration = version.tags.get(SHA256_TAG), version.tags.get(CALIBRATION_TAG)

@@ -5,6 +5,8 @@ cage, the mediastinum (heart, aorta, great vessels, trachea) and the domes of th
 heart. All lengths are in mm and all values in HU.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,7 +126,7 @@ class Anatomy:
         return np.minimum(cage, -middle)
 
     def _paint_wall(
-        self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, cage: np.ndarray, texture: SliceTexture
+        self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, cage: np.ndarray, texture: SliceTexture
     ) -> None:
         trunk = self._trunk(bx, by)
         canvas.paint(trunk, 10.0)  # skin
@@ -139,7 +141,7 @@ class Anatomy:
         canvas.paint(cage + 3, self.soft_tissue_hu - 5)  # pleura
 
     def _paint_mediastinum(
-        self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
+        self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
     ) -> None:
         nodes = smooth_step(texture.coarse, -0.4, 0.85)
         canvas.paint(cage, -95 + 125 * nodes + 8 * texture.fine)
@@ -151,14 +153,14 @@ class Anatomy:
         canvas.paint(self.vessels.distance(bx, by, z) - 6 + 7 * texture.coarse, 42 + 7 * texture.fine)
         canvas.paint(self.aorta.distance(bx, by, z) - 1, 44 + 7 * texture.fine)
 
-    def _paint_airway(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float) -> None:
+    def _paint_airway(self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float) -> None:
         if z > 35:  # above the carina
             trachea = self.trachea.distance(bx, by, z)
             canvas.paint(trachea + 1.5, 40.0)
             canvas.paint(trachea, AIR_HU)
 
     def _paint_ribs(
-        self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
+        self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
     ) -> None:
         angle = np.abs(np.arctan2(bx, by - self.centre_y_mm))  # 0 at the back, π at the front
         height = z - self.rib_phase_mm + _RIB_DESCENT_MM * (1 - np.cos(angle)) / 2 + 3 * np.sign(bx)
@@ -180,7 +182,7 @@ class Anatomy:
             canvas.paint(scapula, 480 + 85 * texture.fine)
             canvas.paint(scapula - 1.5, self.marrow_hu + 99 * texture.fine)
 
-    def _paint_spine(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, texture: SliceTexture) -> None:
+    def _paint_spine(self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float, texture: SliceTexture) -> None:
         y = self.spine_y_mm
         in_disc = (z % _VERTEBRA_PERIOD_MM) < _DISC_MM
         body = Ellipsoid((0.0, y, 0.0), 19, 15).distance(bx, by, z)

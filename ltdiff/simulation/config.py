@@ -1,5 +1,7 @@
 """What is simulated: the configuration of `simulate`."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from ltdiff.simulation.kernels import KERNELS, Kernel

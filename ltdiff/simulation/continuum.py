@@ -1,7 +1,9 @@
 """Scans of all kinds, for networks that shall know more than one scanner: kernels, doses, thicknesses, pixels at random.
 
-Each scan is one simulated patient with a scanner setting of its own. Start weights are trained on these (workflows/pretrain).
+Each scan is one simulated patient with a scanner setting of its own. Pretrained weights are trained on these (methods/pretrain).
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.kernels import BL64_LIKE, BR40_LIKE, LUNG, SMOOTH, Kernel
 from ltdiff.simulation.noise_reduction import NoiseReduction
 from ltdiff.simulation.phantom import build_phantom
-from ltdiff.simulation.scan import read_slab, reconstruct_pair
+from ltdiff.simulation.reconstruction import read_slab, reconstruct_pair
 
 SOFT_KERNELS, SHARP_KERNELS = (SMOOTH, BR40_LIKE), (LUNG, BL64_LIKE)
 MIN_SHARPNESS_STEP = 0.2

@@ -9,6 +9,8 @@
 A patient's folder appears complete or not at all, and one that is there is not simulated again.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,12 +22,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
+from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
-from ltdiff.dicom.uids import stable_uid
-from ltdiff.durable import complete_folder, remove_partial_folders, write_text
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.simulation.scan import Scan, scan_patient
+from ltdiff.simulation.reconstruction import Scan, scan_patient
+from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, write_text
 
 CONFIG_NAME, LESIONS_JSON_NAME, LESIONS_DICOM_NAME = "simulation.json", "lesions.json", "lesions.dcm"
 SOURCE_NAME, TARGET_NAME = "source", "target"

@@ -3,13 +3,15 @@
 It is the same in every slice, so one set of line integrals serves for any number of noisy scans.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 
 from ltdiff.simulation.anatomy import AIR_HU
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.simulation.scan import object_grid
+from ltdiff.simulation.reconstruction import object_grid
 from ltdiff.simulation.shapes import Ellipsoid, coverage
 
 WATER_HU, LUNG_HU = 0.0, -850.0

@@ -7,6 +7,8 @@ never Siemens data. `SMOOTH` and `LUNG` follow the response ratio measured on a 
 smooth and an edge-enhancing lung kernel, and are the simulator's default pair.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Lung lesions: their shapes, densities and places, and how much of a pixel they fill."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """A chest phantom: `build_phantom` draws a patient; slices of it are attenuation in HU and exact lesion masks."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -10,6 +10,8 @@ frequencies is the one-dimensional transform of its projections. Filtered back-p
 Images have the isocentre at index size // 2; x grows with the column and y with the row.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

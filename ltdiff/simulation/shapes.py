@@ -4,6 +4,8 @@ All functions broadcast: `x`, `y` and `z` are coordinates in mm as arrays or num
 image's right), y to the back (down) and z to the head.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,6 +5,8 @@ between; a slice averages them over its thickness. So neighbouring slices share 
 fine structure, as they do in a real object, and a slice costs one Fourier transform.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

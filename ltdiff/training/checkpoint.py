@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ltdiff.durable import file_sha256, finish_folder
+from ltdiff.system.atomic_files import file_sha256, finish_folder
 
 logger = logging.getLogger(__name__)
 

@@ -22,21 +22,21 @@ class LossConfig:
     Args:
         reconstruction: robust regression (Charbonnier) per head, or the paper's BCE + soft Dice on intensities in [0, 1].
         supervision_weights: deep-supervision weights w_j of the image heads, the full decoder's last.
-        image_weight: λ, weight of the image term of the joint phase.
+        lambda_image: λ, weight of the image term of the joint phase.
         decode: which decoded image the joint phase trains: `residual` (together with direct) or `direct` alone.
     """
 
     reconstruction: Literal["robust", "bce_dice"] = "robust"
     supervision_weights: tuple[float, ...] = (0.1, 1.0)
-    image_weight: float = 10.0
+    lambda_image: float = 10.0
     decode: Literal["residual", "direct"] = "direct"
 
     def __post_init__(self) -> None:
         """Refuse weights that train nothing."""
         if min(self.supervision_weights, default=-1.0) < 0 or sum(self.supervision_weights) <= 0:
             raise ValueError(f"supervision_weights must not be negative nor all zero, got {self.supervision_weights}")
-        if self.image_weight < 0:
-            raise ValueError(f"image_weight (λ) must not be negative, got {self.image_weight}")
+        if self.lambda_image < 0:
+            raise ValueError(f"lambda_image (λ) must not be negative, got {self.lambda_image}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainingConfig:
         joint: phase 3, denoiser and decoder together on pairs, encoder fixed.
         patch_size: side of the training patches in pixels.
         batch_size_per_worker: patches per step and worker.
-        num_accumulated: parts that a worker's batch is computed in, one after the other (gradient accumulation): less memory.
+        gradient_accumulation_steps: a worker's batch is computed in that many parts, one after the other, to save memory.
         num_workers: workers of Ray Train.
         use_gpu: one GPU for every worker.
         precision: arithmetic of the forward and backward pass; weights stay in float32. `auto`: bf16 where the worker's device
@@ -82,7 +82,7 @@ class TrainingConfig:
         ema_decay: decay of the exponential moving average of the weights, which is what is kept.
         checkpoint_every_steps: a checkpoint and a validation loss every so many steps.
         seed: seed of weights, patches, augmentation and noise.
-        start: weights to begin with: `simulator`, trained on simulated scans of all kinds (configs/start_weights), for networks
+        init: weights to begin with: `pretrained`, trained on simulated scans of all kinds (configs/pretrained), for networks
             of the default shapes; or `scratch`, drawn at random.
     """
 
@@ -91,23 +91,24 @@ class TrainingConfig:
     joint: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=2000))
     patch_size: int = 128
     batch_size_per_worker: int = 8
-    num_accumulated: int = 1
+    gradient_accumulation_steps: int = 1
     num_workers: int = 1
     use_gpu: bool = False
     precision: Precision = "auto"
     ema_decay: float = 0.998
     checkpoint_every_steps: int = 200
     seed: int = 0
-    start: Literal["simulator", "scratch"] = "scratch"
+    init: Literal["pretrained", "scratch"] = "scratch"
 
     def __post_init__(self) -> None:
         """Refuse counts below one, and numbers that train nothing."""
         for name in ("patch_size", "batch_size_per_worker", "num_workers", "checkpoint_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_accumulated < 1 or self.batch_size_per_worker % self.num_accumulated:
+        if self.gradient_accumulation_steps < 1 or self.batch_size_per_worker % self.gradient_accumulation_steps:
             raise ValueError(
-                f"num_accumulated must divide batch_size_per_worker {self.batch_size_per_worker}, got {self.num_accumulated}"
+                f"gradient_accumulation_steps must divide batch_size_per_worker {self.batch_size_per_worker}, "
+                f"got {self.gradient_accumulation_steps}"
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in 0…{2**32 - 1}, got {self.seed}")
@@ -119,8 +120,8 @@ class TrainingConfig:
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """Names of the phases that are trained, in order: those with steps, and start weights have been through the first."""
-        names = ("autoencoder", "ddpm", "joint") if self.start == "scratch" else ("ddpm", "joint")
+        """Names of the phases that are trained, in order: those with steps; pretrained weights skip the first."""
+        names = ("autoencoder", "ddpm", "joint") if self.init == "scratch" else ("ddpm", "joint")
         return tuple(name for name in names if getattr(self, name).num_steps > 0)
 
 

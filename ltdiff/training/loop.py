@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ltdiff.memory import keep_freed_memory
 from ltdiff.model.precision import autocast
+from ltdiff.system.resources import keep_freed_memory
+from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import PhaseConfig, TrainingConfig
-from ltdiff.training.context import WorkerContext
-from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import Batch, Phase
+from ltdiff.training.worker_context import WorkerContext
 
 logger = logging.getLogger(__name__)
 
@@ -169,13 +169,13 @@ class _Trainer:
 
     def _accumulate(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The gradients of a worker's batch, one of its parts after the other, and its mean losses, detached."""
-        num_parts, size = self.config.num_accumulated, _size(batch)
+        num_parts, size = self.config.gradient_accumulation_steps, _size(batch)
         first = (step * self.context.world_size + self.context.rank) * size
         losses: list[dict[str, Tensor]] = []
         for places in torch.arange(size).chunk(num_parts):
             part = {key: value[places] for key, value in batch.items()} if num_parts > 1 else batch
             is_last = len(losses) == num_parts - 1  # the workers' gradients are averaged with the last part's
-            with nullcontext() if is_last else self.context.alone(self.wrapped):
+            with nullcontext() if is_last else self.context.no_sync(self.wrapped):
                 with self._autocast():
                     loss = self.wrapped(part, BatchNoise(self.config.seed, (first + places).tolist()))
                 (loss["loss"] / num_parts).backward()

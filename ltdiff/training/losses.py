@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ltdiff.data.intensity import to_hu, to_network
+from ltdiff.data.network_inputs import to_hu, to_network
 
 STORED_RANGE_HU = (-1024.0, 3071.0)
 CHARBONNIER_EPSILON = float(to_network(5.0) - to_network(0.0))

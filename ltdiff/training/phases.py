@@ -14,14 +14,15 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
-from ltdiff.data.intensity import to_network
+from ltdiff.data.network_inputs import to_network
 from ltdiff.diffusion.process import make_process
 from ltdiff.model.latent import Latents
 from ltdiff.model.ltdiff import LTDiff
+from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings
 from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
-from ltdiff.training.noise import BatchNoise
 
 Batch = Mapping[str, Tensor]
 """Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
@@ -50,8 +51,8 @@ class AutoencoderPhase(nn.Module):
         self.weights = settings.loss.supervision_weights
         self.image_loss = _image_loss(settings.loss)
 
+    @override
     def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        """See `Phase`."""
         x = to_input(batch["image"])
         latents, features = self.model.encoder(x)
         if self.training:
@@ -71,8 +72,8 @@ class DDPMPhase(nn.Module):
         self.model = _train_only(model, "denoiser")
         self.process = make_process(settings.diffusion)
 
+    @override
     def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        """See `Phase`."""
         return {"loss": self.diffuse(batch, noise).loss}
 
     def diffuse(self, batch: Batch, noise: BatchNoise) -> _Diffused:
@@ -103,12 +104,12 @@ class JointPhase(DDPMPhase):
         self.loss_config = settings.loss
         self.image_loss = _image_loss(settings.loss)
 
+    @override
     def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        """See `Phase`."""
         diffused = self.diffuse(batch, noise)
         image = self.image_term(diffused, batch)
         return {
-            "loss": diffused.loss + self.loss_config.image_weight * image,
+            "loss": diffused.loss + self.loss_config.lambda_image * image,
             "latent_loss": diffused.loss,
             "image_loss": image,
         }

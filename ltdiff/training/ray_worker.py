@@ -1,4 +1,4 @@
-"""What each worker of Ray Train does: the pending phases of a run in order, on its share of the batches."""
+"""What each worker of Ray Train does: the pending phases of a run in order, on its shard of the batches."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ import torch
 from ray.train.torch import get_device, prepare_model
 from torch.nn.parallel import DistributedDataParallel
 
-from ltdiff.cores import num_cores
-from ltdiff.data.formats import is_volume_file
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.patches import fit_in_memory, make_loader
-from ltdiff.data.stream import Share, make_stream
-from ltdiff.local_ray import hide_gpus, restore_umask
+from ltdiff.data.stream import WorkerShard, make_stream
+from ltdiff.data.volume_files import is_volume_file
 from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.system.ray_cluster import hide_gpus, restore_umask
+from ltdiff.system.resources import num_cores
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import Settings
-from ltdiff.training.context import Score, WorkerContext, no_score
-from ltdiff.training.kernel_match import KernelMatcher
+from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Batch, Phase
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, RUN_FILE, PendingPhase, finish_phase
+from ltdiff.training.worker_context import Score, WorkerContext, no_score
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ FAILURE_FILE = ".failure"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the workers are given; all paths absolute, on storage that all nodes share.
+class TrainingTask:
+    """What the workers are given; all paths absolute, on storage that all nodes shard.
 
     `make_score` makes, on the first worker, what measures a phase's model at every checkpoint. `num_threads` are torch's, on each
     worker; None: the node's cores, divided among its workers.
@@ -62,23 +62,23 @@ class Job:
     num_threads: int | None = None
 
 
-def work(job: Job) -> None:
+def work(task: TrainingTask) -> None:
     """Train the pending phases, one after the other; what is done already, before a worker was lost, is left alone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # else every validation announces its pipeline
     restore_umask()
-    if not job.settings.training.use_gpu:
+    if not task.settings.training.use_gpu:
         hide_gpus()
-    failure = job.out / FAILURE_FILE
+    failure = task.out / FAILURE_FILE
     if failure.is_file():
         return  # these workers are in the place of some that failed together
     train_context = ray.train.get_context()
     is_first = train_context.get_world_rank() == 0
-    score = job.make_score() if job.make_score and is_first else no_score
-    for phase in job.pending:
+    score = task.make_score() if task.make_score and is_first else no_score
+    for phase in task.pending:
         if not (phase.folder / MODEL_FOLDER).is_dir():
             try:
-                _train_phase(job, phase, score)
+                _train_phase(task, phase, score)
             except FloatingPointError as error:
                 if is_first:
                     failure.write_text(str(error))
@@ -89,18 +89,18 @@ def work(job: Job) -> None:
             torch.distributed.barrier()  # the next phase starts from what the first worker saves
 
 
-def _train_phase(job: Job, pending: PendingPhase, score: Score) -> None:
+def _train_phase(task: TrainingTask, pending: PendingPhase, score: Score) -> None:
     name, start, folder = pending
     folder.mkdir(parents=True, exist_ok=True)
     reporter = Reporter(folder)
-    context = worker_context(reporter, score=score, num_threads=job.num_threads)
+    context = worker_context(reporter, score=score, num_threads=task.num_threads)
     model, _ = load_model(start)
-    phase = PHASES[name](model, job.settings)
-    streams = _Streams(job, phase, model, context)
+    phase = PHASES[name](model, task.settings)
+    streams = _Streams(task, phase, model, context)
     trained = train(
         phase,
         name=name,
-        config=job.settings.training,
+        config=task.settings.training,
         batches=streams.batches,
         validation=streams.validation,
         context=context,
@@ -169,7 +169,7 @@ def worker_context(report: Reporter, *, score: Score = no_score, num_threads: in
         device=device,
         report=report,
         wrap=partial(prepare_model, move_to_device=device),
-        alone=lambda module: nullcontext() if is_alone else cast(DistributedDataParallel, module).no_sync(),
+        no_sync=lambda module: nullcontext() if is_alone else cast(DistributedDataParallel, module).no_sync(),
         mean=dict if is_alone else partial(_mean_over_workers, device=device),
         must_save=report.must_save if is_first else lambda: False,
         score=score,
@@ -182,28 +182,28 @@ def _mean_over_workers(values: dict[str, float], *, device: torch.device) -> dic
     return dict(zip(values, (sums / torch.distributed.get_world_size()).tolist(), strict=True))
 
 
-def _read_manifest(job: Job) -> pd.DataFrame:
+def _read_manifest(task: TrainingTask) -> pd.DataFrame:
     """The manifest that the run began with: a phase may start hours later, and its model says what it was trained on."""
-    manifest = read_manifest(job.manifest_path)
-    began_with = json.loads((job.out / RUN_FILE).read_text())["data_fingerprint"]
+    manifest = read_manifest(task.manifest_path)
+    began_with = json.loads((task.out / RUN_FILE).read_text())["data_fingerprint"]
     if data_fingerprint(manifest) != began_with:
-        raise ValueError(f"{job.manifest_path} is no longer what this run began with")
+        raise ValueError(f"{task.manifest_path} is no longer what this run began with")
     return manifest
 
 
 class _Streams:
     """A worker's batches from Ray Data.
 
-    Every worker runs a stream of its own over its share of the visits: of each global batch, worker `rank` takes its
-    `batch_size` consecutive visits. So the shares neither overlap nor leave anything out, and a stream can start at any step.
+    Every worker runs a stream of its own over its shard of the samples: of each global batch, worker `rank` takes its
+    `batch_size` consecutive samples. So the shards neither overlap nor leave anything out, and a stream can start at any step.
     """
 
-    def __init__(self, job: Job, phase: Phase, model: LTDiff, context: WorkerContext) -> None:
-        self.training = job.settings.training
+    def __init__(self, task: TrainingTask, phase: Phase, model: LTDiff, context: WorkerContext) -> None:
+        self.training = task.settings.training
         self.num_steps = phase.config.num_steps
         self.context = context
         self.batch_size = self.training.batch_size_per_worker
-        manifest = _read_manifest(job)
+        manifest = _read_manifest(task)
         # for each slice a compressed volume file is decompressed as a whole
         keep_slices = any(is_volume_file(Path(path)) for path in manifest["path"]) and fit_in_memory(manifest)
         self.loaders = {
@@ -221,17 +221,17 @@ class _Streams:
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """This worker's batches from `first_step` to the last step."""
-        share = Share(self.batch_size, self.context.rank, self.context.world_size, first_step)
-        num_visits = (self.num_steps - first_step) * self.batch_size
-        stream = make_stream(self.loaders["train"], share, num_visits=num_visits)
+        shard = WorkerShard(self.batch_size, self.context.rank, self.context.world_size, first_step)
+        num_samples = (self.num_steps - first_step) * self.batch_size
+        stream = make_stream(self.loaders["train"], shard, num_samples=num_samples)
         return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=self.context.device))
 
     def validation(self) -> Iterator[Batch]:
         """The same few unaugmented patches every time: as many as in some batches of all workers."""
         loader = self.loaders["val"]
         num_batches = NUM_VALIDATION_BATCHES * self.context.world_size
-        for visits in np.arange(num_batches * self.batch_size).reshape(-1, self.batch_size):
+        for samples in np.arange(num_batches * self.batch_size).reshape(-1, self.batch_size):
             yield {
                 name: torch.from_numpy(patches).to(self.context.device)
-                for name, patches in loader({"id": visits}).items()
+                for name, patches in loader({"id": samples}).items()
             }

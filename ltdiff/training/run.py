@@ -24,12 +24,12 @@ import torch
 
 from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
-from ltdiff.data.scope import Scope
-from ltdiff.durable import finish_folder, write_text
-from ltdiff.model.ltdiff import LTDiff, read_description, save_model
+from ltdiff.data.training_domain import TrainingDomain
+from ltdiff.model.ltdiff import CHANGES, DATA_CHANGES, LTDiff, read_description, save_model
+from ltdiff.system.atomic_files import finish_folder, write_text
 from ltdiff.training.config import Settings
-from ltdiff.training.kernel_match import fit_kernel_match
-from ltdiff.training.start_weights import load_start_weights
+from ltdiff.training.fit_kernel_match import fit_kernel_match
+from ltdiff.training.pretrained_weights import load_pretrained_weights
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,8 @@ RUN_FILE = "run.json"
 START_FOLDER = "start"
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
-CHANGES = "changes"
-"""In the run's file: what it went on with that it had not begun with."""
-DATA_CHANGES = "data_fingerprint was", "split was"
-"""How changes begin that are of the data."""
-DATA_FACTS = "scope", "trained_series"
-UNCHANGEABLE = "settings.model.", "settings.training.start "
+DATA_FACTS = "training_domain", "trained_series"
+UNCHANGEABLE = "settings.model.", "settings.training.init "
 """Settings that what is trained so far does not fit any more."""
 
 
@@ -54,10 +50,10 @@ class PendingPhase(NamedTuple):
     folder: Path
 
 
-def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, accept_changes: bool = False) -> None:
+def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, allow_changes: bool = False) -> None:
     """Make the run's folder with its kernel match and untrained networks, or check that it is this very run's.
 
-    With `accept_changes` an unfinished run goes on with other settings or data, which its file and its model then say: on
+    With `allow_changes` an unfinished run goes on with other settings or data, which its file and its model then say: on
     fewer workers, say, after a node is gone.
 
     Raises:
@@ -80,7 +76,7 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, accept_ch
         begun = json.loads(path.read_text())
     changes = _find_changes(begun, description)
     if changes:
-        _check_accepted(changes, out, accept_changes=accept_changes)
+        _check_accepted(changes, out, allow_changes=allow_changes)
         logger.warning("%s goes on although %s", out, "; ".join(changes))
         description[CHANGES] = [*begun.get(CHANGES, []), *changes]
         description |= {key: begun[key] for key in DATA_FACTS if key in begun}
@@ -93,11 +89,11 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, accept_ch
 
 
 def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings) -> None:
-    """Untrained networks, or start weights, with a fitted kernel match."""
+    """Untrained networks, or pretrained weights, with a fitted kernel match."""
     torch.manual_seed(settings.training.seed)
     model = LTDiff(settings.model)
-    if settings.training.start == "simulator":
-        load_start_weights(model)
+    if settings.training.init == "pretrained":
+        load_pretrained_weights(model)
     model.kernel_match = fit_kernel_match(manifest)
     save_model(model, start, about=describe_model(manifest, settings))
 
@@ -119,7 +115,10 @@ def describe_model(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]
 
 def _describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
     """What a model is for, and which series have trained it."""
-    return {"scope": Scope.of(manifest).to_dict(), "trained_series": sorted(series_digests(manifest, ("train", "val")))}
+    return {
+        "training_domain": TrainingDomain.of(manifest).to_dict(),
+        "trained_series": sorted(series_digests(manifest, ("train", "val"))),
+    }
 
 
 def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callable[[list[PendingPhase]], None]) -> Path:
@@ -132,7 +131,7 @@ def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callab
     """
     active = settings.training.phases
     for name in (name for name in names if name not in active):
-        logger.info("%s: nothing to do, it has no steps or the start weights have been through it", name)
+        logger.info("%s: nothing to do, it has no steps or the pretrained weights have been through it", name)
     pending: list[PendingPhase] = []
     result = out / START_FOLDER
     for position, name in enumerate(active):
@@ -177,18 +176,18 @@ def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics
 
 
 def _find_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """In words. What only the old run notes (its scope, which follows from the data) makes it no other; nor does a version."""
+    """In words. What only the old run notes (its domain, which follows from the data) makes it no other; nor does a version."""
     old = {key: old.get(key) for key in new}
     return [f"{key} was {before!r}, now {after!r}" for key, before, after in _compare(old, new) if key != "version"]
 
 
-def _check_accepted(changes: list[str], out: Path, *, accept_changes: bool) -> None:
+def _check_accepted(changes: list[str], out: Path, *, allow_changes: bool) -> None:
     """Refuse another run, or what nobody can accept."""
     named = f"{out} holds a run with other settings or data ({'; '.join(changes)}); use the same ones to resume it, "
     if any(change.startswith(UNCHANGEABLE) for change in changes) or (out / MODEL_FOLDER).is_dir():
         raise ValueError(f"{named}or another folder")
-    if not accept_changes:
-        raise ValueError(f"{named}another folder, or --accept_changes true")
+    if not allow_changes:
+        raise ValueError(f"{named}another folder, or --allow_changes true")
 
 
 def _compare(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -13,7 +13,7 @@ from synthetic_pairs import SPACING_MM, make_noise, write_series
 
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
-from ltdiff.memory import keep_freed_memory
+from ltdiff.system.resources import keep_freed_memory
 
 NUM_SERIES, NUM_SLICES, SIZE_PX = 4, 50, 512
 REPETITIONS = 5

@@ -17,16 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.patches import PatchLoader, make_loader, visits_per_block
-from ltdiff.data.stream import Share
+from ltdiff.data.patches import PatchLoader, make_loader, samples_per_block
+from ltdiff.data.stream import WorkerShard
 from ltdiff.model.ltdiff import load_model
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, keep_checkpoint
 from ltdiff.training.config import PhaseConfig, Settings
-from ltdiff.training.context import WorkerContext
-from ltdiff.training.kernel_match import KernelMatcher
+from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Batch
 from ltdiff.training.run import METRICS_FILE
+from ltdiff.training.worker_context import WorkerContext
 
 PHASE = "joint"
 NUM_STEPS = 40
@@ -48,15 +48,15 @@ def settings_for(num_workers: int) -> Settings:
 
 
 class Patches(IterableDataset[Batch]):
-    """A worker's batches, in blocks of as many visits as Ray Data's."""
+    """A worker's batches, in blocks of as many samples as Ray Data's."""
 
-    def __init__(self, loader: PatchLoader, share: Share) -> None:
-        self.loader, self.share = loader, share
+    def __init__(self, loader: PatchLoader, shard: WorkerShard) -> None:
+        self.loader, self.shard = loader, shard
 
     def __iter__(self) -> Iterator[Batch]:
-        size, per_block = self.share.batch_size, visits_per_block(self.loader.patch_size)
+        size, per_block = self.shard.batch_size, samples_per_block(self.loader.patch_size)
         for numbers in np.split(np.arange(NUM_STEPS * size), range(per_block, NUM_STEPS * size, per_block)):
-            block = self.loader({"id": self.share.visits(numbers)})
+            block = self.loader({"id": self.shard.samples(numbers)})
             for first in range(0, len(numbers), size):
                 yield {name: torch.from_numpy(patches[first : first + size]) for name, patches in block.items()}
 
@@ -75,7 +75,7 @@ def main(pairs: Path, start: Path, out: Path, num_workers: int) -> None:
         seed=settings.training.seed,
         match_kernel=KernelMatcher(model.kernel_match),
     )
-    share = Share(settings.training.batch_size_per_worker, rank, num_workers)
+    shard = WorkerShard(settings.training.batch_size_per_worker, rank, num_workers)
 
     def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
         if checkpoint is not None:
@@ -93,7 +93,7 @@ def main(pairs: Path, start: Path, out: Path, num_workers: int) -> None:
         PHASES[PHASE](model, settings),
         name=PHASE,
         config=settings.training,
-        batches=lambda first_step: iter(DataLoader(Patches(loader, share), batch_size=None, num_workers=1)),
+        batches=lambda first_step: iter(DataLoader(Patches(loader, shard), batch_size=None, num_workers=1)),
         validation=lambda: iter(()),
         context=context,
     )

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from measure import Benchmark, measure
 
-from ltdiff.data.formats import write_volume
-from ltdiff.data.scope import Scope
+from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.data.volume import Volume
+from ltdiff.data.volume_files import write_volume
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.system.resources import PeakMemory
 from ltdiff.training.config import Settings
-from ltdiff.workflows.resources import PeakMemory
 
 NUM_SLICES, SIZE_PX = 8, 512
 IN_PLANE_MM = (0.8, 0.8)
@@ -28,7 +28,7 @@ def save_random_model(folder: Path) -> Path:
     """The default networks for kernel B; weights drawn at random take as long as trained ones."""
     settings = Settings()
     about = {"version": "0", "settings": json.loads(json.dumps(asdict(settings))), "trained": {}}
-    about["scope"] = Scope(source_kernels=("B",), target_kernels=("L",)).to_dict()
+    about["training_domain"] = TrainingDomain(source_kernels=("B",), target_kernels=("L",)).to_dict()
     save_model(LTDiff(settings.model), folder, about=about)
     return folder
 

@@ -12,19 +12,19 @@ from synthetic_pairs import multiply, write_pairs
 from tiny_run import tiny_settings
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.patches import PatchLoader, make_loader, visits_per_block
-from ltdiff.data.stream import Share, make_stream
-from ltdiff.local_ray import ray_session
+from ltdiff.data.patches import PatchLoader, make_loader, samples_per_block
+from ltdiff.data.stream import WorkerShard, make_stream
+from ltdiff.system.ray_cluster import ray_session
+from ltdiff.system.resources import PeakMemory
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
-from ltdiff.training.ray_glue import train_on_ray
-from ltdiff.workflows.resources import PeakMemory
+from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
+from ltdiff.training.ray_driver import train_on_ray
 
 NUM_SLICES, SIZE_PX = 48, 512
 BATCH_SIZE, PATCH_PX = 8, 128
-PER_BLOCK = visits_per_block(PATCH_PX)
+PER_BLOCK = samples_per_block(PATCH_PX)
 COLD_VISITS, WARM_VISITS = PER_BLOCK, 12 * PER_BLOCK
-"""Of 38 training slices with four visits each: more than one epoch, and twenty more."""
+"""Of 38 training slices with four samples each: more than one epoch, and twenty more."""
 NUM_RATES = 5
 FEW_FILES, MANY_FILES = 2_000, 20_000
 NUM_STEPS, NUM_PEAKS = 400, 5
@@ -49,7 +49,7 @@ def _compare_rates() -> Benchmark:
 
 def _stream_rate(loader: PatchLoader) -> float:
     """Of a consumer that does nothing else."""
-    stream = make_stream(loader, Share(BATCH_SIZE), num_visits=COLD_VISITS + WARM_VISITS)
+    stream = make_stream(loader, WorkerShard(BATCH_SIZE), num_samples=COLD_VISITS + WARM_VISITS)
     for number, _ in enumerate(stream.iter_torch_batches(batch_size=BATCH_SIZE), start=1):
         if number * BATCH_SIZE == COLD_VISITS:
             started_s = time.perf_counter()
@@ -59,8 +59,8 @@ def _stream_rate(loader: PatchLoader) -> float:
 def _bare_rate(loader: PatchLoader) -> float:
     """By the same blocks."""
     started_s = time.perf_counter()
-    for visits in np.arange(COLD_VISITS, COLD_VISITS + WARM_VISITS).reshape(-1, PER_BLOCK):
-        loader({"id": visits})
+    for samples in np.arange(COLD_VISITS, COLD_VISITS + WARM_VISITS).reshape(-1, PER_BLOCK):
+        loader({"id": samples})
     return WARM_VISITS / (time.perf_counter() - started_s)
 
 

@@ -13,9 +13,9 @@ from bare_training import GLOBAL_BATCH_SIZE, NUM_STEPS, PHASE, settings_for
 from measure import Benchmark, compare_values, state
 from synthetic_pairs import write_pairs
 
-from ltdiff.local_ray import ray_session
+from ltdiff.system.ray_cluster import ray_session
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, META_FILE
-from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
+from ltdiff.training.ray_driver import num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, START_FOLDER, prepare_run
 
 NUM_SLICES, SIZE_PX = 48, 512
@@ -51,7 +51,7 @@ def _compare(pairs: Path, *, num_workers: int) -> list[Benchmark]:
     training = f"{NUM_STEPS // 2} steps of phase {PHASE}, {GLOBAL_BATCH_SIZE} patches, {workers}"
     return [
         compare_values(f"{training}, Ray Train beside torchrun", rates, bare_rates, unit="steps/s"),
-        state(f"share of that time in which Ray Train waits for data, {workers}", waits, unit=""),
+        state(f"shard of that time in which Ray Train waits for data, {workers}", waits, unit=""),
         compare_values(f"start until the first batch, {workers}, beside torchrun", startups, bare_startups, unit="s"),
     ]
 

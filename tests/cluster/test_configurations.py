@@ -18,7 +18,7 @@ from ray.dashboard.modules.job import job_supervisor
 
 import ltdiff
 from ltdiff import cli
-from ltdiff.training.ray_glue import STOP_S
+from ltdiff.training.ray_driver import STOP_S
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import (
     check_manifest,
     data_fingerprint,
+    evenly_spaced_adjacent_pairs,
     limit_pairs,
     read_hu,
     read_manifest,
     split_manifest,
-    spread_in_twos,
     write_manifest,
 )
 from ltdiff.data.pairing import SeriesPair, build_manifest
 from ltdiff.data.volume import Volume
+from ltdiff.data.volume_files import write_volume
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_what_one_series_tests_no_other_of_the_patient_trains(make_series):
     [(5, 8, [0, 1, 2, 3, 4]), (9, 4, [0, 1, 7, 8]), (9, 6, [0, 1, 4, 5, 7, 8]), (9, 1, [0]), (3, 2, [0, 1])],
 )
 def test_slices_that_are_spread_in_twos_have_neighbours(num, at_most, expected):
-    assert spread_in_twos(num, at_most=at_most).tolist() == expected
+    assert evenly_spaced_adjacent_pairs(num, at_most=at_most).tolist() == expected
 
 
 def test_training_pairs_are_limited_evenly_and_others_stay(pair_of):

@@ -9,10 +9,10 @@ import SimpleITK as sitk
 from structure_sets import rectangle, write_structure_set
 from tiny_run import save_volume
 
-from ltdiff.data.formats import write_volume
 from ltdiff.data.masks import read_labels, read_named_masks
 from ltdiff.data.pairing import pair_archive, pair_named
 from ltdiff.data.scan import read_scan, read_series
+from ltdiff.data.volume_files import write_volume
 from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltdiff.data.formats import write_volume
 from ltdiff.data.manifest import check_manifest, read_hu, read_manifest, write_manifest
 from ltdiff.data.pairing import build_manifest, find_pairs, kernel_table, pair_archive, pair_named
 from ltdiff.data.volume import Volume
+from ltdiff.data.volume_files import write_volume
 
 
 def _kernels(pairs):
@@ -31,9 +31,9 @@ def _shifted(series, *, by_mm):
 
 
 def test_two_kernels_of_one_acquisition_are_a_pair(make_series):
-    pairs, findings = find_pairs([make_series("1", kernel="L"), make_series("2", kernel="B")], target_kernel="L")
+    pairs, issues = find_pairs([make_series("1", kernel="L"), make_series("2", kernel="B")], target_kernel="L")
     assert _kernels(pairs) == [("B", "L")]
-    assert findings == []
+    assert issues == []
 
 
 def test_one_slice_is_enough(make_series):
@@ -43,9 +43,9 @@ def test_one_slice_is_enough(make_series):
 
 def test_each_of_several_kernels_is_paired_with_the_target(make_series):
     series = [make_series(f"{n}", kernel=kernel) for n, kernel in enumerate("DBL")]
-    pairs, findings = find_pairs(series, target_kernel="L")
+    pairs, issues = find_pairs(series, target_kernel="L")
     assert _kernels(pairs) == [("D", "L"), ("B", "L")]
-    assert findings == []
+    assert issues == []
     manifest = build_manifest(pairs)
     check_manifest(manifest)
     assert (manifest["kernel"] == "L").sum() == 8  # each target slice once per pair
@@ -79,11 +79,11 @@ def test_rounded_positions_still_pair(make_series, by_mm):
     ],
 )
 def test_a_near_miss_is_no_pair_and_is_explained(make_series, change, action, sentence):
-    pairs, findings = find_pairs([make_series("1", kernel="L"), make_series("2", **change)], target_kernel="L")
+    pairs, issues = find_pairs([make_series("1", kernel="L"), make_series("2", **change)], target_kernel="L")
     assert pairs == []
-    assert [finding.action for finding in findings] == [action]
-    assert re.search(sentence, str(findings[0]))
-    assert "/archive/" in findings[0].reason
+    assert [issue.action for issue in issues] == [action]
+    assert re.search(sentence, str(issues[0]))
+    assert "/archive/" in issues[0].reason
 
 
 @pytest.mark.parametrize("change", [{"patient": "p2"}, {"study": "other"}, {"kernel": "L"}])
@@ -93,20 +93,18 @@ def test_unrelated_series_are_neither_paired_nor_reported(make_series, change):
 
 def test_contrast_phases_are_not_mixed_up(make_series):
     series = [make_series(f"{phase}.{k}", kernel=k, acquisition=phase) for phase in ("early", "late") for k in "BL"]
-    pairs, findings = find_pairs(series, target_kernel="L")
+    pairs, issues = find_pairs(series, target_kernel="L")
     assert [(pair.source.series_instance_uid, pair.target.series_instance_uid) for pair in pairs] == [
         ("early.B", "early.L"),
         ("late.B", "late.L"),
     ]
-    assert findings == []
+    assert issues == []
 
 
 def test_an_acquisition_without_the_target_kernel_is_reported(make_series):
-    pairs, findings = find_pairs([make_series("1", kernel="L"), make_series("2")], target_kernel="Br40")
+    pairs, issues = find_pairs([make_series("1", kernel="L"), make_series("2")], target_kernel="Br40")
     assert pairs == []
-    assert [(finding.action, "none has the target kernel 'Br40'" in str(finding)) for finding in findings] == [
-        ("skip", True)
-    ]
+    assert [(issue.action, "none has the target kernel 'Br40'" in str(issue)) for issue in issues] == [("skip", True)]
 
 
 def test_kernel_table_counts_acquisitions_and_slices(make_series):
@@ -147,7 +145,7 @@ def test_an_archive_is_paired_by_itself(tmp_path, write_dicom, images, caplog):
         ("source", "ZSOFT"): 8,
         ("target", "ASHARP"): 8,
     }
-    assert sorted((finding.action, finding.path.name) for finding in result.findings) == [
+    assert sorted((issue.action, issue.path.name) for issue in result.issues) == [
         ("skip", "made"),
         ("skip", "note.txt"),
     ]
@@ -180,8 +178,8 @@ def test_an_unreadable_slice_fails_its_acquisition_only(tmp_path, write_dicom, i
         write_dicom(tmp_path / patient / "sharp", sharp, kernel=kernels[1], **ids)
     result = pair_archive(tmp_path)
     assert result.table["acquisitions"].to_dict() == {"L": {"B": 1}}
-    assert [finding.action for finding in result.findings] == ["fail"]
-    assert "implausible" in str(result.findings[0])
+    assert [issue.action for issue in result.issues] == ["fail"]
+    assert "implausible" in str(result.issues[0])
 
 
 def test_a_name_that_is_no_text_costs_its_series_only(tmp_path, write_dicom, images):
@@ -191,9 +189,9 @@ def test_a_name_that_is_no_text_costs_its_series_only(tmp_path, write_dicom, ima
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller")
     write_dicom(Path(folder), images[0], kernel="B", patient="other")
     result = pair_archive(tmp_path)
-    (finding,) = [one for one in result.findings if one.action == "fail"]
-    assert "M\\udcfcller" in finding.reason
-    assert finding.reason.endswith("lies under a name that is not UTF-8: rename it")
+    (issue,) = [one for one in result.issues if one.action == "fail"]
+    assert "M\\udcfcller" in issue.reason
+    assert issue.reason.endswith("lies under a name that is not UTF-8: rename it")
     assert result.manifest["pair_id"].notna().all()
 
 

@@ -1,4 +1,4 @@
-"""What a phase trains on: a patch is a function of (seed, visit)."""
+"""What a phase trains on: a patch is a function of (seed, sample)."""
 
 import pickle
 from collections import Counter
@@ -16,7 +16,7 @@ from ltdiff.data.patches import (
     fit_in_memory,
     make_items,
     make_loader,
-    visits_per_block,
+    samples_per_block,
 )
 
 PATCH = 16
@@ -56,9 +56,9 @@ def loader(items):
     return PatchLoader(items, PATCH, 0, _unmatched)
 
 
-def load(loader, visit):
-    """The patch of one visit, before it is rounded."""
-    (patch,) = loader.load(visit // PATCHES_PER_SLICE, [visit])
+def load(loader, sample):
+    """The patch of one sample, before it is rounded."""
+    (patch,) = loader.load(sample // PATCHES_PER_SLICE, [sample])
     return patch
 
 
@@ -102,18 +102,18 @@ def test_nothing_to_train_on_is_refused(tmp_path, pairs, what):
 
 
 def test_a_patch_is_a_function_of_seed_and_visit(items, loader):
-    forwards = [load(loader, visit) for visit in range(12)]
+    forwards = [load(loader, sample) for sample in range(12)]
     again = pickle.loads(pickle.dumps(loader))
-    for visit in (11, 3, 7, 3):
-        for name, patch in load(again, visit).items():
-            np.testing.assert_array_equal(patch, forwards[visit][name])
+    for sample in (11, 3, 7, 3):
+        for name, patch in load(again, sample).items():
+            np.testing.assert_array_equal(patch, forwards[sample][name])
     other_seed = PatchLoader(items, PATCH, 1, _unmatched)
     assert any(not np.array_equal(load(other_seed, k)["target"], forwards[k]["target"]) for k in range(12))
 
 
 def test_a_patch_shows_the_same_place_of_all_images_turned_alike(loader):
-    for visit in range(40):
-        patches = load(loader, visit)
+    for sample in range(40):
+        patches = load(loader, sample)
         assert all(patch.shape == (PATCH, PATCH) for patch in patches.values())
         assert all(patch.dtype == np.float32 and patch.flags.c_contiguous for patch in patches.values())
         np.testing.assert_array_equal(patches["source"] - patches["target"], 0.5)
@@ -122,8 +122,8 @@ def test_a_patch_shows_the_same_place_of_all_images_turned_alike(loader):
 def test_a_patch_says_where_its_pixels_lie(loader):
     """The target's pixels are numbered row by row; the middle is at 0 mm, and whole millimetres reach the training."""
     height, width = SHAPE[1:]
-    for visit in range(40):
-        patch = load(loader, visit)
+    for sample in range(40):
+        patch = load(loader, sample)
         row, column = np.divmod(np.floor(patch["target"]), width)
         np.testing.assert_allclose(patch["y_mm"], (row - (height - 1) / 2) * SPACING_MM[1], rtol=1e-5)
         np.testing.assert_allclose(patch["x_mm"], (column - (width - 1) / 2) * SPACING_MM[2], rtol=1e-5)
@@ -140,7 +140,7 @@ def _orientation(patch):
 @pytest.mark.parametrize("augment", [True, False])
 def test_patches_are_windows_turned_and_flipped_in_all_eight_ways(items, augment):
     loader, width = PatchLoader(items, PATCH, 0, _unmatched, augment), SHAPE[2]
-    patches = [load(loader, visit)["target"] for visit in range(100)]
+    patches = [load(loader, sample)["target"] for sample in range(100)]
     for patch in patches:
         (down, right), (i, j) = _orientation(patch), np.mgrid[:PATCH, :PATCH]
         np.testing.assert_array_equal(patch, patch[0, 0] + down * i + right * j)
@@ -162,7 +162,7 @@ class _Match:
 
 
 def test_the_kernel_match_sees_whole_sources_and_their_spacing(items):
-    """Once for all visits to a slice; a patch alone would be matched with borders that the slice does not have."""
+    """Once for all samples to a slice; a patch alone would be matched with borders that the slice does not have."""
     match = _Match()
     for patches in PatchLoader(items, PATCH, 0, match).load(0, range(PATCHES_PER_SLICE)):
         np.testing.assert_array_equal(patches["source"] - patches["target"], 7.5)
@@ -175,9 +175,9 @@ def test_slices_that_are_kept_are_read_and_matched_once(tmp_path):
     keeping, reading = (
         PatchLoader(items, PATCH, 0, match, kept=kept) for match, kept in zip(matches, ({}, None), strict=True)
     )
-    visits = {"id": np.arange(2 * len(items) * PATCHES_PER_SLICE)}  # two epochs
-    expected = reading(visits)
-    for name, patches in keeping(visits).items():
+    samples = {"id": np.arange(2 * len(items) * PATCHES_PER_SLICE)}  # two epochs
+    expected = reading(samples)
+    for name, patches in keeping(samples).items():
         np.testing.assert_array_equal(patches, expected[name])
     assert [len(match.seen) for match in matches] == [5, 10]
     for loader in (keeping, reading):
@@ -185,7 +185,7 @@ def test_slices_that_are_kept_are_read_and_matched_once(tmp_path):
     assert [len(match.seen) for match in matches] == [5, 10]
     for path in tmp_path.glob("*.nrrd"):
         path.unlink()
-    for name, patches in keeping(visits).items():  # the slices as they were read: no patch has changed them
+    for name, patches in keeping(samples).items():  # the slices as they were read: no patch has changed them
         np.testing.assert_array_equal(patches, expected[name])
 
 
@@ -214,8 +214,8 @@ def test_small_images_are_extended_by_reflection(tmp_path, shape):
     hu = np.arange(shape[0] * shape[1], dtype=float).reshape(1, *shape)
     rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
-    for visit in range(4):
-        patch = load(loader, visit)["image"]
+    for sample in range(4):
+        patch = load(loader, sample)["image"]
         assert patch.shape == (PATCH, PATCH)
         assert np.isin(patch, hu).all()
 
@@ -232,7 +232,7 @@ def test_air_is_avoided(tmp_path):
     hu[..., 200:] = 0
     rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
-    share_of_air = np.mean([load(loader, visit)["image"].mean() < -950 for visit in range(100)])
+    share_of_air = np.mean([load(loader, sample)["image"].mean() < -950 for sample in range(100)])
     assert share_of_air < 0.2  # four draws: 1/16 of them
 
 
@@ -258,9 +258,9 @@ def _make_loader(manifest, split, *, pairs=True, **options):
     return make_loader(manifest, split=split, pairs=pairs, **options)
 
 
-def _columns(loader, num_visits=400):
+def _columns(loader, num_samples=400):
     """(first, last) column of the slices that any patch shows."""
-    patches = [load(loader, visit) for visit in range(num_visits)]
+    patches = [load(loader, sample) for sample in range(num_samples)]
     columns = np.concatenate(
         [np.floor(patch).ravel() % SHAPE[2] for one in patches for name, patch in one.items() if name in IMAGES]
     )
@@ -333,20 +333,20 @@ def test_a_loader_of_nothing_is_refused(tmp_path):
             _make_loader(_manifest(tmp_path, splits), "train")
 
 
-# --- visits -----------------------------------------------------------------------------------------------------------
+# --- samples -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_epoch_visits_every_item_once_in_an_order_of_its_own(items, seed):
     loader = PatchLoader(items, PATCH, seed, _unmatched)
-    visits = PATCHES_PER_SLICE * np.arange(20).reshape(4, 5)  # the first of each slice
-    epochs = [[_slice_number(load(loader, int(visit))["target"]) for visit in epoch] for epoch in visits]
+    samples = PATCHES_PER_SLICE * np.arange(20).reshape(4, 5)  # the first of each slice
+    epochs = [[_slice_number(load(loader, int(sample))["target"]) for sample in epoch] for epoch in samples]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in epochs)
     assert len({tuple(order) for order in epochs}) > 1
 
 
 def test_blocks_are_of_whole_slices_and_of_bounded_size():
-    assert [visits_per_block(size) for size in (32, 128, 256, 512, 4096)] == [256, 256, 64, 16, PATCHES_PER_SLICE]
+    assert [samples_per_block(size) for size in (32, 128, 256, 512, 4096)] == [256, 256, 64, 16, PATCHES_PER_SLICE]
 
 
 # --- what cannot be read ----------------------------------------------------------------------------------------------
@@ -374,12 +374,12 @@ def test_a_bad_file_is_named_and_the_next_takes_its_place(single_files, caplog, 
     else:
         path.write_bytes(content[: len(content) // 2])
     loader = PatchLoader(items, PATCH, 0, _unmatched)
-    visits = range(0, 3 * PATCHES_PER_SLICE, PATCHES_PER_SLICE)
-    epoch = [load(loader, visit)["image"] for visit in visits]
+    samples = range(0, 3 * PATCHES_PER_SLICE, PATCHES_PER_SLICE)
+    epoch = [load(loader, sample)["image"] for sample in samples]
     assert sorted(_slice_number(patch) for patch in epoch) == [0, 2, 2]
     assert "1.nrrd" in caplog.text
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    for patch, again in zip(epoch, (load(loader, visit) for visit in visits), strict=True):
+    for patch, again in zip(epoch, (load(loader, sample) for sample in samples), strict=True):
         np.testing.assert_array_equal(patch, again["image"])
 
 

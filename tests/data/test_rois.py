@@ -11,8 +11,8 @@ from ltdiff.data.rois import (
     WHOLE_SLICES,
     Roi,
     bounding_box,
-    deepen,
     disc_mask,
+    extrude,
     hu_set_name,
     mask_rois,
     random_rois,
@@ -130,7 +130,7 @@ def test_bounding_box():
 def test_discs_go_through_the_slices_of_their_run():
     mask = disc_mask((40, 40), centre_yx=(20, 20), radius_px=8)
     rois = [Roi("random", z, mask, f"at {z}") for z in (0, 3, 5, 6)]
-    deep = deepen(rois, runs=np.array([1, 1, 1, 1, 1, 1, 2, 2]), depth=5)
+    deep = extrude(rois, blocks=np.array([1, 1, 1, 1, 1, 1, 2, 2]), depth=5)
     assert [(roi.slice_index, len(roi.volume_mask)) for roi in deep] == [(0, 3), (1, 5), (3, 3), (6, 2)]
     assert [(roi.roi_set, roi.label) for roi in deep] == [(roi.roi_set, roi.label) for roi in rois]
     assert all((plane == mask).all() for roi in deep for plane in roi.volume_mask)
@@ -143,7 +143,7 @@ def test_lesions_of_several_slices():
     labels[3, 20:22, 20:23] = 2  # too small
     labels[4, 10, 3:25] = 3  # one voxel high
     labels[5:, 5:9, 5:9] = 1  # the same number in another run is another lesion
-    first, second = volume_mask_rois(labels, runs=np.array([1, 1, 1, 1, 1, 2, 2]))
+    first, second = volume_mask_rois(labels, blocks=np.array([1, 1, 1, 1, 1, 2, 2]))
     assert (first.slice_index, first.volume_mask.shape, first.volume_mask.sum()) == (1, (3, 30, 30), 3 * 16 + 4)
     assert (second.slice_index, second.volume_mask.sum(), second.label) == (5, 2 * 16, "label_1")
     assert {first.roi_set, second.roi_set} == {"tumour"}

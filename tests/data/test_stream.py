@@ -1,4 +1,4 @@
-"""The training stream: visits are shared out without overlap or gap, and Ray Data gives what the loader gives."""
+"""The training stream: samples are shared out without overlap or gap, and Ray Data gives what the loader gives."""
 
 import subprocess
 import sys
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tiny_run import make_rows, save_volume
 
 from ltdiff.data.patches import PatchLoader, make_items
-from ltdiff.data.stream import Share, make_stream
-from ltdiff.local_ray import ray_session
+from ltdiff.data.stream import WorkerShard, make_stream
+from ltdiff.system.ray_cluster import ray_session
 
 
 @given(
@@ -23,17 +23,17 @@ from ltdiff.local_ray import ray_session
     num_steps=st.integers(1, 6),
 )
 def test_shares_of_all_workers_make_up_the_global_batches(world_size, batch_size, first_step, num_steps):
-    shares = [Share(batch_size, rank, world_size, first_step) for rank in range(world_size)]
-    visits = [share.visits(np.arange(num_steps * batch_size)).reshape(num_steps, batch_size) for share in shares]
-    global_batches = np.concatenate(visits, axis=1)
+    shards = [WorkerShard(batch_size, rank, world_size, first_step) for rank in range(world_size)]
+    samples = [shard.samples(np.arange(num_steps * batch_size)).reshape(num_steps, batch_size) for shard in shards]
+    global_batches = np.concatenate(samples, axis=1)
     first = first_step * batch_size * world_size
     np.testing.assert_array_equal(global_batches.ravel(), first + np.arange(global_batches.size))
 
 
 def test_any_number_of_workers_sees_the_same_global_batch():
     def batch(world_size, step):
-        shares = (Share(8 // world_size, rank, world_size, first_step=step) for rank in range(world_size))
-        return sorted(np.concatenate([share.visits(np.arange(8 // world_size)) for share in shares]))
+        shards = (WorkerShard(8 // world_size, rank, world_size, first_step=step) for rank in range(world_size))
+        return sorted(np.concatenate([shard.samples(np.arange(8 // world_size)) for shard in shards]))
 
     assert all(batch(1, step) == batch(2, step) == batch(4, step) for step in range(5))
 
@@ -50,11 +50,11 @@ def test_ray_data_gives_what_the_loader_gives_in_order(tmp_path):
     rows = [make_rows(path, shape=(5, 100, 120), role=role) for role in ("source", "target")]
     items = make_items(pd.concat(rows), split="train", pairs=True)
     loader = PatchLoader(items, 16, 0, lambda hu, spacing_mm: hu + 7)
-    share = Share(batch_size=5, rank=1, world_size=2, first_step=3)
-    stream = make_stream(loader, share, num_visits=600)  # three blocks
+    shard = WorkerShard(batch_size=5, rank=1, world_size=2, first_step=3)
+    stream = make_stream(loader, shard, num_samples=600)  # three blocks
     batches = list(stream.iter_torch_batches(batch_size=5, prefetch_batches=2))
     assert len(batches) == 120
-    expected = loader({"id": share.visits(np.arange(600))})
+    expected = loader({"id": shard.samples(np.arange(600))})
     for name in ("source", "target"):
         values = torch.cat([batch[name] for batch in batches])
         assert values.dtype == torch.int16

@@ -14,8 +14,8 @@ from pydicom.tag import Tag
 
 from ltdiff.dicom.derived import Derivation
 from ltdiff.dicom.original import SeriesIdentity
+from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.pixels import read_stored_slice
-from ltdiff.dicom.uids import stable_uid
 
 NUM_SLICES, SIZE = 5, 32
 SPACING_MM = (2.5, 0.8, 0.7)  # z, y, x

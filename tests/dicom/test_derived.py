@@ -17,9 +17,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLo
 
 import ltdiff
 from ltdiff.dicom.derived import Derivation, derived_series_uid, write_derived_series
+from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.series import find_series, read_slice_hu
-from ltdiff.dicom.uids import stable_uid
-from ltdiff.durable import PARTIAL_PREFIX
+from ltdiff.system.atomic_files import PARTIAL_PREFIX
 
 # fmt: off
 KEPT = [
@@ -32,8 +32,8 @@ KEPT = [
 
 
 def source_of(folder: Path):
-    (series,), findings = find_series(folder)
-    assert findings == []
+    (series,), issues = find_series(folder)
+    assert issues == []
     return series
 
 
@@ -107,28 +107,28 @@ OUTSIDE = "kernel 'H\\u00e4rter' instead of 'Br40'; slice thickness 1 mm instead
 
 
 def test_it_says_what_the_model_was_not_trained_for(write_series, out_dir, conformance_errors):
-    folder = derive(write_series(), out_dir, derivation=replace(DERIVATION, outside=OUTSIDE))
+    folder = derive(write_series(), out_dir, derivation=replace(DERIVATION, out_of_domain=OUTSIDE))
     for path in folder.iterdir():
         assert conformance_errors(path) == []
         description = pydicom.dcmread(path).DerivationDescription
         assert "; outside what the model was trained for: kernel 'H u00e4rter' instead of 'Br40'; slice" in description
         assert all(part in description for part in ("not for diagnostic use", "ab" * 32, "seed 7"))
     assert source_of(folder).standardized_by_ltdiff
-    assert "outside" not in DERIVATION.description
+    assert "out_of_domain" not in DERIVATION.description
 
 
 def test_long_names_push_neither_warning_nor_weights_out_of_the_description():
-    description = replace(DERIVATION, outside="x" * 2000).description
+    description = replace(DERIVATION, out_of_domain="x" * 2000).description
     assert "outside what the model was trained for: xxx" in description
     assert "ab" * 32 in description
-    description = replace(DERIVATION, outside=OUTSIDE, source_kernel="y" * 2000).description
+    description = replace(DERIVATION, out_of_domain=OUTSIDE, source_kernel="y" * 2000).description
     assert len(description) == 1024
     assert "slice thickness 1 mm instead of 5 mm" in description
 
 
 def test_a_warning_makes_another_series_and_none_the_same_as_ever(write_series):
     series = source_of(write_series())
-    plain, marked = (derived_series_uid(series, replace(DERIVATION, outside=text)) for text in ("", OUTSIDE))
+    plain, marked = (derived_series_uid(series, replace(DERIVATION, out_of_domain=text)) for text in ("", OUTSIDE))
     assert plain != marked
     facts = map(str, astuple(DERIVATION)[:-1])
     sources = sorted(one.sop_instance_uid for one in series.slices)
@@ -400,9 +400,9 @@ def test_a_killed_writer_leaves_no_visible_series(write_series, out_dir):
         os.kill(process.pid, signal.SIGKILL)
     (left,) = out_dir.iterdir()
     assert left.name.startswith(PARTIAL_PREFIX)
-    series, (finding,) = find_series(out_dir)
-    assert (series, finding.action) == ([], "skip")
-    assert "unfinished" in finding.reason
+    series, (issue,) = find_series(out_dir)
+    assert (series, issue.action) == ([], "skip")
+    assert "unfinished" in issue.reason
     assert source_of(derive(source, out_dir)).num_slices == NUM_SLICES
 
 

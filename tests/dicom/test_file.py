@@ -7,7 +7,7 @@ import pytest
 from dicom_files import bundled, edit
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from ltdiff.dicom.faults import BadFile, SkippedFile
+from ltdiff.dicom.errors import BadFile, SkippedFile
 from ltdiff.dicom.file import MAX_INFLATED_BYTES, parse_file
 from ltdiff.dicom.header import read_header
 from ltdiff.dicom.pixels import read_slice_hu

@@ -10,8 +10,8 @@ from ltdiff.dicom.series import find_series, read_slice_hu
 
 
 def test_what_is_written_is_read_back(write_series):
-    (series,), findings = find_series(write_series(kernel="Bl64", kvp=100.0))
-    assert findings == []
+    (series,), issues = find_series(write_series(kernel="Bl64", kvp=100.0))
+    assert issues == []
     assert (series.kernel, series.num_slices) == ("Bl64", NUM_SLICES)
     assert series.slice_spacing_mm == pytest.approx(SPACING_MM[0])
     np.testing.assert_array_equal(np.stack([read_slice_hu(one.path) for one in series.slices]), phantom_hu())

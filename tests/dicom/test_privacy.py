@@ -7,8 +7,8 @@ import pytest
 from dicom_files import edit
 from test_derived import derive, sharpened
 
+from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.series import find_series, read_slice_hu
-from ltdiff.dicom.uids import stable_uid
 
 CANARY = "CANARY"
 IDENTIFIERS = {
@@ -55,8 +55,8 @@ def test_reading_says_nothing(write_series, everything_said, caplog, recwarn, fa
     edit(folder / "slice_0003.dcm", **fault)
     recwarn.clear()  # what preparing the files said
     caplog.clear()
-    series, findings = find_series(folder)
-    sentences = [str(finding) for finding in findings]
+    series, issues = find_series(folder)
+    sentences = [str(issue) for issue in issues]
     try:
         read_slice_hu(folder / "slice_0003.dcm")
     except ValueError as error:

@@ -56,12 +56,12 @@ BAD_INPUT = {  # outcome and a part of the sentence; "read" is a series whose pi
 @pytest.mark.parametrize(("name", "outcome", "part"), [(name, *rest) for name, rest in BAD_INPUT.items()])
 def test_each_odd_file_gets_what_it_should(real_data, name, outcome, part):
     path = real_data / "bad-input" / name
-    series, findings = find_series(path)
+    series, issues = find_series(path)
     if outcome in ("skip", "fail"):
-        assert (series, [finding.action for finding in findings]) == ([], [outcome])
-        assert part in findings[0].reason
+        assert (series, [issue.action for issue in issues]) == ([], [outcome])
+        assert part in issues[0].reason
         return
-    assert findings == []
+    assert issues == []
     if outcome == "read":
         assert series[0].kernel == part
         assert read_slice_hu(path).min() >= -1500
@@ -90,15 +90,15 @@ def test_lossless_codecs_agree(real_data, name, codec):
 
 
 def test_the_folder_as_a_whole_names_the_duplicates(real_data):
-    _, findings = find_series(real_data / "bad-input")
-    assert sum("two different slices" in finding.reason for finding in findings) == 3  # CT1, CT2, 693
+    _, issues = find_series(real_data / "bad-input")
+    assert sum("two different slices" in issue.reason for issue in issues) == 3  # CT1, CT2, 693
 
 
 def test_one_acquisition_with_two_kernels(real_data):
-    series, findings = find_series(real_data / "lung-pet-ct-dx-a0001")
+    series, issues = find_series(real_data / "lung-pet-ct-dx-a0001")
     assert sorted((one.kernel, one.num_slices, one.slice_spacing_mm) for one in series) == [("B", 64, 5), ("L", 64, 5)]
     assert len({(one.frame_of_reference_uid, one.patient_key, one.acquisition_key) for one in series}) == 1
-    assert {finding.action for finding in findings} <= {"skip"}
+    assert {issue.action for issue in issues} <= {"skip"}
 
 
 def test_three_series_with_filler_outside_the_field_of_view(real_data):
@@ -111,9 +111,9 @@ def test_three_series_with_filler_outside_the_field_of_view(real_data):
 
 
 def test_a_series_without_a_kernel(real_data):
-    (series,), (finding,) = find_series(real_data / "4d-lung-p113")
+    (series,), (issue,) = find_series(real_data / "4d-lung-p113")
     assert (series.num_slices, series.kernel, series.acquisition_key) == (99, "", "")
-    assert "RT Structure Set" in finding.reason
+    assert "RT Structure Set" in issue.reason
     assert read_slice_hu(series.slices[50].path).min() == -1000
 
 

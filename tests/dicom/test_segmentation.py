@@ -9,9 +9,9 @@ import pytest
 from dicom_files import NUM_SLICES, SIZE
 from pydicom.uid import SegmentationStorage
 
+from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation, write_segmentation
 from ltdiff.dicom.series import find_series
-from ltdiff.dicom.uids import stable_uid
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def test_a_fractional_segmentation_is_refused(series, segmentation):
 
 
 def test_it_is_no_ct_series(segmentation):
-    series, (finding,) = find_series(segmentation)
-    assert (series, finding.action) == ([], "skip")
+    series, (issue,) = find_series(segmentation)
+    assert (series, issue.action) == ([], "skip")
 
 
 def test_another_series_is_refused(segmentation, write_series):

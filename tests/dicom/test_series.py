@@ -13,23 +13,23 @@ import pydicom
 import pytest
 from dicom_files import NUM_SLICES, SPACING_MM, bundled, edit, phantom_hu
 
+from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.series import find_series, read_slice_hu
-from ltdiff.dicom.uids import stable_uid
 
 
-def only_finding(root: Path, *, action: str = "fail"):
-    series, findings = find_series(root)
+def only_issue(root: Path, *, action: str = "fail"):
+    series, issues = find_series(root)
     assert not series
-    (finding,) = findings
-    assert finding.action == action
-    assert str(finding) == finding.reason
-    assert "\n" not in str(finding)
-    return finding
+    (issue,) = issues
+    assert issue.action == action
+    assert str(issue) == issue.reason
+    assert "\n" not in str(issue)
+    return issue
 
 
 def test_a_series_is_described(write_series):
-    (series,), findings = find_series(write_series(kernel="Br40"))
-    assert findings == []
+    (series,), issues = find_series(write_series(kernel="Br40"))
+    assert issues == []
     assert (series.num_slices, series.rows, series.columns) == (NUM_SLICES, 32, 32)
     assert series.spacing_mm == SPACING_MM[1:]
     assert series.slice_spacing_mm == pytest.approx(SPACING_MM[0])
@@ -67,22 +67,22 @@ def test_mixed_series_are_grouped(write_series, tmp_path):
         folder = write_series(name, series_uid=stable_uid(name), kernel=name)
         for path in folder.iterdir():
             path.rename(tmp_path / f"{name}-{path.name}")
-    series, findings = find_series(tmp_path)
+    series, issues = find_series(tmp_path)
     assert sorted((one.kernel, one.num_slices) for one in series) == [("a", NUM_SLICES), ("b", NUM_SLICES)]
-    assert findings == []
+    assert issues == []
 
 
 def test_one_file_is_a_series_of_one_slice(one_slice):
-    (series,), findings = find_series(one_slice)
-    assert (series.num_slices, series.slice_spacing_mm, findings) == (1, None, [])
+    (series,), issues = find_series(one_slice)
+    assert (series.num_slices, series.slice_spacing_mm, issues) == (1, None, [])
 
 
 def test_absent_kernel_and_acquisition_are_legal(write_series):
     folder = write_series()
     for path in folder.iterdir():
         edit(path, ConvolutionKernel=None, KVP=None, AcquisitionDate=None, AcquisitionTime=None, AcquisitionNumber=None)
-    (series,), findings = find_series(folder)
-    assert (series.kernel, series.acquisition_key, findings) == ("", "", [])
+    (series,), issues = find_series(folder)
+    assert (series.kernel, series.acquisition_key, issues) == ("", "", [])
 
 
 def test_a_kernel_of_two_values_is_joined(write_series):
@@ -118,8 +118,8 @@ def test_an_identical_duplicate_is_dropped(write_series):
     shutil.copy(folder / "slice_0003.dcm", folder / "copy.dcm")
     renamed = shutil.copy(folder / "slice_0002.dcm", folder / "sent_again.dcm")
     edit(renamed, SOPInstanceUID="1.2.3")
-    (series,), findings = find_series(folder)
-    assert (series.num_slices, findings) == (NUM_SLICES, [])
+    (series,), issues = find_series(folder)
+    assert (series.num_slices, issues) == (NUM_SLICES, [])
 
 
 @pytest.mark.parametrize("sop_instance_uid", [None, "1.2.3"], ids=["same UID", "other UID"])
@@ -129,7 +129,7 @@ def test_a_different_duplicate_fails(write_series, sop_instance_uid):
     edit(other, PixelData=pydicom.dcmread(folder / "slice_0001.dcm").PixelData)
     if sop_instance_uid:
         edit(other, SOPInstanceUID=sop_instance_uid)
-    reason = only_finding(folder).reason
+    reason = only_issue(folder).reason
     assert "two different slices" in reason
     assert "z = -95.00, -95.00 mm" in reason
 
@@ -142,7 +142,7 @@ def test_a_slice_that_was_cut_short_fails_its_series(write_series, name):
     dataset = pydicom.dcmread(path)
     del dataset.PixelData
     dataset.save_as(path)
-    assert f"{name} has no PixelData, which also fails the {NUM_SLICES - 1} good slices" in only_finding(folder).reason
+    assert f"{name} has no PixelData, which also fails the {NUM_SLICES - 1} good slices" in only_issue(folder).reason
     for other in folder.iterdir():
         if other != path:
             other.unlink()
@@ -151,22 +151,22 @@ def test_a_slice_that_was_cut_short_fails_its_series(write_series, name):
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that can be opened and not read")
 def test_a_file_that_cannot_be_read_is_named():
-    series, (finding,) = find_series(Path("/proc/self/mem"))
-    assert (series, finding.action) == ([], "fail")
-    assert finding.reason == "/proc/self/mem cannot be read (Input/output error)"
+    series, (issue,) = find_series(Path("/proc/self/mem"))
+    assert (series, issue.action) == ([], "fail")
+    assert issue.reason == "/proc/self/mem cannot be read (Input/output error)"
 
 
 def test_two_slices_with_one_uid_fail(write_series):
     folder = write_series()
     uid = pydicom.dcmread(folder / "slice_0001.dcm").SOPInstanceUID
     edit(folder / "slice_0004.dcm", SOPInstanceUID=uid)
-    assert "z = -100.00, -92.50 mm" in only_finding(folder).reason
+    assert "z = -100.00, -92.50 mm" in only_issue(folder).reason
 
 
 def test_a_gap_fails_with_its_position(write_series):
     folder = write_series()
     (folder / "slice_0003.dcm").unlink()
-    assert "2.50 mm apart, but not from z = -97.50 to -92.50 mm" in only_finding(folder).reason
+    assert "2.50 mm apart, but not from z = -97.50 to -92.50 mm" in only_issue(folder).reason
 
 
 def test_rounded_positions_are_no_gap(write_series):
@@ -192,14 +192,14 @@ def test_rounded_positions_are_no_gap(write_series):
 def test_a_series_that_is_no_grid_fails_with_positions(write_series, change, sentence):
     folder = write_series()
     edit(folder / "slice_0004.dcm", **change)
-    assert sentence in only_finding(folder).reason
+    assert sentence in only_issue(folder).reason
 
 
 def test_gantry_tilt_fails(write_series):
     folder = write_series()
     for index, path in enumerate(sorted(folder.iterdir())):
         edit(path, ImagePositionPatient=[-10, -20 + 0.5 * index, -100 + 2.5 * index])
-    reason = only_finding(folder).reason
+    reason = only_issue(folder).reason
     assert "sheared or tilted" in reason
     assert "z = -97.50, -95.00, -92.50, -90.00 mm" in reason
 
@@ -209,10 +209,10 @@ def test_a_bad_slice_fails_its_series_and_no_other(write_series, tmp_path):
     bad = write_series("bad", series_uid=stable_uid("bad"))
     edit(bad / "slice_0002.dcm", RescaleSlope=None)
     edit(bad / "slice_0003.dcm", RescaleSlope=None)
-    (series,), (finding,) = find_series(tmp_path)
+    (series,), (issue,) = find_series(tmp_path)
     assert series.series_instance_uid == stable_uid("good")
-    assert finding.path == bad / "slice_0002.dcm"
-    assert "has no RescaleSlope" in finding.reason
+    assert issue.path == bad / "slice_0002.dcm"
+    assert "has no RescaleSlope" in issue.reason
 
 
 def test_a_derived_series_is_marked(write_series):
@@ -228,10 +228,10 @@ def test_what_is_no_file_is_not_followed(write_series, tmp_path):
     os.mkfifo(folder / "fifo.dcm")
     (folder / "loop").symlink_to(tmp_path)
     (folder / "nowhere.dcm").symlink_to(tmp_path / "absent")
-    (series,), findings = find_series(tmp_path)
+    (series,), issues = find_series(tmp_path)
     assert series.num_slices == NUM_SLICES
-    reasons = {finding.path.name: finding.reason for finding in findings}
-    assert {finding.action for finding in findings} == {"skip"}
+    reasons = {issue.path.name: issue.reason for issue in issues}
+    assert {issue.action for issue in issues} == {"skip"}
     assert "no regular file" in reasons["fifo.dcm"]
     assert "not followed" in reasons["loop"]
     assert "leads nowhere" in reasons["nowhere.dcm"]
@@ -256,16 +256,16 @@ def test_what_may_not_be_read_is_named():
         (root / "closed").mkdir(mode=0)
         (root / "closed.dcm").touch(mode=0)
         with as_nobody():
-            series, findings = find_series(root)
+            series, issues = find_series(root)
         assert series == []
-        reasons = {finding.path.name: (finding.action, finding.reason) for finding in findings}
+        reasons = {issue.path.name: (issue.action, issue.reason) for issue in issues}
         assert reasons["closed"] == ("skip", f"{root}/closed cannot be listed (Permission denied)")
         assert reasons["closed.dcm"] == ("fail", f"{root}/closed.dcm cannot be opened (Permission denied)")
 
 
 def test_names_with_line_breaks_stay_on_one_line(tmp_path):
     (tmp_path / "a\nb.dcm").write_text("no DICOM")
-    assert "a\\nb.dcm" in only_finding(tmp_path, action="skip").reason
+    assert "a\\nb.dcm" in only_issue(tmp_path, action="skip").reason
 
 
 def test_a_root_that_does_not_exist_is_an_error(tmp_path):
@@ -274,7 +274,7 @@ def test_a_root_that_does_not_exist_is_an_error(tmp_path):
 
 
 def test_nothing_in_pydicoms_own_test_files_raises():
-    series, findings = find_series(bundled("CT_small.dcm").parent)
+    series, issues = find_series(bundled("CT_small.dcm").parent)
     assert {"CT_small.dcm"} <= {header.path.name for one in series for header in one.slices}
-    assert {"skip", "fail"} == {finding.action for finding in findings}
-    assert all("\n" not in finding.reason for finding in findings)
+    assert {"skip", "fail"} == {issue.action for issue in issues}
+    assert all("\n" not in issue.reason for issue in issues)

@@ -20,7 +20,7 @@ PROCESSES = {
     "bridge": DiffusionConfig(kappa=KAPPA),
     "ddpm": DiffusionConfig(process="ddpm"),
     "cosine": DiffusionConfig(process="ddpm", schedule=COSINE, start_timestep=900),
-    "printed": DiffusionConfig(process="ddpm", printed_start=True),
+    "printed": DiffusionConfig(process="ddpm", paper_start=True),
 }
 every_process = pytest.mark.parametrize("process", [make_process(c) for c in PROCESSES.values()], ids=PROCESSES)
 
@@ -162,8 +162,10 @@ def test_training_times_cover_what_the_sampler_visits(process):
     assert t.shape == (20_000,)
     assert 0 < t.min() <= 0.01 * process.t_max
     assert 0.99 * process.t_max <= t.max() <= process.t_max
-    start_share = (t == 1).double().mean().item() if process.t_max == 1 else 0
-    assert t.double().mean().item() == pytest.approx(start_share + (1 - start_share) * process.t_max / 2, rel=0.02)
+    endpoint_fraction = (t == 1).double().mean().item() if process.t_max == 1 else 0
+    assert t.double().mean().item() == pytest.approx(
+        endpoint_fraction + (1 - endpoint_fraction) * process.t_max / 2, rel=0.02
+    )
     unit = process.unit_time(t)
     assert 0 < unit.min() <= unit.max() <= 1
 
@@ -175,11 +177,11 @@ def test_each_process_has_its_default_number_of_steps(settings, num_steps):
     assert DiffusionConfig(**settings).num_steps == num_steps
 
 
-@pytest.mark.parametrize("start_share", [0.0, 0.3, 1.0])
-def test_a_share_of_the_training_times_is_the_sampler_s_start(start_share):
-    process = make_process(DiffusionConfig(start_share=start_share))
+@pytest.mark.parametrize("endpoint_fraction", [0.0, 0.3, 1.0])
+def test_a_share_of_the_training_times_is_the_sampler_s_start(endpoint_fraction):
+    process = make_process(DiffusionConfig(endpoint_fraction=endpoint_fraction))
     t = process.sample_times(20_000, torch.Generator().manual_seed(0))
-    assert (t == 1).double().mean().item() == pytest.approx(start_share, abs=0.02)
+    assert (t == 1).double().mean().item() == pytest.approx(endpoint_fraction, abs=0.02)
 
 
 @pytest.mark.parametrize(

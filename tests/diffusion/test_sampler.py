@@ -132,7 +132,7 @@ CONFIGS = {
     "bridge": DiffusionConfig(),
     "ddpm": DiffusionConfig(process="ddpm"),
     "printed": DiffusionConfig(
-        process="ddpm", printed_start=True, schedule=ScheduleConfig(num_train_timesteps=100), start_timestep=40
+        process="ddpm", paper_start=True, schedule=ScheduleConfig(num_train_timesteps=100), start_timestep=40
     ),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

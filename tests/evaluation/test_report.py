@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from ltdiff.data.rois import disc_mask
+from ltdiff.evaluation.error_ratio import remaining_error_ratios
 from ltdiff.evaluation.markdown import to_markdown
-from ltdiff.evaluation.remaining_error import remaining_error_ratios
 from ltdiff.evaluation.report import write_report
 from ltdiff.radiomics.pyradiomics import EXTRACTOR_VERSION
 

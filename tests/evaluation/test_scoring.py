@@ -8,8 +8,8 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ltdiff.data.formats import read_mask
 from ltdiff.data.rois import Roi, mask_rois, random_rois
+from ltdiff.data.volume_files import read_mask
 from ltdiff.evaluation.concordance import ccc_across_features, ccc_across_rois
 from ltdiff.evaluation.scoring import REPRODUCIBLE_CCC, TARGET, reproducible_shares, score
 from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, extract_features, feature_names

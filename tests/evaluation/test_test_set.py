@@ -162,7 +162,7 @@ def test_the_catalogue_is_scored_in_regions_of_several_slices(volumes, tmp_path)
     scores = evaluate(test_set, methods={}, out=tmp_path / "report")
     assert scores.ccc["feature_class"].nunique() == 8
     assert scores.features["feature"].nunique() > 1000
-    assert set(scores.ccc["method"]) == {"source", "target_other_noise"}
+    assert set(scores.ccc["method"]) == {"source", "target_rescan_estimate"}
     text = (tmp_path / "report" / "report.md").read_text()
     assert "## As in the paper" in text
     assert "0.86 ± 0.11" in text

@@ -18,15 +18,15 @@ from tiny_run import make_volumes, one_thread, tiny_settings, write_pairs  # noq
 
 from ltdiff.data.manifest import read_hu, read_manifest
 from ltdiff.data.patches import make_loader
+from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import load_model, save_model
-from ltdiff.training.context import local_context
-from ltdiff.training.kernel_match import KernelMatcher
+from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES
 from ltdiff.training.run import START_FOLDER, prepare_run
-from ltdiff.workflows.comparison import evaluate_model
+from ltdiff.training.worker_context import local_context
 
 VALUES = Path(__file__).with_name("values.json")
 NUM_STEPS = 20

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from ltdiff.data.scope import Scope
+from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
-from ltdiff.dicom.uids import stable_uid
+from ltdiff.dicom.output import stable_uid
 from ltdiff.model.denoiser import DenoiserConfig
 from ltdiff.model.ltdiff import LTDiff, ModelConfig, save_model
 from ltdiff.model.unetpp import AutoencoderConfig
@@ -27,7 +27,7 @@ SeriesFactory = Callable[..., Path]
 def make_model() -> ModelFactory:
     """make_model(folder, source_kernels=…, seed=…, …): a small model with random weights, described as training does.
 
-    `facts` go to its Scope: those that are not given are unknown.
+    `facts` go to its TrainingDomain: those that are not given are unknown.
     """
 
     def make(
@@ -52,7 +52,7 @@ def make_model() -> ModelFactory:
         about = {
             "version": "0.0.1",
             "settings": json.loads(json.dumps(asdict(settings))),
-            "scope": Scope(source_kernels, target_kernels, **facts).to_dict(),
+            "training_domain": TrainingDomain(source_kernels, target_kernels, **facts).to_dict(),
             "trained": {"joint": {"loss": 0.5}} if trained else {},
         }
         save_model(model, folder, about=about)

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from ltdiff.dicom.series import find_series, read_slice_hu
-from ltdiff.inference.outcome import Outcome
+from ltdiff.inference.results import SeriesResult
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 
 
-def outcome_of(name: str, outcomes: list[Outcome]) -> Outcome:
-    (found,) = [one for one in outcomes if name in str(one.source)]
+def outcome_of(name: str, results: list[SeriesResult]) -> SeriesResult:
+    (found,) = [one for one in results if name in str(one.source)]
     return found
 
 

@@ -12,16 +12,16 @@ import ray
 from pydicom.data import get_testdata_file
 from results import assert_as_standardizer, outcome_of
 
-from ltdiff.data.formats import read_volume, write_volume
 from ltdiff.data.volume import Volume
+from ltdiff.data.volume_files import read_volume, write_volume
 from ltdiff.dicom.derived import derived_series_uid, write_derived_series
 from ltdiff.dicom.series import find_series, read_slice_hu
 from ltdiff.inference import batch
 from ltdiff.inference.batch import _explain, map_ahead, standardize_archive
-from ltdiff.inference.outcome import Outcome, exit_code
-from ltdiff.inference.recipe import Recipe
+from ltdiff.inference.models import TrainedModel
+from ltdiff.inference.results import SeriesResult, exit_code
 from ltdiff.inference.standardizer import InferenceConfig
-from ltdiff.local_ray import ray_session
+from ltdiff.system.ray_cluster import ray_session
 
 INFERENCE = InferenceConfig(seed=7, precision="fp32")  # `auto` may be another one with GPUs that are permits only
 BIRTH = "19870605"
@@ -48,7 +48,7 @@ def archive(tmp_path_factory, make_series, model) -> Path:
     dark = make_series(root / "implausible") / "slice_0003.dcm"
     dark.write_bytes(dark.read_bytes().replace(b"-1024", b"-9024"))
     series = find_series(good)[0][0]
-    derivation = Recipe.load(model, InferenceConfig(seed=99)).derivation_from("B")
+    derivation = TrainedModel.load(model, InferenceConfig(seed=99)).derivation_for("B")
     write_derived_series(series, [np.zeros((40, 36))] * 5, out_dir=root / "derived", derivation=derivation)
     shutil.copy(get_testdata_file("MR_small.dcm", download=False), root / "a")
     (root / "notes.txt").write_text("no DICOM")
@@ -56,7 +56,7 @@ def archive(tmp_path_factory, make_series, model) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first_run(session, archive, model, tmp_path_factory) -> tuple[list[Outcome], Path]:
+def first_run(session, archive, model, tmp_path_factory) -> tuple[list[SeriesResult], Path]:
     out = tmp_path_factory.mktemp("first") / "out"
     return standardize_archive(archive, model=model, out=out, inference=INFERENCE), out
 
@@ -95,15 +95,15 @@ def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
     ],
 )
 def test_every_series_and_file_has_its_outcome(first_run, name, status, reason):
-    outcome = outcome_of(name, first_run[0])
-    assert outcome.status == status
-    assert reason in outcome.reason
+    result = outcome_of(name, first_run[0])
+    assert result.status == status
+    assert reason in result.reason
 
 
 def test_failures_make_the_exit_code(first_run):
-    outcomes, _ = first_run
-    assert exit_code(outcomes) == 1
-    assert exit_code([one for one in outcomes if one.status != "fail"]) == 0
+    results, _ = first_run
+    assert exit_code(results) == 1
+    assert exit_code([one for one in results if one.status != "fail"]) == 0
 
 
 def test_files_have_the_permissions_of_the_users_own_mask(first_run):
@@ -114,16 +114,16 @@ def test_files_have_the_permissions_of_the_users_own_mask(first_run):
 
 
 def test_only_whole_derived_series_are_visible(first_run):
-    outcomes, out = first_run
+    results, out = first_run
     assert {path.name for path in out.iterdir()} == {
-        ".ltdiff.lock",
+        ".ltdiff.system.lock",
         "report.csv",
-        *(one.output.name for one in outcomes if one.status == "written"),
+        *(one.output.name for one in results if one.status == "written"),
     }
-    series, findings = find_series(out)
+    series, issues = find_series(out)
     assert sorted(one.num_slices for one in series) == [2, 5]
     assert all(one.standardized_by_ltdiff for one in series)
-    assert all("DICOM" in str(finding) for finding in findings)
+    assert all("DICOM" in str(issue) for issue in issues)
 
 
 def test_derived_series_hold_what_the_standardizer_gives(first_run, archive, model):
@@ -142,15 +142,15 @@ def test_no_patient_is_named_in_logs(first_run):
 
 
 def test_a_second_run_computes_nothing(first_run, archive, model, monkeypatch):
-    outcomes, out = first_run
+    results, out = first_run
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
     (archive / "a" / "good").rename(archive / "a" / "good moved")
     again = standardize_archive(archive / "a", model=model, out=out, inference=INFERENCE)
     (archive / "a" / "good moved").rename(archive / "a" / "good")
-    assert outcome_of("good", again) == Outcome(
+    assert outcome_of("good", again) == SeriesResult(
         archive / "a/good moved/slice_0001.dcm",
         "present",
-        output=outcome_of("a/good", outcomes).output,
+        output=outcome_of("a/good", results).output,
         num_slices=5,
         model=model,
     )
@@ -167,10 +167,10 @@ def test_a_worker_that_asked_for_no_gpu_sees_none(monkeypatch, tmp_path, use_gpu
 
 
 def test_the_result_does_not_depend_on_the_workers(first_run, archive, model, tmp_path):
-    outcomes = standardize_archive(
+    results = standardize_archive(
         archive, model=model, out=tmp_path, inference=INFERENCE, num_workers=2, use_gpu=True, force=False
     )
-    assert sorted(one.status for one in outcomes) == sorted(one.status for one in first_run[0])
+    assert sorted(one.status for one in results) == sorted(one.status for one in first_run[0])
     assert_equal(content(tmp_path), content(first_run[1]))
 
 
@@ -185,8 +185,8 @@ def test_both_directions_each_series_by_its_own_model(session, make_series, make
         standardize_archive(tmp_path / "in", out=tmp_path / "none", **run)
     made = {}
     for target in ("L", "B"):
-        outcomes = standardize_archive(tmp_path / "in", out=tmp_path / target, target_kernel=target, **run)
-        made |= {(one.source.parent.name, target): one for one in outcomes}
+        results = standardize_archive(tmp_path / "in", out=tmp_path / target, target_kernel=target, **run)
+        made |= {(one.source.parent.name, target): one for one in results}
     for series, target, name in (("B", "L", "B_to_L"), ("SS", "L", "S_to_L"), ("LLL", "B", "L_to_B")):
         assert made[series, target].model == run["model"] / name
         assert_as_standardizer(tmp_path / "in" / series, made[series, target].output, run["model"] / name, INFERENCE)
@@ -198,14 +198,14 @@ def test_what_is_forced_is_marked_in_image_and_report(session, make_series, mode
     make_series(tmp_path / "in", kernel="X")
     run = {"model": model, "inference": INFERENCE, "force": True}
     for status in ("written", "present"):
-        (outcome,) = standardize_archive(tmp_path / "in", out=tmp_path / "out", **run)
-        assert (outcome.status, outcome.reason) == (
+        (result,) = standardize_archive(tmp_path / "in", out=tmp_path / "out", **run)
+        assert (result.status, result.reason) == (
             status,
             "outside what the model was trained for: kernel 'X' instead of 'B'",
         )
-        assert outcome.reason in (tmp_path / "out" / "report.csv").read_text()
-        for path in outcome.output.iterdir():
-            assert outcome.reason in pydicom.dcmread(path).DerivationDescription
+        assert result.reason in (tmp_path / "out" / "report.csv").read_text()
+        for path in result.output.iterdir():
+            assert result.reason in pydicom.dcmread(path).DerivationDescription
 
 
 def test_a_volume_file_comes_back_in_its_own_format_and_place(session, model, tmp_path):
@@ -214,9 +214,9 @@ def test_a_volume_file_comes_back_in_its_own_format_and_place(session, model, tm
     source = Volume(hu, (2.5, 0.8, 0.7), (-10.5, 20.0, 30.0), direction, stored_orientation="RAS")
     write_volume(source, tmp_path / "scan.nii.gz")
     expected = read_volume(tmp_path / "scan.nii.gz")
-    (outcome,) = standardize_archive(tmp_path / "scan.nii.gz", model=model, out=tmp_path / "out", inference=INFERENCE)
-    assert (outcome.status, outcome.output) == ("written", tmp_path / "out" / "scan_ltdiff.nii.gz")
-    result = read_volume(outcome.output)
+    (result,) = standardize_archive(tmp_path / "scan.nii.gz", model=model, out=tmp_path / "out", inference=INFERENCE)
+    assert (result.status, result.output) == ("written", tmp_path / "out" / "scan_ltdiff.nii.gz")
+    result = read_volume(result.output)
     for name in ("spacing_mm", "origin_mm", "direction"):
         assert getattr(result, name) == pytest.approx(getattr(expected, name))
     assert result.stored_orientation == expected.stored_orientation == "RAS"
@@ -279,5 +279,5 @@ def test_uid_depends_on_model_settings_and_seed(archive, model, make_model, tmp_
         (model, InferenceConfig(precision="bf16", decode="direct")),
         (make_model(tmp_path / "other", seed=1), InferenceConfig(precision="bf16")),
     ]
-    uids = {derived_series_uid(series, Recipe.load(*variant).derivation_from("B")) for variant in variants}
+    uids = {derived_series_uid(series, TrainedModel.load(*variant).derivation_for("B")) for variant in variants}
     assert len(uids) == len(variants)

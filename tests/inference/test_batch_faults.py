@@ -19,10 +19,10 @@ from results import assert_as_standardizer, outcome_of
 
 from ltdiff.dicom.series import find_series
 from ltdiff.inference.batch import ATTEMPTS_FOLDER, REPORT_FILE, standardize, standardize_archive
-from ltdiff.inference.outcome import exit_code
+from ltdiff.inference.results import exit_code
 from ltdiff.inference.standardizer import InferenceConfig
-from ltdiff.local_ray import ray_session
-from ltdiff.lock import only_writer
+from ltdiff.system.lock import only_writer
+from ltdiff.system.ray_cluster import ray_session
 
 REPOSITORY = Path(__file__).parents[2]
 RAY_AND_A_WORKER_BYTES, PIECE_BYTES = 6 << 30, 128 << 20  # and what a test beside this one takes
@@ -143,11 +143,11 @@ def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session,
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert len(list(out.glob("*/slice_*.dcm"))) == 6
-    outcomes = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW)
-    assert [outcome_of(name, outcomes).status for name in ("first", "second")] == ["present", "written"]
+    results = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW)
+    assert [outcome_of(name, results).status for name in ("first", "second")] == ["present", "written"]
     assert not list(out.glob(".partial-*"))
     for name in ("first", "second"):
-        assert_as_standardizer(tmp_path / "in" / name, outcome_of(name, outcomes).output, model, SLOW)
+        assert_as_standardizer(tmp_path / "in" / name, outcome_of(name, results).output, model, SLOW)
 
 
 def test_a_second_job_on_the_same_output_is_refused_at_once(make_series, model, tmp_path):
@@ -157,7 +157,7 @@ def test_a_second_job_on_the_same_output_is_refused_at_once(make_series, model, 
         pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on "),
     ):
         standardize_archive(tmp_path / "in", model=model, out=tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".ltdiff.lock"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".ltdiff.system.lock"]
 
 
 @pytest.mark.slow
@@ -178,16 +178,16 @@ def test_a_cluster_that_loses_a_node_standardizes_to_the_end(make_series, model,
 
         thread = threading.Thread(target=lose_a_node)
         thread.start()
-        outcomes = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW, num_workers=2)
+        results = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW, num_workers=2)
         thread.join()
     finally:
         ray.shutdown()
         cluster.shutdown()
     assert lost
-    assert exit_code(outcomes) == 0
+    assert exit_code(results) == 0
     for name in ("first", "second"):
-        assert outcome_of(name, outcomes).status == "written"
-        assert_as_standardizer(tmp_path / "in" / name, outcome_of(name, outcomes).output, model, SLOW)
+        assert outcome_of(name, results).status == "written"
+        assert_as_standardizer(tmp_path / "in" / name, outcome_of(name, results).output, model, SLOW)
 
 
 def workers_of(node) -> list[psutil.Process]:

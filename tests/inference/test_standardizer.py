@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from tiny_run import SPACING_MM, make_volumes, one_thread, tiny_settings, write_pairs  # noqa: F401
 
-from ltdiff.data.intensity import to_hu, to_network
 from ltdiff.data.manifest import read_hu, read_manifest
-from ltdiff.data.position import position_mm
+from ltdiff.data.network_inputs import position_mm, to_hu, to_network
 from ltdiff.diffusion.process import DiffusionConfig
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.denoiser import DenoiserConfig
 from ltdiff.model.ltdiff import LTDiff, ModelConfig, save_model
 from ltdiff.model.unetpp import AutoencoderConfig
 from ltdiff.training.config import Settings
-from ltdiff.training.kernel_match import fit_kernel_match
+from ltdiff.training.fit_kernel_match import fit_kernel_match
 
 IN_PLANE_MM = SPACING_MM[1:]
 

@@ -17,6 +17,7 @@ from mlflow_servers import free_port
 from ray._private.runtime_env.packaging import create_package
 from tiny_run import save_tiny_model, tiny_settings, write_pairs
 
+from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
@@ -24,7 +25,6 @@ from ltdiff.simulation.dataset import simulate
 from ltdiff.simulation.kernels import Kernel
 from ltdiff.simulation.scanner import Scanner
 from ltdiff.training.config import PhaseConfig
-from ltdiff.workflows.comparison import evaluate_model
 
 REPOSITORY = Path(__file__).parents[2]
 JOBS = sorted(path.name for path in (REPOSITORY / "jobs").glob("*.py"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltdiff.radiomics import cooccurrence, intensity, neighbour_difference, run_length
+from ltdiff.radiomics import cooccurrence, intensity_direct, neighbour_difference, run_length
 from ltdiff.radiomics.catalogue import (
     CatalogueConfig,
     extract_catalogue,
@@ -71,7 +71,7 @@ def test_ibsi_neighbour_differences_and_statistics(ibsi_phantom):
     for prefix, method in (("NID25D", "62GR"), ("NID3D", "KOBO")):
         values = {f.ibsi: ours[f"{prefix}_{n}"] for n, f in neighbour_difference.FEATURES.items() if f.ibsi}
         assert_ibsi(values, {key: published[method] for key, published in IBSI["ngtdm"].items()})
-    values = {feature.ibsi: ours[f"ID_{name}"] for name, feature in intensity.FEATURES.items() if feature.ibsi}
+    values = {feature.ibsi: ours[f"ID_{name}"] for name, feature in intensity_direct.FEATURES.items() if feature.ibsi}
     values |= {"QG58": ours["ID_Percentile10"], "8DWT": ours["ID_Percentile90"]}
     assert_ibsi(values, IBSI["statistics"])
     assert len(values) == 14

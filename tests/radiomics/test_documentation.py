@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ltdiff.radiomics import cooccurrence, intensity, neighbour_difference, run_length
+from ltdiff.radiomics import cooccurrence, intensity_direct, neighbour_difference, run_length
 
 PAGE = Path(__file__).parents[2] / "docs" / "radiomics.md"
 
@@ -10,7 +10,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "radiomics.md"
 def test_the_page_has_every_formula():
     rows = [
         f"| {feature.name} | {feature.formula.replace('|', chr(92) + '|')} | {feature.ibsi} |"
-        for module in (cooccurrence, run_length, neighbour_difference, intensity)
+        for module in (cooccurrence, run_length, neighbour_difference, intensity_direct)
         for feature in module.FEATURES.values()
     ]
     assert len(rows) == 22 + 11 + 5 + 31

@@ -17,7 +17,7 @@ from ltdiff.registry import (
     list_models,
     register_model,
 )
-from ltdiff.registry import models as registry_models
+from ltdiff.registry import register as registry_models
 
 
 def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_path):
@@ -42,17 +42,17 @@ def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_
 
 def test_the_calibration_comes_with_the_whole(out, mlflow_client, tmp_path):
     model = write_model(tmp_path / "model", value=5.0)
-    (model / "spread.json").write_text('{"output": "sample"}')
+    (model / "calibration.json").write_text('{"output": "sample"}')
     versions = register_model(model, run_id=log(out, "calibrated"), out=out)
     fetched = tmp_path / "cache"
     whole = download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out))
-    assert (whole / "spread.json").read_text() == '{"output": "sample"}'
+    assert (whole / "calibration.json").read_text() == '{"output": "sample"}'
     part = download(f"models:/ltdiff-ddpm/{versions['ltdiff-ddpm']}", out_dir=tmp_path, tracking_uri=uri_of(out))
-    assert not (part / "spread.json").exists()
+    assert not (part / "calibration.json").exists()
     assert download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out)) == whole
     for changed in (whole, stored(mlflow_client, "ltdiff", versions["ltdiff"])):
-        (changed / "spread.json").write_text('{"output": "mean"}')
-        with pytest.raises(ValueError, match=r"spread.json is not what was registered"):
+        (changed / "calibration.json").write_text('{"output": "mean"}')
+        with pytest.raises(ValueError, match=r"calibration.json is not what was registered"):
             download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out))
         shutil.rmtree(whole, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from ltdiff.dicom.segmentation import read_segmentation
 from ltdiff.dicom.series import find_series, read_slice_hu
 from ltdiff.simulation import dataset
 from ltdiff.simulation.dataset import simulate
-from ltdiff.simulation.scan import scan_patient
+from ltdiff.simulation.reconstruction import scan_patient
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def file_bytes(folder):
 
 def test_every_patient_is_a_pair_that_pairing_finds(out, small_config):
     series, _ = find_series(out)
-    pairs, findings = find_pairs(series, target_kernel="sharper")
-    assert findings == []
+    pairs, issues = find_pairs(series, target_kernel="sharper")
+    assert issues == []
     assert len(pairs) == small_config.num_patients
     assert {(pair.source.kernel, pair.target.kernel) for pair in pairs} == {("softer", "sharper")}
     assert len({pair.source.patient_key for pair in pairs}) == small_config.num_patients

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ltdiff.simulation.edges import CLEARANCE_MM, INSERT_RADIUS_MM, INSERTS_HU, place_inserts, project_inserts
-from ltdiff.simulation.scan import reconstruct_pair
+from ltdiff.simulation.reconstruction import reconstruct_pair
 from ltdiff.simulation.scanner import Scanner
 
 

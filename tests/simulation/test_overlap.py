@@ -10,7 +10,7 @@ from ltdiff.dicom.segmentation import read_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.dataset import _identity, simulate
-from ltdiff.simulation.scan import scan_patient
+from ltdiff.simulation.reconstruction import scan_patient
 from ltdiff.simulation.shapes import Ellipsoid, coverage
 
 CYLINDER_MM = 120.0
@@ -41,7 +41,7 @@ def scan_cylinder(monkeypatch, small_config):
     """scan_cylinder(cylinder, …): the scan of a cylinder, settings as named."""
 
     def scan(cylinder, **settings):
-        monkeypatch.setattr("ltdiff.simulation.scan.build_phantom", lambda *_, **__: cylinder)
+        monkeypatch.setattr("ltdiff.simulation.reconstruction.build_phantom", lambda *_, **__: cylinder)
         return scan_patient(replace(small_config, **{"doses": (0.02,), "num_slices": 8} | settings), 0)
 
     return scan
@@ -105,8 +105,8 @@ def test_series_say_thickness_and_spacing_and_stay_pairs(tmp_path, small_config)
     config = replace(small_config, num_patients=1, slice_spacing_mm=2.5, num_lesions=6)
     simulate(tmp_path, config=config)
     series, _ = find_series(tmp_path)
-    pairs, findings = find_pairs(series, target_kernel="sharper")
-    assert findings == []
+    pairs, issues = find_pairs(series, target_kernel="sharper")
+    assert issues == []
     assert len(pairs) == 1
     assert pairs[0].target.slice_thickness_mm == 5.0
     np.testing.assert_allclose(np.diff([one.position_mm[2] for one in pairs[0].target.slices]), 2.5)

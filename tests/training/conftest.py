@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
-from ltdiff.data.position import position_mm
+from ltdiff.data.network_inputs import position_mm
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
         (LossConfig, {"supervision_weights": (0.5, -1.0)}, r"supervision_weights .*\(0.5, -1.0\)"),
         (LossConfig, {"supervision_weights": (0.0, 0.0)}, "supervision_weights"),
         (LossConfig, {"supervision_weights": ()}, "supervision_weights"),
-        (LossConfig, {"image_weight": -1.0}, "image_weight .*-1"),
+        (LossConfig, {"lambda_image": -1.0}, "lambda_image .*-1"),
         (PhaseConfig, {"num_steps": -1}, "num_steps .*-1"),
         (PhaseConfig, {"num_steps": 1, "learning_rate": 0.0}, "learning_rate .*0.0"),
         (PhaseConfig, {"num_steps": 1, "max_minutes": 0.0}, "max_minutes must be above 0, got 0.0"),
@@ -25,8 +25,16 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
         (TrainingConfig, {"patch_size": 0}, "patch_size must be at least 1, got 0"),
         (TrainingConfig, {"batch_size_per_worker": 0}, "batch_size_per_worker"),
         (TrainingConfig, {"num_workers": 0}, "num_workers"),
-        (TrainingConfig, {"num_accumulated": 0}, "num_accumulated must divide batch_size_per_worker 8, got 0"),
-        (TrainingConfig, {"num_accumulated": 3}, "num_accumulated must divide batch_size_per_worker 8, got 3"),
+        (
+            TrainingConfig,
+            {"gradient_accumulation_steps": 0},
+            "gradient_accumulation_steps must divide batch_size_per_worker 8, got 0",
+        ),
+        (
+            TrainingConfig,
+            {"gradient_accumulation_steps": 3},
+            "gradient_accumulation_steps must divide batch_size_per_worker 8, got 3",
+        ),
         (TrainingConfig, {"checkpoint_every_steps": 0}, "checkpoint_every_steps"),
         (TrainingConfig, {"ema_decay": 1.0}, "ema_decay .*got 1.0"),
         (TrainingConfig, {"ema_decay": -0.1}, "ema_decay .*got -0.1"),
@@ -58,7 +66,7 @@ def test_sections_that_contradict_each_other_are_refused():
 def test_the_paper_as_printed():
     paper = read_settings("paper")
     assert paper.diffusion == DiffusionConfig(
-        process="ddpm", printed_start=True, start_timestep=1000, num_inference_steps=50
+        process="ddpm", paper_start=True, start_timestep=1000, num_inference_steps=50
     )
     assert (paper.loss.reconstruction, paper.loss.decode) == ("bce_dice", "direct")
     assert paper.model.autoencoder.encoder_skips
@@ -95,9 +103,9 @@ def test_a_bad_file_is_refused_naming_key_and_file(tmp_path, monkeypatch, text, 
         read_settings("mine")
 
 
-def test_start_weights_have_been_through_the_first_phase():
+def test_pretrained_have_been_through_the_first_phase():
     phases = {name: PhaseConfig(num_steps=3) for name in ("autoencoder", "ddpm", "joint")}
-    assert TrainingConfig(**phases, start="scratch").phases == ("autoencoder", "ddpm", "joint")
-    assert TrainingConfig(**phases, start="simulator").phases == ("ddpm", "joint")
+    assert TrainingConfig(**phases, init="scratch").phases == ("autoencoder", "ddpm", "joint")
+    assert TrainingConfig(**phases, init="pretrained").phases == ("ddpm", "joint")
     without = phases | {"ddpm": PhaseConfig(num_steps=0)}
-    assert TrainingConfig(**without, start="scratch").phases == ("autoencoder", "joint")
+    assert TrainingConfig(**without, init="scratch").phases == ("autoencoder", "joint")

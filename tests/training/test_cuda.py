@@ -6,7 +6,7 @@ import torch
 from tiny_run import make_volumes, tiny_settings
 
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.training.ray_glue import train_on_ray
+from ltdiff.training.ray_driver import train_on_ray
 
 pytestmark = [
     pytest.mark.gpu,

@@ -21,12 +21,12 @@ from ray.cluster_utils import Cluster
 from small_disk import fill, small_disk
 from tiny_run import tiny_settings, write_pairs
 
-from ltdiff.local_ray import ray_session
 from ltdiff.model.ltdiff import read_description, weights_sha256
-from ltdiff.training import ray_glue
+from ltdiff.system.ray_cluster import ray_session
+from ltdiff.training import ray_driver
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.ray_glue import num_cpus_needed, train_on_ray
+from ltdiff.training.ray_driver import num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -156,7 +156,7 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
     """Four workers over three nodes; the node of one of them dies, and the two others have room for all."""
     notes = folder / "nodes"
     notes.mkdir()
-    work = ray_glue.work
+    work = ray_driver.work
 
     def noting(job):
         rank = ray.train.get_context().get_world_rank()
@@ -164,7 +164,7 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
             file.write(ray.get_runtime_context().get_node_id() + "\n")
         work(job)
 
-    monkeypatch.setattr(ray_glue, "work", noting)
+    monkeypatch.setattr(ray_driver, "work", noting)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
     try:
         nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=3) for _ in range(3))}

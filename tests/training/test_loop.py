@@ -18,10 +18,10 @@ from ltdiff.data.patches import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.checkpoint import META_FILE
 from ltdiff.training.config import PhaseConfig, TrainingConfig
-from ltdiff.training.context import WorkerContext, local_context
-from ltdiff.training.kernel_match import KernelMatcher
+from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import BETAS, NUM_WARMUP_STEPS, Clock, clip_to_usual_norms, learning_rate, train
 from ltdiff.training.phases import PHASES
+from ltdiff.training.worker_context import WorkerContext, local_context
 
 
 class _Killed(BaseException):
@@ -406,7 +406,7 @@ def test_a_batch_computed_in_parts_is_the_same_batch(tmp_path, manifest_path, na
     manifest = read_manifest(manifest_path)
     whole, in_parts = _Reports(tmp_path / "whole"), _Reports(tmp_path / "parts")
     at_once = _run(name, manifest, whole).state_dict()
-    parts = _run(name, manifest, in_parts, num_accumulated=2).state_dict()
+    parts = _run(name, manifest, in_parts, gradient_accumulation_steps=2).state_dict()
     for key, value in at_once.items():
         if "scaling" not in key:
             torch.testing.assert_close(parts[key], value, rtol=1e-3, atol=1e-5)

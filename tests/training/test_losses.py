@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ltdiff.data.intensity import SCALE_HU, to_hu, to_network
+from ltdiff.data.network_inputs import SCALE_HU, to_hu, to_network
 from ltdiff.training.losses import CHARBONNIER_EPSILON, bce_dice, charbonnier, supervise
 
 

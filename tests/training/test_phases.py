@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny_run import make_rows, make_volumes, save_volume, tiny_settings
 
-from ltdiff.data.intensity import to_network
+from ltdiff.data.network_inputs import to_network
 from ltdiff.data.patches import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
-from ltdiff.training.context import local_context
+from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.loop import train
-from ltdiff.training.noise import BatchNoise
 from ltdiff.training.phases import PHASES, to_input, to_position_mm
+from ltdiff.training.worker_context import local_context
 
 TRAINED_PARTS = {"autoencoder": {"encoder", "decoder"}, "ddpm": {"denoiser"}, "joint": {"denoiser", "decoder"}}
 every_phase = pytest.mark.parametrize("name", PHASES)
@@ -105,8 +105,8 @@ def test_a_phase_learns_one_batch_by_heart(patches, name, process):
 @every_process
 def test_in_the_joint_phase_the_image_is_favoured_and_the_latents_are_not_given_up(patches, process):
     both, image_alone, latents_alone = (
-        _learn_by_heart(_make_phase("joint", num_steps=100, process=process, loss={"image_weight": weight}), patches)
-        for weight in (tiny_settings().loss.image_weight, 1e6, 0.0)
+        _learn_by_heart(_make_phase("joint", num_steps=100, process=process, loss={"lambda_image": weight}), patches)
+        for weight in (tiny_settings().loss.lambda_image, 1e6, 0.0)
     )
     assert latents_alone[100]["latent_loss"] < both[100]["latent_loss"] < 0.85 * image_alone[100]["latent_loss"]
     assert both[100]["image_loss"] < 0.5 * latents_alone[100]["image_loss"]
@@ -153,10 +153,10 @@ def test_an_untrained_bridge_has_the_loss_of_doing_nothing(patches):
     assert same["latent_loss"].item() == 0
 
 
-@pytest.mark.parametrize("image_weight", [0.0, 10.0])
-def test_joint_is_the_latent_loss_plus_lambda_times_the_image_loss(patches, image_weight):
-    losses = _losses(_make_phase("joint", trained=True, loss={"image_weight": image_weight}), patches)
-    expected = losses["latent_loss"] + image_weight * losses["image_loss"]
+@pytest.mark.parametrize("lambda_image", [0.0, 10.0])
+def test_joint_is_the_latent_loss_plus_lambda_times_the_image_loss(patches, lambda_image):
+    losses = _losses(_make_phase("joint", trained=True, loss={"lambda_image": lambda_image}), patches)
+    expected = losses["latent_loss"] + lambda_image * losses["image_loss"]
     torch.testing.assert_close(losses["loss"], expected)
 
 

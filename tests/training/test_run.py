@@ -12,9 +12,9 @@ import torch
 from tiny_run import make_rows, make_volumes, save_volume, tiny_settings, write_pairs
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.scope import Scope
+from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.model.ltdiff import load_model, read_description, save_model
-from ltdiff.training.kernel_match import KernelMatcher, fit_kernel_match
+from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.ray_worker import Reporter
 from ltdiff.training.run import (
     METRICS_FILE,
@@ -49,9 +49,9 @@ def test_a_new_run_has_untrained_networks_and_a_fitted_kernel_match(out, manifes
     assert torch.equal(model.kernel_match.gains, fit_kernel_match(read_manifest(manifest_path)).gains)
     assert all(not layer.weight.any() for layer in model.denoiser.leave)
     assert about["trained"] == {}
-    scope = Scope.from_dict(about["scope"])
-    assert scope == Scope.of(read_manifest(manifest_path))
-    assert (scope.source_kernels, scope.target_kernels, scope.spacing_mm) == (("soft",), ("sharp",), (0.7, 0.8))
+    domain = TrainingDomain.from_dict(about["training_domain"])
+    assert domain == TrainingDomain.of(read_manifest(manifest_path))
+    assert (domain.source_kernels, domain.target_kernels, domain.spacing_mm) == (("soft",), ("sharp",), (0.7, 0.8))
     assert about["settings"]["training"]["ddpm"]["num_steps"] == 4
     assert {path.name for path in out.iterdir()} == {RUN_FILE, START_FOLDER}
 
@@ -83,15 +83,15 @@ def test_the_same_command_again_changes_nothing(out, manifest_path):
 
 
 def test_pixels_are_not_read_again_for_the_scope(out, manifest_path, monkeypatch):
-    monkeypatch.setattr("ltdiff.data.scope.read_hu", lambda row: pytest.fail("a slice was read"))
+    monkeypatch.setattr("ltdiff.data.training_domain.read_hu", lambda row: pytest.fail("a slice was read"))
     prepare_run(manifest_path, out=out, settings=SETTINGS)
     (out / RUN_FILE).unlink()
     prepare_run(manifest_path, out=out, settings=SETTINGS)
-    assert read_description(out / START_FOLDER)["about"]["scope"]["source_kernels"] == ["soft"]
+    assert read_description(out / START_FOLDER)["about"]["training_domain"]["source_kernels"] == ["soft"]
 
 
 def test_a_run_that_noted_its_kernels_itself_goes_on(out, manifest_path):
-    """As runs did before models had a scope."""
+    """As runs did before models had a domain."""
     description = json.loads((out / RUN_FILE).read_text()) | {"source_kernels": ["soft"], "target_kernels": ["sharp"]}
     (out / RUN_FILE).write_text(json.dumps(description))
     prepare_run(manifest_path, out=out, settings=SETTINGS)
@@ -128,7 +128,7 @@ def test_accepted_changes_go_on_and_the_model_names_them(out, manifest_path):
     model, _ = load_model(out / START_FOLDER)
     for kappa in (0.2, 0.3):
         changed = tiny_settings(kappa=kappa, batch_size_per_worker=1)
-        prepare_run(manifest_path, out=out, settings=changed, accept_changes=True)
+        prepare_run(manifest_path, out=out, settings=changed, allow_changes=True)
     prepare_run(manifest_path, out=out, settings=changed)  # from now on that is what resumes it
     finish_phase(model, name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={})
     about = read_description(out / "ddpm" / MODEL_FOLDER)["about"]
@@ -144,13 +144,13 @@ def test_a_model_that_went_on_with_other_data_knows_all_its_series(out, manifest
     before = read_description(out / START_FOLDER)["about"]
     other = read_manifest(manifest_path).assign(kernel=lambda rows: rows["kernel"].replace("soft", "softer"))
     write_manifest(other.assign(series_uid="other " + other["series_uid"]), manifest_path)
-    prepare_run(manifest_path, out=out, settings=SETTINGS, accept_changes=True)
-    prepare_run(manifest_path, out=out, settings=tiny_settings(kappa=0.2), accept_changes=True)  # which is no new data
+    prepare_run(manifest_path, out=out, settings=SETTINGS, allow_changes=True)
+    prepare_run(manifest_path, out=out, settings=tiny_settings(kappa=0.2), allow_changes=True)  # which is no new data
     finish_phase(
         model=load_model(out / START_FOLDER)[0], name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={}
     )
     about = read_description(out / "ddpm" / MODEL_FOLDER)["about"]
-    assert about["scope"]["source_kernels"] == ["softer"]
+    assert about["training_domain"]["source_kernels"] == ["softer"]
     assert set(about["trained_series"]) > set(before["trained_series"])
     assert len(about["trained_series"]) == 2 * len(before["trained_series"])
 
@@ -159,13 +159,13 @@ def test_a_model_that_went_on_with_other_data_knows_all_its_series(out, manifest
     "settings",
     [
         replace(SETTINGS, model=replace(SETTINGS.model, kernel_match=False)),
-        replace(SETTINGS, training=replace(SETTINGS.training, start="simulator")),
+        replace(SETTINGS, training=replace(SETTINGS.training, init="pretrained")),
     ],
 )
 def test_networks_and_the_weights_they_began_with_cannot_be_changed(out, manifest_path, settings):
     before = _content(out)
     with pytest.raises(ValueError, match=r"or another folder$"):
-        prepare_run(manifest_path, out=out, settings=settings, accept_changes=True)
+        prepare_run(manifest_path, out=out, settings=settings, allow_changes=True)
     assert _content(out) == before
 
 
@@ -173,7 +173,7 @@ def test_nothing_about_a_finished_run_can_be_changed(out, manifest_path):
     (out / START_FOLDER).rename(out / MODEL_FOLDER)
     before = _content(out)
     with pytest.raises(ValueError, match=r"or another folder$"):
-        prepare_run(manifest_path, out=out, settings=tiny_settings(seed=1), accept_changes=True)
+        prepare_run(manifest_path, out=out, settings=tiny_settings(seed=1), allow_changes=True)
     assert _content(out) == before
 
 
@@ -253,7 +253,7 @@ def test_each_phase_starts_from_the_one_before(out, manifest_path):
     assert calls == [("autoencoder", "start"), ("ddpm", "autoencoder"), ("joint", "ddpm")]
     about = read_description(out / MODEL_FOLDER)["about"]
     assert about["trained"] == {name: {"loss": 0.5} for name in ("autoencoder", "ddpm", "joint")}
-    assert about["scope"] == read_description(out / START_FOLDER)["about"]["scope"]
+    assert about["training_domain"] == read_description(out / START_FOLDER)["about"]["training_domain"]
     assert _content(out / MODEL_FOLDER) == _content(out / "joint" / MODEL_FOLDER)
 
 

@@ -1,0 +1,1 @@
+"""The commands of `ltdiff`, one file each."""

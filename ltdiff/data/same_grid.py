@@ -1,0 +1,87 @@
+"""Whether two series lie on the same grid: same patient, frame of reference, pixels and slice positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ltdiff.dicom.series import Series, SliceHeader
+from ltdiff.system.text import printable
+
+POSITION_TOLERANCE_MM: Final = 0.05  # a sixteenth of a pixel: below what resampling could see
+SPACING_TOLERANCE_MM: Final = 1e-4  # times 512 pixels: the position tolerance at the far corner
+ORIENTATION_TOLERANCE: Final = 1e-4  # of a direction cosine (no unit); times 500 mm: the position tolerance
+THICKNESS_TOLERANCE_MM: Final = 0.01
+MAX_NAMED_SLICES: Final = 3  # in a message
+
+
+def grid_difference(source: Series, target: Series) -> str:
+    """Why the two cannot be two kernels of one acquisition, in words; "" when they can."""
+    if source.series_instance_uid == target.series_instance_uid:
+        return "they are the same series"
+    if source.patient_key != target.patient_key:
+        return "they belong to different patients"
+    return _frame_difference(source, target) or _plane_difference(source, target) or _slice_difference(source, target)
+
+
+def _frame_difference(source: Series, target: Series) -> str:
+    uids = source.frame_of_reference_uid, target.frame_of_reference_uid
+    return "their FrameOfReferenceUID differs" if all(uids) and uids[0] != uids[1] else ""  # volume files have none
+
+
+def _plane_difference(source: Series, target: Series) -> str:
+    sizes = (source.rows, source.columns), (target.rows, target.columns)
+    if sizes[0] != sizes[1]:
+        return f"one has {sizes[0][0]} x {sizes[0][1]} pixels, the other {sizes[1][0]} x {sizes[1][1]}"
+    if not np.allclose(source.spacing_mm, target.spacing_mm, rtol=0, atol=SPACING_TOLERANCE_MM):
+        return f"their pixel spacing is {_numbers(source.spacing_mm)} mm and {_numbers(target.spacing_mm)} mm"
+    return _orientation_difference(source, target) or _thickness_difference(source, target)
+
+
+def _orientation_difference(source: Series, target: Series) -> str:
+    if np.allclose(source.orientation, target.orientation, rtol=0, atol=ORIENTATION_TOLERANCE):
+        return ""
+    return f"their orientation is {_numbers(source.orientation)} and {_numbers(target.orientation)}"
+
+
+def _thickness_difference(source: Series, target: Series) -> str:
+    thick_mm, other_mm = source.slice_thickness_mm, target.slice_thickness_mm
+    if thick_mm is None or other_mm is None or abs(thick_mm - other_mm) <= THICKNESS_TOLERANCE_MM:
+        return ""
+    return f"their slices are {thick_mm:g} mm and {other_mm:g} mm thick"
+
+
+def _slice_difference(source: Series, target: Series) -> str:
+    reasons = [
+        f"{len(alone)} of {one.num_slices} slices of kernel {one.kernel!r} have no partner ({_names(alone)})"
+        for one, other in ((source, target), (target, source))
+        if (alone := _slices_without_partner(one, other))
+    ]
+    return ", and ".join(reasons)
+
+
+def _slices_without_partner(series: Series, other: Series) -> list[SliceHeader]:
+    positions = np.array([header.position_mm for header in other.slices])
+    distances = (np.abs(positions - header.position_mm).max(axis=1).min() for header in series.slices)
+    return [header for header, mm in zip(series.slices, distances, strict=True) if mm > POSITION_TOLERANCE_MM]
+
+
+def _names(headers: Sequence[SliceHeader]) -> str:
+    named = [f"{printable(Path(header.path.name))} at z {header.z_mm:g} mm" for header in headers[:MAX_NAMED_SLICES]]
+    return ", ".join(named + ["…"] * (len(headers) > MAX_NAMED_SLICES))
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return "\\".join(f"{value:g}" for value in values)
+
+
+def slice_overlap(one: Series, other: Series) -> float:
+    """Share of the longer series' slices that the other has too, from 0 to 1: same z, orientation and thickness."""
+    if _orientation_difference(one, other) or _thickness_difference(one, other):
+        return 0.0
+    z_mm, other_z_mm = (np.array([header.z_mm for header in series.slices]) for series in (one, other))
+    common = np.abs(z_mm[:, None] - other_z_mm[None, :]).min(axis=1) <= POSITION_TOLERANCE_MM
+    return float(common.sum() / max(len(z_mm), len(other_z_mm)))

@@ -1,0 +1,103 @@
+"""Slice pairs of a manifest in memory, for what is fitted to a sample of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ltdiff.data.manifest import (
+    evenly_spaced,
+    evenly_spaced_adjacent_pairs,
+    in_plane_spacing_mm,
+    read_hu,
+    slice_numbers,
+    smallest_step_mm,
+)
+from ltdiff.data.patches import VALIDATING_COLUMNS, columns_of, make_items
+
+logger = logging.getLogger(__name__)
+
+
+class PairStack(NamedTuple):
+    """Source and target (Z, Y, X) in HU of slices that follow each other, with PixelSpacing (y, x); the pair in question is
+    number `centre`, and `place` says of which pair of series it is and which slice of the source's.
+    """
+
+    source_hu: np.ndarray
+    target_hu: np.ndarray
+    spacing_mm: tuple[float, float]
+    centre: int
+    place: tuple[str, int]
+
+
+def read_stacks(
+    manifest: pd.DataFrame,
+    *,
+    split: str,
+    at_most: int,
+    purpose: str,
+    depth: int = 1,
+    choose: Callable[..., np.ndarray] = evenly_spaced,
+) -> Iterator[PairStack]:
+    """Pairs of a split, spread evenly (or as `choose` does), each with those of its neighbours among `depth` slices that are in
+    the split too.
+
+    A stack that cannot be read is named in the log as left out of `purpose`.
+
+    Raises:
+        ValueError: the split holds no pair.
+    """
+    items = make_items(manifest, split=split, pairs=True)
+    sources = pd.DataFrame([item["source"] for item in items])
+    series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
+    steps_mm = manifest.groupby("series_uid")["z_mm"].agg(smallest_step_mm)
+    numbers = slice_numbers(manifest, sources)
+    for i in choose(len(items), at_most=at_most):
+        step_mm = steps_mm[sources["series_uid"][i]]
+        reach_mm = (depth // 2 + 0.5) * step_mm
+        away_mm = (sources["z_mm"] - sources["z_mm"][i]).abs()
+        near = sources[(series == series[i]) & ((away_mm < reach_mm) | (sources.index == i))].sort_values("z_mm").index
+        try:
+            source_hu, target_hu = (np.stack([read_hu(items[k][role]) for k in near]) for role in ("source", "target"))
+        except ValueError as error:
+            logger.warning("left out of %s: %s", purpose, error)
+            continue
+        place = series[i], int(numbers[i])
+        yield PairStack(source_hu, target_hu, in_plane_spacing_mm(items[i]["source"]), near.get_loc(i), place)
+
+
+class ValidationPair(NamedTuple):
+    """Source and target (Y, X) in HU with PixelSpacing (y, x), the columns that no training has seen, and the place of
+    `PairStack`.
+    """
+
+    source_hu: np.ndarray
+    target_hu: np.ndarray
+    spacing_mm: tuple[float, float]
+    columns: slice
+    place: tuple[str, int]
+
+
+def read_validation_pairs(manifest: pd.DataFrame, *, at_most: int, purpose: str) -> list[ValidationPair]:
+    """Pairs that validate, spread in twos: those of split `val` or, where there are none, training pairs' validating columns."""
+    has_slices = ((manifest["split"] == "val") & manifest["pair_id"].notna()).any()
+    pairs = []
+    split = "val" if has_slices else "train"
+    for stack in read_stacks(
+        manifest, split=split, at_most=at_most, purpose=purpose, choose=evenly_spaced_adjacent_pairs
+    ):
+        source_hu, target_hu = stack.source_hu[0], stack.target_hu[0]
+        columns = slice(None) if has_slices else slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS))
+        pairs.append(ValidationPair(source_hu, target_hu, stack.spacing_mm, columns, stack.place))
+    return pairs
+
+
+def find_neighbours(pairs: Sequence[ValidationPair]) -> list[tuple[int, int]]:
+    """Indices of pairs whose slices follow each other."""
+    indices = {pair.place: i for i, pair in enumerate(pairs)}
+    following = ((i, (series, number + 1)) for (series, number), i in indices.items())
+    return [(i, indices[place]) for i, place in following if place in indices]

@@ -1,0 +1,238 @@
+"""NIfTI, NRRD and MetaImage files through SimpleITK, which is imported here and for PyRadiomics alone.
+
+Whatever order a file keeps its voxels in, arrays here hold axial slices in ascending z with rows from anterior to
+posterior and columns from right to left, as a standard axial DICOM series does. `write_volume` restores the file's order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import SimpleITK as sitk
+
+from ltdiff.data.truncation import DAMAGED, check_complete
+from ltdiff.data.volume import Volume
+from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
+from ltdiff.dicom.series import AIR_FILL_HU, Series, SliceHeader
+from ltdiff.system.atomic_files import PARTIAL_PREFIX, sync
+from ltdiff.system.text import printable
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES: Final = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+ORIENTATION: Final = "LPS"  # axes point to the patient's left, posterior, superior: DICOM's axial standard
+LUNG_HU: Final = -500.0
+"""Lung and air are below it, one of which nearly every slice of a body shows."""
+MIN_HU, MAX_HU = -10_000.0, 40_000.0  # beyond what any CT stores: the values are no HU
+
+
+def is_volume_file(path: Path) -> bool:
+    """Whether the name ends like a NIfTI, NRRD or MetaImage file; the file itself is not looked at."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_volume(path: Path, *, orientation: str = ORIENTATION) -> Volume:
+    """Read a CT volume in HU, its axes in this order and direction; a two-dimensional image is a volume of one slice.
+
+    Raises ValueError naming the file when it is missing, broken, cut short, no scalar volume, or its values are no HU.
+    """
+    image = _read(path)
+    oriented = sitk.DICOMOrient(image, orientation)
+    hu = _checked_hu(sitk.GetArrayFromImage(oriented), path)
+    x_mm, y_mm, z_mm = oriented.GetSpacing()
+    return Volume(
+        hu=hu,
+        spacing_mm=(z_mm, y_mm, x_mm),
+        origin_mm=oriented.GetOrigin(),
+        direction=oriented.GetDirection(),
+        stored_orientation=orientation_code(image.GetDirection()),
+    )
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write in the format of the file name, voxels in the order of the file that the volume came from.
+
+    The type is int16 when all values are whole and fit, float32 otherwise. The file appears when it is complete. Raises
+    ValueError when the name is of no known format.
+    """
+    if not is_volume_file(path):
+        raise ValueError(f"{printable(path)}: the name ends with none of {', '.join(SUFFIXES)}")
+    image = sitk.DICOMOrient(_image(volume), volume.stored_orientation)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=PARTIAL_PREFIX) as folder:
+        sitk.WriteImage(image, Path(folder, path.name))
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):  # the header comes last
+            sync(file)
+            file.replace(path.parent / file.name)
+            sync(path.parent)
+
+
+def _image(volume: Volume) -> sitk.Image:
+    limits = np.iinfo(np.int16)
+    whole = np.array_equal(volume.hu, np.round(volume.hu))
+    fits = whole and volume.hu.min() >= limits.min and volume.hu.max() <= limits.max
+    image = sitk.GetImageFromArray(volume.hu.astype(np.int16 if fits else np.float32))
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.origin_mm)
+    image.SetDirection(volume.direction)
+    return image
+
+
+def read_volume_slice(path: Path, index: int) -> np.ndarray:
+    """Axial slice `index` (from 0, ascending z) of a volume file: float32 (Y, X) in HU. Errors as `read_volume`.
+
+    What lies outside the field of view becomes air, as in a DICOM slice. Where the format allows it, only this slice is
+    read; a compressed file is decompressed as a whole.
+    """
+    reader = _header(path)
+    axis, flipped = _z_axis(reader)
+    size, start = list(reader.GetSize()), [0] * reader.GetDimension()
+    num_slices = size[axis] if axis < len(size) else 1
+    if not 0 <= index < num_slices:
+        raise ValueError(f"{printable(path)}: slice {index} is not among the {num_slices} slices of the file")
+    if axis < len(size):
+        size[axis], start[axis] = 1, num_slices - 1 - index if flipped else index
+    reader.SetExtractSize(size)
+    reader.SetExtractIndex(start)
+    image = sitk.DICOMOrient(_volume_image(_execute(reader, path)), ORIENTATION)
+    hu = _checked_hu(sitk.GetArrayFromImage(image)[0], path)
+    hu[outside_field_of_view(hu)] = AIR_FILL_HU
+    return hu
+
+
+def outside_field_of_view(hu: np.ndarray) -> np.ndarray:
+    """Where a slice (Y, X) of a volume file holds a scanner's filler and no air: bool (Y, X). Filler reaches a corner."""
+    has_filler = hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU
+    return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)
+
+
+def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:
+    """Which axis of the file goes from slice to slice, and whether from superior to inferior."""
+    if reader.GetDimension() == 2:
+        return 2, False
+    code = orientation_code(reader.GetDirection())
+    return (code.index("S"), False) if "S" in code else (code.index("I"), True)
+
+
+def read_mask(path: Path, *, orientation: str = ORIENTATION) -> np.ndarray:
+    """Labels (Z, Y, X), uint8, axes as in `read_volume`.
+
+    Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 255.
+    """
+    image = _read(path)
+    values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, orientation))
+    labels = np.nan_to_num(values, nan=-1.0).astype(np.uint8)
+    if not np.array_equal(labels, values):
+        raise ValueError(f"{printable(path)}: a mask holds whole numbers from 0 to 255, and this file holds others")
+    return labels
+
+
+def read_volume_series(path: Path) -> Series:
+    """What a DICOM series' headers would say, as far as a volume file does. Errors as `read_volume`.
+
+    `series_instance_uid` and `patient_key` are hashes of the voxels, so they are the same wherever the file lies and
+    however it is packed. Kernel, frame of reference and the like are "", the thickness is None: such a file has none.
+    """
+    volume = read_volume(path)
+    if volume.hu.min() > LUNG_HU:
+        logger.warning(
+            "%s: no value is below %g; are these HU, or stored values whose slope and intercept were lost?",
+            printable(path),
+            LUNG_HU,
+        )
+    digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
+    axes = np.array(volume.direction).reshape(3, 3).T  # rows: the directions of x, y and z
+    slices = tuple(_slice_header(path, volume, axes, index) for index in range(volume.num_slices))
+    return Series(
+        series_instance_uid=f"voxels-{digest[:32]}",
+        study_instance_uid="",
+        frame_of_reference_uid="",
+        patient_key=digest[:12],
+        kernel="",
+        manufacturer="",
+        manufacturer_model="",
+        slice_thickness_mm=None,
+        acquisition_key="",
+        rows=volume.hu.shape[1],
+        columns=volume.hu.shape[2],
+        spacing_mm=volume.spacing_mm[1:],
+        orientation=tuple(axes[:2].ravel().tolist()),
+        slices=slices,
+        derived=False,
+        standardized_by_ltdiff=False,
+    )
+
+
+def _slice_header(path: Path, volume: Volume, axes: np.ndarray, index: int) -> SliceHeader:
+    position_mm = np.array(volume.origin_mm) + index * volume.spacing_mm[0] * axes[2]
+    x_mm, y_mm, z_mm = position_mm.tolist()
+    return SliceHeader(
+        path=path,
+        sop_instance_uid="",
+        instance_number=index + 1,
+        position_mm=(x_mm, y_mm, z_mm),
+        z_mm=float(position_mm @ np.cross(axes[0], axes[1])),
+    )
+
+
+def _header(path: Path) -> sitk.ImageFileReader:
+    if not path.is_file():
+        raise ValueError(f"{printable(path)}: there is no such file")
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK writes warnings to the terminal, past Python
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ValueError(f"{printable(path)}: cannot be read as a NIfTI, NRRD or MetaImage file") from error
+    if reader.GetDimension() not in (2, 3) or reader.GetNumberOfComponents() != 1:
+        raise ValueError(
+            f"{printable(path)}: a CT volume has 3 dimensions and one value per voxel, not {reader.GetDimension()} dimensions "
+            f"with {reader.GetNumberOfComponents()} values"
+        )
+    return reader
+
+
+def _read(path: Path) -> sitk.Image:
+    reader = _header(path)
+    check_complete(path, num_bytes=_num_bytes(reader))
+    return _volume_image(_execute(reader, path))
+
+
+def _num_bytes(reader: sitk.ImageFileReader) -> int:
+    """Of the voxels in the file, and what stands before them in a NIfTI file; there a slope makes them float only when read."""
+    num_voxels = math.prod(reader.GetSize())
+    if reader.HasMetaDataKey("bitpix"):
+        return int(float(reader.GetMetaData("vox_offset"))) + num_voxels * int(reader.GetMetaData("bitpix")) // 8
+    return num_voxels * int(sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
+
+
+def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        raise ValueError(f"{printable(path)}: {DAMAGED}") from error
+
+
+def _volume_image(image: sitk.Image) -> sitk.Image:
+    return sitk.JoinSeries(image) if image.GetDimension() == 2 else image
+
+
+def orientation_code(direction: tuple[float, ...]) -> str:
+    """Where the axes of a volume (3 × 3, row-major, x, y and z in columns) nearly point to: "LPS", of a prone patient "RAS"."""
+    code: str = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
+    return code
+
+
+def _checked_hu(values: np.ndarray, path: Path) -> np.ndarray:
+    hu = values.astype(np.float32)
+    low, high = float(hu.min()), float(hu.max())
+    if not (low >= MIN_HU and high <= MAX_HU):  # also for NaN
+        raise ValueError(f"{printable(path)}: values from {low:g} to {high:g} are no Hounsfield units")
+    return hu

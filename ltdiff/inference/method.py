@@ -1,0 +1,36 @@
+"""What can standardize slices, and the simplest that can: the linear kernel match."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ltdiff.model.kernel_match import KernelMatch
+
+Slices = NDArray[np.float32]
+
+
+class Method(Protocol):
+    """Anything that standardizes source slices, in several threads at a time. It gets the source alone, never the target."""
+
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        """A' in HU, whole numbers, (Z, H, W) of source slices (Z, H, W) with PixelSpacing (y, x).
+
+        `first_slice` is the number of hu[0] in its series, for methods that draw noise.
+        """
+
+
+class LinearMatch(Method):
+    """Ã = h∗A, clipped to the target's range: a radial Wiener filter (see `KernelMatch`)."""
+
+    def __init__(self, kernel_match: KernelMatch) -> None:
+        self.kernel_match = kernel_match
+
+    @override
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        matched: Slices = self.kernel_match(torch.from_numpy(hu), spacing_mm).round().numpy()
+        return matched

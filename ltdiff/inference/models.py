@@ -1,0 +1,121 @@
+"""Trained models with their settings: one in a folder, or several in a folder of such folders; and which one a series is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ltdiff.data.acquisition import AcquisitionInfo
+from ltdiff.data.training_domain import TrainingDomain, either, name_kernel
+from ltdiff.dicom.derived import Derivation
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.model.ltdiff import DESCRIPTION_FILE, read_description, weights_sha256
+from ltdiff.system.text import printable, quoted
+
+MODEL_NAME = "LTDiff++"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model with its settings: its folder, what it was trained for, and what every image made with it says."""
+
+    folder: Path
+    domain: TrainingDomain
+    derivation: Derivation
+
+    @classmethod
+    def load(cls, model: Path, inference: InferenceConfig) -> TrainedModel:
+        """Of the model in the folder `model`, whose weights are verified.
+
+        Raises:
+            ValueError: no model there, a damaged one, or settings that do not fit it.
+        """
+        standardizer = Standardizer.load(model, inference, device=torch.device("cpu"))  # a worker has the GPU
+        domain = read_training_domain(model)
+        derivation = Derivation(
+            model_name=MODEL_NAME,
+            model_version=read_description(model)["about"]["version"],
+            weights_sha256=weights_sha256(model),
+            process=standardizer.process,
+            decode=standardizer.decoding,
+            num_inference_steps=standardizer.num_steps,
+            seed=inference.seed,
+            source_kernel="",
+            target_kernel="\\".join(domain.target_kernels),
+        )
+        return cls(model, domain, derivation)
+
+    def derivation_for(self, kernel: str, *, out_of_domain: str = "") -> Derivation:
+        """What an image made from one with this kernel says, and what of it lies `out_of_domain`."""
+        return replace(self.derivation, source_kernel=kernel, out_of_domain=out_of_domain)
+
+
+def load_models(folder: Path, inference: InferenceConfig, *, target_kernel: str | None = None) -> list[TrainedModel]:
+    """The model in `folder`, or all models in its subfolders that lead to one target kernel.
+
+    Raises:
+        ValueError: no model there, or a damaged one; none for `target_kernel`; several target kernels and none is named.
+    """
+    models = find_models(folder)
+    domains = [read_training_domain(model) for model in models]
+    targets = sorted({domain.target_kernels for domain in domains})
+    if target_kernel is not None:
+        models = [
+            model for model, domain in zip(models, domains, strict=True) if target_kernel in domain.target_kernels
+        ]
+    elif len(targets) > 1:
+        raise ValueError(
+            f"the models in {printable(folder)} have different target kernels ({_list(targets)}): "
+            "name the one that is wanted with --target_kernel"
+        )
+    if not models:
+        raise ValueError(
+            f"no model in {printable(folder)} was trained for the target kernel {quoted(target_kernel)}, "
+            f"only for {_list(targets)}"
+        )
+    return [TrainedModel.load(model, inference) for model in models]
+
+
+def find_models(folder: Path) -> list[Path]:
+    """`folder` itself, or those of its subfolders that hold a trained model (a run's untrained start is passed over)."""
+    if (folder / DESCRIPTION_FILE).is_file():
+        return [folder]
+    below = [path.parent for path in sorted(folder.glob(f"*/{DESCRIPTION_FILE}")) if path.parent.name[0] != "."]
+    return [model for model in below if read_description(model)["about"]["trained"]] or [folder]
+
+
+def read_training_domain(model: Path) -> TrainingDomain:
+    """What a model was trained for."""
+    return TrainingDomain.from_dict(read_description(model)["about"]["training_domain"])
+
+
+def _list(targets: Sequence[tuple[str, ...]]) -> str:
+    return ", ".join(either(kernels) or "unknown" for kernels in targets)
+
+
+def select_model(acquisition: AcquisitionInfo, trained_models: Sequence[TrainedModel]) -> TrainedModel:
+    """The trained_model whose model was trained for the kernel; of several, by the manufacturer; then by grid and noise.
+
+    Where no model knows the kernel, the other acquisition decide: what is then made is for the caller to refuse or to mark.
+
+    Raises:
+        ValueError: several are equally near; they are named.
+    """
+    ranks = [_rank(acquisition, trained_model.domain) for trained_model in trained_models]
+    nearest = [trained_model for trained_model, rank in zip(trained_models, ranks, strict=True) if rank == min(ranks)]
+    if len(nearest) == 1:
+        return nearest[0]
+    names = ", ".join(printable(trained_model.folder) for trained_model in nearest)
+    if acquisition.kernel in nearest[0].domain.source_kernels:
+        raise ValueError(f"fits several models equally well: name one of {names} with --model")
+    kernel = name_kernel(acquisition.kernel)
+    raise ValueError(f"has {kernel}, for which no model was trained: name one of {names} with --model and --force true")
+
+
+def _rank(acquisition: AcquisitionInfo, domain: TrainingDomain) -> tuple[bool, int, bool]:
+    """Smaller is nearer. A manufacturer that is not known is nearer than another one."""
+    by_manufacturer = {True: 0, None: 1, False: 2}[domain.fits_manufacturer(acquisition)]
+    return acquisition.kernel not in domain.source_kernels, by_manufacturer, bool(domain.range_violations(acquisition))

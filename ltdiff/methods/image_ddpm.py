@@ -1,0 +1,95 @@
+"""A conditional diffusion model on images: a UNet denoises B with the linear match Ã beside it (Saharia 2022, "SR3" style).
+
+At half resolution (2×2 pixels folded into channels). Sampling starts from the noised Ã at two fifths of the chain, which is
+both faster and better than from pure noise; `NUM_INFERENCE_STEPS` strided steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from ltdiff.diffusion.process import DDPM, DiffusionConfig
+from ltdiff.diffusion.sampler import Sampler
+from ltdiff.methods.image_method import ImageComparator
+from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
+from ltdiff.model.blocks import Down, PreciseConv2d, ResidualBlock, TimeEmbedding, Up
+from ltdiff.training.batch_noise import BatchNoise
+from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phases import Batch, to_input
+
+SCALE = 2
+CHANNELS = (48, 64, 96)
+EMBEDDING_SIZE = 64
+NUM_INFERENCE_STEPS = 20
+
+
+class ConditionalUNet(nn.Module):
+    """(x_t, Ã, t) → ε, on folded images (B, 4, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        fine, middle, coarse = CHANNELS
+        self.embed = TimeEmbedding(EMBEDDING_SIZE)
+        self.enter = PreciseConv2d(2 * SCALE**2, fine, kernel_size=3, padding=1)
+        self.down = nn.ModuleList([Down(fine, middle), Down(middle, coarse)])
+        self.up = nn.ModuleList([Up(coarse, middle), Up(middle, fine)])
+        self.blocks = nn.ModuleList(
+            ResidualBlock(c, embedding_size=EMBEDDING_SIZE) for c in (fine, middle, coarse, coarse, middle, fine)
+        )
+        self.leave = PreciseConv2d(fine, SCALE**2, kernel_size=3, padding=1)
+
+    def forward(self, x_t: Tensor, condition: Tensor, t: Tensor) -> Tensor:
+        """x_t and condition (B, 4, H, W), t (B,) in [0, 1] → ε (B, 4, H, W)."""
+        e = self.embed(t)
+        fine = self.blocks[0](self.enter(torch.cat([x_t, condition], dim=1)), e)
+        middle = self.blocks[1](self.down[0](fine), e)
+        x = self.blocks[3](self.blocks[2](self.down[1](middle), e), e)
+        x = self.blocks[4](middle + self.up[0](x), e)
+        x = self.blocks[5](fine + self.up[1](x), e)
+        eps: Tensor = self.leave(x)
+        return eps
+
+
+class ImageDDPMPhase(nn.Module):
+    """Noise B to a random time and predict the noise."""
+
+    uses_pairs = True
+
+    def __init__(self, model: ConditionalUNet, process: DDPM, config: PhaseConfig) -> None:
+        super().__init__()
+        self.model, self.process, self.config = model, process, config
+
+    @override
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
+        source, target = (functional.pixel_unshuffle(to_input(batch[name]), SCALE) for name in ("source", "target"))
+        t, eps = noise.times(self.process), noise.like(target)
+        x_t = self.process.add_noise(target, source=source, t=t, eps=eps)
+        predicted = self.model(x_t, source, self.process.unit_time(t).to(x_t.device))
+        return {"loss": functional.mse_loss(predicted.float(), eps)}
+
+
+class ImageDDPMMethod(ImageComparator):
+    """Kernel match, then ancestral sampling of the image."""
+
+    size_divisor = 4 * SCALE
+
+    def __init__(self, budget: TimeBudget) -> None:
+        super().__init__(budget)
+        self.process = DDPM(DiffusionConfig(process="ddpm"))
+        self.network: ConditionalUNet = ConditionalUNet()
+
+    @override
+    def schedules(self) -> list[PhaseSchedule]:
+        return [PhaseSchedule("ddpm", 1.0, lambda config: ImageDDPMPhase(self.network, self.process, config))]
+
+    @override
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        condition = functional.pixel_unshuffle(x, SCALE)
+        sampler = Sampler(self.process, num_steps=NUM_INFERENCE_STEPS)
+        (image,) = sampler.sample(
+            lambda x_t, t: [self.network(x_t[0], condition, t.to(x.device))], [condition], generator=generator
+        )
+        return functional.pixel_shuffle(image, SCALE)

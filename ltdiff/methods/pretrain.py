@@ -1,0 +1,92 @@
+"""Train the pretrained weights that the package ships: simulate scans of all kinds, match their kernels, train on them.
+
+out/scans/scan_0000/source.mha  matched sources Ã and targets B of a few slices of one scan, in whole HU
+out/pairs.parquet               all of them
+out/training/                   the training, kept and resumed
+out/ltdiff.safetensors          the pretrained weights
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from ltdiff.data.manifest import write_manifest
+from ltdiff.data.pairing import pair_named
+from ltdiff.data.volume import Volume
+from ltdiff.data.volume_files import write_volume
+from ltdiff.methods.ltdiffpp import LTDiffMethod
+from ltdiff.methods.timed_training import TimeBudget
+from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
+from ltdiff.simulation.continuum import scan_continuum
+from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
+from ltdiff.system.resources import num_cores
+from ltdiff.training.config import Settings, TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_SCANS = 12
+"""Every so manyth scan validates."""
+LEARNING_RATE = 1e-3
+WEIGHTS_FILE = "ltdiff.safetensors"
+
+
+def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float, seed: int) -> Path:
+    """Do all of it, or what is left of it, for `minutes` of training; returns the file of the weights."""
+    manifest = _manifest(_simulate(out / "scans", num_scans=num_scans, slices_per_scan=slices_per_scan, seed=seed))
+    write_manifest(manifest, out / "pairs.parquet")
+    settings = Settings(training=TrainingConfig(init="scratch", seed=seed))
+    autoencoder = replace(settings.model.autoencoder, refinement_channels=0)  # not among the pretrained weights
+    settings = replace(settings, model=replace(settings.model, kernel_match=False, autoencoder=autoencoder))
+    method = LTDiffMethod(TimeBudget(minutes, (LEARNING_RATE,), settings.training), settings=settings)
+    torch.set_num_threads(num_cores())
+    method.fit(manifest, folder=out / "training")
+    weights = out / WEIGHTS_FILE
+    state = {key: value.cpu().contiguous() for key, value in method.network.networks.state_dict().items()}
+    replace_file(weights, lambda temporary: save_file(state, temporary))
+    return weights
+
+
+def _simulate(folder: Path, *, num_scans: int, slices_per_scan: int, seed: int) -> list[Path]:
+    """The folders of all scans; those that are missing are simulated, one process per core."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partial_folders(folder)
+    scans = [folder / f"scan_{number:04d}" for number in range(num_scans)]
+    missing = [number for number, scan in enumerate(scans) if not scan.exists()]
+    with ProcessPoolExecutor(num_cores(), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_write_scan, scans[number], number, slices_per_scan, seed) for number in missing]
+        for future in tqdm(as_completed(futures), desc="simulate", unit="scan", total=len(missing)):
+            future.result()
+    return scans
+
+
+def _write_scan(folder: Path, number: int, num_slices: int, seed: int) -> None:
+    """Simulate a scan, match its kernels, and write both volumes; the slices are not adjacent."""
+    scan = scan_continuum(number, num_slices=num_slices, seed=seed)
+    fit = KernelMatchFit(max_frequency=corner_frequency(scan.spacing_mm))
+    for source, target in zip(scan.source_hu, scan.target_hu, strict=True):
+        fit.add(source, target, spacing_mm=scan.spacing_mm)
+    matched = fit.solve()(torch.from_numpy(scan.source_hu), scan.spacing_mm).round().numpy()
+    with complete_folder(folder) as growing:
+        for name, hu in (("source", matched), ("target", scan.target_hu)):
+            spacing_mm = (scan.config.thickness_mm(0), *scan.spacing_mm)
+            volume = Volume(hu, spacing_mm, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+            write_volume(volume, growing / f"{name}.mha")
+
+
+def _manifest(scans: list[Path]) -> pd.DataFrame:
+    """One manifest of all scans; every `VALIDATION_SCANS`-th validates."""
+    parts = []
+    for number, scan in enumerate(tqdm(scans, desc="pairs", unit="scan")):
+        part = pair_named(scan / "source.mha", scan / "target.mha", split="z:1").manifest
+        parts.append(part.assign(split="val" if number % VALIDATION_SCANS == 0 else "train"))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,32 @@
+"""What every method of a comparison can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from ltdiff.inference.method import Method
+
+
+class FitError(ValueError):
+    """A method cannot be fitted to these pairs; others may well be."""
+
+
+class Comparator(Method, Protocol):
+    """A method that is fitted on the training pairs of a manifest first."""
+
+    def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
+        """Fit on the pairs of split `train`; those of `val` may choose, those of `test` are not looked at.
+
+        What takes long is kept in `folder`: an interrupted fit goes on, a finished one is read.
+
+        Raises:
+            FitError: these pairs do not serve this method.
+            ValueError: `folder` holds a fit with other settings or data.
+        """
+
+    def variants(self) -> Mapping[str, Method]:
+        """Other ways to use the same fit that belong beside it in a table, by the ending of their names."""

@@ -1,0 +1,77 @@
+"""The encoder–decoder alone: UNet++ as a regression network, with and without encoder skips (the paper's ablations).
+
+Encoder and decoder of the paper's kind with the sizes of LTDiff++'s and its deep supervision; no diffusion, no image among the
+latents, and no last layers at full resolution. Given its best chance: it starts from the linear match and predicts a residual,
+which printed versions do not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from ltdiff.methods.image_method import ImageComparator
+from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
+from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
+from ltdiff.training.batch_noise import BatchNoise
+from ltdiff.training.config import LossConfig, PhaseConfig
+from ltdiff.training.losses import charbonnier, supervise
+from ltdiff.training.phases import Batch, to_input
+
+
+class UNetPP(nn.Module):
+    """x + D(E(x)), zero before training."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        for head in self.decoder.heads:
+            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Ã (B, 1, H, W) → A' of every head in network units, the full decoder's last."""
+        latents, features = self.encoder(x)
+        return [x + head for head in self.decoder(latents, features)]
+
+
+class SupervisedPhase(nn.Module):
+    """Train every head of a UNet++ with a pixel loss on pairs."""
+
+    uses_pairs = True
+
+    def __init__(self, model: UNetPP, config: PhaseConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    @override
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
+        heads = self.model(to_input(batch["source"]))
+        weights = LossConfig().supervision_weights
+        return {"loss": supervise(charbonnier, heads, to_input(batch["target"]), weights)}
+
+
+class UNetPPMethod(ImageComparator):
+    """Kernel match, then the network."""
+
+    def __init__(self, budget: TimeBudget, *, encoder_skips: bool) -> None:
+        super().__init__(budget)
+        config = AutoencoderConfig(encoder_skips=encoder_skips, image_latent=False, refinement_channels=0)
+        self.size_divisor = config.size_divisor
+        self.encoder_skips = encoder_skips
+        self.network: UNetPP = UNetPP(config)
+
+    @override
+    def describe(self) -> dict[str, object]:
+        return super().describe() | {"encoder_skips": self.encoder_skips}
+
+    @override
+    def schedules(self) -> list[PhaseSchedule]:
+        return [PhaseSchedule("regression", 1.0, lambda config: SupervisedPhase(self.network, config))]
+
+    @override
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        converted: Tensor = self.network(x)[-1]
+        return converted

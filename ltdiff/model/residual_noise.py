@@ -1,0 +1,237 @@
+"""What is left over, R = B − A', as a model: how large it is in each pixel, and which texture it has.
+
+The standard deviation σ(x) is looked up from what A' shows round the pixel (local mean and roughness), the texture is that of
+Gaussian noise with the residual's own isotropic spectrum; slices that overlap have as much of it in common as their residuals
+have. Fitted on validation pairs, where the network has not seen B. The bridge's own draws are no substitute: they scatter by a
+tenth of the error (docs/uncertainty.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ltdiff.system.text import printable
+
+Image = NDArray[np.float32]
+Output = Literal["mean", "sample"]
+"""What a standardized image is: A' itself, or A' and a draw of what is left over."""
+
+CALIBRATION_FILE = "calibration.json"
+"""In a model folder."""
+
+MEAN_PX = 5
+"""Side of the square round a pixel whose mean and roughness decide."""
+MEAN_EDGES_HU = (-1000.0, -950.0, -850.0, -700.0, -400.0, -100.0, 0.0, 80.0, 250.0, 700.0)
+NUM_ROUGHNESS_BINS = 6
+MIN_PIXELS = 200
+"""A bin with fewer takes the value of all bins of its mean."""
+TAIL_QUANTILE = 0.995
+"""Residuals beyond it count as being there: a few copied or metal pixels must not widen a whole bin."""
+WINDOW_PX = 64
+MIN_SIGMA_HU = 0.5
+"""Where less is left over there is no texture to be seen."""
+NUM_FREQUENCIES = 24
+MAX_POOLED = 8
+"""Slices of more slabs share nearly all of their noise anyway."""
+
+
+@dataclass(frozen=True)
+class ResidualNoiseModel:
+    """σ in HU by bins of local mean (rows) and roughness (columns) of A', and the residual's power by cycles/pixel.
+
+    A slice's noise pools that of `num_pooled` slabs, of which it has all but one in common with the next slice.
+    """
+
+    roughness_edges_hu: tuple[float, ...]
+    sigma_hu: tuple[tuple[float, ...], ...]
+    power: tuple[float, ...]  # at NUM_FREQUENCIES equal steps from 0 to √½ cycles/pixel; of unit variance
+    range_hu: tuple[float, float]
+    num_pooled: int
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ResidualNoiseModel:
+        """From what `to_dict` gave."""
+        return cls(
+            roughness_edges_hu=tuple(values["roughness_edges_hu"]),
+            sigma_hu=tuple(map(tuple, values["sigma_hu"])),
+            power=tuple(values["power"]),
+            range_hu=(values["range_hu"][0], values["range_hu"][1]),
+            num_pooled=int(values["num_pooled"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """Start of a sha256: a sample of another calibration is another image, and must not have the same UID."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def sigma(self, hu: Image) -> Image:
+        """Standard deviation of B − A' in HU, (Y, X), for A' (Y, X)."""
+        row, column = _bins(hu, self.roughness_edges_hu)
+        return np.asarray(self.sigma_hu, np.float32)[row, column]
+
+    def draw(self, hu: Image, *, seed: int, number: int) -> Image:
+        """One image that B may be, (Y, X) in whole HU, for A' (Y, X), slice `number` of its series.
+
+        A pixel at an end of the range stays there, as nearly all of B's do: noise would break the runs of clipped air.
+        """
+        slabs = [np.random.default_rng([seed, slab]) for slab in range(number, number + self.num_pooled)]
+        white = sum(slab.standard_normal(hu.shape) for slab in slabs) / np.sqrt(self.num_pooled)
+        noise = _filter(white, np.asarray(self.power))
+        is_clipped = (hu <= self.range_hu[0]) | (hu >= self.range_hu[1])
+        drawn = np.where(is_clipped, hu, np.rint(hu + self.sigma(hu) * noise))
+        result: Image = drawn.clip(*self.range_hu).astype(np.float32)
+        return result
+
+
+def read_residual_noise(model: Path) -> ResidualNoiseModel:
+    """Of the model in the folder `model`.
+
+    Raises:
+        ValueError: it has none, or a damaged one.
+    """
+    path = model / CALIBRATION_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"{printable(model)} is not calibrated; run `ltdiff calibrate PAIRS --model {printable(model)}` first"
+        )
+    try:
+        return ResidualNoiseModel.from_dict(json.loads(path.read_text())["residual_noise"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
+
+
+def read_output(model: Path) -> Output:
+    """What the validation pairs chose for the model in the folder `model`; the mean where nothing was calibrated.
+
+    Raises:
+        ValueError: its calibration is damaged.
+    """
+    path = model / CALIBRATION_FILE
+    if not path.is_file():
+        return "mean"
+    try:
+        return "sample" if json.loads(path.read_text()).get("output") == "sample" else "mean"
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
+
+
+def fit_residual_noise(
+    standardized: Sequence[Image],
+    targets: Sequence[Image],
+    *,
+    range_hu: tuple[float, float],
+    neighbours: Sequence[tuple[int, int]] = (),
+) -> ResidualNoiseModel:
+    """From pairs of A' and B, (Y, X) each, that no network was trained on; `neighbours` are slices that follow each other.
+
+    Raises:
+        ValueError: there is no pair.
+    """
+    if not standardized:
+        raise ValueError("a residual_noise needs at least one pair")
+    roughness = np.concatenate([_local(hu)[1].ravel() for hu in standardized])
+    edges = np.quantile(roughness, np.linspace(0, 1, NUM_ROUGHNESS_BINS + 1)[1:-1])
+    residuals = [target - hu for hu, target in zip(standardized, targets, strict=True)]
+    flat = np.concatenate([residual.ravel() for residual in residuals])
+    places = [_bins(hu, edges) for hu in standardized]
+    rows, columns = (np.concatenate([place[axis].ravel() for place in places]) for axis in (0, 1))
+    sigma = _sigma_table(flat, rows, columns)
+    relative = [
+        residual / np.maximum(sigma[place], MIN_SIGMA_HU) for residual, place in zip(residuals, places, strict=True)
+    ]
+    return ResidualNoiseModel(
+        roughness_edges_hu=tuple(map(float, edges)),
+        sigma_hu=tuple(tuple(map(float, row)) for row in sigma),
+        power=tuple(map(float, _power(relative))),
+        range_hu=range_hu,
+        num_pooled=_num_pooled(relative, neighbours),
+    )
+
+
+def _local(hu: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of the MEAN_PX × MEAN_PX pixels round each."""
+    image = hu.astype(np.float64)
+    mean = ndimage.uniform_filter(image, MEAN_PX)
+    variance = ndimage.uniform_filter(image**2, MEAN_PX) - mean**2
+    return mean, np.sqrt(np.maximum(variance, 0.0))
+
+
+def _bins(hu: Image, roughness_edges: Sequence[float] | NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    mean, roughness = _local(hu)
+    return np.digitize(mean, MEAN_EDGES_HU), np.digitize(roughness, roughness_edges)
+
+
+def _sigma_table(residual: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float64]:
+    overall = _robust_rms(residual)
+    table = np.empty((len(MEAN_EDGES_HU) + 1, NUM_ROUGHNESS_BINS))
+    for i in range(len(table)):
+        of_row = rows == i
+        pooled = _robust_rms(residual[of_row]) if of_row.sum() >= MIN_PIXELS else overall
+        for j in range(NUM_ROUGHNESS_BINS):
+            values = residual[of_row & (columns == j)]
+            table[i, j] = _robust_rms(values) if len(values) >= MIN_PIXELS else pooled
+    return table
+
+
+def _robust_rms(values: NDArray[Any]) -> float:
+    limit = np.quantile(np.abs(values), TAIL_QUANTILE)
+    return float(np.sqrt(np.mean(np.clip(values, -limit, limit).astype(np.float64) ** 2)))
+
+
+def _num_pooled(relative: Sequence[NDArray[Any]], neighbours: Sequence[tuple[int, int]]) -> int:
+    """k slabs a slice, of which neighbours share k − 1, correlate by (k − 1)/k; outliers are cut at 4 σ."""
+    if not neighbours:
+        return 1
+    cut = [np.clip(one, -4, 4) for one in relative]
+    correlation = np.mean([_correlation(cut[i], cut[j]) for i, j in neighbours])
+    return round(1 / (1 - np.clip(correlation, 0, 1 - 1 / MAX_POOLED)))
+
+
+def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
+    scale = float(np.sqrt(np.mean(a**2) * np.mean(b**2)))
+    return float(np.mean(a * b)) / scale if scale else 0.0
+
+
+def _power(standardized: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Radial power spectrum of unit variance, averaged over half-overlapping Hann windows; outliers are cut at 4 σ."""
+    size = min(WINDOW_PX, *(min(one.shape) for one in standardized))
+    taper = np.outer(np.hanning(size + 2)[1:-1], np.hanning(size + 2)[1:-1])
+    total = np.zeros((size, size))
+    for residual in standardized:
+        windows = np.lib.stride_tricks.sliding_window_view(np.clip(residual, -4, 4), (size, size))
+        for window in windows[:: max(1, size // 2), :: max(1, size // 2)].reshape(-1, size, size):
+            total += np.abs(np.fft.fft2((window - window.mean()) * taper)) ** 2
+    place = _frequency_steps((size, size))
+    lower = np.rint(place).astype(int).ravel()
+    counts = np.bincount(lower, minlength=NUM_FREQUENCIES)
+    power = np.bincount(lower, total.ravel(), minlength=NUM_FREQUENCIES) / np.maximum(counts, 1)
+    known = counts > 0
+    power = np.interp(np.arange(NUM_FREQUENCIES), np.flatnonzero(known), power[known])
+    on_grid = np.interp(place, np.arange(NUM_FREQUENCIES), power)
+    return power / on_grid.mean() if on_grid.any() else np.ones(NUM_FREQUENCIES)
+
+
+def _filter(white: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """White noise of unit variance → noise of unit variance with this spectrum."""
+    gain = np.sqrt(np.interp(_frequency_steps(white.shape), np.arange(NUM_FREQUENCIES), power))
+    gain /= np.sqrt(np.mean(gain**2))
+    return np.fft.ifft2(np.fft.fft2(white) * gain).real
+
+
+def _frequency_steps(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Radial frequencies of an `fft2` in steps of the power table: 0 … NUM_FREQUENCIES − 1 at √½ cycles/pixel."""
+    radial = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
+    return radial / np.sqrt(0.5) * (NUM_FREQUENCIES - 1)

@@ -1,0 +1,89 @@
+"""`ltdiff radiomics`: the feature catalogue of every region of a mask, as a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from ltdiff.data.masks import read_named_masks
+from ltdiff.data.scan import read_scan
+from ltdiff.radiomics.catalogue import (
+    EXTRACTOR,
+    EXTRACTOR_VERSION,
+    CatalogueConfig,
+    extract_catalogue,
+    feature_names,
+)
+from ltdiff.radiomics.region import cut_region
+from ltdiff.system.atomic_files import replace_file
+from ltdiff.system.text import printable
+
+logger = logging.getLogger(__name__)
+
+TABLE_SUFFIXES: Final = (".parquet", ".csv")
+
+
+def extract_radiomics(
+    image: Path, mask: Path, *, config: CatalogueConfig, only: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """One row per region: roi, num_voxels, volume_mm3, the features in the order of the catalogue, and how they were made.
+
+    `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `only` names some classes or features, None all.
+    `undefined` counts the features that are NaN by reason, as JSON, "" where all are defined. A region that cannot be measured
+    is left out with a warning.
+
+    Raises:
+        ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left.
+    """
+    feature_names(only)  # a name that there is not shows before anything is read
+    scan = read_scan(image)
+    masks = read_named_masks(mask, scan)
+    volume = scan.volume
+    rows = []
+    for roi, voxels in masks.items():
+        try:
+            region = cut_region(volume.hu, voxels, spacing_mm=volume.spacing_mm[1:])
+            values, reasons = extract_catalogue(region, config=config, only=only)
+        except ValueError as error:
+            logger.warning("%s: the region %s is left out: %s", printable(mask), roi, error)
+            continue
+        num_voxels = int(voxels.sum())
+        size = {"roi": roi, "num_voxels": num_voxels, "volume_mm3": num_voxels * float(np.prod(volume.spacing_mm))}
+        rows.append({**size, **values, "undefined": _count(reasons)})
+    if not rows:
+        raise ValueError(f"{printable(mask)}: no region of the mask can be measured")
+    return pd.DataFrame(rows).assign(
+        extractor=EXTRACTOR, extractor_version=EXTRACTOR_VERSION, discretisation=config.discretisation
+    )
+
+
+def _count(reasons: Mapping[str, str]) -> str:
+    return json.dumps(Counter(reasons.values())) if reasons else ""
+
+
+def check_table_path(path: Path) -> None:
+    """ValueError when `write_table` could not tell the format from the name."""
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise ValueError(f"{printable(path)}: the name of a table ends with {' or '.join(TABLE_SUFFIXES)}")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as Parquet or CSV, by the name; the file appears when it is complete. Raises as `check_table_path`."""
+    check_table_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write = table.to_csv if path.suffix.lower() == ".csv" else table.to_parquet
+    replace_file(path, partial(write, index=False))
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """The table for the eye and for `grep`: one line per column, tab-separated, a column per region."""
+    return table.set_index("roi").T.to_csv(sep="\t", index_label="feature", na_rep="nan", quoting=csv.QUOTE_NONE)

@@ -1,0 +1,131 @@
+"""`ltdiff models promote`: a version becomes the champion unless it is worse on the same validation pairs.
+
+Both are scored on the validation pairs of one manifest or, without one, compared by the figures of their calibrations where these
+were made on the same pairs. No test pair is looked at: they stay for the evaluation of what was chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ltdiff.data.manifest import data_fingerprint, read_manifest
+from ltdiff.data.slice_pairs import read_validation_pairs
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.registry import ModelVersion, download, find_model, list_models, set_champion
+from ltdiff.registry.describe import SHORT, ccc_text
+from ltdiff.system.text import printable
+from ltdiff.uncertainty.validation_ccc import NUM_ROIS, ValidationRegions, overall
+
+logger = logging.getLogger(__name__)
+
+MAX_PAIRS = 64
+"""Of slices that validate, spread evenly."""
+NUM_WORKERS = 2
+"""Processes for the feature extraction."""
+
+
+class Comparison(NamedTuple):
+    """CCC by class of features of a version and of the champion, each as its own output, and what both were measured on."""
+
+    ccc: Mapping[str, float]
+    champion_ccc: Mapping[str, float]
+    basis: str
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the version is; also where one of them has no CCC (NaN)."""
+        return not overall(self.ccc) >= overall(self.champion_ccc)
+
+
+def promote(reference: str, *, pairs: Path | None = None, force: bool = False, tracking_uri: str | None = None) -> str:
+    """Make a version the champion, with its parts, and say what was compared.
+
+    Raises:
+        ValueError: it is worse than the champion, or cannot be compared, and `force` is not given; no such version or alias, no
+            validation pairs in `pairs`, or the registry cannot be read.
+    """
+    models = list_models(tracking_uri)
+    model = find_model(reference, models)
+    champion = next((each for each in models if "champion" in each.aliases), None)
+    if champion is None:
+        set_champion(model, record=_record(None, None), tracking_uri=tracking_uri)
+        return f"version {model.number} is the champion now; there was none"
+    if champion.number == model.number:
+        return f"version {model.number} is the champion already"
+    comparison = _compare(model, champion, pairs=pairs, tracking_uri=tracking_uri)
+    if not force:
+        _check(model, champion, comparison)
+    set_champion(model, record=_record(champion, comparison), tracking_uri=tracking_uri)
+    return _report(model, champion, comparison)
+
+
+def _compare(
+    model: ModelVersion, champion: ModelVersion, *, pairs: Path | None, tracking_uri: str | None
+) -> Comparison | None:
+    """By the validation pairs of `pairs`, or by what is on record; None where that is not of the same pairs."""
+    if pairs is not None:
+        return _score(model, champion, pairs=pairs, tracking_uri=tracking_uri)
+    if not model.validated_on or model.validated_on != champion.validated_on:
+        return None
+    basis = f"on record for the pairs {model.validated_on[:SHORT]}"
+    return Comparison(model.validation_ccc, champion.validation_ccc, basis)
+
+
+def _score(model: ModelVersion, champion: ModelVersion, *, pairs: Path, tracking_uri: str | None) -> Comparison:
+    manifest = read_manifest(pairs)
+    seen = read_validation_pairs(manifest, at_most=MAX_PAIRS, purpose="the comparison")
+    regions = ValidationRegions(seen, num_rois=NUM_ROIS, num_workers=NUM_WORKERS)
+    if not len(regions):
+        raise ValueError(f"{printable(pairs)}: its validation pairs have no room for regions")
+    logger.info("scoring versions %d and %d on %d validation slices", model.number, champion.number, len(seen))
+    with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
+        methods = {
+            role: Standardizer.load(
+                download(f"models:/ltdiff/{each.number}", out_dir=Path(temporary), tracking_uri=tracking_uri)
+            )
+            for role, each in (("model", model), ("champion", champion))
+        }
+    ccc = regions.ccc(methods)
+    basis = f"on {len(regions)} regions of the validation pairs {data_fingerprint(manifest)[:SHORT]}"
+    return Comparison(ccc["model"], ccc["champion"], basis)
+
+
+def _check(model: ModelVersion, champion: ModelVersion, comparison: Comparison | None) -> None:
+    if comparison is None:
+        raise ValueError(
+            f"version {model.number} and the champion, version {champion.number}, have no validation CCC of the same pairs: "
+            "--pairs PAIRS scores both on its validation pairs, --force promotes it without"
+        )
+    if comparison.is_worse:
+        raise ValueError(
+            f"version {model.number} is worse than the champion, version {champion.number}: CCC {ccc_text(comparison.ccc)} "
+            f"against {ccc_text(comparison.champion_ccc)}, {comparison.basis}; --force promotes it nevertheless"
+        )
+
+
+def _record(champion: ModelVersion | None, comparison: Comparison | None) -> dict[str, object]:
+    """What the version's tag keeps: what it replaced, by which figures, and whether by force."""
+    if champion is None:
+        return {"replaced": None, "forced": False}
+    if comparison is None:
+        return {"replaced": champion.number, "forced": True}
+    return {"replaced": champion.number, "forced": comparison.is_worse, **comparison._asdict()}
+
+
+def _report(model: ModelVersion, champion: ModelVersion, comparison: Comparison | None) -> str:
+    ending = f"version {model.number} is the champion now, in place of version {champion.number}"
+    if comparison is None:
+        return f"{ending}; forced, without a comparison"
+    rows = [
+        {"version": str(each.number), "CCC": overall(ccc), **ccc}
+        for each, ccc in ((model, comparison.ccc), (champion, comparison.champion_ccc))
+    ]
+    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".4f")
+    forced = "; forced, it is worse" if comparison.is_worse else ""
+    return f"{table}\n{comparison.basis}\n{ending}{forced}"

@@ -1,0 +1,140 @@
+"""Registering trained models in MLflow: plain folders of `model.json` and safetensors files (see `files`).
+
+A tag of the registered version holds the sha256 of `model.json`, which holds those of the weights, so that a changed byte is
+found wherever it is. Other tags tie the version to its data, code and score, and the whole to its parts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ltdiff.registry.client import attempt, find_tracking_uri, open_client
+from ltdiff.registry.model_files import CALIBRATION, DESCRIPTION, check_files, copy_model, read_validation
+from ltdiff.system.atomic_files import file_sha256
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+"""Aliases: the newest version, and the one in use."""
+COMPOSED = "ltdiff"
+PARTS = {  # registered name: its weights in the model folder
+    "ltdiff-encoder": "encoder.safetensors",
+    "ltdiff-ddpm": "denoiser.safetensors",
+    "ltdiff-decoder": "decoder.safetensors",
+}
+
+SHA256_TAG = "ltdiff.model_sha256"
+CALIBRATION_TAG = "ltdiff.calibration_sha256"
+DATA_TAG, CODE_TAG, REVISION_TAG = "ltdiff.data_fingerprint", "ltdiff.version", "ltdiff.git_revision"  # the run's too
+RUN_NAME_TAG = "ltdiff.run_name"
+VALIDATION_TAG = "ltdiff.validation"  # JSON, see `read_validation`
+PARTS_TAG = "ltdiff.parts"  # JSON: versions by name
+_COMPLETE_TAG = "ltdiff.complete"
+
+
+def register_model(
+    model_dir: Path, *, run_id: str, out: Path, tracking_uri: str | None = None
+) -> dict[str, int] | None:
+    """Register a trained model, whole and in parts; return versions by name, or None with one warning.
+
+    A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files, and the
+    calibration, where there is one.
+    The newest version becomes `candidate`, and `champion` where there is none yet; the four names' aliases move together. The
+    same model of the same run is registered once: a second call completes what was cut off and moves no alias otherwise.
+
+    Args:
+        model_dir: `model.json` and the files it lists, and `calibration.json`; whatever else is there is not registered.
+        run_id: what `log_run` returned.
+        out: the run folder, as for `log_run`.
+        tracking_uri: as for `log_run`.
+
+    Raises:
+        ValueError: when a file is missing, or is not the one that `model.json` lists; or the calibration is damaged.
+    """
+    files = set(check_files(model_dir))
+    if missing := set(PARTS.values()) - files:
+        raise ValueError(f"{model_dir / DESCRIPTION} does not list {', '.join(sorted(missing))}")
+    calibration = _calibration_tags(model_dir)
+    uri = find_tracking_uri(out, tracking_uri)
+
+    def register() -> dict[str, int]:
+        with open_client(uri) as client:
+            tags = _run_tags(client, run_id)
+            parts = {
+                name: int(_register_once(client, name, model_dir, {weights}, run_id, tags).version)
+                for name, weights in PARTS.items()
+            }
+            # The whole comes last: where it is registered, its parts are.
+            tags |= calibration | {PARTS_TAG: json.dumps(parts)}
+            whole = _register_once(client, COMPOSED, model_dir, files, run_id, tags)
+            versions = parts | {COMPOSED: int(whole.version)}
+            if _COMPLETE_TAG not in whole.tags:
+                _set_aliases(client, versions)
+                client.set_model_version_tag(COMPOSED, whole.version, _COMPLETE_TAG, "true")
+            return versions
+
+    return attempt(register, f"the model of run {run_id} was not registered in MLflow")
+
+
+def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """What a version's tags take over from its run."""
+    run = client.get_run(run_id)
+    known = {name: run.data.tags[name] for name in (DATA_TAG, CODE_TAG, REVISION_TAG) if name in run.data.tags}
+    return known | {RUN_NAME_TAG: run.info.run_name}
+
+
+def _calibration_tags(model_dir: Path) -> dict[str, str]:
+    path = model_dir / CALIBRATION
+    if not path.is_file():
+        return {}
+    validation = read_validation(model_dir)
+    known = {} if validation is None else {VALIDATION_TAG: json.dumps(validation)}
+    return known | {CALIBRATION_TAG: file_sha256(path)}
+
+
+def _register_once(
+    client: MlflowClient, name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]
+) -> Any:
+    """The version of this name, run and content, calibration included: the one that there is, or a new one with these tags."""
+    with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
+        staged = Path(temporary, "model")
+        copy_model(model_dir, staged, files)
+        if CALIBRATION_TAG in tags:
+            shutil.copyfile(model_dir / CALIBRATION, staged / CALIBRATION)
+        sha256 = file_sha256(staged / DESCRIPTION)
+        known = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+        content = {SHA256_TAG: sha256, CALIBRATION_TAG: tags.get(CALIBRATION_TAG)}
+        same = (each for each in known if content == {tag: each.tags.get(tag) for tag in content})
+        return next(same, None) or _create_version(client, name, staged, run_id, tags | {SHA256_TAG: sha256})
+
+
+def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # By content: a later model of the same run, or the same one calibrated anew, overwrites no earlier one.
+    place = "-".join(
+        [f"{name}/{tags[SHA256_TAG][:12]}", *([tags[CALIBRATION_TAG][:12]] if CALIBRATION_TAG in tags else [])]
+    )
+    client.log_artifacts(run_id, str(folder), place)
+    return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
+
+
+def _set_aliases(client: MlflowClient, versions: dict[str, int]) -> None:
+    aliases = client.get_registered_model(COMPOSED).aliases
+    is_newest = (
+        int(aliases.get(CANDIDATE, 0)) <= versions[COMPOSED]
+    )  # not one whose registration was cut off and completed
+    moved = [*([CANDIDATE] if is_newest else []), *([CHAMPION] if CHAMPION not in aliases else [])]
+    for alias in moved:
+        for name, number in versions.items():
+            client.set_registered_model_alias(name, alias, str(number))

@@ -1,0 +1,173 @@
+"""The search space: settings by their dotted names, each with its choices or its range; read from YAML, checked against types.
+
+    diffusion.process: {choices: [bridge, ddpm]}
+    diffusion.kappa: {low: 0.02, high: 0.5, log: true, when: {diffusion.process: bridge}}
+
+A parameter with `when` exists only where those before it have these values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from optuna import Trial
+
+from ltdiff.model.ltdiff import LTDiff
+from ltdiff.training.config import Settings, make_settings
+from ltdiff.training.pretrained_weights import load_pretrained_weights
+
+DEFAULT_SPACE = Path(__file__).parent / "default_space.yaml"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of some values of any kind."""
+
+    choices: list[Any]
+    when: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no choice."""
+        if not isinstance(self.choices, list) or len(self.choices) < 2:
+            raise ValueError(f"choices must name two values or more, got {self.choices!r}")
+
+    @property
+    def examples(self) -> list[Any]:
+        """All of them."""
+        return self.choices
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """A value for this trial. Optuna keeps texts and numbers only: lists go by their text."""
+        return self.decode(trial.suggest_categorical(name, [_to_text(value) for value in self.choices]))
+
+    def decode(self, kept: Any) -> Any:
+        """The value that Optuna keeps as this."""
+        return next(value for value in self.choices if _to_text(value) == kept)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number between two, both included: a whole one where both are; `log` draws its logarithm evenly."""
+
+    low: float
+    high: float
+    log: bool = False
+    when: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no range."""
+        if not all(isinstance(value, int | float) for value in self.examples):
+            raise ValueError(f"low and high must be numbers (YAML needs 1.0e-4 for 1e-4), got {self.examples}")
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"a range needs low < high, and low > 0 where it is logarithmic, got {self.examples}")
+
+    @property
+    def examples(self) -> list[Any]:
+        """The ends."""
+        return [self.low, self.high]
+
+    def suggest(self, trial: Trial, name: str) -> float:
+        """A value for this trial."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def decode(self, kept: Any) -> Any:
+        """A number is kept as it is."""
+        return kept
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Parameters by the dotted names of the settings that they are."""
+
+    parameters: dict[str, Choices | Range]
+
+    @classmethod
+    def read(cls, path: Path, *, base: Settings) -> Self:
+        """The space in a YAML file, every choice and every end of a range tried on the settings `base`.
+
+        Raises:
+            ValueError: no such file, or an entry in it that is none or that names no valid setting; it is named.
+        """
+        try:
+            entries = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ValueError(f"{path} is no search space: {error}") from error
+        if not isinstance(entries, dict) or not entries:
+            raise ValueError(f"{path} is no search space: it must map names of settings to choices or ranges")
+        space = cls({name: _read_parameter(path, name, entry) for name, entry in entries.items()})
+        for name, parameter in space.parameters.items():
+            space._check_condition(path, name, parameter)
+            for value in parameter.examples:
+                try:
+                    _try(apply(base, {**parameter.when, name: value}))
+                except ValueError as error:
+                    raise ValueError(f"{path}: {name} = {value!r}: {error}") from error
+        if not any(isinstance(parameter, Range) and not parameter.when for parameter in space.parameters.values()):
+            raise ValueError(f"{path}: one parameter must be a range without a condition, or trials would be repeated")
+        return space
+
+    def _check_condition(self, path: Path, name: str, parameter: Choices | Range) -> None:
+        before = list(self.parameters)[: list(self.parameters).index(name)]
+        if unknown := set(parameter.when) - set(before):
+            raise ValueError(f"{path}: {name} depends on {', '.join(sorted(unknown))}, which must stand before it")
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """The values of a trial, of the parameters that exist for it."""
+        chosen: dict[str, Any] = {}
+        for name, parameter in self.parameters.items():
+            if all(other in chosen and chosen[other] == value for other, value in parameter.when.items()):
+                chosen[name] = parameter.suggest(trial, name)
+        return chosen
+
+    def decode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a trial from what Optuna keeps of it."""
+        return {name: each.decode(params[name]) for name, each in self.parameters.items() if name in params}
+
+
+def _try(settings: Settings) -> None:
+    """Build networks that are to take pretrained weights: which fit some shapes only."""
+    if settings.training.init == "pretrained":
+        load_pretrained_weights(LTDiff(settings.model))
+
+
+def apply(base: Settings, values: Mapping[str, Any]) -> Settings:
+    """`base` with some settings, by their dotted names, set to other values.
+
+    Raises:
+        ValueError: there is no such setting, or the value is none for it.
+    """
+    nested = deepcopy(to_dict(base))
+    for name, value in values.items():
+        *sections, last = name.split(".")
+        section: Any = nested
+        for key in sections:
+            section = section.get(key) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section or isinstance(section[last], dict):
+            raise ValueError(f"there is no setting {name!r}")
+        section[last] = value
+    return make_settings(nested)
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """Settings as YAML and JSON know them: lists instead of tuples."""
+    nested: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return nested
+
+
+def _read_parameter(path: Path, name: str, entry: Any) -> Choices | Range:
+    try:
+        return Choices(**entry) if "choices" in entry else Range(**entry)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {name} = {entry!r} is neither choices nor a range: {error}") from error
+
+
+def _to_text(value: Any) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value)

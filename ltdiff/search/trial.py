@@ -1,0 +1,206 @@
+"""One trial: the three phases at a share of their length, scored on validation pairs during the last one.
+
+    trials/<key>/        a run folder as of `ltdiff train`; the key is a sha256 of the trial's settings
+
+Trials that agree in all that phase 1 depends on share its result: it is trained once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from torch import nn
+
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.slice_pairs import read_validation_pairs
+from ltdiff.inference.method import Slices
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.model.ltdiff import LTDiff, load_model, read_description
+from ltdiff.search.config import REMAINING_ERROR, SECONDS, SearchConfig
+from ltdiff.search.space import SearchSpace, apply, to_dict
+from ltdiff.system.ray_cluster import num_worker_nodes, restore_umask
+from ltdiff.system.resources import num_cores
+from ltdiff.system.text import printable
+from ltdiff.training.config import Settings
+from ltdiff.training.phases import PHASES
+from ltdiff.training.ray_driver import train_on_ray
+from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, finish_phase, prepare_run, read_metrics
+from ltdiff.training.worker_context import Score
+from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
+
+LAST_PHASE = "joint"
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """What all trials of a search share; `out` is its folder, `base` the settings that a trial changes, at full length."""
+
+    manifest_path: Path
+    out: Path
+    base: Settings
+    space: SearchSpace
+    config: SearchConfig
+
+    def __post_init__(self) -> None:
+        """Refuse phases whose length is a time: trials would not be shorter than the whole, nor equally long. And no last one."""
+        if getattr(self.base.training, LAST_PHASE).num_steps == 0:
+            raise ValueError(f"training.{LAST_PHASE}.num_steps = 0: trials are scored in this phase")
+        for name in PHASES:
+            if (minutes := getattr(self.base.training, name).max_minutes) is not None:
+                raise ValueError(
+                    f"training.{name}.max_minutes = {minutes:g}: a search counts steps; give num_steps alone"
+                )
+
+    def settings(self, chosen: Mapping[str, Any]) -> Settings:
+        """Those of a trial with these values: its phases shortened, and scored `num_scores` times in the last one."""
+        settings = apply(self.base, chosen)
+        training = settings.training
+        every = max(1, round(self.config.share * training.joint.num_steps / self.config.num_scores))
+        phases = {
+            name: replace(phase, num_steps=max(1, round(self.config.share * phase.num_steps)) if phase.num_steps else 0)
+            for name, phase in ((name, getattr(training, name)) for name in PHASES)
+        }
+        phases[LAST_PHASE] = replace(phases[LAST_PHASE], num_steps=every * self.config.num_scores)
+        return replace(settings, training=replace(training, checkpoint_every_steps=every, **phases))
+
+    def folder(self, chosen: Mapping[str, Any]) -> Path:
+        """The run folder of a trial."""
+        return self.out / "trials" / digest(to_dict(self.settings(chosen)))
+
+    def scores(self, chosen: Mapping[str, Any]) -> list[dict[str, float]]:
+        """What a trial has reported so far, its last checkpoint included."""
+        rows = read_metrics(self.folder(chosen) / LAST_PHASE)
+        return list({row["step"]: row for row in rows}.values())  # a step that was done again counts once
+
+    def num_steps(self, chosen: Mapping[str, Any]) -> int:
+        """How many steps of all phases a trial has trained itself, up to its last checkpoint."""
+        return sum(int(rows[-1]["step"]) for name in PHASES if (rows := read_metrics(self.folder(chosen) / name)))
+
+
+def run_trial(config: dict[str, Any], context: SearchContext) -> None:
+    """What Ray Tune runs. A trial that was interrupted reports again what it had, and goes on."""
+    restore_umask()
+    chosen = context.space.decode(config)
+    settings, folder = context.settings(chosen), context.folder(chosen)
+    for row in context.scores(chosen):
+        tune.report(row)
+    prepare_run(context.manifest_path, out=folder, settings=settings)
+    _take_phase_1(folder, settings)
+    workers_per_node = math.ceil(context.config.num_concurrent * settings.training.num_workers / num_worker_nodes())
+    train_on_ray(
+        list(PHASES),
+        manifest_path=context.manifest_path,
+        out=folder,
+        settings=settings,
+        make_score=_score_maker(context, settings),
+        callbacks=[_ReportScores()],
+        num_threads=max(1, num_cores() // workers_per_node),
+    )
+
+
+class _ReportScores(TuneReportCallback):
+    """Hands the scores of the last phase to Tune; the losses of all phases stay with the trial."""
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        if REMAINING_ERROR in metrics[0]:
+            super().after_report(run_context, metrics, checkpoint)
+
+
+def validation_regions(context: SearchContext) -> ValidationRegions:
+    """What trials are scored on.
+
+    Raises:
+        ValueError: validation pairs have no room for two regions, which a CCC needs.
+    """
+    manifest = read_manifest(context.manifest_path)
+    pairs = read_validation_pairs(manifest, at_most=context.config.num_pairs, purpose="validation")
+    regions = ValidationRegions(pairs, num_rois=context.config.num_rois)
+    if len(regions) < 2:
+        raise ValueError(
+            f"{printable(context.manifest_path)}: a CCC needs two regions or more, and num_rois = {context.config.num_rois} on "
+            f"num_pairs = {context.config.num_pairs} validation pairs have {len(regions)}"
+        )
+    return regions
+
+
+def _score_maker(context: SearchContext, settings: Settings) -> Callable[[], Score]:
+    """What makes the score of a phase's model, on the worker that reads the validation pairs."""
+
+    def make() -> Score:
+        regions = validation_regions(context)
+
+        def score(name: str, phase: nn.Module) -> dict[str, float]:
+            if name != LAST_PHASE:
+                return {}
+            assert isinstance(phase.model, LTDiff)
+            standardizer = Standardizer(
+                phase.model,
+                diffusion=settings.diffusion,
+                decode=settings.loss.decode,
+                device=next(phase.parameters()).device,  # where it is trained, and goes on being trained
+            )
+            method = _Timed(standardizer)
+            ccc = regions.ccc({"trial": method})["trial"]
+            figures = {f"ccc_{name}": value for name, value in ccc.items()}
+            if not math.isfinite(overall(ccc)):
+                raise FloatingPointError(
+                    f"the CCC of a trial is {overall(ccc)}: its features are not finite, or all alike"
+                )
+            return {REMAINING_ERROR: 1 - overall(ccc), SECONDS: method.seconds_per_slice, **figures}
+
+        return score
+
+    return make
+
+
+class _Timed:
+    """A method that takes the time of each slice."""
+
+    def __init__(self, method: Standardizer) -> None:
+        self.method = method
+        self.seconds: list[float] = []
+
+    @property
+    def seconds_per_slice(self) -> float:
+        return float(np.median(self.seconds))
+
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        started_s = time.perf_counter()
+        result = self.method.standardize(hu, spacing_mm, first_slice=first_slice)
+        self.seconds.append((time.perf_counter() - started_s) / len(hu))
+        return result
+
+
+def _take_phase_1(folder: Path, settings: Settings) -> None:
+    """Begin with another trial's phase 1, if there is a fitting one; what the model says about itself stays this trial's own."""
+    own, wanted = folder / "autoencoder", _phase_1_settings(to_dict(settings))
+    if (own / MODEL_FOLDER).is_dir():
+        return
+    for other in sorted(folder.parent.glob(f"*/autoencoder/{MODEL_FOLDER}")):
+        if _phase_1_settings(read_description(other)["about"]["settings"]) == wanted:
+            model, about = load_model(other)
+            metrics = about["trained"]["autoencoder"]
+            finish_phase(model, name="autoencoder", start=folder / START_FOLDER, folder=own, metrics=metrics)
+            return
+
+
+def _phase_1_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """All that phase 1 depends on, beside the data."""
+    training = {key: value for key, value in settings["training"].items() if key not in ("ddpm", "joint")}
+    loss = {key: settings["loss"][key] for key in ("reconstruction", "supervision_weights")}
+    return {"model": settings["model"], "loss": loss, "training": training}
+
+
+def digest(values: dict[str, Any]) -> str:
+    """The same for the same values: 16 hexadecimal digits of their sha256."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

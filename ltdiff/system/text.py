@@ -1,0 +1,17 @@
+"""Paths and values of headers as they may stand in a message: on one line, escaped and cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def printable(path: Path) -> str:
+    """The path as it may stand in a message: on one line, whatever the file is called."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def quoted(value: object, *, max_length: int = 40) -> str:
+    """A value out of a header as it may stand in a message: quoted, escaped and cut."""
+    text = ascii(value)
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"

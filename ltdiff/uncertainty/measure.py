@@ -1,0 +1,142 @@
+"""`ltdiff uncertainty`: how far a standardized image, and each radiomic feature of it, can be trusted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ltdiff.data.acquisition import series_acquisition, volume_acquisition
+from ltdiff.data.masks import read_named_masks
+from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois
+from ltdiff.data.scan import Scan, read_scan
+from ltdiff.data.volume_files import write_volume
+from ltdiff.evaluation.scoring import feature_array
+from ltdiff.evaluation.test_set import standardize_slices
+from ltdiff.inference.models import read_training_domain
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.model.residual_noise import CALIBRATION_FILE, ResidualNoiseModel, read_residual_noise
+from ltdiff.system.atomic_files import replace_file
+from ltdiff.system.text import printable
+from ltdiff.uncertainty.calibration import MAX_PAIRS, draw_volumes
+from ltdiff.uncertainty.intervals import FeatureIntervals
+
+logger = logging.getLogger(__name__)
+
+MAP_FILE, FEATURES_FILE = "sd.nii.gz", "features.csv"
+
+
+def measure_uncertainty(
+    series: Path, *, model: Path, out: Path, mask: Path | None = None, num_workers: int = 2, force: bool = False
+) -> None:
+    """Write out/sd.nii.gz and, with a `mask`, out/features.csv for a DICOM series or a volume file.
+
+    The first is the standard deviation of B − A' in HU for every voxel; the second has one row per region of the mask (slice and
+    label) and feature: its value on A', the interval of the target's, and, where `force` let it through, what of the series is
+    `out_of_domain` what the model was trained for.
+
+    Raises:
+        ValueError: the model is not calibrated, or not for this series; the series or the mask cannot be read, or do not belong
+            together.
+    """
+    torch.set_num_threads(1)
+    standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
+    residual_noise, intervals = read_residual_noise(model), _read_intervals(model)
+    source = read_scan(series)
+    out_of_domain = _check_domain(source, model, name=printable(series), force=force)
+    rois = _read_rois(mask, source) if mask else []
+    spacing_mm = source.volume.spacing_mm[1:]
+    hu = source.volume.hu
+    standardized = standardize_slices(
+        standardizer,
+        hu,
+        np.broadcast_to(np.array(spacing_mm), (len(hu), 2)),
+        numbers=range(len(hu)),
+        num_workers=num_workers,
+        name="standardize",
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_volume(replace(source.volume, hu=np.stack([residual_noise.sigma(hu) for hu in standardized])), out / MAP_FILE)
+    (out / FEATURES_FILE).unlink(missing_ok=True)  # of an earlier series
+    if rois:
+        table = _interval_table(
+            standardized, rois, residual_noise, intervals, spacing_mm=spacing_mm, num_workers=num_workers
+        )
+        replace_file(out / FEATURES_FILE, partial(table.assign(out_of_domain=out_of_domain).to_csv, index=False))
+
+
+def _interval_table(
+    standardized: NDArray[np.float32],
+    rois: Sequence[Roi],
+    residual_noise: ResidualNoiseModel,
+    intervals: FeatureIntervals,
+    *,
+    spacing_mm: tuple[float, float],
+    num_workers: int,
+) -> pd.DataFrame:
+    rois = sorted(rois, key=lambda roi: roi.slice_index)
+    chosen = sorted({roi.slice_index for roi in rois})
+    parts = []
+    for first in range(0, len(chosen), MAX_PAIRS):  # a mask may touch hundreds of slices
+        slices = chosen[first : first + MAX_PAIRS]
+        volumes = draw_volumes(standardized[slices], residual_noise, numbers=slices)
+        moved = [replace(roi, slice_index=slices.index(roi.slice_index)) for roi in rois if roi.slice_index in slices]
+        part, features = feature_array(
+            volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers, progress=True
+        )
+        if features != intervals.features:
+            raise ValueError("the model was calibrated for other features: run `ltdiff calibrate` again")
+        parts.append(part)
+    values = np.concatenate(parts, axis=1)
+    low, high = intervals.interval(values[1:])
+    keys = pd.DataFrame([(roi.slice_index, roi.label) for roi in rois], columns=["slice_index", "label"])
+    tables = [
+        keys.assign(feature=name, value=values[0, :, i], low=low[:, i], high=high[:, i])
+        for i, name in enumerate(intervals.features)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _check_domain(source: Scan, model: Path, *, name: str, force: bool) -> str:
+    """What of the source the model was not trained for: refused, or forced and returned."""
+    domain = read_training_domain(model)
+    if source.series is None:  # a volume file tells neither kernel nor manufacturer
+        violations = domain.range_violations(volume_acquisition(source.volume))
+    else:
+        acquisition = series_acquisition(source.series)
+        violations = domain.identity_violations(acquisition) + domain.range_violations(acquisition)
+    out_of_domain = "; ".join(violations)
+    if out_of_domain and not force:
+        raise ValueError(
+            f"{name} is outside what the model was trained and calibrated for: {out_of_domain}; "
+            "--force true measures it nevertheless"
+        )
+    if out_of_domain:
+        logger.warning(
+            "%s is measured nevertheless, outside what the model was calibrated for: %s", name, out_of_domain
+        )
+    return out_of_domain
+
+
+def _read_rois(mask: Path, source: Scan) -> list[Roi]:
+    """The cross-sections of every region of the mask."""
+    rois = [
+        replace(roi, label=name)
+        for name, voxels in read_named_masks(mask, source).items()
+        for roi in mask_rois(voxels.astype(np.uint8), roi_set="mask")
+    ]
+    if not rois:
+        raise ValueError(f"{printable(mask)}: no region has {MIN_LESION_PIXELS} pixels or more in a slice")
+    return rois
+
+
+def _read_intervals(model: Path) -> FeatureIntervals:
+    return FeatureIntervals.from_dict(json.loads((model / CALIBRATION_FILE).read_text())["intervals"])

@@ -1,0 +1,312 @@
+"""Every comparator: what it is before training, that fitting changes it, and what its images may depend on."""
+
+import copy
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_run import SPACING_MM, tiny_settings, write_pairs
+
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.network_inputs import to_hu, to_network
+from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.methods.diffusionct import DiffusionCTMethod
+from ltdiff.methods.image_ddpm import ImageDDPMMethod
+from ltdiff.methods.linear import Linear
+from ltdiff.methods.ltdiffpp import LTDiffMethod
+from ltdiff.methods.residual_cnn import ResidualCNNMethod
+from ltdiff.methods.stan_ct import StanCTMethod
+from ltdiff.methods.timed_training import RATES_FILE, RESULT_FILE
+from ltdiff.methods.unetpp_regression import UNetPPMethod
+from ltdiff.model.kernel_match import radial_frequency
+from ltdiff.model.ltdiff import read_description
+from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phases import PHASES
+
+IN_PLANE_MM = SPACING_MM[1:]
+
+
+def _as_printed(settings):
+    """LTDiff++ as in the paper: no kernel match, a chain instead of the bridge, decoded directly."""
+    model, loss = replace(settings.model, kernel_match=False), replace(settings.loss, decode="direct")
+    return replace(settings, model=model, loss=loss)
+
+
+TRAINED = {
+    "residual_cnn": ResidualCNNMethod,
+    "unetpp": lambda budget: UNetPPMethod(budget, encoder_skips=True),
+    "unetpp_no_skips": lambda budget: UNetPPMethod(budget, encoder_skips=False),
+    "ddpm": ImageDDPMMethod,
+    "diffusionct": DiffusionCTMethod,
+    "stan_ct": StanCTMethod,
+    "ltdiff": lambda budget: LTDiffMethod(budget, settings=tiny_settings()),
+    "ltdiff_paper": lambda budget: LTDiffMethod(budget, settings=_as_printed(tiny_settings(process="ddpm"))),
+}
+REGRESSIONS = ("residual_cnn", "unetpp", "unetpp_no_skips")
+PROBABILISTIC = ("ddpm", "diffusionct", "ltdiff_paper")
+UNMATCHED = ("diffusionct", "stan_ct", "ltdiff_paper")
+every_method = pytest.mark.parametrize("name", TRAINED)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, make_budget, manifest):
+    """fitted(name) → (method, its folder), each fitted once, for as long as a busy machine needs to take some steps."""
+    done = {}
+
+    def fit(name):
+        for minutes in (0.005, 0.02, 0.1) if name not in done else ():
+            method, folder = TRAINED[name](make_budget(minutes=minutes)), tmp_path_factory.mktemp(name)
+            method.fit(manifest, folder=folder)
+            done[name] = method, folder
+            if min(json.loads(path.read_text())["step"] for path in folder.glob("*/result.json")) > 1:
+                break
+        return done[name]
+
+    return fit
+
+
+# --- the linear match -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory):
+    """Ten slices: B is noise, A is B smoothed by a Gaussian of 0.3 mm; a filter leads back. (manifest, A, B)"""
+    target = (200 * np.random.default_rng(0).standard_normal((10, 128, 128))).astype(np.float32)
+    response = np.exp(-2 * (np.pi * 0.3 * radial_frequency((128, 128), IN_PLANE_MM)) ** 2)
+    source = np.fft.irfft2(np.fft.rfft2(target) * response, s=(128, 128)).astype(np.float32)
+    path = write_pairs(tmp_path_factory.mktemp("filtered"), volumes=(source[:6], target[:6]))
+    return read_manifest(path), source, target
+
+
+def test_linear_undoes_a_smoothing(filtered):
+    manifest, source, target = filtered
+    method = Linear()
+    method.fit(manifest)
+    restored = method.standardize(source[-2:], IN_PLANE_MM)
+    assert np.abs(restored - target[-2:])[:, 8:-8, 8:-8].mean() < 0.05 * np.abs(source - target)[-2:].mean()
+
+
+def test_linear_gives_whole_hu_that_a_series_can_store(filtered):
+    manifest, source, _ = filtered
+    method = Linear()
+    method.fit(manifest)
+    restored = method.standardize(10 * source[-1:], IN_PLANE_MM)
+    assert (restored.min(), restored.max()) == (-1024, 3071)
+    assert (restored == restored.round()).all()
+    assert method.variants() == {}
+
+
+def test_linear_keeps_nothing(tmp_path, filtered):
+    Linear().fit(filtered[0], folder=tmp_path / "linear")
+    assert not (tmp_path / "linear").exists()
+
+
+# --- before training --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_untrained_regression_is_the_linear_match(name, precision, manifest, range_hu, source, make_budget):
+    linear, method = Linear(), TRAINED[name](make_budget(precision=precision))
+    linear.fit(manifest)
+    method.kernel_match = linear.kernel_match
+    result = method.standardize(source, IN_PLANE_MM)
+    matched = to_hu(to_network(linear.kernel_match(torch.from_numpy(source), IN_PLANE_MM)))
+    np.testing.assert_array_equal(result, matched.round().clamp(*range_hu).numpy())
+    np.testing.assert_allclose(result, linear.standardize(source, IN_PLANE_MM), atol=1)  # but for a tie in rounding
+
+
+@every_method
+def test_weights_are_a_function_of_the_seed(name, make_budget):
+    first, again, other = (TRAINED[name](make_budget(seed=seed)).network.state_dict() for seed in (3, 3, 4))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@every_method
+def test_the_phases_use_up_the_minutes(name, make_budget):
+    assert sum(schedule.share for schedule in TRAINED[name](make_budget()).schedules()) == pytest.approx(1)
+
+
+# --- fitted -----------------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_fitting_changes_the_images(name, fitted, source):
+    method, _ = fitted(name)
+    untrained = TRAINED[name](method.budget)
+    untrained.kernel_match = untrained.network.kernel_match = method.kernel_match
+    if isinstance(method, LTDiffMethod):
+        diffusion, decode = method.settings.diffusion, method.settings.loss.decode
+        precision = InferenceConfig(precision=method.budget.training.precision)
+        untrained = Standardizer(untrained.network, diffusion=diffusion, decode=decode, inference=precision)
+    before, after = (one.standardize(source, IN_PLANE_MM) for one in (untrained, method))
+    assert not np.array_equal(before, after)
+
+
+@every_method
+def test_images_are_whole_hu_that_a_series_can_store_whatever_their_size(name, fitted, range_hu, source):
+    method, _ = fitted(name)
+    for hu in (source, 3 * source[:1], np.ascontiguousarray(source[:, :9, :5])):
+        given = hu.copy()
+        result = method.standardize(hu, IN_PLANE_MM)
+        assert result.shape == hu.shape
+        assert result.dtype == np.float32
+        np.testing.assert_array_equal(result, result.round())
+        assert range_hu[0] <= result.min() <= result.max() <= range_hu[1]
+        np.testing.assert_array_equal(hu, given)
+
+
+@every_method
+def test_an_image_is_a_function_of_its_slice_and_number(name, fitted, source):
+    """Not of how its series is cut up, nor of how many threads are at work; of its number where noise is drawn."""
+    method, _ = fitted(name)
+    whole = method.standardize(source, IN_PLANE_MM, first_slice=5)
+
+    def standardize(number):
+        return method.standardize(source[number - 5 : number - 4], IN_PLANE_MM, first_slice=number)[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(standardize, (5, 6, 5, 6)))
+    np.testing.assert_array_equal(np.stack(parts[:2]), whole)
+    np.testing.assert_array_equal(np.stack(parts[2:]), whole)
+    elsewhere = method.standardize(source, IN_PLANE_MM, first_slice=7)
+    assert np.array_equal(elsewhere, whole) == (name not in PROBABILISTIC)
+
+
+@every_method
+def test_the_kernel_match_is_used_by_methods_that_start_from_it(name, fitted, source):
+    method = copy.deepcopy(fitted(name)[0])
+    before = method.standardize(source, IN_PLANE_MM)
+    method.kernel_match.gains *= 0.8
+    after = method.standardize(source, IN_PLANE_MM)
+    assert np.array_equal(before, after) == (name in UNMATCHED)
+
+
+@every_method
+def test_no_target_is_needed_to_standardize(name, tmp_path, source, make_budget):
+    """All files are gone by then."""
+    method = TRAINED[name](make_budget(minutes=0.001))
+    method.fit(read_manifest(write_pairs(tmp_path / "data")), folder=tmp_path / "fit")
+    for path in (tmp_path / "data").iterdir():
+        path.unlink()
+    assert method.standardize(source, IN_PLANE_MM).shape == source.shape
+
+
+@every_method
+def test_a_finished_fit_is_read(name, fitted, manifest, source):
+    method, folder = fitted(name)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = TRAINED[name](method.budget)
+    again.fit(manifest, folder=folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    np.testing.assert_array_equal(again.standardize(source, IN_PLANE_MM), method.standardize(source, IN_PLANE_MM))
+
+
+def test_encoder_skips_are_a_setting_of_their_own(fitted, manifest):
+    method, folder = fitted("unetpp")
+    with pytest.raises(ValueError, match="encoder_skips = True, not False"):
+        TRAINED["unetpp_no_skips"](method.budget).fit(manifest, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "trained"),
+    [
+        ("diffusionct", "autoencoder", {"encoder", "scaling", "decoder"}),
+        ("diffusionct", "ddpm", {"denoiser"}),
+        ("ltdiff", "autoencoder", {"encoder", "scaling", "decoder"}),
+        ("ltdiff", "ddpm", {"denoiser"}),
+        ("ltdiff", "joint", {"denoiser", "decoder"}),
+    ],
+)
+def test_a_phase_changes_its_own_parts_alone(name, phase, trained, fitted):
+    method, folder = fitted(name)
+    names = [schedule.name for schedule in method.schedules()]
+    results = [TRAINED[name](method.budget).network.state_dict()]
+    results += [load_file(folder / each / "result.safetensors") for each in names]
+    before, after = results[names.index(phase)], results[names.index(phase) + 1]
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == trained
+
+
+# --- LTDiff++ ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ltdiff", "ltdiff_paper"])
+def test_ltdiff_leaves_a_model_that_gives_the_same_images(name, fitted, source):
+    method, folder = fitted(name)
+    loaded = Standardizer.load(folder / "model", InferenceConfig(precision=method.budget.training.precision))
+    for first_slice in (0, 7):
+        np.testing.assert_array_equal(
+            loaded.standardize(source, IN_PLANE_MM, first_slice=first_slice),
+            method.standardize(source, IN_PLANE_MM, first_slice=first_slice),
+        )
+
+
+@pytest.mark.parametrize(("name", "ending", "num_steps"), [("ltdiff", "_2_steps", 2), ("ltdiff_paper", "_1_step", 1)])
+def test_ltdiff_has_a_variant_with_another_number_of_steps(name, ending, num_steps, fitted, source):
+    method, folder = fitted(name)
+    variants = method.variants()
+    assert set(variants) - {"_sample"} == {ending}
+    variant = variants[ending]
+    inference = InferenceConfig(num_inference_steps=num_steps, precision=method.budget.training.precision)
+    loaded = Standardizer.load(folder / "model", inference)
+    result = variant.standardize(source, IN_PLANE_MM)
+    np.testing.assert_array_equal(result, loaded.standardize(source, IN_PLANE_MM))
+    assert not np.array_equal(result, method.standardize(source, IN_PLANE_MM))
+
+
+def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted, manifest):
+    method, folder = fitted("ltdiff")
+    about = read_description(folder / "model")["about"]
+    for name in PHASES:
+        result = json.loads((folder / name / RESULT_FILE).read_text())
+        assert about["trained"][name] == result
+        phase = about["settings"]["training"][name]
+        assert (phase["learning_rate"], phase["max_minutes"]) == (result["learning_rate"], result["minutes"])
+    assert about["settings"]["training"]["seed"] == method.budget.training.seed
+    other = replace(method.settings, diffusion=replace(method.settings.diffusion, num_inference_steps=3))
+    for settings, num_steps in ((other, 3), (method.settings, method.settings.diffusion.num_steps)):
+        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
+        assert Standardizer.load(folder / "model").num_steps == num_steps
+    description = json.loads((folder / "model" / "model.json").read_text())
+    (folder / "model" / "model.json").write_text(json.dumps(description | {"format_version": 1}))
+    LTDiffMethod(method.budget, settings=method.settings).fit(manifest, folder=folder)
+    assert read_description(folder / "model")["about"] == about
+
+
+def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_budget, manifest, tmp_path):
+    settings = tiny_settings()
+    phases = {"autoencoder": PhaseConfig(1, learning_rate=3e-3), "ddpm": PhaseConfig(1, learning_rate=2e-3)}
+    settings = replace(settings, training=replace(settings.training, **phases))
+    method = LTDiffMethod(make_budget(learning_rates=(1e-2, 1e-3)), settings=settings)
+    method.fit(manifest, folder=tmp_path)
+    facts = {name: json.loads((tmp_path / name / RESULT_FILE).read_text()) for name in PHASES}
+    assert (facts["autoencoder"]["learning_rate"], facts["ddpm"]["learning_rate"]) == (3e-3, 2e-3)
+    assert facts["joint"]["learning_rate"] in (1e-2, 1e-3)
+    tried = {name: (tmp_path / name / RATES_FILE).is_file() for name in PHASES}
+    assert tried == {"autoencoder": False, "ddpm": False, "joint": True}
+
+
+def test_other_learning_rates_of_the_first_phases_are_refused(fitted, manifest):
+    method, folder = fitted("ltdiff")
+    settings = tiny_settings()
+    settings = replace(settings, training=replace(settings.training, ddpm=PhaseConfig(1, learning_rate=5e-3)))
+    with pytest.raises(ValueError, match="holds a fit with learning_rates = "):
+        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
+
+
+@pytest.mark.parametrize("section", ["model", "diffusion", "loss"])
+def test_other_settings_of_ltdiff_are_refused_by_name(section, fitted, manifest):
+    method, folder = fitted("ltdiff")
+    settings = tiny_settings(kappa=0.2) if section == "diffusion" else tiny_settings()
+    if section == "model":
+        settings = replace(settings, model=replace(settings.model, kernel_match=False))
+    if section == "loss":
+        settings = replace(settings, loss=replace(settings.loss, lambda_image=3.0))
+    with pytest.raises(ValueError, match=f"holds a fit with {section} = "):
+        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)

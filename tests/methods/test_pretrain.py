@@ -1,0 +1,49 @@
+"""Pretrained weights from simulated scans: made once, resumed, and of the shapes that the package ships."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+from tiny_run import one_thread  # noqa: F401
+
+from ltdiff.data.manifest import read_hu, read_manifest
+from ltdiff.methods.pretrain import pretrain
+from ltdiff.model.ltdiff import LTDiff, ModelConfig
+from ltdiff.model.unetpp import AutoencoderConfig
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("pretrain")
+
+
+@pytest.fixture(scope="module")
+def weights(out):
+    return _pretrain(out)
+
+
+def _pretrain(out):
+    return pretrain(out, num_scans=2, slices_per_scan=1, minutes=0.01, seed=0)
+
+
+def test_weights_are_of_the_shapes_that_are_shipped(out, weights):
+    without_finish = ModelConfig(autoencoder=AutoencoderConfig(refinement_channels=0))
+    LTDiff(without_finish).networks.load_state_dict(load_file(weights))
+    results = list((out / "training").glob("*/result.json"))
+    assert len(results) == 3
+    assert all(json.loads(path.read_text())["step"] > 0 for path in results)
+
+
+def test_what_is_done_is_not_done_again(out, weights):
+    kept = [*(out / "scans").iterdir(), *out.glob("training/*/result.safetensors")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    _pretrain(out)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+def test_sources_are_matched_to_their_targets(out, weights):
+    manifest = read_manifest(out / "pairs.parquet")
+    assert sorted(manifest["split"]) == ["train", "train", "val", "val"]
+    for _, pair in manifest.groupby("pair_id"):
+        source, target = (read_hu(pair[pair["role"] == role].iloc[0].to_dict()) for role in ("source", "target"))
+        assert abs(float((source - target)[target > -950].mean())) < 3  # a linear match is unbiased

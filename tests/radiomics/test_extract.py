@@ -1,0 +1,137 @@
+"""The feature catalogue of the regions of a mask, as a table and as text."""
+
+import json
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from structure_sets import rectangle, write_structure_set
+from tiny_run import SPACING_MM, make_volumes, save_volume
+
+from ltdiff.cli import radiomics as command
+from ltdiff.command_line import run
+from ltdiff.data.scan import read_scan
+from ltdiff.dicom.original import SeriesIdentity, write_ct_series
+from ltdiff.radiomics.catalogue import CatalogueConfig, extract_catalogue, feature_names
+from ltdiff.radiomics.extract import extract_radiomics, to_text, write_table
+from ltdiff.radiomics.region import cut_region
+
+SIZES = ["roi", "num_voxels", "volume_mm3"]
+PROVENANCE = ["undefined", "extractor", "extractor_version", "discretisation"]
+CONFIG = CatalogueConfig()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A volume with two regions, one of them in one slice."""
+    folder = tmp_path_factory.mktemp("files")
+    hu = make_volumes()[0]
+    labels = np.zeros(hu.shape)
+    labels[1:4, 10:22, 10:22] = 1
+    labels[2, 30:36, 30:38] = 7
+    return save_volume(hu, folder / "scan.mha"), save_volume(labels, folder / "mask.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def table(files):
+    return extract_radiomics(*files, config=CONFIG)
+
+
+def test_a_row_per_region_in_the_order_of_the_catalogue(table):
+    assert list(table) == [*SIZES, *feature_names(), *PROVENANCE]
+    assert table["roi"].tolist() == ["label_1", "label_7"]
+    assert table["num_voxels"].tolist() == [432, 48]
+    assert table["volume_mm3"].tolist() == pytest.approx([432 * np.prod(SPACING_MM), 48 * np.prod(SPACING_MM)])
+    assert set(table["discretisation"]) == {CONFIG.discretisation}
+
+
+def test_values_are_those_of_the_catalogue(table, files):
+    hu = read_scan(files[0]).volume.hu
+    mask = np.zeros(hu.shape, dtype=bool)
+    mask[1:4, 10:22, 10:22] = True
+    values, _ = extract_catalogue(cut_region(hu, mask, spacing_mm=SPACING_MM[1:]), config=CONFIG)
+    found = table[list(feature_names())].iloc[0].to_numpy(dtype=float)
+    np.testing.assert_array_equal(found, [values[name] for name in feature_names()])
+
+
+def test_what_is_undefined_is_counted_by_reason(table):
+    for _, row in table.iterrows():
+        counted = json.loads(row["undefined"])
+        assert sum(counted.values()) == row[list(feature_names())].isna().sum()
+    assert "the region lies in one slice" in table["undefined"][1]
+    assert "one slice" not in table["undefined"][0]
+
+
+def test_some_classes(files):
+    table = extract_radiomics(*files, config=CONFIG, only=["IH", "ID"])
+    names = [name for name in feature_names() if name.startswith(("ID_", "IH_"))]
+    assert list(table) == [*SIZES, *names, *PROVENANCE]
+    assert table["undefined"].tolist() == ["", ""]
+
+
+def test_a_region_that_cannot_be_measured_costs_that_region(files, caplog, tmp_path):
+    hu = np.where(np.arange(48) > 26, 30_000.0, read_scan(files[0]).volume.hu)
+    hu[2, 30, 30] = -1000
+    image = save_volume(hu, tmp_path / "scan.nii.gz")
+    config = CatalogueConfig(bin_width=0.1)
+    assert extract_radiomics(image, files[1], config=config, only=["ID"])["roi"].tolist() == ["label_1"]
+    assert "the region label_7 is left out: A region of interest spans" in caplog.text
+    labels = np.zeros(hu.shape)
+    labels[2, 30:36, 30:38] = 7
+    with pytest.raises(ValueError, match=r"mask\.mha: no region of the mask can be measured"):
+        extract_radiomics(image, save_volume(labels, tmp_path / "mask.mha"), config=config, only=["ID"])
+
+
+def test_a_class_that_there_is_not(tmp_path):
+    with pytest.raises(ValueError, match="no feature or class of features 'GLCM'; the classes are GLCM25D, "):
+        extract_radiomics(tmp_path / "a.nrrd", tmp_path / "b.nrrd", config=CONFIG, only=["ID", "GLCM"])
+
+
+@pytest.mark.parametrize(("name", "read"), [("t.parquet", pd.read_parquet), ("T.CSV", pd.read_csv)])
+def test_a_table_is_read_back(table, tmp_path, name, read):
+    write_table(table, tmp_path / "new" / name)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+    pd.testing.assert_frame_equal(read(tmp_path / "new" / name), table)
+
+
+def test_text_has_a_line_per_feature(table):
+    header, *lines = to_text(table).splitlines()
+    assert header == "feature\tlabel_1\tlabel_7"
+    assert [line.split("\t")[0] for line in lines] == [*SIZES[1:], *feature_names(), *PROVENANCE]
+    values = {name: float(value) for name, value, _ in (line.split("\t") for line in lines[:-4])}
+    assert values["num_voxels"] == 432
+    assert values["GOH_Skewness"] == table["GOH_Skewness"][0]
+
+
+def test_the_command_prints_or_writes(files, tmp_path, capsys):
+    arguments = [*map(str, files), "--only", "NID25D, ID", "--discretisation.bin_width", "50"]
+    assert run(command, arguments) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert run(command, [*arguments, "--out", str(tmp_path / "table.csv")]) == 0
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert printed[0].split("\t") == ["feature", *table["roi"]]
+    assert len(printed) == len(list(table))
+    assert "bins of 50 HU" in table["discretisation"][0]
+
+
+def test_a_series_and_its_structure_set(tmp_path):
+    hu = make_volumes()[0]
+    identity = SeriesIdentity(
+        patient_id="p",
+        study_uid="1.2.1",
+        frame_of_reference_uid="1.2.2",
+        series_uid="1.2.3",
+        series_number=1,
+        kernel="B",
+        slice_thickness_mm=5.0,
+        acquired=datetime(2026, 1, 2),
+    )
+    folder = write_ct_series(hu, out_dir=tmp_path / "series", identity=identity, spacing_mm=SPACING_MM)
+    series = read_scan(folder).series
+    rois = [("GTV", [rectangle(series, z, (9.5, 21.5), (9.5, 21.5)) for z in (1, 2, 3)])]
+    write_structure_set(folder / "rs.dcm", series, rois)
+    table = extract_radiomics(folder, folder, config=CONFIG, only=["ID"])
+    assert table["roi"].tolist() == ["GTV"]
+    assert table["ID_GlobalMean"][0] == pytest.approx(np.maximum(hu, -1024)[1:4, 10:22, 10:22].mean())
+    assert table["volume_mm3"][0] == pytest.approx(432 * np.prod(SPACING_MM))

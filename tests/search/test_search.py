@@ -1,0 +1,123 @@
+"""A whole search for real: trials of three phases on Ray Train inside Ray Tune, killed once; the best trained and registered."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from stub_search import SPACE, make_plan
+from tiny_run import tiny_settings, write_pairs
+
+from ltdiff.cli import tune
+from ltdiff.command_line import run
+from ltdiff.model.ltdiff import load_model
+from ltdiff.search import tune as complete_search
+from ltdiff.search.sweep import _open_study
+from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phases import PHASES
+from ltdiff.training.run import METRICS_FILE
+from ltdiff.uncertainty import calibration
+
+ROOT = Path(__file__).parents[2]
+NUM_TRIALS = 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    write_pairs(folder)
+    (folder / "space.yaml").write_text(SPACE)
+    settings = tiny_settings(joint=PhaseConfig(120), checkpoint_every_steps=50)
+    (folder / "settings.yaml").write_text(json.dumps(asdict(settings)))
+    return folder
+
+
+def _arguments(folder, name):
+    arguments = [str(folder / "pairs.parquet"), "--out", str(folder / name), "--space", str(folder / "space.yaml")]
+    arguments += ["--settings", str(folder / "settings.yaml"), "--search.num_trials", str(NUM_TRIALS)]
+    return [*arguments, "--search.share", "1.0", "--search.num_scores", "6", "--search.num_rois", "8"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder, monkeypatch):
+    """The second trial is killed in its last phase, and goes on from its checkpoint."""
+    monkeypatch.setattr(calibration, "NUM_ROIS", 20)
+    command = [sys.executable, ROOT / "tuning" / "search.py", *_arguments(folder, "killed")]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    rows = []
+    deadline_s = time.monotonic() + 400
+    while len(rows) < 2 or not 1 <= len(rows[-1].read_text().splitlines()) <= 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+        rows = sorted((folder / "killed").glob("trials/*/joint/metrics.jsonl"), key=lambda path: path.stat().st_mtime)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run(tune, _arguments(folder, "killed")) == 0
+
+    table = pd.read_csv(folder / "killed" / "trials.csv")
+    assert len(table) == NUM_TRIALS
+    assert len(list((folder / "killed" / "trials").iterdir())) == NUM_TRIALS  # none was begun anew
+    trained = sorted((folder / "killed").glob("trials/*/autoencoder/metrics.jsonl"))
+    assert len(trained) == 1  # phase 1, once for both
+    for path in (folder / "killed").glob(
+        f"trials/*/joint/{METRICS_FILE}"
+    ):  # from its checkpoint: no step was done again
+        steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        assert steps == sorted(set(steps))
+    best = folder / "killed" / f"best-{table['number'][0]:04d}"
+    _, about = load_model(best / "model")
+    assert list(about["trained"]) == list(PHASES)
+    lines = (best / "joint" / METRICS_FILE).read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 120
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'killed' / 'mlflow.db'}")
+    names = {one.info.run_name for one in client.search_runs(["1"])}
+    assert names == {"killed-trial-0000", f"killed-trial-{table['number'].max():04d}", best.name}
+    assert client.get_registered_model("ltdiff").latest_versions[0].version
+
+
+def test_wrong_arguments_are_sentences(folder, capsys):
+    assert run(tune, [str(folder / "nothing.parquet"), "--out", str(folder / "out")]) == 1
+    assert "nothing.parquet" in capsys.readouterr().err
+    assert run(tune, [*_arguments(folder, "out"), "--search.share", "2"]) == 1
+    assert "share must lie in 0…1" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+    (folder / "mine").mkdir()
+    (folder / "mine" / "thesis.txt").write_text("years of work")
+    assert run(tune, _arguments(folder, "mine")) == 1
+    assert "mine is not empty and holds no search" in capsys.readouterr().err
+
+
+def test_where_mlflow_is_down_one_warning_says_what_is_missing(tmp_path, caplog):
+    """And the same call, when it is up again, logs what was not."""
+    context = make_plan(tmp_path / "search")
+    study = _open_study(context)
+    for rate in (1e-3, 2e-3):
+        study.enqueue_trial({"training.joint.learning_rate": rate, "diffusion.process": "ddpm"})
+        asked = study.ask()
+        context.space.suggest(asked)
+        study.tell(asked, 0.5)
+    down = complete_search.TrialLog(context, tracking_uri="http://127.0.0.1:9")
+    down.update(study)
+    down.update(study)
+    down.finish(study)
+    assert caplog.text.count("was not logged in MLflow") == 2  # during the search, and at its end
+    assert caplog.text.count("2 trials are not in MLflow; the same command logs them") == 1
+    assert [path.name for path in context.out.glob("unlogged-*")] == ["unlogged-search-trial-0000.json"]
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for _ in range(2):
+        log = complete_search.TrialLog(context, tracking_uri=uri)
+        log.update(study)
+        log.finish(study)
+    assert not list(context.out.glob("unlogged-*"))
+    runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
+    assert sorted(one.info.run_name for one in runs) == ["search-trial-0000", "search-trial-0001"]
+    assert {one.data.params["training.joint.learning_rate"] for one in runs} == {"0.001", "0.002"}

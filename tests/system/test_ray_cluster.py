@@ -1,0 +1,178 @@
+"""One Ray for a block: joined where there is one, started and stopped where there is none, refused where it is too small."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from ltdiff.system import ray_cluster
+from ltdiff.system.ray_cluster import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, on_gpu_node, ray_session, restore_umask
+
+
+@pytest.fixture(scope="module")
+def session():
+    """A local Ray with GPUs that exist as permits only."""
+    before, on_sigterm = os.umask(0o022), signal.getsignal(signal.SIGTERM)
+    with ray_session(num_cpus=3, num_gpus=2, dashboard=True):
+        yield
+    os.umask(before)
+    assert not ray.is_initialized()  # what was started here was stopped
+    assert signal.getsignal(signal.SIGTERM) == on_sigterm  # not Ray's, which makes it exit code 15
+
+
+@pytest.mark.usefixtures("session")
+def test_it_has_what_was_asked_for():
+    resources = ray.cluster_resources()
+    assert (resources["CPU"], resources["GPU"]) == (3, 2)
+    assert resources["object_store_memory"] <= OBJECT_STORE_BYTES
+    assert os.umask(0o022) == 0o022  # the stricter mask was for Ray's start alone
+
+
+@pytest.mark.usefixtures("session")
+def test_a_session_inside_joins_and_leaves_it_running():
+    with ray_session(num_cpus=2, num_gpus=1):
+        assert ray.cluster_resources()["CPU"] == 3
+    assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("session")
+def test_what_depends_on_a_gpu_is_asked_where_there_is_one():
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+    assert on_gpu_node(partial(os.getenv, "CUDA_VISIBLE_DEVICES")) in ("0", "1")
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize(
+    ("needed", "named"),
+    [({"num_cpus": 4}, "4 logical CPUs, .* has 3"), ({"num_cpus": 1, "num_gpus": 3}, "3 logical GPUs, .* has 2")],
+)
+def test_too_small_a_cluster_is_refused_at_once(needed, named):
+    with pytest.raises(ValueError, match=named), ray_session(**needed):
+        pytest.fail("a job would wait here for ever")
+
+
+@pytest.mark.usefixtures("session")
+def test_an_error_in_the_block_comes_out():
+    with pytest.raises(ZeroDivisionError), ray_session(num_cpus=1):
+        raise ZeroDivisionError
+    assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("session")
+def test_nobody_else_can_read_the_token():
+    token = Path.home() / ".ray" / "auth_token"
+    if not token.is_file():
+        pytest.skip("this Ray has no authentication token")
+    assert not token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+@pytest.mark.usefixtures("session")
+def test_workers_write_files_by_the_users_own_mask():
+    def masks() -> tuple[int, int]:
+        inherited = os.umask(0)
+        restore_umask()
+        return inherited, os.umask(0)
+
+    assert ray.get(ray.remote(masks).remote()) == (0o077, 0o022)
+
+
+@pytest.mark.usefixtures("session")
+def test_its_processes_ask_this_ray_and_no_other_about_their_actors(monkeypatch):
+    """Whatever address another Ray has left on this machine."""
+
+    @ray.remote(num_cpus=0)
+    class Alive:
+        def find_itself(self):
+            from ray.util.state import get_actor
+
+            return get_actor(ray.get_runtime_context().get_actor_id(), timeout=30).state
+
+    assert ray.get(Alive.remote().find_itself.remote(), timeout=60) == "ALIVE"
+    assert ADDRESS_VARIABLE not in os.environ  # of this process, which may talk to others
+
+
+WAITING = """
+import ray
+from ltdiff.system.ray_cluster import ray_session
+
+@ray.remote
+def wait():
+    import time
+    print("waiting", flush=True)
+    time.sleep(600)
+
+with ray_session(num_cpus=1):
+    ray.get(wait.remote())
+"""
+
+
+def test_told_to_stop_it_ends_by_its_exit_code_without_a_trace():
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert any("waiting" in line for line in process.stdout)
+        descendants = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        said = process.stderr.read()
+    assert "ending at SIGTERM" in said
+    assert "SIGTERM received" not in said  # Ray's stack
+    assert "Traceback" not in said
+    assert descendants
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert [one.name() for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+SLOW = """
+import threading
+import psutil
+import ray
+from ltdiff.system.ray_cluster import ray_session
+
+def stop_the_first():
+    while not (found := [one for one in psutil.Process().children() if one.name() == "raylet"]):
+        pass
+    found[0].suspend()
+
+threading.Thread(target=stop_the_first).start()
+with ray_session(num_cpus=1):
+    print(ray.cluster_resources()["CPU"])
+"""
+
+
+def test_where_its_processes_start_too_slowly_it_tries_again():
+    """The first raylet stands still, as on a machine that has no time for it, so that Ray gives up after 30 s."""
+    done = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "1.0"
+    assert "Ray has not started within 30 s" in done.stderr
+
+
+@pytest.mark.parametrize("num_found", [0, 2])
+def test_workers_that_have_their_gpus_or_find_none_at_all_are_started(monkeypatch, num_found):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: num_found)
+    ray_cluster._check_gpus(2)
+
+
+TOO_FEW_GPUS = """
+import torch
+from ltdiff.system.ray_cluster import ray_session
+
+torch.cuda.device_count = lambda: 1
+with ray_session(num_cpus=1, num_gpus=2):
+    print("one worker would compute on the CPU")
+"""
+
+
+def test_more_workers_than_gpus_are_refused():
+    ended = subprocess.run([sys.executable, "-c", TOO_FEW_GPUS], capture_output=True, text=True, check=False)
+    assert "ValueError: this job needs 2 GPUs, PyTorch finds 1" in ended.stderr
+    assert ended.stdout == ""
