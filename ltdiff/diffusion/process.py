@@ -20,7 +20,7 @@ from ltdiff.diffusion.schedule import Schedule, ScheduleConfig
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Which process, and its parameters.
+    """Choice of process, with its parameters.
 
     Args:
         process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
@@ -63,7 +63,7 @@ class DiffusionConfig:
 
 
 class Process(Protocol):
-    """What training and sampling need of a process; tensors are (B, C, H, W), times are (B,)."""
+    """Noise process as training and sampling see it; tensors are (B, C, H, W), times are (B,)."""
 
     t_max: float
 
@@ -80,7 +80,7 @@ class Process(Protocol):
         """The one-step estimate Ẑ_0 that the network's output stands for."""
 
     def network_target(self, z_0: Tensor, *, source: Tensor, eps: Tensor) -> Tensor:
-        """What the network's output is trained towards."""
+        """Training target of the network's output."""
 
     def start(self, source: Tensor, *, eps: Tensor) -> Tensor:
         """z at `t_max`, made from the source alone."""

@@ -18,9 +18,9 @@ NUM_KNOTS = 64
 WINDOW_PX = 64
 """Spectra are averaged over windows of this side (Welch's method): finer than its frequency steps h need not be."""
 DEFAULT_RANGE_HU = (-1024.0, 3071.0)
-"""What 12 bits from −1024 HU hold; the range where the target's own does not show."""
+"""Range of 12 bits from −1024 HU, used where the target's own range does not show."""
 NUM_SATURATED = 16
-"""So many pixels of one slice at its extreme value are the end of what its series stores."""
+"""Number of pixels at a slice's extreme value that marks it as the end of the stored range."""
 PADDING_MM = 32.0
 """Slices are extended by reflection before the FFT, else its periodicity wraps one border into the other."""
 

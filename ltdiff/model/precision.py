@@ -1,4 +1,4 @@
-"""Which arithmetic the networks run in: bfloat16 where the device has instructions for it, float32 elsewhere."""
+"""Arithmetic of the networks: bfloat16 where the device has instructions for it, float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf16", "fp32"]:
-    """What `auto` is on a device. Without instructions of its own bf16 is emulated, and takes ten times as long as fp32."""
+    """Resolve `auto` for a device. Without instructions of its own, bf16 is emulated and takes ten times as long as fp32."""
     if precision != "auto":
         return precision
     return "bf16" if _has_bf16(device) else "fp32"

@@ -15,11 +15,11 @@ out they vanish and all places are alike: what is learned there must hold for pa
 
 
 class PixelRefinement(nn.Module):
-    """What depends on a pixel's next neighbours and on its place in the slice.
+    """Pixel refinement: corrections that depend on a pixel's four neighbours and on its position in the slice.
 
-    Some scanners level pixels that stand out from all four of their neighbours, in the middle of the scan field alone
-    (docs/a0001.md). A maximum is hard to learn for convolutions, so it is given to them: they say how far each pixel is
-    levelled, and add what else is missing.
+    Some scanners suppress local extrema: pixels above or below all four neighbours, near the isocentre only
+    (docs/a0001.md). Convolutions learn a maximum slowly, so it is an input: they predict how far each extremum is
+    suppressed, and an additive change.
     """
 
     def __init__(self, in_channels: int, scale: int, channels: int) -> None:
@@ -68,7 +68,7 @@ class PixelRefinement(nn.Module):
 
 
 def beyond_neighbours(image: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much each pixel of (B, 1, H, W) lies above its highest and below its lowest neighbour of four; may be negative."""
+    """Height of each pixel (B, 1, H, W) above its highest and depth below its lowest of four neighbours; may be negative."""
     padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
     up, down = padded[..., :-2, 1:-1], padded[..., 2:, 1:-1]
     left, right = padded[..., 1:-1, :-2], padded[..., 1:-1, 2:]

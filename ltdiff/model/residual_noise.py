@@ -1,4 +1,4 @@
-"""What is left over, R = B − A', as a model: how large it is in each pixel, and which texture it has.
+"""Model of the residual R = B − A': its standard deviation in each pixel, and its texture.
 
 The standard deviation σ(x) is looked up from what A' shows round the pixel (local mean and roughness), the texture is that of
 Gaussian noise with the residual's own isotropic spectrum; slices that overlap have as much of it in common as their residuals
@@ -23,10 +23,10 @@ from ltdiff.system.text import printable
 
 Image = NDArray[np.float32]
 Output = Literal["mean", "sample"]
-"""What a standardized image is: A' itself, or A' and a draw of what is left over."""
+"""Kind of a standardized image: A' itself (mean), or A' plus a draw of residual noise (sample)."""
 
 CALIBRATION_FILE = "calibration.json"
-"""In a model folder."""
+"""File of the calibration in a model folder."""
 
 MEAN_PX = 5
 """Side of the square round a pixel whose mean and roughness decide."""
@@ -38,7 +38,7 @@ TAIL_QUANTILE = 0.995
 """Residuals beyond it count as being there: a few copied or metal pixels must not widen a whole bin."""
 WINDOW_PX = 64
 MIN_SIGMA_HU = 0.5
-"""Where less is left over there is no texture to be seen."""
+"""Smallest σ at which the residual still has a texture."""
 NUM_FREQUENCIES = 24
 MAX_POOLED = 8
 """Slices of more slabs share nearly all of their noise anyway."""
@@ -59,7 +59,7 @@ class ResidualNoiseModel:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ResidualNoiseModel:
-        """From what `to_dict` gave."""
+        """Rebuild from the result of `to_dict`."""
         return cls(
             roughness_edges_hu=tuple(values["roughness_edges_hu"]),
             sigma_hu=tuple(map(tuple, values["sigma_hu"])),
@@ -69,7 +69,7 @@ class ResidualNoiseModel:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """Convert to plain JSON."""
         return asdict(self)
 
     @property
@@ -97,7 +97,7 @@ class ResidualNoiseModel:
 
 
 def read_residual_noise(model: Path) -> ResidualNoiseModel:
-    """Of the model in the folder `model`.
+    """Read the residual noise model of the model folder `model`.
 
     Raises:
         ValueError: it has none, or a damaged one.
@@ -114,7 +114,7 @@ def read_residual_noise(model: Path) -> ResidualNoiseModel:
 
 
 def read_output(model: Path) -> Output:
-    """What the validation pairs chose for the model in the folder `model`; the mean where nothing was calibrated.
+    """Read which output the validation pairs chose for the model folder `model`; the mean if it is not calibrated.
 
     Raises:
         ValueError: its calibration is damaged.
@@ -135,7 +135,7 @@ def fit_residual_noise(
     range_hu: tuple[float, float],
     neighbours: Sequence[tuple[int, int]] = (),
 ) -> ResidualNoiseModel:
-    """From pairs of A' and B, (Y, X) each, that no network was trained on; `neighbours` are slices that follow each other.
+    """Fit to pairs of A' and B, (Y, X) each, that no network was trained on; `neighbours` are indices of adjacent slices.
 
     Raises:
         ValueError: there is no pair.

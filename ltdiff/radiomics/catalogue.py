@@ -62,7 +62,7 @@ ONE_VALUE = "all voxels of the region are alike to this feature"
 
 @dataclass(frozen=True)
 class CatalogueConfig:
-    """How HU are discretised.
+    """Discretisation of HU.
 
     Args:
         bin_width: HU per grey level of GLCM, GLRLM, NID, entropy and uniformity.
@@ -89,7 +89,7 @@ class CatalogueConfig:
 
 
 class _Prepared:
-    """What several classes need of a region, made once."""
+    """Intermediate results of a region that several classes share, computed once."""
 
     def __init__(self, region: Region, config: CatalogueConfig) -> None:
         self.region = region
@@ -196,7 +196,7 @@ def _co_occurrence_class(name: str, directions: Mapping[str, Shift], *, is_3d: b
 
 
 def _reaches_across(levels: Levels, shifts: Sequence[Shift]) -> bool:
-    """Whether pairs lie across the slices, as all directions in space together must: else they are those of the plane."""
+    """Return True if there are pairs across the slices; without any, all directions in space are those of the plane."""
     return len(shifts) == 1 or any(has_pair(levels, shift) for shift in shifts if shift[0])
 
 

@@ -16,7 +16,7 @@ Extract = Callable[[np.ndarray, np.ndarray, tuple[float, float]], dict[str, floa
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Which features, how they are extracted, and what a table must say of it. `depth` is for how many slices they are made."""
+    """A set of features, its extractor, and the facts that a table states about it. `depth`: number of slices of a region."""
 
     name: str
     features: tuple[str, ...]

@@ -62,7 +62,7 @@ class Histogram:
         return np.bincount(index, minlength=self.num_bins).astype(np.float64)
 
     def invert(self, values: Floats, shares: Floats) -> Floats:
-        """Where the histogram's cumulative share reaches each of `shares` (K,), interpolated linearly within a bin: (K,)."""
+        """Values (K,) at which the cumulative histogram reaches each of `shares` (K,), interpolated linearly within a bin."""
         cumulative = np.cumsum(self.count(values)) / len(values)
         bins = np.searchsorted(cumulative, shares - 1e-12)
         before = np.concatenate([[0.0], cumulative])[bins]

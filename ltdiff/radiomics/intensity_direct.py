@@ -21,11 +21,11 @@ from ltdiff.radiomics.region import Floats, Levels, Region
 FEATURES = FeatureTable()
 LOCAL_SIZE, LOCAL_ENTROPY_SIZE = (1, 3, 3), (1, 9, 9)
 _CHUNK_VOXELS = 8192
-"""So many neighbourhoods are sorted at a time: 8192 of 81 levels are 5 MB."""
+"""Number of neighbourhoods sorted at a time: 8192 of 81 levels take 5 MB."""
 
 
 class Intensities:
-    """What the features are computed from: the region's HU, and its grey levels (Z, Y, X; see `Region.discretise`)."""
+    """Input of the features: the region's HU, and its grey levels (Z, Y, X; see `Region.discretise`)."""
 
     def __init__(self, region: Region, levels: Levels) -> None:
         self.region = region

@@ -18,7 +18,7 @@ from ltdiff.radiomics.region import Floats, Levels
 Shift = tuple[int, int, int]
 """A step (z, y, x) in voxels."""
 DIRECTIONS_2D: Mapping[str, Shift] = {"0": (0, 0, 1), "45": (0, -1, 1), "90": (0, 1, 0), "135": (0, 1, 1)}
-"""In degrees, counter-clockwise as seen on the screen; the opposite directions give the same pairs."""
+"""Directions in degrees, counter-clockwise on the screen; opposite directions give the same pairs."""
 DIRECTIONS_3D: Mapping[str, Shift] = {
     f"z{z:+d}y{y:+d}x{x:+d}".replace("+0", "0"): (z, y, x)
     for z in (0, 1)
@@ -49,7 +49,7 @@ class CoOccurrences:
 
     @cached_property
     def is_empty(self) -> NDArray[np.bool_]:
-        """Which matrices count nothing (M,)."""
+        """Mask (M,) of the matrices that count nothing."""
         return np.bincount(self.matrix, minlength=self.num_matrices) == 0
 
     @cached_property
@@ -115,7 +115,7 @@ def count_co_occurrences(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> C
 
 
 def has_pair(levels: Levels, shift: Shift) -> bool:
-    """Whether two voxels of the region lie at that shift."""
+    """Return True if two voxels of the region lie at that shift."""
     first, second = _shifted(levels, shift)
     return bool(((first > 0) & (second > 0)).any())
 

@@ -31,7 +31,7 @@ CHUNK_SIZE = 16
 
 
 class RegionCut(NamedTuple):
-    """What a worker process needs of one region: the box round it, (Z, Y, X), a pixel wider on every side in the plane."""
+    """One region as a worker process gets it: its bounding box (Z, Y, X), one pixel wider on every side in the plane."""
 
     hu: np.ndarray
     mask: np.ndarray
@@ -39,7 +39,7 @@ class RegionCut(NamedTuple):
 
     @classmethod
     def of(cls, hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> RegionCut:
-        """From whole slices (Z, Y, X) and the mask in them."""
+        """Cut the region out of whole slices (Z, Y, X) by its mask."""
         box = (slice(None), *bounding_box(np.any(mask, axis=0), margin_px=1))
         return cls(hu[box], mask[box], spacing_mm)
 
@@ -133,7 +133,7 @@ class ExtractorPool:
 
 
 def _start_process() -> None:
-    """In a process of the pool: one thread, because those of BLAS in several processes get in each other's way (three times as
+    """Limit a pool process to one thread: BLAS threads of several processes get in each other's way (three times as
     long on two cores); and end it when the one that started it is killed, for its pipes would keep it waiting for ever.
     """
     threadpool_limits(1)

@@ -87,7 +87,7 @@ def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple[Mlfl
 
 
 def attempt(action: Callable[[], _T], consequence: str) -> _T | None:
-    """What `action` returns; None and one warning where it raises or takes longer than `MAX_DELAY_S`."""
+    """Run `action` and return its result; None and one warning if it raises or takes longer than `MAX_DELAY_S`."""
     outcome: queue.SimpleQueue[tuple[_T | None, Exception | None]] = queue.SimpleQueue()
 
     def run() -> None:

@@ -82,7 +82,7 @@ def register_model(
 
 
 def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """What a version's tags take over from its run."""
+    """Tags that a version takes over from its run."""
     run = client.get_run(run_id)
     known = {name: run.data.tags[name] for name in (DATA_TAG, CODE_TAG, REVISION_TAG) if name in run.data.tags}
     return known | {RUN_NAME_TAG: run.info.run_name}

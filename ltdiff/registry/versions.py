@@ -1,4 +1,4 @@
-"""What is registered: versions of the composed model by number or alias, fetched with their sha256 checked, and the champion."""
+"""Registered versions of the composed model, by number or alias: fetch them with checked sha256, set the champion."""
 
 from __future__ import annotations
 

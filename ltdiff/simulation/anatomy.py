@@ -68,7 +68,7 @@ class Anatomy:
 
     @property
     def spine_y_mm(self) -> float:
-        """Where the vertebral bodies have their centre."""
+        """Centre of the vertebral bodies."""
         return self.centre_y_mm + self.cage_y_mm - 16
 
     def bend(self, x: Coordinate, y: Coordinate, z: Coordinate) -> tuple[np.ndarray, np.ndarray]:

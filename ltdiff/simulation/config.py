@@ -1,4 +1,4 @@
-"""What is simulated: the configuration of `simulate`."""
+"""Settings of a simulation: patients, scanner and the two kernels."""
 
 from __future__ import annotations
 

@@ -17,15 +17,15 @@ from ltdiff.simulation.reconstruction import read_slab, reconstruct_pair
 
 SOFT_KERNELS, SHARP_KERNELS = (SMOOTH, BR40_LIKE), (LUNG, BL64_LIKE)
 MIN_SHARPNESS_STEP = 0.2
-"""Of the way from soft to sharp; kernels closer than this need no standardizing."""
+"""Smallest difference of two kernels, as a share of the way from soft to sharp; closer ones need no standardizing."""
 WINDOW_JITTER = 0.12
 """Standard deviation, in log response, of a kernel off the line from soft to sharp."""
 SMALLEST_RESPONSE = 0.02
 """Some windows are 0 at Nyquist, where a logarithm has no value."""
 SOFTER_SHARE = 0.25
-"""Of the scans have the sharper kernel as their source."""
+"""Share of the scans whose source has the sharper kernel."""
 ITERATIVE_SHARE = 0.2
-"""Of the scans have a source with noise reduction."""
+"""Share of the scans whose source is noise-reduced."""
 DOSES = (0.03, 0.5)
 THICKNESSES_MM = (0.6, 5.0)
 FOV_MM = (240.0, 460.0)

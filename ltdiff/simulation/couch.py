@@ -1,4 +1,4 @@
-"""What surrounds the patient in the scan field: clothes, and the couch, which every field of view cuts off.
+"""The patient's surroundings in the scan field: clothes, and the couch, which every field of view cuts off.
 
 The cut matters: an image that ends in something bright has power at all frequencies in which no kernel shows.
 """

@@ -51,7 +51,7 @@ def simulate(out: Path, *, config: SimulationConfig, num_workers: int = 1) -> li
 
 
 def patient_folder(out: Path, patient: int) -> Path:
-    """Where patient number `patient` is."""
+    """Folder of patient number `patient`."""
     return out / f"patient_{patient:03d}"
 
 

@@ -17,7 +17,7 @@ from ltdiff.simulation.shapes import Ellipsoid, coverage
 WATER_HU, LUNG_HU = 0.0, -850.0
 INSERT_RADIUS_MM = 10.0
 CLEARANCE_MM = 9.0
-"""So far round the edge of an insert there is nothing but its background."""
+"""Distance from an insert's edge within which there is only its background."""
 INSERTS_HU = {LUNG_HU: (100.0, -630.0), WATER_HU: (-800.0, 100.0)}
 """Background: inserts in turn."""
 MIN_FOV_MM = 320.0

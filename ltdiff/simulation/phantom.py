@@ -22,7 +22,7 @@ Z_RANGE_MM = (-120.0, 150.0)  # where lungs and vessels are complete
 
 @dataclass(frozen=True)
 class LungStructure:
-    """How the lungs look: their vessel trees, and the tissue in between.
+    """Appearance of the lungs: their vessel trees, and the tissue in between.
 
     Args:
         texture_hu: standard deviation of the tissue in a thin slice.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL_PREFIX = ".partial-"
-"""Of hidden folders in which something grows, and which a killed process may leave."""
+"""Prefix of hidden folders that are being filled; a killed process may leave one."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,7 +64,7 @@ def remove_partial_folders(parent: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Of the file's content, in hex."""
+    """Return the sha256 of the file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

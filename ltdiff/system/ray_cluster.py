@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 UMASK_VARIABLE = "LTDIFF_UMASK"
-"""Of the processes of a private Ray: the user's own mask for new files."""
+"""Environment variable with the user's umask, for the processes of a private Ray."""
 OBJECT_STORE_BYTES = 1 << 30
 """Enough for the blocks in flight; Ray's own default takes 30 % of the machine's memory."""
 NUM_STARTS = 3
@@ -71,17 +71,17 @@ def ray_session(
 
 
 def joins_cluster() -> bool:
-    """Whether a session is one with other nodes, or one that this process has started, and not a private Ray of its own."""
+    """Return True if a session would join a cluster or a Ray that this process has started, not start a private one."""
     return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
 
 
 def hide_gpus() -> None:
-    """In a worker that asked for no GPU, before it uses PyTorch: Ray leaves those of its node in sight, which others may use."""
+    """Hide GPUs from a worker that asked for none, before it uses PyTorch: Ray leaves the node's GPUs visible."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def restore_umask() -> None:
-    """In a worker, before it writes files for the user: a private Ray is started with a mask that lets nobody else read."""
+    """Restore the user's umask in a worker: a private Ray is started with one that lets nobody else read."""
     if UMASK_VARIABLE in os.environ:
         os.umask(int(os.environ[UMASK_VARIABLE], 8))
 
@@ -92,7 +92,7 @@ def num_worker_nodes() -> int:
 
 
 def on_gpu_node(function: Callable[[], Result]) -> Result:
-    """What `function` returns on a node that has a GPU: the process that starts a job may run on one without."""
+    """Run `function` on a node that has a GPU: the process that starts a job may run on one without."""
 
     def call() -> Result:  # Ray takes functions, no partial ones
         return function()

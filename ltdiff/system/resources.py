@@ -1,4 +1,4 @@
-"""What this process takes of its machine: cores, memory, environment variables for a block, and peak memory with its children."""
+"""Resources of this process: cores, freed memory, environment variables for a block, peak memory with its children."""
 
 from __future__ import annotations
 
