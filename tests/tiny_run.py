@@ -16,10 +16,9 @@ from ltdiff.data.manifest import write_manifest
 from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
-from ltdiff.diffusion.process import DiffusionConfig
-from ltdiff.model.denoiser import DenoiserConfig
-from ltdiff.model.ltdiff import LTDiff, ModelConfig, save_model
-from ltdiff.model.unetpp import AutoencoderConfig
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
+from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
 
 SPACING_MM = (5.0, 0.8, 0.7)  # z, y, x

@@ -8,58 +8,14 @@ The condition is the source's latent, the target's is only ever a training targe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ltdiff.diffusion.schedule import Schedule, ScheduleConfig
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    """Choice of process, with its parameters.
-
-    Args:
-        process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
-        kappa: noise level κ of the bridge in training, in standard deviations of the latent.
-        sampling_kappa: κ while sampling: 0 takes the mean of every step, which is closer to the target; κ itself draws.
-        endpoint_fraction: bridge only: share of the training times that are 1, where every sampler starts; the rest is uniform.
-        schedule: noise schedule of the ddpm.
-        start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
-        paper_start: ddpm only: start from Z_A + η at T, as the paper prints it.
-        num_inference_steps: default number of sampling steps; None: 1 for the bridge, 50 for the ddpm.
-    """
-
-    process: Literal["bridge", "ddpm"] = "bridge"
-    kappa: float = 0.1
-    sampling_kappa: float = 0.0
-    endpoint_fraction: float = 0.9
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    start_timestep: int = 400
-    paper_start: bool = False
-    num_inference_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their ranges."""
-        for name in ("kappa", "sampling_kappa"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.endpoint_fraction <= 1:
-            raise ValueError(f"endpoint_fraction must lie in 0…1, got {self.endpoint_fraction}")
-        if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:
-            raise ValueError(
-                f"start_timestep must lie in 1…{self.schedule.num_train_timesteps}, got {self.start_timestep}"
-            )
-        if self.num_inference_steps is not None and self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
-
-    @property
-    def num_steps(self) -> int:
-        """Sampling steps where nobody asks for another number."""
-        return self.num_inference_steps or {"bridge": 1, "ddpm": 50}[self.process]
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.diffusion.schedule import Schedule
 
 
 class Process(Protocol):

@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """Noise schedule of the `ddpm` process.
-
-    Args:
-        family: `linear` in β (Ho 2020) or `cosine` in ᾱ (Nichol 2021, eq. 17; β_1 and β_T are then not used).
-        beta_1: β at the first step.
-        beta_T: β at the last step.
-        num_train_timesteps: number of steps T of the chain.
-    """
-
-    family: Literal["linear", "cosine"] = "linear"
-    beta_1: float = 1e-4
-    beta_T: float = 0.02
-    num_train_timesteps: int = 1000
-
-    def __post_init__(self) -> None:
-        """Refuse schedules that are no noise schedules."""
-        if not 0 < self.beta_1 <= self.beta_T < 1:
-            raise ValueError(f"betas must satisfy 0 < beta_1 <= beta_T < 1, got {self.beta_1} and {self.beta_T}")
-        if self.num_train_timesteps < 1:
-            raise ValueError(f"num_train_timesteps must be at least 1, got {self.num_train_timesteps}")
+from ltdiff.diffusion.config import ScheduleConfig
 
 
 class Schedule:

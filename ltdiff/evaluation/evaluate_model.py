@@ -11,13 +11,16 @@ import pandas as pd
 import torch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.scoring import ExtractAll, Scores
-from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
+from ltdiff.evaluation.test_set import evaluate, read_test_set
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.model.config import Output
 from ltdiff.model.ltdiff import CHANGES, DATA_CHANGES, read_description, weights_sha256
-from ltdiff.model.residual_noise import CALIBRATION_FILE, Output
+from ltdiff.model.residual_noise import CALIBRATION_FILE
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)

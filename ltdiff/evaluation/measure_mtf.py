@@ -18,9 +18,10 @@ import torch
 
 from ltdiff.evaluation.figures import draw_mtf
 from ltdiff.evaluation.mtf import FRACTIONS, Disc, largest_mtf_differences, mtf_table
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method
 from ltdiff.inference.models import read_training_domain
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.edges import INSERT_RADIUS_MM, place_inserts, project_inserts
 from ltdiff.simulation.reconstruction import reconstruct_pair

@@ -34,9 +34,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import ltdiff
 from ltdiff.inference.archive import find_tasks
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import load_models
 from ltdiff.inference.results import SeriesResult, exit_code, log_results, write_report
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.inference.tasks import Task, task_result
 from ltdiff.model.precision import resolve_precision
 from ltdiff.system.atomic_files import remove_partial_folders

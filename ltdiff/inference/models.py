@@ -11,7 +11,8 @@ import torch
 from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import TrainingDomain, either, name_kernel
 from ltdiff.dicom.derived import Derivation
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import DESCRIPTION_FILE, read_description, weights_sha256
 from ltdiff.system.text import printable, quoted
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,46 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltdiff.data.network_inputs import position_mm, to_hu, to_network
-from ltdiff.diffusion.process import DiffusionConfig, make_process
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.diffusion.process import make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
-from ltdiff.diffusion.schedule import ScheduleConfig
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.ltdiff import LTDiff, load_model
-from ltdiff.model.precision import Precision, autocast, resolve_precision
-from ltdiff.model.residual_noise import Output, ResidualNoiseModel, read_output, read_residual_noise
-
-MAX_SEED = 2**32 - 1
-
-
-@dataclass(frozen=True)
-class InferenceConfig:
-    """How a trained model is used.
-
-    Args:
-        decode: `residual`: A' = Ã + D(Z_A') − D(E(Ã)), so what the autoencoder cannot hold is not lost;
-            `direct`: A' = D(Z_A'), as in the paper. None takes what the model was trained for.
-        num_inference_steps: sampling steps; None takes the model's default.
-        decoder_depth: UNet++ pruning: decode at the head X[0, depth] of the nested decoder and leave out what only deeper ones
-            need, which is faster; None takes the deepest.
-        precision: arithmetic of the networks; `auto`: bf16 where the device has instructions for it, else fp32.
-        output: `mean`: A' itself; `sample`: one possible target image, A' plus a draw of the residual noise
-            (see `ResidualNoiseModel`).
-            None takes what the validation pairs chose when the model was calibrated; the mean of one that is not.
-        seed: seed of all noise. Each slice has its own noise, a function of the seed and its number.
-    """
-
-    decode: Literal["residual", "direct"] | None = None
-    num_inference_steps: int | None = None
-    decoder_depth: int | None = None
-    precision: Precision = "auto"
-    output: Output | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse a number of steps that is none, and a seed that not every generator takes."""
-        if self.num_inference_steps is not None and self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise ValueError(f"seed must lie in 0…{MAX_SEED}, got {self.seed}")
+from ltdiff.model.precision import autocast, resolve_precision
+from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
+from ltdiff.system.settings_tree import make_settings
 
 
 class Standardizer:
@@ -110,13 +76,11 @@ class Standardizer:
         """
         model, about = load_model(folder)
         settings = about["settings"]
-        diffusion = settings["diffusion"]
-        diffusion = DiffusionConfig(**diffusion | {"schedule": ScheduleConfig(**diffusion["schedule"])})
         output = (inference.output if inference else None) or read_output(folder)
         residual_noise = read_residual_noise(folder) if output == "sample" else None
         return cls(
             model,
-            diffusion=diffusion,
+            diffusion=make_settings(DiffusionConfig, settings["diffusion"]),
             decode=settings["loss"]["decode"],
             inference=inference,
             residual_noise=residual_noise,

@@ -23,10 +23,11 @@ import torch
 from ltdiff import __version__
 from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
 from ltdiff.data.slice_pairs import read_validation_pairs
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import main_tables
 from ltdiff.evaluation.report import add_to_summary
 from ltdiff.evaluation.scoring import Harmonizer
-from ltdiff.evaluation.test_set import EvaluationConfig, evaluate, read_test_set
+from ltdiff.evaluation.test_set import evaluate, read_test_set
 from ltdiff.inference.method import Method
 from ltdiff.methods.combat import ComBat
 from ltdiff.methods.diffusionct import DiffusionCTMethod

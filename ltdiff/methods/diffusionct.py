@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.diffusion.process import DDPM, DiffusionConfig
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.methods.image_method import ImageComparator
 from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
-from ltdiff.model.denoiser import Denoiser, DenoiserConfig
+from ltdiff.model.config import DenoiserConfig
+from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import LatentScaling
 from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.config import PhaseConfig

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.diffusion.process import DDPM, DiffusionConfig
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.methods.image_method import ImageComparator
 from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget

@@ -18,8 +18,9 @@ from typing import Any
 import pandas as pd
 from typing_extensions import override
 
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.timed_training import MAX_STEPS, RESULT_FILE, PhaseSchedule, TimeBudget, TrainedComparator
 from ltdiff.model.ltdiff import LTDiff, read_description, save_model
 from ltdiff.model.residual_noise import CALIBRATION_FILE

@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from ltdiff.methods.image_method import ImageComparator
 from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
-from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
+from ltdiff.model.config import AutoencoderConfig
+from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.config import LossConfig, PhaseConfig
 from ltdiff.training.losses import charbonnier, supervise

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, cat, nn
 
 from ltdiff.model.blocks import Down, ResidualBlock, TimeEmbedding, Up
+from ltdiff.model.config import DenoiserConfig
 from ltdiff.model.latent import Latents
-
-
-@dataclass(frozen=True)
-class DenoiserConfig:
-    """Shape of the denoiser.
-
-    Args:
-        channels: feature channels of each latent level, finest first.
-        num_blocks: residual blocks per level on the way down, and on the way up.
-        embedding_size: size of the time embedding.
-    """
-
-    channels: tuple[int, ...] = (48, 64, 96)
-    num_blocks: int = 2
-    embedding_size: int = 64
-
-    def __post_init__(self) -> None:
-        """Refuse shapes that fit no network."""
-        if min(self.channels, default=0) < 1:
-            raise ValueError(f"denoiser channels must all be at least 1, got {self.channels}")
-        if self.num_blocks < 1:
-            raise ValueError(f"num_blocks must be at least 1, got {self.num_blocks}")
-        if self.embedding_size < 2:
-            raise ValueError(f"embedding_size must be at least 2, got {self.embedding_size}")
 
 
 class Denoiser(nn.Module):

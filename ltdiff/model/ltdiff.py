@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ltdiff.model.checksums import check_sums
-from ltdiff.model.denoiser import Denoiser, DenoiserConfig
+from ltdiff.model.config import ModelConfig
+from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
-from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
+from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.system.atomic_files import file_sha256, finish_folder
+from ltdiff.system.settings_tree import make_settings
 
 FORMAT_VERSION = 3
 DESCRIPTION_FILE = "model.json"
@@ -32,21 +34,6 @@ CHANGES = "changes"
 """In what the trainer noted: what a run went on with that it had not begun with."""
 DATA_CHANGES = "data_fingerprint was", "split was"
 """How changes begin that are of the data."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that fixes the shapes of the networks.
-
-    Args:
-        kernel_match: start from the linear kernel match Ã = h∗A instead of A.
-        autoencoder: encoder and decoder.
-        denoiser: the network of the diffusion.
-    """
-
-    kernel_match: bool = True
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
 
 
 class LTDiff(nn.Module):
@@ -122,7 +109,7 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
     description = read_description(folder)
     check_sums(folder)
     try:
-        model = LTDiff(_model_config(description["config"]))
+        model = LTDiff(make_settings(ModelConfig, description["config"]))
         match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
         model.kernel_match.load_state_dict(match)
         for name, modules in PARTS.items():
@@ -164,14 +151,3 @@ def weights_sha256(folder: Path) -> str:
     description = read_description(folder)
     content = {key: description[key] for key in ("config", "kernel_match", "files")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _model_config(values: dict[str, Any]) -> ModelConfig:
-    def tuples(section: dict[str, Any]) -> dict[str, Any]:
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
-
-    return ModelConfig(
-        kernel_match=values["kernel_match"],
-        autoencoder=AutoencoderConfig(**tuples(values["autoencoder"])),
-        denoiser=DenoiserConfig(**tuples(values["denoiser"])),
-    )

@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "bf16", "fp32"]
+from ltdiff.model.config import Precision
+
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """x86, x86 and ARM, as `torch.cpu.get_capabilities` names them."""
 

@@ -13,17 +13,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ltdiff.model.config import Output
 from ltdiff.system.text import printable
 
 Image = NDArray[np.float32]
-Output = Literal["mean", "sample"]
-"""Kind of a standardized image: A' itself (mean), or A' plus a draw of residual noise (sample)."""
 
 CALIBRATION_FILE = "calibration.json"
 """File of the calibration in a model folder."""

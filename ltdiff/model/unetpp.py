@@ -10,74 +10,15 @@ are X[i, j] = H([X[i, 0] … X[i, j−1], U(X[i+1, j−1])]), with an image head
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, cat, nn
 from torch.nn import functional
 
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
+from ltdiff.model.config import AutoencoderConfig
 from ltdiff.model.latent import Latents
 from ltdiff.model.refinement import PixelRefinement
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """Shape of the encoder and the decoder.
-
-    Args:
-        scale: pixels per side that are folded into channels before the first level.
-        channels: feature channels of each level, finest first.
-        latent_channels: latent channels of each level, finest first.
-        encoder_skips: feed the encoder's features to the decoder too (the paper's ablation; the source then bypasses
-            the diffusion).
-        image_latent: the first scale² channels of the finest latent are the image itself, folded, and the full decoder adds
-            what it finds to them: nothing is lost on the way, and nothing has to be learned before it is so.
-        refinement_channels: channels of the decoder's last layers, which work at the image's own resolution; 0 leaves them out.
-    """
-
-    scale: int = 2
-    channels: tuple[int, ...] = (32, 48, 64)
-    latent_channels: tuple[int, ...] = (8, 8, 8)
-    encoder_skips: bool = False
-    image_latent: bool = True
-    refinement_channels: int = 16
-
-    def __post_init__(self) -> None:
-        """Refuse shapes that fit no network."""
-        if len(self.channels) != len(self.latent_channels) or len(self.channels) < 2:
-            raise ValueError(
-                f"channels {self.channels} and latent_channels {self.latent_channels} must both name the same "
-                "number of levels, at least 2"
-            )
-        if min(self.channels + self.latent_channels) < 1:
-            raise ValueError(
-                f"channels and latent_channels must all be at least 1, got {self.channels} and {self.latent_channels}"
-            )
-        if self.scale < 1:
-            raise ValueError(f"scale must be at least 1, got {self.scale}")
-        if self.refinement_channels < 0:
-            raise ValueError(f"refinement_channels must not be negative, got {self.refinement_channels}")
-        if self.image_latent and self.latent_channels[0] < self.scale**2:
-            raise ValueError(
-                f"an image_latent needs {self.scale**2} channels or more in the finest latent, "
-                f"got latent_channels {self.latent_channels}"
-            )
-
-    @property
-    def num_levels(self) -> int:
-        """Number of latent levels L."""
-        return len(self.channels)
-
-    @property
-    def num_image_channels(self) -> int:
-        """Channels of the finest latent that are the image."""
-        return self.scale**2 if self.image_latent else 0
-
-    @property
-    def size_divisor(self) -> int:
-        """Image sides must be multiples of this."""
-        return self.scale * 2 ** (self.num_levels - 1)
 
 
 class Encoder(nn.Module):

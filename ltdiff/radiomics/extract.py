@@ -16,13 +16,8 @@ import pandas as pd
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.scan import read_scan
-from ltdiff.radiomics.catalogue import (
-    EXTRACTOR,
-    EXTRACTOR_VERSION,
-    CatalogueConfig,
-    extract_catalogue,
-    feature_names,
-)
+from ltdiff.radiomics.catalogue import EXTRACTOR, EXTRACTOR_VERSION, extract_catalogue, feature_names
+from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.region import cut_region
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable

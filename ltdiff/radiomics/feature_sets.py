@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ltdiff.radiomics import catalogue, pyradiomics
+from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.region import cut_region
 
 Extract = Callable[[np.ndarray, np.ndarray, tuple[float, float]], dict[str, float]]
@@ -50,7 +51,7 @@ CATALOGUE = FeatureSet(
     extract=_extract_catalogue,
     extractor=catalogue.EXTRACTOR,
     extractor_version=catalogue.EXTRACTOR_VERSION,
-    discretisation=catalogue.CatalogueConfig().discretisation,
+    discretisation=CatalogueConfig().discretisation,
     depth=5,
 )
 FEATURE_SETS = {feature_set.name: feature_set for feature_set in (PYRADIOMICS, CATALOGUE)}

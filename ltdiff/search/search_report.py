@@ -14,10 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
 from ltdiff.search.config import REMAINING_ERROR
-from ltdiff.search.space import apply, to_dict
+from ltdiff.search.space import to_dict
 from ltdiff.search.sweep import ended_trials, scores_of
 from ltdiff.search.trial import SearchContext
 from ltdiff.system.atomic_files import write_text
+from ltdiff.system.settings_tree import change_settings
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def write_report(study: optuna.Study, context: SearchContext) -> str:
     write_text(context.out / TRIALS_FILE, table.to_csv(index=False))
     chosen = context.space.decode(best.params)
     header = f"# Best of {len(table)} trials: number {best.number}, remaining error {best.values[0]:.4f} on validation pairs.\n"
-    settings = to_dict(apply(context.base, chosen))
+    settings = to_dict(change_settings(context.base, chosen))
     write_text(context.out / BEST_FILE, header + yaml.safe_dump(settings, sort_keys=False))
     _plot(study, context)
     outcomes = table["outcome"].value_counts()

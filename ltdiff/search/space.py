@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,8 @@ import yaml
 from optuna import Trial
 
 from ltdiff.model.ltdiff import LTDiff
-from ltdiff.training.config import Settings, make_settings
+from ltdiff.system.settings_tree import change_settings
+from ltdiff.training.config import Settings
 from ltdiff.training.pretrained_weights import load_pretrained_weights
 
 DEFAULT_SPACE = Path(__file__).parent / "default_space.yaml"
@@ -107,7 +107,7 @@ class SearchSpace:
             space._check_condition(path, name, parameter)
             for value in parameter.examples:
                 try:
-                    _try(apply(base, {**parameter.when, name: value}))
+                    _try(change_settings(base, {**parameter.when, name: value}))
                 except ValueError as error:
                     raise ValueError(f"{path}: {name} = {value!r}: {error}") from error
         if not any(isinstance(parameter, Range) and not parameter.when for parameter in space.parameters.values()):
@@ -136,24 +136,6 @@ def _try(settings: Settings) -> None:
     """Build networks that are to take pretrained weights: which fit some shapes only."""
     if settings.training.init == "pretrained":
         load_pretrained_weights(LTDiff(settings.model))
-
-
-def apply(base: Settings, values: Mapping[str, Any]) -> Settings:
-    """`base` with some settings, by their dotted names, set to other values.
-
-    Raises:
-        ValueError: there is no such setting, or the value is none for it.
-    """
-    nested = deepcopy(to_dict(base))
-    for name, value in values.items():
-        *sections, last = name.split(".")
-        section: Any = nested
-        for key in sections:
-            section = section.get(key) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section or isinstance(section[last], dict):
-            raise ValueError(f"there is no setting {name!r}")
-        section[last] = value
-    return make_settings(nested)
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:

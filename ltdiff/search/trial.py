@@ -27,9 +27,10 @@ from ltdiff.inference.method import Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import LTDiff, load_model, read_description
 from ltdiff.search.config import REMAINING_ERROR, SECONDS, SearchConfig
-from ltdiff.search.space import SearchSpace, apply, to_dict
+from ltdiff.search.space import SearchSpace, to_dict
 from ltdiff.system.ray_cluster import num_worker_nodes, restore_umask
 from ltdiff.system.resources import num_cores
+from ltdiff.system.settings_tree import change_settings
 from ltdiff.system.text import printable
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
@@ -63,7 +64,7 @@ class SearchContext:
 
     def settings(self, chosen: Mapping[str, Any]) -> Settings:
         """Those of a trial with these values: its phases shortened, and scored `num_scores` times in the last one."""
-        settings = apply(self.base, chosen)
+        settings = change_settings(self.base, chosen)
         training = settings.training
         every = max(1, round(self.config.share * training.joint.num_steps / self.config.num_scores))
         phases = {

@@ -13,10 +13,11 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.registry import find_tracking_uri, log_run
 from ltdiff.search.config import SearchConfig
 from ltdiff.search.search_report import best_trial, write_report
-from ltdiff.search.space import DEFAULT_SPACE, SearchSpace, apply
+from ltdiff.search.space import DEFAULT_SPACE, SearchSpace
 from ltdiff.search.sweep import ended_trials, run_trials
 from ltdiff.search.trial import SearchContext, digest, validation_regions
 from ltdiff.system.lock import only_writer
+from ltdiff.system.settings_tree import change_settings
 from ltdiff.training.config import Settings
 from ltdiff.training.finish_run import finish_run
 from ltdiff.training.phases import PHASES
@@ -55,7 +56,7 @@ def search(
         if train_best:
             best = best_trial(study, context)
             run = out / BEST_FOLDER.format(number=best.number)
-            best_settings = apply(settings, context.space.decode(best.params))
+            best_settings = change_settings(settings, context.space.decode(best.params))
             train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=best_settings)
             finish_run(pairs, out=run, tracking_uri=uri)
     return report

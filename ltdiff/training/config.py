@@ -1,18 +1,13 @@
-"""Settings of a training run: one frozen, typed section per owner; read from YAML and the command line (jsonargparse)."""
+"""Settings of a training run: one frozen, typed section per owner; made by system/settings_tree.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
-
-from ltdiff.diffusion.process import DiffusionConfig
-from ltdiff.model.ltdiff import ModelConfig
-from ltdiff.model.precision import Precision
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.model.config import ModelConfig, Precision
+from ltdiff.system.settings_tree import make_settings, read_configuration
 
 
 @dataclass(frozen=True)
@@ -156,31 +151,13 @@ class Settings:
             )
 
 
-def read_settings(name: str) -> Settings:
-    """Settings by the name of a file in ltdiff/configs, without its ending.
+def read_settings(config: str) -> Settings:
+    """Settings of a configuration: the name of one in ltdiff/configs, or a YAML file.
 
     Raises:
-        ValueError: there is no such file; or an unknown key or a bad value in it, which is named.
+        ValueError: there is none; or an unknown key or a bad value in it, which is named.
     """
-    file = resources.files("ltdiff.configs") / f"{name}.yaml"
-    if not file.is_file():
-        raise ValueError(f"there is no configuration {name!r} in ltdiff/configs")
     try:
-        return make_settings(yaml.safe_load(file.read_text()))
+        return make_settings(Settings, read_configuration(config))
     except ValueError as error:
-        raise ValueError(f"ltdiff/configs/{name}.yaml: {error}") from error
-
-
-def make_settings(values: Mapping[str, Any]) -> Settings:
-    """Settings from nested values, as a YAML file has them; what is not given has its default.
-
-    Raises:
-        ValueError: an unknown key or a bad value, which is named.
-    """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Settings, "settings")
-    try:
-        settings: Settings = parser.instantiate(parser.parse_object({"settings": dict(values)})).settings
-    except ArgumentError as error:
-        raise ValueError(str(error)) from error
-    return settings
+        raise ValueError(f"{config}: {error}") from error

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from ltdiff.data.manifest import LEFT_OUT, data_fingerprint, evenly_spaced_adjacent_pairs, read_manifest
 from ltdiff.data.rois import random_rois
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.scoring import feature_array
 from ltdiff.evaluation.slice_correlation import find_neighbours
-from ltdiff.evaluation.test_set import EvaluationConfig, TestSet, read_test_set
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.evaluation.test_set import TestSet, read_test_set
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.checksums import drop_sum
 from ltdiff.model.ltdiff import read_description
 from ltdiff.model.residual_noise import CALIBRATION_FILE, ResidualNoiseModel, fit_residual_noise

@@ -14,7 +14,7 @@ import numpy as np
 from ltdiff.data.slice_pairs import ValidationPair
 from ltdiff.evaluation.concordance import ccc_per_column
 from ltdiff.inference.method import Method
-from ltdiff.model.residual_noise import Output
+from ltdiff.model.config import Output
 from ltdiff.uncertainty.validation_ccc import NUM_ROIS, ValidationRegions, class_means, feature_classes, overall
 
 

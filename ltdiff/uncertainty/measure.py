@@ -21,8 +21,9 @@ from ltdiff.data.scan import Scan, read_scan
 from ltdiff.data.volume_files import write_volume
 from ltdiff.evaluation.scoring import feature_array
 from ltdiff.evaluation.test_set import standardize_slices
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import read_training_domain
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.residual_noise import CALIBRATION_FILE, ResidualNoiseModel, read_residual_noise
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable

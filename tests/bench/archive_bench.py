@@ -12,7 +12,8 @@ from standardize_bench import save_random_model
 from synthetic_pairs import SPACING_MM, make_noise, write_series
 
 from ltdiff.inference.batch import standardize_archive
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.system.resources import keep_freed_memory
 
 NUM_SERIES, NUM_SLICES, SIZE_PX = 4, 50, 512

@@ -14,7 +14,8 @@ from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
 from ltdiff.inference.batch import standardize_archive
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.system.resources import PeakMemory
 from ltdiff.training.config import Settings

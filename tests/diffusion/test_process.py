@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltdiff.diffusion.process import DDPM, Bridge, DiffusionConfig, make_process
-from ltdiff.diffusion.schedule import ScheduleConfig
+from ltdiff.diffusion.config import DiffusionConfig, ScheduleConfig
+from ltdiff.diffusion.process import DDPM, Bridge, make_process
 
 KAPPA = 0.3
 Z_0, SOURCE = 1.7, -0.6

@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ltdiff.diffusion.process import DiffusionConfig, make_process
+from ltdiff.diffusion.config import DiffusionConfig, ScheduleConfig
+from ltdiff.diffusion.process import make_process
 from ltdiff.diffusion.sampler import Sampler
-from ltdiff.diffusion.schedule import ScheduleConfig
 
 NUM_VALUES = 30_000  # the standard error of a standard deviation is 0.4 %
 SIGMA = 1.0

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltdiff.diffusion.schedule import Schedule, ScheduleConfig
+from ltdiff.diffusion.config import ScheduleConfig
+from ltdiff.diffusion.schedule import Schedule
 
 
 def test_linear_betas_and_their_product():

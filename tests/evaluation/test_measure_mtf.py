@@ -11,7 +11,7 @@ from tiny_run import one_thread, save_tiny_model  # noqa: F401
 
 from ltdiff.evaluation.measure_mtf import measure_model_mtf, measure_mtf
 from ltdiff.evaluation.mtf import FRACTIONS
-from ltdiff.inference.standardizer import InferenceConfig
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.edges import project_inserts
 from ltdiff.simulation.reconstruction import reconstruct_pair

@@ -8,7 +8,8 @@ import pytest
 from tiny_run import save_volume
 
 from ltdiff.data.pairing import pair_named
-from ltdiff.evaluation.test_set import EvaluationConfig, draw_rois, evaluate, read_test_set
+from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.test_set import draw_rois, evaluate, read_test_set
 
 SHAPE = (10, 96, 96)
 CONFIG = EvaluationConfig(num_rois=6, num_workers=1)

@@ -13,9 +13,8 @@ import torch
 from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.dicom.output import stable_uid
-from ltdiff.model.denoiser import DenoiserConfig
-from ltdiff.model.ltdiff import LTDiff, ModelConfig, save_model
-from ltdiff.model.unetpp import AutoencoderConfig
+from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
+from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import LossConfig, Settings
 
 CANARY = "Canary"

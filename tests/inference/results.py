@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.results import SeriesResult
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import Standardizer
 
 
 def outcome_of(name: str, results: list[SeriesResult]) -> SeriesResult:

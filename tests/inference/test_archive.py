@@ -9,8 +9,8 @@ import pytest
 from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
 from ltdiff.inference.archive import find_tasks
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel, load_models
-from ltdiff.inference.standardizer import InferenceConfig
 
 
 @pytest.fixture(scope="module")

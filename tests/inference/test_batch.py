@@ -18,9 +18,9 @@ from ltdiff.dicom.derived import derived_series_uid, write_derived_series
 from ltdiff.dicom.series import find_series, read_slice_hu
 from ltdiff.inference import batch
 from ltdiff.inference.batch import _explain, map_ahead, standardize_archive
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel
 from ltdiff.inference.results import SeriesResult, exit_code
-from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.system.ray_cluster import ray_session
 
 INFERENCE = InferenceConfig(seed=7, precision="fp32")  # `auto` may be another one with GPUs that are permits only

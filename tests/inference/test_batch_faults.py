@@ -19,8 +19,8 @@ from results import assert_as_standardizer, outcome_of
 
 from ltdiff.dicom.series import find_series
 from ltdiff.inference.batch import ATTEMPTS_FOLDER, REPORT_FILE, standardize, standardize_archive
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.results import exit_code
-from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.system.lock import only_writer
 from ltdiff.system.ray_cluster import ray_session
 

@@ -3,8 +3,8 @@
 import pytest
 
 from ltdiff.data.training_domain import TrainingDomain
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel, find_models, load_models
-from ltdiff.inference.standardizer import InferenceConfig
 
 INFERENCE = InferenceConfig()
 

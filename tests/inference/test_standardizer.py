@@ -13,11 +13,11 @@ from tiny_run import SPACING_MM, make_volumes, one_thread, tiny_settings, write_
 
 from ltdiff.data.manifest import read_hu, read_manifest
 from ltdiff.data.network_inputs import position_mm, to_hu, to_network
-from ltdiff.diffusion.process import DiffusionConfig
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
-from ltdiff.model.denoiser import DenoiserConfig
-from ltdiff.model.ltdiff import LTDiff, ModelConfig, save_model
-from ltdiff.model.unetpp import AutoencoderConfig
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
+from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 

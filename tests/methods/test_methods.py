@@ -13,7 +13,8 @@ from tiny_run import SPACING_MM, tiny_settings, write_pairs
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.network_inputs import to_hu, to_network
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.diffusionct import DiffusionCTMethod
 from ltdiff.methods.image_ddpm import ImageDDPMMethod
 from ltdiff.methods.linear import Linear

@@ -8,8 +8,8 @@ from tiny_run import one_thread  # noqa: F401
 
 from ltdiff.data.manifest import read_hu, read_manifest
 from ltdiff.methods.pretrain import pretrain
-from ltdiff.model.ltdiff import LTDiff, ModelConfig
-from ltdiff.model.unetpp import AutoencoderConfig
+from ltdiff.model.config import AutoencoderConfig, ModelConfig
+from ltdiff.model.ltdiff import LTDiff
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,8 @@ import pytest
 import torch
 from tiny_run import one_thread  # noqa: F401
 
-from ltdiff.model.denoiser import DenoiserConfig
-from ltdiff.model.ltdiff import LTDiff, ModelConfig
-from ltdiff.model.unetpp import AutoencoderConfig
+from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
+from ltdiff.model.ltdiff import LTDiff
 
 
 def _make_model(**autoencoder):

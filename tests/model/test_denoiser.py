@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ltdiff.model.denoiser import Denoiser, DenoiserConfig
+from ltdiff.model.config import DenoiserConfig
+from ltdiff.model.denoiser import Denoiser
 
 LATENT_CHANNELS = (2, 3, 1)
 CONFIG = DenoiserConfig(channels=(4, 6, 8), num_blocks=1, embedding_size=8)

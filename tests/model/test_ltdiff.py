@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltdiff.model.ltdiff import DESCRIPTION_FILE, LTDiff, ModelConfig, load_model, save_model, weights_sha256
+from ltdiff.model.config import ModelConfig
+from ltdiff.model.ltdiff import DESCRIPTION_FILE, LTDiff, load_model, save_model, weights_sha256
 
 ABOUT = {"trained": {}, "seed": 3}
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ltdiff.model.unetpp import AutoencoderConfig, Decoder, Encoder
+from ltdiff.model.config import AutoencoderConfig
+from ltdiff.model.unetpp import Decoder, Encoder
 
 SHAPES = [
     AutoencoderConfig(

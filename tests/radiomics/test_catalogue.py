@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from simulated_region import simulated_region
 
-from ltdiff.radiomics.catalogue import (
-    CatalogueConfig,
-    extract_catalogue,
-    feature_names,
-)
+from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
+from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.region import cut_region
 
 

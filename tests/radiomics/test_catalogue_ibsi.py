@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 from ltdiff.radiomics import cooccurrence, intensity_direct, neighbour_difference, run_length
-from ltdiff.radiomics.catalogue import (
-    CatalogueConfig,
-    extract_catalogue,
-    ibsi_ids,
-)
+from ltdiff.radiomics.catalogue import extract_catalogue, ibsi_ids
+from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.matrices import DIRECTIONS_2D, DIRECTIONS_3D, count_runs
 from ltdiff.radiomics.region import Region, cut_region
 

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from simulated_region import simulated_region
 
-from ltdiff.radiomics.catalogue import (
-    CatalogueConfig,
-    extract_catalogue,
-)
+from ltdiff.radiomics.catalogue import extract_catalogue
+from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.histogram import Histogram
 from ltdiff.radiomics.matrices import DIRECTIONS_2D, DIRECTIONS_3D
 from ltdiff.radiomics.region import cut_region

@@ -13,7 +13,8 @@ from ltdiff.cli import radiomics as command
 from ltdiff.command_line import run
 from ltdiff.data.scan import read_scan
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
-from ltdiff.radiomics.catalogue import CatalogueConfig, extract_catalogue, feature_names
+from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
+from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.extract import extract_radiomics, to_text, write_table
 from ltdiff.radiomics.region import cut_region
 

@@ -11,12 +11,9 @@ from logged_runs import WEIGHTS, describe, fail, log, stored, uri_of, write_mode
 from safetensors.numpy import load_file, save_file
 from tiny_registry import NAMES
 
-from ltdiff.model.ltdiff import LTDiff, ModelConfig, load_model, save_model, weights_sha256
-from ltdiff.registry import (
-    download,
-    list_models,
-    register_model,
-)
+from ltdiff.model.config import ModelConfig
+from ltdiff.model.ltdiff import LTDiff, load_model, save_model, weights_sha256
+from ltdiff.registry import download, list_models, register_model
 from ltdiff.registry import register as registry_models
 
 

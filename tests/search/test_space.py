@@ -6,8 +6,9 @@ import optuna
 import pytest
 import yaml
 
-from ltdiff.search.space import DEFAULT_SPACE, SearchSpace, apply, to_dict
-from ltdiff.training.config import Settings, make_settings
+from ltdiff.search.space import DEFAULT_SPACE, SearchSpace, to_dict
+from ltdiff.system.settings_tree import change_settings, make_settings
+from ltdiff.training.config import Settings
 
 BASE = Settings()
 
@@ -25,7 +26,7 @@ def test_the_default_space_searches_what_it_promises_and_every_trial_has_valid_s
     for _ in range(40):
         trial = study.ask()
         chosen = space.suggest(trial)
-        settings = apply(BASE, chosen)
+        settings = change_settings(BASE, chosen)
         assert space.decode(trial.params) == chosen  # what a restart knows is the same
         seen[settings.diffusion.process] |= set(chosen)
         has_betas = settings.diffusion.process == "ddpm" and settings.diffusion.schedule.family == "linear"
@@ -47,10 +48,10 @@ def test_values_stay_in_their_ranges_and_whole_where_the_ends_are(tmp_path):
 
 
 def test_settings_go_through_yaml_and_back():
-    settings = apply(BASE, {"loss.supervision_weights": [0.5, 1.0], "diffusion.schedule.beta_1": 2e-5})
+    settings = change_settings(BASE, {"loss.supervision_weights": [0.5, 1.0], "diffusion.schedule.beta_1": 2e-5})
     assert settings.loss.supervision_weights == (0.5, 1.0)
-    assert make_settings(yaml.safe_load(yaml.safe_dump(to_dict(settings)))) == settings
-    assert apply(BASE, {}) == BASE
+    assert make_settings(Settings, yaml.safe_load(yaml.safe_dump(to_dict(settings)))) == settings
+    assert change_settings(BASE, {}) == BASE
 
 
 @pytest.mark.parametrize(
@@ -60,9 +61,15 @@ def test_settings_go_through_yaml_and_back():
         ("[1, 2]", "must map names of settings"),
         ("a: [", "is no search space"),
         ("diffusion.kapa: {low: 0.1, high: 0.2}", "diffusion.kapa = 0.1: there is no setting 'diffusion.kapa'"),
-        ("diffusion: {choices: [1, 2]}", "there is no setting 'diffusion'"),
-        ("diffusion.kappa.low: {low: 0.1, high: 0.2}", "there is no setting 'diffusion.kappa.low'"),
-        ("diffusion.kappa.low.er: {low: 0.1, high: 0.2}", "there is no setting 'diffusion.kappa.low.er'"),
+        ("diffusion: {choices: [1, 2]}", "diffusion is a section and takes settings by their names, got 1"),
+        (
+            "diffusion.kappa.low: {low: 0.1, high: 0.2}",
+            r"diffusion\.kappa should be a valid number, got \{'low': 0\.1\}",
+        ),
+        (
+            "diffusion.kappa.low.er: {low: 0.1, high: 0.2}",
+            r"diffusion\.kappa should be a valid number, got \{'low': \{'er': 0\.1\}\}",
+        ),
         ("diffusion.kappa: {low: 0.2, high: 0.1}", "low < high"),
         ("diffusion.kappa: {low: 0.0, high: 0.1, log: true}", "low > 0 where it is logarithmic"),
         ("diffusion.kappa: {low: 1e-4, high: 0.1}", "must be numbers"),

@@ -20,11 +20,11 @@ from stub_search import FAILING_RATE, make_plan, make_run_trial
 from ltdiff.search import sweep
 from ltdiff.search.config import REMAINING_ERROR, SECONDS
 from ltdiff.search.search_report import best_trial, outcome, trial_table, write_report
-from ltdiff.search.space import apply
 from ltdiff.search.sweep import CONTINUES, STUDY_FILE, STUDY_NAME, ended_trials, run_trials
 from ltdiff.search.tune import TrialLog
 from ltdiff.system.ray_cluster import ray_session
-from ltdiff.training.config import make_settings
+from ltdiff.system.settings_tree import change_settings, make_settings
+from ltdiff.training.config import Settings
 from ltdiff.training.ray_driver import num_cpus_needed
 
 RATE = "training.joint.learning_rate"
@@ -152,8 +152,8 @@ def test_the_report_has_the_best_settings_at_full_length(searched):
     text = write_report(study, context)
     best = best_trial(study, context)
     assert best.values[0] == min(t.values[0] for t in ended_trials(study) if outcome(t, context) == "to the end")
-    written = make_settings(yaml.safe_load((context.out / "best.yaml").read_text()))
-    assert written == apply(context.base, context.space.decode(best.params))
+    written = make_settings(Settings, yaml.safe_load((context.out / "best.yaml").read_text()))
+    assert written == change_settings(context.base, context.space.decode(best.params))
     assert written.training.joint.num_steps == context.base.training.joint.num_steps
     table = pd.read_csv(context.out / "trials.csv")
     assert len(table) == NUM_TRIALS

@@ -5,8 +5,8 @@ from importlib import resources
 import pytest
 import torch
 
-from ltdiff.model.ltdiff import LTDiff, ModelConfig
-from ltdiff.model.unetpp import AutoencoderConfig
+from ltdiff.model.config import AutoencoderConfig, ModelConfig
+from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.pretrained_weights import load_pretrained_weights
 
 MAX_BYTES = 10_000_000

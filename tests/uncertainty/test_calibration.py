@@ -15,8 +15,9 @@ from ltdiff.command_line import run
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.data.volume_files import read_volume
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
+from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel
-from ltdiff.inference.standardizer import InferenceConfig, Standardizer
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.checksums import write_sums
 from ltdiff.model.residual_noise import CALIBRATION_FILE, fit_residual_noise
 from ltdiff.radiomics.pyradiomics import feature_names
