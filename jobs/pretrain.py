@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ltdiff.command_line import run
+from ltdiff.commands.command_line import run
 
 
 def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minutes: float = 20.0, seed: int = 0) -> int:

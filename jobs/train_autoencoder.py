@@ -1,33 +1,17 @@
-"""Phase 1: encoder and decoder on all images of the manifest.
+"""Train phase 1, encoder and decoder, on all images of the manifest.
 
-    python jobs/train_autoencoder.py PAIRS --out RUN [--settings FILE]
     ray job submit --working-dir . -- python jobs/train_autoencoder.py PAIRS --out RUN
 
-PAIRS and RUN must be absolute paths on storage that all nodes share. The same command resumes an interrupted phase.
+PAIRS and RUN must be absolute paths on storage that all nodes share. Submit it again to resume.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from functools import partial
 
-from ltdiff.cli import run_phases
-from ltdiff.command_line import run
-from ltdiff.training.config import Settings
-
-
-def train_autoencoder(pairs: Path, *, out: Path, settings: Settings = Settings(), allow_changes: bool = False) -> int:
-    """Train phase 1, encoder and decoder.
-
-    Args:
-        pairs: Manifest written by `ltdiff pair`.
-        out: Folder of the run.
-        settings: Networks, diffusion, losses, phases: a YAML file or single values.
-        allow_changes: Go on with a run that began with other settings (not of the networks) or data; its model says so.
-    """
-    run_phases(["autoencoder"], pairs=pairs, out=out, settings=settings, allow_changes=allow_changes)
-    return 0
-
+from ltdiff.commands.command_line import run
+from ltdiff.commands.train_command import train
 
 if __name__ == "__main__":
-    sys.exit(run(train_autoencoder))
+    sys.exit(run(partial(train, phase="autoencoder"), about=__doc__))

@@ -6,17 +6,16 @@ import pandas as pd
 import pydicom
 import pytest
 
-from ltdiff.cli import COMMANDS
-from ltdiff.command_line import run
+from ltdiff.cli import run_ltdiff
 from ltdiff.dicom.series import find_series
 from ltdiff.model.residual_noise import CALIBRATION_FILE, read_output
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.uncertainty import calibration
 
 TINY = [
-    *("--settings.training.patch_size", "32", "--settings.training.batch_size_per_worker", "2"),
-    *("--settings.training.checkpoint_every_steps", "2", "--settings.training.num_workers", "2"),
-    *(f"--settings.training.{phase}.num_steps=4" for phase in ("autoencoder", "ddpm", "joint")),
+    *("--set=training.patch_size=32", "--set=training.batch_size_per_worker=2"),
+    *("--set=training.checkpoint_every_steps=2", "--set=training.num_workers=2"),
+    *(f"--set=training.{phase}.num_steps=4" for phase in ("autoencoder", "ddpm", "joint")),
 ]
 
 
@@ -25,23 +24,23 @@ def folder(tmp_path_factory):
     """A folder in which simulate, pair and train have run."""
     folder = tmp_path_factory.mktemp("end-to-end")
     simulation = [
-        "--simulation.num_patients=3",
-        "--simulation.num_slices=3",
-        "--simulation.matrix=128",
+        "--set=simulation.num_patients=3",
+        "--set=simulation.num_slices=3",
+        "--set=simulation.matrix=128",
         "--num_workers=1",
     ]
     with ray_session(num_cpus=5, dashboard=True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "NUM_ROIS", 20)
         patch.setattr(calibration, "NUM_DRAWS", 4)
-        assert run(COMMANDS, ["simulate", "--out", str(folder / "archive"), *simulation]) == 0
-        assert run(COMMANDS, ["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
-        assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
+        assert run_ltdiff(["simulate", "--out", str(folder / "archive"), *simulation]) == 0
+        assert run_ltdiff(["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
+        assert run_ltdiff(["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
         yield folder
 
 
 def test_training_again_does_nothing(folder):
     before = (folder / "run" / "model" / "model.json").stat().st_mtime_ns
-    assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
+    assert run_ltdiff(["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0
     assert (folder / "run" / "model" / "model.json").stat().st_mtime_ns == before
 
 
@@ -51,14 +50,14 @@ def test_the_trained_model_is_calibrated(folder):
 
 
 def test_other_settings_on_the_same_folder_are_refused(folder, capsys):
-    changed = [*TINY, "--settings.diffusion.kappa=0.3"]
-    assert run(COMMANDS, ["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *changed]) == 1
+    changed = [*TINY, "--set=diffusion.kappa=0.3"]
+    assert run_ltdiff(["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *changed]) == 1
     assert "kappa" in capsys.readouterr().err
 
 
 def test_the_source_series_become_derived_ones(folder):
     arguments = ["standardize", str(folder / "archive"), "--model", str(folder / "run" / "model")]
-    assert run(COMMANDS, [*arguments, "--out", str(folder / "derived")]) == 0
+    assert run_ltdiff([*arguments, "--out", str(folder / "derived")]) == 0
     series, _ = find_series(folder / "derived")
     assert len(series) == 3  # the sources; the targets have the standard kernel already
     assert all(one.standardized_by_ltdiff and one.num_slices == 3 for one in series)
@@ -67,8 +66,8 @@ def test_the_source_series_become_derived_ones(folder):
 
 def test_the_report_has_the_promised_table(folder):
     arguments = ["evaluate", str(folder / "pairs.parquet"), "--model", str(folder / "run" / "model")]
-    options = ["--mask", str(folder / "archive"), "--scoring.num_rois=12", "--scoring.num_workers=1"]
-    assert run(COMMANDS, [*arguments, "--out", str(folder / "report"), *options]) == 0
+    options = ["--mask", str(folder / "archive"), "--set=evaluation.num_rois=12", "--set=evaluation.num_workers=1"]
+    assert run_ltdiff([*arguments, "--out", str(folder / "report"), *options]) == 0
     ccc = pd.read_csv(folder / "report" / "ccc.csv")
     other = {"mean": "sample", "sample": "mean"}[read_output(folder / "run" / "model")]
     assert set(ccc["method"]) == {"source", "linear", "ltdiff", f"ltdiff_{other}"}
@@ -81,9 +80,9 @@ def test_the_report_has_the_promised_table(folder):
 
 
 def test_the_registered_model_is_the_trained_one(folder, monkeypatch):
-    from ltdiff.cli import resolve_model
+    from ltdiff.commands.model_argument import resolve_model
     from ltdiff.model.ltdiff import weights_sha256
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'run' / 'mlflow.db'}")
-    monkeypatch.setattr("ltdiff.cli.MODEL_CACHE", folder / "cache")
+    monkeypatch.setattr("ltdiff.commands.model_argument.MODEL_CACHE", folder / "cache")
     assert weights_sha256(resolve_model("models:/ltdiff@champion")) == weights_sha256(folder / "run" / "model")

@@ -25,8 +25,7 @@ def pyproject() -> dict:
 
 
 @pytest.mark.skipif(not COMMAND.exists(), reason="ltdiff is not installed beside this Python")
-@pytest.mark.skipif(importlib.util.find_spec("ltdiff.cli") is None, reason="there is no command line yet")
-@pytest.mark.parametrize(("option", "expected"), [("--version", ltdiff.__version__), ("--help", "usage")])
+@pytest.mark.parametrize(("option", "expected"), [("--version", ltdiff.__version__), ("--help", "Usage")])
 def test_console_script(option, expected):
     ended = subprocess.run([COMMAND, option], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -49,14 +48,17 @@ def test_installed_metadata_has_the_same_version():
 @pytest.mark.skipif(importlib.util.find_spec("setuptools") is None, reason="building a wheel needs setuptools")
 def test_the_wheel_holds_every_file_of_the_package(pyproject, tmp_path):
     source = tmp_path / "source"
-    for package in PACKAGES:
+    for package in (*PACKAGES, "jobs/", "tuning/"):  # those stay in the repository
         shutil.copytree(REPOSITORY / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", pyproject["project"]["readme"], *pyproject["project"]["license-files"]):
         shutil.copy(REPOSITORY / name, source)
     build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = source.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(PACKAGES)}
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {"ltdiff", f"ltdiff-{ltdiff.__version__}.dist-info"}
+    packed = {name for name in names if name.startswith(PACKAGES)}
+    assert "ltdiff/py.typed" in packed
     files = {
         path.relative_to(REPOSITORY) for name in PACKAGES for path in (REPOSITORY / name).rglob("*") if path.is_file()
     }

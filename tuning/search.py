@@ -1,17 +1,16 @@
 """Search hyper-parameters, then train the best settings at full length and register the model.
 
-    python tuning/search.py PAIRS --out OUT [--space FILE] [--settings FILE] [--search.num_trials 32]
-    ray job submit --working-dir . -- python tuning/search.py PAIRS --out OUT
+    ray job submit --working-dir . -- python tuning/search.py PAIRS --out OUT --space tuning/spaces/mission.yaml
 
-PAIRS and OUT must be absolute paths on storage that all nodes share. The same command goes on with an interrupted search.
+PAIRS and OUT must be absolute paths on storage that all nodes share. Submit it again to resume.
 """
 
 from __future__ import annotations
 
 import sys
 
-from ltdiff.cli import tune
-from ltdiff.command_line import run
+from ltdiff.commands.command_line import run
+from ltdiff.commands.tune_command import tune
 
 if __name__ == "__main__":
-    sys.exit(run(tune))
+    sys.exit(run(tune, about=__doc__))

@@ -29,7 +29,7 @@ def load_pretrained_weights(model: LTDiff) -> None:
     if different:
         raise ValueError(
             f"the pretrained weights are for networks of the default shapes ({different[0]} differs); "
-            "train from scratch: --settings.training.init scratch"
+            "train from scratch: --set training.init=scratch"
         )
     model.networks.load_state_dict(weights, strict=False)
 

@@ -135,7 +135,7 @@ def test_the_rayjob_runs_a_command_of_this_release(tmp_path, capsys):
     """With its manifest missing it must fail at that, not at an option."""
     program, *arguments = read("rayjob.yaml")["spec"]["entrypoint"].split()
     assert program == "ltdiff"
-    assert cli.run(cli.COMMANDS, [word.replace("/data", str(tmp_path)) for word in arguments]) == 1
+    assert cli.run_ltdiff([word.replace("/data", str(tmp_path)) for word in arguments]) == 1
     assert "pairs.parquet" in capsys.readouterr().err
 
 

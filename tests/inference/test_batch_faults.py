@@ -131,7 +131,7 @@ def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session,
     make_series(tmp_path / "in" / "second", num_slices=5)
     out = tmp_path / "out"
     command = ["jobs/standardize.py", tmp_path / "in", "--model", model, "--out", out]
-    command += ["--inference.num_inference_steps", SLOW.num_inference_steps]
+    command += ["--set", f"inference.num_inference_steps={SLOW.num_inference_steps}"]
     joined = {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     driver = subprocess.Popen(
         [sys.executable, *map(str, command)],

@@ -40,7 +40,7 @@ def test_every_stage_has_its_job():
 def test_a_job_without_arguments_says_which_it_needs(job):
     done = subprocess.run([sys.executable, f"jobs/{job}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "required" in done.stderr
+    assert "requires an argument" in done.stderr
 
 
 def test_a_submitted_folder_takes_code_and_settings_and_no_images_along(tmp_path):
@@ -78,7 +78,7 @@ def test_evaluating_on_ray_gives_the_same_table_and_does_the_rest_the_second_tim
     config = EvaluationConfig(num_rois=6, features="catalogue")
     evaluate_model(pairs, model=model, out=tmp_path / "here", config=config, inference=InferenceConfig())
     arguments = [str(pairs), "--model", str(model), "--out", str(tmp_path / "out"), "--features", "catalogue"]
-    command = [sys.executable, "jobs/evaluate.py", *arguments, "--scoring.num_rois", "6"]
+    command = [sys.executable, "jobs/evaluate.py", *arguments, "--set", "evaluation.num_rois=6"]
     for _ in range(2):
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -125,7 +125,7 @@ def test_a_submitted_phase_leaves_its_model_and_fails_truthfully_out_of_order(cl
     pairs = write_pairs(tmp_path)
     settings = tmp_path / "settings.yaml"
     settings.write_text(json.dumps(asdict(tiny_settings())))
-    arguments = [str(pairs), "--out", str(tmp_path / "run"), "--settings", str(settings)]
+    arguments = [str(pairs), "--out", str(tmp_path / "run"), "--config", str(settings)]
     done = _submit(cluster, "train_autoencoder.py", arguments)
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "run" / "autoencoder" / "model" / "model.json").is_file()
@@ -140,7 +140,7 @@ def test_a_stopped_job_has_a_checkpoint_and_goes_on_when_it_is_submitted_again(c
     pairs, run, settings = write_pairs(tmp_path), tmp_path / "run", tmp_path / "settings.yaml"
     phases = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(150), "joint": PhaseConfig(0)}
     settings.write_text(json.dumps(asdict(tiny_settings(checkpoint_every_steps=10, **phases))))
-    arguments = [str(pairs), "--out", str(run), "--settings", str(settings)]
+    arguments = [str(pairs), "--out", str(run), "--config", str(settings)]
     _submit(cluster, "train_ddpm.py", arguments, "--no-wait", "--submission-id=first")
     deadline_s = time.monotonic() + 200
     while not list(run.glob("ddpm/checkpoints/step_*")):

@@ -9,8 +9,7 @@ import pytest
 from structure_sets import rectangle, write_structure_set
 from tiny_run import SPACING_MM, make_volumes, save_volume
 
-from ltdiff.cli import radiomics as command
-from ltdiff.command_line import run
+from ltdiff.cli import run_ltdiff
 from ltdiff.data.scan import read_scan
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
@@ -106,10 +105,10 @@ def test_text_has_a_line_per_feature(table):
 
 
 def test_the_command_prints_or_writes(files, tmp_path, capsys):
-    arguments = [*map(str, files), "--only", "NID25D, ID", "--discretisation.bin_width", "50"]
-    assert run(command, arguments) == 0
+    arguments = [*map(str, files), "--only", "NID25D, ID", "--set", "catalogue.bin_width=50"]
+    assert run_ltdiff(["radiomics", *arguments]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert run(command, [*arguments, "--out", str(tmp_path / "table.csv")]) == 0
+    assert run_ltdiff(["radiomics", *arguments, "--out", str(tmp_path / "table.csv")]) == 0
     table = pd.read_csv(tmp_path / "table.csv")
     assert printed[0].split("\t") == ["feature", *table["roi"]]
     assert len(printed) == len(list(table))

@@ -12,8 +12,7 @@ import pytest
 from tiny_registry import PAIRS, record
 from tiny_run import one_thread  # noqa: F401
 
-from ltdiff.cli import COMMANDS
-from ltdiff.command_line import run
+from ltdiff.cli import run_ltdiff
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.checksums import SUMS_FILE, drop_sum, write_sums
 from ltdiff.model.ltdiff import weights_sha256
@@ -24,7 +23,7 @@ HU = np.full((1, 48, 48), -700, np.float32) + np.arange(48, dtype=np.float32)
 
 
 def models(*arguments: str) -> int:
-    return run(COMMANDS, ["models", *arguments])
+    return run_ltdiff(["models", *arguments])
 
 
 def flip(path: Path) -> None:

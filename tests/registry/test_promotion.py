@@ -8,15 +8,14 @@ import pytest
 from tiny_registry import NAMES, record, versions_of
 from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
-from ltdiff.cli import COMMANDS
-from ltdiff.command_line import run
+from ltdiff.cli import run_ltdiff
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.registry import list_models, promotion
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 
 
 def promote(*arguments: str) -> int:
-    return run(COMMANDS, ["models", "promote", *arguments])
+    return run_ltdiff(["models", "promote", *arguments])
 
 
 def all_at(number: int) -> dict[str, int]:

@@ -15,8 +15,7 @@ from mlflow import MlflowClient
 from stub_search import SPACE, make_plan
 from tiny_run import tiny_settings, write_pairs
 
-from ltdiff.cli import tune
-from ltdiff.command_line import run
+from ltdiff.cli import run_ltdiff
 from ltdiff.model.ltdiff import load_model
 from ltdiff.search import tune as complete_search
 from ltdiff.search.sweep import _open_study
@@ -39,10 +38,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _arguments(folder, name):
+def _arguments(folder, name, *, share=1.0):
     arguments = [str(folder / "pairs.parquet"), "--out", str(folder / name), "--space", str(folder / "space.yaml")]
-    arguments += ["--settings", str(folder / "settings.yaml"), "--search.num_trials", str(NUM_TRIALS)]
-    return [*arguments, "--search.share", "1.0", "--search.num_scores", "6", "--search.num_rois", "8"]
+    arguments += ["--config", str(folder / "settings.yaml"), "--num_trials", str(NUM_TRIALS)]
+    return [*arguments, f"--set=search.share={share}", "--set=search.num_scores=6", "--set=search.num_rois=8"]
 
 
 @pytest.mark.slow
@@ -61,7 +60,7 @@ def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder, 
         rows = sorted((folder / "killed").glob("trials/*/joint/metrics.jsonl"), key=lambda path: path.stat().st_mtime)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert run(tune, _arguments(folder, "killed")) == 0
+    assert run_ltdiff(["tune", *_arguments(folder, "killed")]) == 0
 
     table = pd.read_csv(folder / "killed" / "trials.csv")
     assert len(table) == NUM_TRIALS
@@ -85,14 +84,14 @@ def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder, 
 
 
 def test_wrong_arguments_are_sentences(folder, capsys):
-    assert run(tune, [str(folder / "nothing.parquet"), "--out", str(folder / "out")]) == 1
+    assert run_ltdiff(["tune", str(folder / "nothing.parquet"), "--out", str(folder / "out")]) == 1
     assert "nothing.parquet" in capsys.readouterr().err
-    assert run(tune, [*_arguments(folder, "out"), "--search.share", "2"]) == 1
+    assert run_ltdiff(["tune", *_arguments(folder, "out", share=2)]) == 1
     assert "share must lie in 0…1" in capsys.readouterr().err
     assert not (folder / "out").exists()
     (folder / "mine").mkdir()
     (folder / "mine" / "thesis.txt").write_text("years of work")
-    assert run(tune, _arguments(folder, "mine")) == 1
+    assert run_ltdiff(["tune", *_arguments(folder, "mine")]) == 1
     assert "mine is not empty and holds no search" in capsys.readouterr().err
 
 

@@ -1,6 +1,8 @@
 """Search spaces: read from YAML, checked, suggested with their conditions, applied to settings."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -11,6 +13,7 @@ from ltdiff.system.settings_tree import change_settings, make_settings
 from ltdiff.training.config import Settings
 
 BASE = Settings()
+SPACES = Path(__file__).parents[2] / "tuning" / "spaces"
 
 
 def _read(tmp_path, text):
@@ -102,3 +105,11 @@ def test_networks_that_pretrained_do_not_fit_are_refused(tmp_path):
         ValueError, match=r"space\.yaml: model\.autoencoder\.latent_channels = \[4, 4, 4\]: .*pretrained weights"
     ):
         SearchSpace.read(tmp_path / "space.yaml", base=base)
+
+
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_spaces_of_the_repository_are_read_as_their_headers_say(path):
+    command = next(line for line in path.read_text().splitlines() if "ltdiff tune" in line)
+    assert f"--space tuning/spaces/{path.name}" in command
+    changes = dict(re.findall(r"--set (\S+)=(\S+)", command))
+    assert SearchSpace.read(path, base=change_settings(Settings(), changes)).parameters

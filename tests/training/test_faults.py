@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
 def start(folder, name):
     """The job that trains phase 2 in the run `name`, as a process of its own."""
     command = [sys.executable, ROOT / "jobs" / "train_ddpm.py", folder / "pairs.parquet"]
-    options = ["--out", folder / name, "--settings", folder / "settings.yaml"]
+    options = ["--out", folder / name, "--config", folder / "settings.yaml"]
     return subprocess.Popen([*command, *options], cwd=ROOT, env=os.environ | {"RAY_DATA_DISABLE_PROGRESS_BARS": "1"})
 
 

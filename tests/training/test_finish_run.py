@@ -26,7 +26,7 @@ MOST_S = 60.0
 
 def train(folder, **environment):
     """The command, as a process of its own."""
-    options = ["--out", folder / "run", "--settings", folder / "settings.yaml"]
+    options = ["--out", folder / "run", "--config", folder / "settings.yaml"]
     return subprocess.run(
         [sys.executable, "-m", "ltdiff.cli", "train", folder / "pairs.parquet", *options],
         cwd=ROOT,

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
 
-from ltdiff.cli import uncertainty as uncertainty_command
-from ltdiff.command_line import run
+from ltdiff.cli import run_ltdiff
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.data.volume_files import read_volume
 from ltdiff.dicom.original import SeriesIdentity, write_ct_series
@@ -220,7 +219,7 @@ def test_errors_are_one_sentence(case, model, series, tmp_path, capsys):
     if case == "absent":
         path = tmp_path / "scan.mha"
     arguments = [str(path), "--model", str(model), "--out", str(tmp_path / "out"), "--mask", str(mask)]
-    assert run(uncertainty_command, arguments) == 1
+    assert run_ltdiff(["uncertainty", *arguments]) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     expected = {
         "not calibrated": "is not calibrated",

@@ -1,29 +1,28 @@
-"""The `ltdiff models` commands: what is registered, and which of it is the champion."""
+"""`ltdiff models`: the registered models, and which of them is the champion."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+TrackingUri = Annotated[str | None, Parameter(help="MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.")]
 
 
-def list_models(*, tracking_uri: str | None = None) -> int:
-    """List the registered versions with score, data and code, the newest first.
-
-    Args:
-        tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
-    """
+def list_models(*, tracking_uri: TrackingUri = None) -> int:
+    """List the registered versions with score, data and code, the newest first."""
     from ltdiff.registry.describe import list_text
 
     print(list_text(tracking_uri))
     return 0
 
 
-def show(model: str, *, tracking_uri: str | None = None) -> int:
+def show(model: str, /, *, tracking_uri: TrackingUri = None) -> int:
     """Show all that is known of a version: score, data, code, parts, promotions, figures and settings of its run.
 
     Args:
         model: Number of the version, or an alias: candidate, champion.
-        tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
     """
     from ltdiff.registry.describe import show_text
 
@@ -31,15 +30,14 @@ def show(model: str, *, tracking_uri: str | None = None) -> int:
     return 0
 
 
-def promote(model: str, *, pairs: Path | None = None, force: bool = False, tracking_uri: str | None = None) -> int:
+def promote(model: str, /, *, pairs: Path | None = None, force: bool = False, tracking_uri: TrackingUri = None) -> int:
     """Make a version the champion, unless it is worse than the present one on the same validation pairs.
 
     Args:
         model: Number of the version, or an alias: candidate.
         pairs: Manifest on whose validation pairs both are scored; without it the figures of their calibrations are compared,
             where these are of the same pairs.
-        force: Also where it is worse, or cannot be compared; the version keeps a record of it.
-        tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
+        force: Promote it also where it is worse, or cannot be compared; the version keeps a record of it.
     """
     from ltdiff.registry.promotion import promote as promote_model
 
@@ -47,13 +45,12 @@ def promote(model: str, *, pairs: Path | None = None, force: bool = False, track
     return 0
 
 
-def export(model: str, *, out: Path, tracking_uri: str | None = None) -> int:
+def export(model: str, /, *, out: Path, tracking_uri: TrackingUri = None) -> int:
     """Copy a version, verified, into a model folder that needs no registry.
 
     Args:
         model: Number of the version, or an alias: candidate, champion.
         out: Folder for it; must not hold anything yet.
-        tracking_uri: MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.
     """
     from ltdiff.registry.describe import export as export_model
 
@@ -62,10 +59,7 @@ def export(model: str, *, out: Path, tracking_uri: str | None = None) -> int:
     return 0
 
 
-COMMANDS: dict[str, str | Callable[..., int]] = {
-    "_help": "List, show, promote and export registered models.",
-    "list": list_models,
-    "show": show,
-    "promote": promote,
-    "export": export,
-}
+app = App(name="models", help="List, show, promote and export registered models.")
+app.command(list_models, name="list")
+for command in (show, promote, export):
+    app.command(command)

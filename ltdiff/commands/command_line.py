@@ -1,0 +1,82 @@
+"""Run a function as a command: its signature is the command line, its docstring the help.
+
+Exit codes: 0 done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM, a training
+after a checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ltdiff import __version__
+
+Config = Annotated[str, Parameter(help="Settings: default, demo, fast or paper, or a YAML file.")]
+Set = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        metavar="SECTION.KEY=VALUE",
+        show_default=False,
+        help="Change one setting; may be repeated. `ltdiff settings` lists them all.",
+    ),
+]
+Hidden = Parameter(parse=False)
+"""A parameter that jobs give, and no command line."""
+
+
+class UsageError(ValueError):
+    """Arguments that contradict each other or have no effect."""
+
+
+def make_app(function: Callable[..., int] | None = None, *, name: str | None = None, about: str | None = None) -> App:
+    """Make a program of one function, or one to which commands are added; `about` begins its help."""
+    app = App(
+        name=name,
+        help=about,
+        version=f"ltdiff {__version__}",
+        default_parameter=Parameter(negative=(), name_transform=str),  # --use_gpu, and no --no-use-gpu
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    if function is not None:
+        app.default(function)
+    return app
+
+
+def run(command: App | Callable[..., int], arguments: list[str] | None = None, *, about: str | None = None) -> int:
+    """Run a command with `arguments`, those of the program by default; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    app = command if isinstance(command, App) else make_app(command, about=about)
+    try:
+        result: Any = app(arguments, exit_on_error=False, print_error=False)
+    except (CycloptsError, UsageError) as error:
+        return _refuse(str(error), exit_code=2)
+    except ValueError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{place}{error.strerror or error}")
+    except KeyboardInterrupt:
+        return _refuse("interrupted; run the same command again to resume", exit_code=130)
+    has_shown_help = result is None and not any(argument.startswith("-") for argument in arguments)
+    return 2 if has_shown_help else int(result or 0)  # help in the place of a command that is missing
+
+
+def _refuse(sentence: str, *, exit_code: int = 1) -> int:
+    print(f"ltdiff: {sentence}", file=sys.stderr)
+    return exit_code
+
+
+def print_lines(lines: str) -> None:
+    """Print many lines to a reader who may stop before the end, as `| head` does."""
+    try:
+        print(lines, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends

@@ -1,0 +1,65 @@
+"""`ltdiff compare`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ltdiff.commands.command_line import Config, Set
+
+UNUSED = [f"training.{phase}.num_steps" for phase in ("autoencoder", "ddpm", "joint")]
+UNUSED += ["training.num_workers", "training.use_gpu", "training.init"]
+"""Settings of `ltdiff train` alone: here all methods have the same minutes, in one process."""
+
+
+def compare(
+    pairs: Path,
+    /,
+    *,
+    out: Path,
+    methods: str = "source,linear,residual_cnn,ltdiff",
+    minutes: float = 30.0,
+    test: Path | None = None,
+    split: str | None = None,
+    num_pairs: int | None = None,
+    mask: Path | None = None,
+    features: Literal["pyradiomics", "catalogue"] | None = None,
+    config: Config = "default",
+    settings: Set = (),
+) -> int:
+    """Train several methods on the same pairs for the same time, and score them on the same held-out regions.
+
+    Run it again to resume.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        out: Folder for the trainings, tables (CSV, Markdown) and figures (PNG).
+        methods: Names, separated by commas, or "all": source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
+            diffusionct, stan_ct, ltdiff_paper, ltdiff, ltdiff_pretrained (from pretrained weights).
+        minutes: Training time of each method. Trials of three learning rates come on top.
+        test: Manifest whose pairs are scored instead, for example another patient's.
+        split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
+        num_pairs: Train on so many of the training pairs only, spread evenly.
+        mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
+        features: Four classes of PyRadiomics (the default), or all 1,450 features of the catalogue.
+    """
+    from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
+    from ltdiff.methods.compare import METHODS, compare_methods
+
+    unused = UNUSED if features is None else [*UNUSED, "evaluation.features"]
+    configuration = read_settings_of(config, settings, sections=[*TRAINING_SECTIONS, "evaluation"], unused=unused)
+    tables = compare_methods(
+        pairs,
+        methods=METHODS if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()],
+        out=out,
+        minutes=minutes,
+        settings=configuration.run,
+        test=test,
+        split=split,
+        num_pairs=num_pairs,
+        mask=mask,
+        config=replace(configuration.evaluation, features=features or configuration.evaluation.features),
+    )
+    print(f"{tables}\nreport: {out / 'report.md'}")
+    return 0

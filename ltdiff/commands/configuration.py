@@ -1,0 +1,95 @@
+"""Settings of a command: a configuration, by name or as a file, with the changes of `--set`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import yaml
+
+from ltdiff.commands.command_line import UsageError
+from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.radiomics.config import CatalogueConfig
+from ltdiff.search.config import SearchConfig
+from ltdiff.simulation.config import SimulationConfig
+from ltdiff.system.settings_tree import change_settings, read_configuration
+from ltdiff.training.config import Settings
+
+TRAINING_SECTIONS = tuple(section.name for section in fields(Settings))
+
+
+@dataclass(frozen=True)
+class Configuration(Settings):
+    """All settings, of which each command uses some sections.
+
+    Args:
+        model: the networks.
+        diffusion: noise process and sampler.
+        loss: losses and their weights.
+        training: phases, patches, workers.
+        inference: use of a trained model.
+        evaluation: slices and regions that are scored.
+        catalogue: discretisation of the feature catalogue.
+        simulation: simulated patients, scanner and kernels.
+        search: hyper-parameter search.
+    """
+
+    inference: InferenceConfig = InferenceConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
+    simulation: SimulationConfig = SimulationConfig()
+    search: SearchConfig = SearchConfig()
+
+    @property
+    def run(self) -> Settings:
+        """The sections that a training uses."""
+        return Settings(model=self.model, diffusion=self.diffusion, loss=self.loss, training=self.training)
+
+
+def read_settings_of(
+    config: str, assignments: Sequence[str], *, sections: Collection[str], unused: Collection[str] = ()
+) -> Configuration:
+    """Read a configuration and change it by `assignments` (section.key=value) to the `sections` that a command uses.
+
+    A file may hold sections of other commands. `unused` are settings of the sections, or the beginnings of their names, that
+    have no effect all the same.
+
+    Raises:
+        UsageError: an assignment that is none, is repeated or has no effect; or one to an unknown setting or of a bad value.
+        ValueError: no such configuration, or an unknown setting or a bad value in it.
+    """
+    values = read_configuration(config)
+    changes: dict[str, Any] = {}
+    for name, value in itertools.chain.from_iterable(map(_read_assignment, assignments)):
+        if name in changes:
+            raise UsageError(f"--set {name} is given twice")
+        is_other = name.split(".")[0] in {one.name for one in fields(Configuration)} - set(sections)
+        if is_other or any(f"{name}.".startswith(f"{one}.") for one in unused):
+            raise UsageError(f"--set {name} has no effect here")
+        changes[name] = value
+    try:
+        return change_settings(Configuration(), values | changes)
+    except ValueError as error:
+        raise (UsageError(f"--set: {error}") if changes else ValueError(f"{config}: {error}")) from error
+
+
+def _read_assignment(assignment: str) -> Iterator[tuple[str, Any]]:
+    name, equals, text = assignment.partition("=")
+    if not equals or "." not in name:
+        raise UsageError(f"--set takes section.key=value, got {assignment!r}")
+    try:
+        yield from _flatten(name, yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {name} takes a value as YAML writes it, got {text!r}") from error
+
+
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """{"a": 1} named "section" -> ("section.a", 1)."""
+    if not isinstance(value, dict) or not value:
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _flatten(f"{name}.{key}", inner)

@@ -1,0 +1,53 @@
+"""`ltdiff evaluate`, and the job that extracts the features on Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from ltdiff.commands.command_line import Config, Hidden, Set
+
+
+def evaluate(
+    pairs: Path,
+    /,
+    *,
+    model: str,
+    out: Path,
+    mask: Path | None = None,
+    features: Literal["pyradiomics", "catalogue"] | None = None,
+    config: Config = "default",
+    settings: Set = (),
+    on_ray: Annotated[bool, Hidden] = False,
+) -> int:
+    """Score source, linear match and LTDiff++ on held-out pairs: CCC of radiomic features, relative error, image metrics.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        model: Folder of a trained model, or models:/ltdiff@champion.
+        out: Folder for tables (CSV, Markdown) and figures (PNG).
+        mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
+        features: Four classes of PyRadiomics (the default), or all 1,450 features of the catalogue.
+    """
+    from ltdiff.commands.configuration import read_settings_of
+    from ltdiff.commands.model_argument import resolve_model
+    from ltdiff.evaluation.evaluate_model import evaluate_model
+    from ltdiff.radiomics.ray_extraction import extract_on_ray
+
+    unused = [] if features is None else ["evaluation.features"]
+    configuration = read_settings_of(config, settings, sections=["inference", "evaluation"], unused=unused)
+    evaluation = replace(configuration.evaluation, features=features or configuration.evaluation.features)
+    extract = partial(extract_on_ray, folder=out / "regions", num_workers=evaluation.num_workers)
+    tables = evaluate_model(
+        pairs,
+        model=resolve_model(model),
+        out=out,
+        mask=mask,
+        config=evaluation,
+        inference=configuration.inference,
+        extract_all=extract if on_ray else None,
+    )
+    print(f"{tables}\nreport: {out / 'report.md'}")
+    return 0

@@ -1,0 +1,51 @@
+"""`ltdiff standardize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ltdiff.commands.command_line import Config, Set
+
+
+def standardize(
+    root: Path,
+    /,
+    *,
+    model: str,
+    out: Path,
+    target_kernel: str | None = None,
+    num_workers: int = 1,
+    use_gpu: bool = False,
+    force: bool = False,
+    config: Config = "default",
+    settings: Set = (),
+) -> int:
+    """Standardize a CT series, a volume file or a whole archive into derived series. Not for diagnostic use.
+
+    Run it again to resume.
+
+    Args:
+        root: DICOM series, folder tree of them, or a NIfTI, NRRD or MHA file.
+        model: Folder of a trained model, or models:/ltdiff@champion; or a folder of such folders, from which each series gets
+            the model that was trained for its kernel and manufacturer.
+        out: Folder for the derived series.
+        target_kernel: The kernel to standardize to, where the models lead to several.
+        num_workers: Ray actors, each with the model.
+        use_gpu: Give each of them a GPU.
+        force: Also standardize series outside the model's training domain, or without a kernel; the output says so.
+    """
+    from ltdiff.commands.configuration import read_settings_of
+    from ltdiff.commands.model_argument import resolve_model
+    from ltdiff.inference.batch import standardize as standardize_tree
+
+    inference = read_settings_of(config, settings, sections=["inference"]).inference
+    return standardize_tree(
+        root,
+        model=resolve_model(model),
+        out=out,
+        inference=inference,
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        force=force,
+        target_kernel=target_kernel,
+    )

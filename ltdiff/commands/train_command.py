@@ -1,0 +1,45 @@
+"""`ltdiff train`, and the jobs that train one of its phases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ltdiff.commands.command_line import Config, Hidden, Set, UsageError
+
+
+def train(
+    pairs: Path,
+    /,
+    *,
+    out: Path,
+    allow_changes: bool = False,
+    tracking_uri: str | None = None,
+    config: Config = "default",
+    settings: Set = (),
+    phase: Annotated[str | None, Hidden] = None,
+) -> int:
+    """Train the three phases on Ray, calibrate the model and register it.
+
+    Run it again to resume.
+
+    Args:
+        pairs: Manifest written by `ltdiff pair`.
+        out: Folder of the run; the model will be in its folder `model`.
+        allow_changes: Resume a run that began with other settings (not of the networks) or data; its model says so.
+        tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in the run's folder.
+    """
+    from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
+    from ltdiff.training.finish_run import finish_run
+    from ltdiff.training.phases import PHASES
+    from ltdiff.training.ray_driver import train_on_ray
+
+    run = read_settings_of(config, settings, sections=TRAINING_SECTIONS).run
+    phases = list(PHASES) if phase is None else [phase]
+    is_last = phases[-1] == list(PHASES)[-1]
+    if tracking_uri is not None and not is_last:
+        raise UsageError(f"--tracking_uri has no effect here: phase {phases[-1]} registers no model")
+    train_on_ray(phases, manifest_path=pairs, out=out, settings=run, allow_changes=allow_changes)
+    if is_last:
+        print(f"model: {finish_run(pairs, out=out, tracking_uri=tracking_uri)}")
+    return 0
