@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,8 +46,13 @@ def compare(
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
     from ltdiff.methods.compare import METHODS, compare_methods
 
-    unused = UNUSED if features is None else [*UNUSED, "evaluation.features"]
-    configuration = read_settings_of(config, settings, sections=[*TRAINING_SECTIONS, "evaluation"], unused=unused)
+    configuration = read_settings_of(
+        config,
+        settings,
+        sections=[*TRAINING_SECTIONS, "evaluation"],
+        unused=UNUSED,
+        options={"evaluation.features": features},
+    )
     tables = compare_methods(
         pairs,
         methods=METHODS if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()],
@@ -59,7 +63,7 @@ def compare(
         split=split,
         num_pairs=num_pairs,
         mask=mask,
-        config=replace(configuration.evaluation, features=features or configuration.evaluation.features),
+        config=configuration.evaluation,
     )
     print(f"{tables}\nreport: {out / 'report.md'}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -50,30 +50,35 @@ class Configuration(Settings):
 
 
 def read_settings_of(
-    config: str, assignments: Sequence[str], *, sections: Collection[str], unused: Collection[str] = ()
+    config: str,
+    assignments: Sequence[str],
+    *,
+    sections: Collection[str],
+    unused: Collection[str] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """Read a configuration and change it by `assignments` (section.key=value) to the `sections` that a command uses.
 
-    A file may hold sections of other commands. `unused` are settings of the sections, or the beginnings of their names, that
-    have no effect all the same.
+    A file may hold sections of other commands. `unused` are settings of the sections that have no effect all the same, `options`
+    those that have an option of their own, with its value or None.
 
     Raises:
         UsageError: an assignment that is none, is repeated or has no effect; or one to an unknown setting or of a bad value.
         ValueError: no such configuration, or an unknown setting or a bad value in it.
     """
     values = read_configuration(config)
-    changes: dict[str, Any] = {}
+    changes = {name: value for name, value in (options or {}).items() if value is not None}
     for name, value in itertools.chain.from_iterable(map(_read_assignment, assignments)):
         if name in changes:
-            raise UsageError(f"--set {name} is given twice")
+            raise UsageError(f"{name} is given twice")
         is_other = name.split(".")[0] in {one.name for one in fields(Configuration)} - set(sections)
-        if is_other or any(f"{name}.".startswith(f"{one}.") for one in unused):
+        if is_other or name in unused:
             raise UsageError(f"--set {name} has no effect here")
         changes[name] = value
     try:
         return change_settings(Configuration(), values | changes)
     except ValueError as error:
-        raise (UsageError(f"--set: {error}") if changes else ValueError(f"{config}: {error}")) from error
+        raise (UsageError(str(error)) if changes else ValueError(f"{config}: {error}")) from error
 
 
 def _read_assignment(assignment: str) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,16 +35,15 @@ def evaluate(
     from ltdiff.evaluation.evaluate_model import evaluate_model
     from ltdiff.radiomics.ray_extraction import extract_on_ray
 
-    unused = [] if features is None else ["evaluation.features"]
-    configuration = read_settings_of(config, settings, sections=["inference", "evaluation"], unused=unused)
-    evaluation = replace(configuration.evaluation, features=features or configuration.evaluation.features)
-    extract = partial(extract_on_ray, folder=out / "regions", num_workers=evaluation.num_workers)
+    options = {"evaluation.features": features}
+    configuration = read_settings_of(config, settings, sections=["inference", "evaluation"], options=options)
+    extract = partial(extract_on_ray, folder=out / "regions", num_workers=configuration.evaluation.num_workers)
     tables = evaluate_model(
         pairs,
         model=resolve_model(model),
         out=out,
         mask=mask,
-        config=evaluation,
+        config=configuration.evaluation,
         inference=configuration.inference,
         extract_all=extract if on_ray else None,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ltdiff.commands.command_line import Config, Set
@@ -40,13 +39,12 @@ def tune(
         config,
         settings,
         sections=[*TRAINING_SECTIONS, "search"],
-        unused=[] if num_trials is None else ["search.num_trials"],
+        options={"search.num_trials": num_trials},
     )
-    trials = configuration.search.num_trials if num_trials is None else num_trials
     report = search(
         pairs,
         out=out,
-        config=replace(configuration.search, num_trials=trials),
+        config=configuration.search,
         settings=configuration.run,
         space=space,
         train_best=not no_train_best,
