@@ -86,7 +86,7 @@ def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder, 
 def test_wrong_arguments_are_sentences(folder, capsys):
     assert run_ltdiff(["tune", str(folder / "nothing.parquet"), "--out", str(folder / "out")]) == 1
     assert "nothing.parquet" in capsys.readouterr().err
-    assert run_ltdiff(["tune", *_arguments(folder, "out", share=2)]) == 1
+    assert run_ltdiff(["tune", *_arguments(folder, "out", share=2)]) == 2
     assert "share must lie in 0…1" in capsys.readouterr().err
     assert not (folder / "out").exists()
     (folder / "mine").mkdir()
