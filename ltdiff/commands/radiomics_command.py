@@ -31,7 +31,7 @@ def radiomics(
         list_names: Print the names of all features, one a line, and nothing else.
     """
     if list_names:
-        if image or out or only or settings:
+        if image or out or only or settings or config != "default":
             raise UsageError("--list takes no other arguments: they would have no effect")
         from ltdiff.radiomics.catalogue import feature_names
 
