@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import ndimage
 
 from ltdiff.data.manifest import evenly_spaced
+from ltdiff.model.spectrum import radial_frequency, tapered_power
 
 WINDOW_PX = 32
 STEP_PX = 16
@@ -80,16 +81,12 @@ def _radial(
     volume_hu: np.ndarray, corners: list[tuple[int, int, int]], spacings_mm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(frequencies, power): the mean of all windows' spectra in rings of equal width."""
-    taper = np.outer(np.hanning(WINDOW_PX + 2)[1:-1], np.hanning(WINDOW_PX + 2)[1:-1])
     edges = np.linspace(0, 0.5 / max(spacings_mm[z].max() for z, _, _ in corners), NUM_BINS + 1)
     windows = np.stack([volume_hu[z, y : y + WINDOW_PX, x : x + WINDOW_PX] for z, y, x in corners]).astype(float)
-    spectra = np.abs(np.fft.fft2(_without_plane(windows) * taper)) ** 2 / (taper**2).sum()
     total, counts = np.zeros(NUM_BINS), np.zeros(NUM_BINS)
-    for (z, _, _), spectrum in zip(corners, spectra, strict=True):
-        spacing_y_mm, spacing_x_mm = spacings_mm[z]
-        along_y, along_x = (np.fft.fftfreq(WINDOW_PX, mm) for mm in (spacing_y_mm, spacing_x_mm))
-        frequency = np.hypot(along_y[:, None], along_x[None, :]).ravel()
-        total += np.histogram(frequency, edges, weights=spectrum.ravel() * spacing_y_mm * spacing_x_mm)[0]
+    for (z, _, _), spectrum in zip(corners, tapered_power(_without_plane(windows)), strict=True):
+        frequency = radial_frequency(spectrum.shape, spacings_mm[z])
+        total += np.histogram(frequency, edges, weights=spectrum * spacings_mm[z].prod())[0]
         counts += np.histogram(frequency, edges)[0]
     kept = np.flatnonzero(counts[1:]) + 1  # the first ring holds the plane's removal
     return (edges[:-1] + edges[1:])[kept] / 2, total[kept] / counts[kept]
