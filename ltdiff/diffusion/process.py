@@ -24,8 +24,7 @@ class DiffusionConfig:
 
     Args:
         process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
-        kappa: noise level κ of the bridge in training, in standard deviations of the latent.
-        sampling_kappa: κ while sampling: 0 takes the mean of every step, which is closer to the target; κ itself draws.
+        kappa: bridge only: noise level κ in training, in standard deviations of the latent.
         endpoint_fraction: bridge only: share of the training times that are 1, where every sampler starts; the rest is uniform.
         schedule: noise schedule of the ddpm.
         start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
@@ -35,7 +34,6 @@ class DiffusionConfig:
 
     process: Literal["bridge", "ddpm"] = "bridge"
     kappa: float = 0.1
-    sampling_kappa: float = 0.0
     endpoint_fraction: float = 0.9
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
@@ -44,9 +42,8 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
-        for name in ("kappa", "sampling_kappa"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.kappa < 0:
+            raise ValueError(f"kappa must not be negative, got {self.kappa}")
         if not 0 <= self.endpoint_fraction <= 1:
             raise ValueError(f"endpoint_fraction must lie in 0…1, got {self.endpoint_fraction}")
         if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:
@@ -93,10 +90,13 @@ class Process(Protocol):
 
 
 def make_process(config: DiffusionConfig, *, sampling: bool = False) -> Process:
-    """The process that the configuration names, as it is trained or as it is sampled."""
+    """The process that the configuration names, as it is trained or as it is sampled.
+
+    The bridge is sampled with κ = 0: the mean of every step is closer to the target than a draw (docs/ablation.md).
+    """
     if config.process == "ddpm":
         return DDPM(config)
-    return Bridge(config.sampling_kappa if sampling else config.kappa, config.endpoint_fraction)
+    return Bridge(0.0 if sampling else config.kappa, config.endpoint_fraction)
 
 
 class Bridge(Process):
