@@ -17,8 +17,8 @@ from typing import Literal
 
 from ltdiff.cli import resolve_model
 from ltdiff.command_line import run
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
-from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.radiomics.ray_extraction import extract_on_ray
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ltdiff.cli import resolve_model
 from ltdiff.command_line import run
-from ltdiff.evaluation.measure_mtf import measure_model_mtf
+from ltdiff.evaluation.edge_phantom import measure_model_mtf
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ltdiff import cli_models
 from ltdiff.command_line import print_lines, run
-from ltdiff.evaluation.test_set import EvaluationConfig
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.radiomics.catalogue import CatalogueConfig
 from ltdiff.search.config import SearchConfig

@@ -13,9 +13,9 @@ from typing import TypeVar
 from ltdiff import __version__
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.pairing import pair_archive
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.evaluation.report import add_to_summary
-from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.batch import standardize
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import ndimage
 
 from ltdiff.data.manifest import evenly_spaced
+from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.model.spectrum import radial_frequency, tapered_power
 
 WINDOW_PX = 32
@@ -28,7 +29,6 @@ MAX_NUM_WINDOWS = 200
 NUM_BINS = 16
 LEAST_PEAK_HU2_MM2 = 1e-9
 """Less is rounding: a target without noise has no peak to compare with."""
-TARGET = "target"
 
 
 def noise_power(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacings_mm: np.ndarray) -> pd.DataFrame:

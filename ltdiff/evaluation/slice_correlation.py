@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from ltdiff.evaluation.structures import body_mask
+
 HIGH_PASS_SIGMA_PX = 2.0
 """Standard deviation of the Gaussian that is taken away."""
-BODY_HU = -300.0
-"""The body is the largest connected place above this in the smoothed target, with its holes: the lungs belong to it."""
 BODY_MARGIN_PX = 8
-"""About as far as the Gaussian reaches: the skin is an edge so strong that it would decide the correlation."""
+"""Rim that is left out, as far as the Gaussian reaches: the skin is so strong an edge that it would decide the correlation."""
 COLUMNS = ("method", "correlation", "target_correlation", "relative_difference", "num_pairs")
 
 Neighbours = Sequence[tuple[int, int]]
@@ -88,11 +88,6 @@ def _high_pass(plane_hu: np.ndarray) -> np.ndarray:
 
 
 def _body(plane_hu: np.ndarray) -> np.ndarray:
-    """Mask (Y, X) of the body without its margin."""
-    places, num_places = ndimage.label(
-        ndimage.gaussian_filter(plane_hu.astype(np.float32), HIGH_PASS_SIGMA_PX) > BODY_HU
-    )
-    if num_places == 0:
-        return np.zeros(plane_hu.shape, bool)
-    largest = places == np.bincount(places.ravel())[1:].argmax() + 1
-    return ndimage.binary_erosion(ndimage.binary_fill_holes(largest), iterations=BODY_MARGIN_PX)
+    """Mask (Y, X) of the body without its rim."""
+    body = body_mask(ndimage.gaussian_filter(plane_hu.astype(np.float32), HIGH_PASS_SIGMA_PX))
+    return ndimage.binary_erosion(body, iterations=BODY_MARGIN_PX)

@@ -5,8 +5,8 @@ import pytest
 from tiny_run import one_thread, save_tiny_model, tiny_settings, write_pairs  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest, split_manifest, write_manifest
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
-from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.model.residual_noise import read_output
 from ltdiff.training.run import describe_model

@@ -18,8 +18,8 @@ from tiny_run import make_volumes, one_thread, tiny_settings, write_pairs  # noq
 
 from ltdiff.data.manifest import read_hu, read_manifest
 from ltdiff.data.patches import make_loader
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
-from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig, Standardizer
 from ltdiff.model.ltdiff import load_model, save_model
 from ltdiff.training.fit_kernel_match import KernelMatcher

@@ -17,8 +17,8 @@ from mlflow_servers import free_port
 from ray._private.runtime_env.packaging import create_package
 from tiny_run import save_tiny_model, tiny_settings, write_pairs
 
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
-from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.dataset import simulate

@@ -11,8 +11,8 @@ import pytest
 from tiny_run import make_volumes, one_thread, save_volume, tiny_settings, write_pairs  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.scoring import CCC_COLUMNS
-from ltdiff.evaluation.test_set import EvaluationConfig
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods import combat, compare
 from ltdiff.methods.compare import FACTORIES, METHODS, compare_methods

@@ -1,0 +1,32 @@
+"""Settings of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored.
+
+    Args:
+        split: which rows of the manifest.
+        num_rois: number of random regions, in all, of each set (random, and one per HU range).
+        seed: seed of the regions and of the bootstrap.
+        num_workers: slices standardized at a time, and processes for the feature extraction.
+        features: `pyradiomics`: four classes, of regions of one slice; `catalogue`: all 1,450 features, of the same regions
+            through five slices, of whole lesions and of whole slices.
+    """
+
+    split: Literal["train", "val", "test"] = "test"
+    num_rois: int = 100
+    seed: int = 0
+    num_workers: int = 2
+    features: Literal["pyradiomics", "catalogue"] = "pyradiomics"
+
+    def __post_init__(self) -> None:
+        """Refuse counts below one and seeds below zero."""
+        for name, least in (("num_rois", 1), ("num_workers", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
