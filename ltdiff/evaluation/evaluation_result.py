@@ -64,13 +64,16 @@ def collect_result(
         else pd.DataFrame(),
         "slices": evaluation_set.places,
     }
+    num_cross_sections = evaluation_set.num_cross_sections
     # a lesion if there is one, and the largest
     shown = max(evaluation_set.rois, key=lambda roi: (is_lesion_set(roi.roi_set), roi.mask.sum()))
     return EvaluationResult(
         scores=scores,
         tables=tables,
         outliers=largest_shares(scores.features).query("method == @compared"),
-        lesions=_describe_lesions(tables["structures"], evaluation_set),
+        lesions=""
+        if num_cross_sections is None
+        else describe_lesions(tables["structures"], evaluation_set.lesions, num_cross_sections),
         shown=shown,
         planes_hu={method: volume[shown.slice_index] for method, volume in images.items()},
         target_hu=evaluation_set.target_hu[shown.slice_index],
@@ -102,11 +105,3 @@ def compare_images(images: Mapping[str, np.ndarray], evaluation_set: EvaluationS
         "structure_summary": structure_summary(structures),
         "content": content,
     }
-
-
-def _describe_lesions(structures: pd.DataFrame, evaluation_set: EvaluationSet) -> str:
-    lesions, num_cross_sections = evaluation_set.lesions, evaluation_set.num_cross_sections
-    if num_cross_sections is None:
-        return ""
-    found = structures[structures["roi_set"].isin({roi.roi_set for roi in lesions})]
-    return describe_lesions(found, num_rois=len(lesions), num_cross_sections=num_cross_sections)

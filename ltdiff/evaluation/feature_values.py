@@ -117,4 +117,7 @@ def _region(volume_hu: np.ndarray, roi: Roi | VolumeRoi, spacings_mm: np.ndarray
     mask = roi.volume_mask
     spacing_y, spacing_x = spacings_mm[roi.slice_index]
     hu = volume_hu[roi.slice_index : roi.slice_index + len(mask)]
+    assert hu.shape == mask.shape, (
+        f"the {roi.roi_set} region {roi.label} of slice {roi.slice_index} lies outside the images"
+    )
     return RegionCut.of(hu, mask, (float(spacing_y), float(spacing_x)))

@@ -7,7 +7,7 @@ them, inside the range that the target series can store: round and clip before s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ import ltdiff
 from ltdiff.data.rois import Roi, VolumeRoi
 from ltdiff.evaluation import concordance, image_metrics
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
-from ltdiff.evaluation.feature_values import TARGET, ExtractAll, FeatureArray, FeatureBlock, feature_array
+from ltdiff.evaluation.feature_values import TARGET, ExtractAll, FeatureArray, feature_array
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 
 SOURCE = "source"
@@ -27,8 +27,7 @@ RELATIVE_ERROR_EPSILON = 1e-6
 """Least denominator of a relative error: of features that are 0 in the target."""
 REPRODUCIBLE_CCC = (0.85, 0.90)
 _KEYS = ("method", "roi_set", "feature_set", "feature_class")
-_CCC = ("definition", "ccc_mean", "ccc_sd", "ci_low", "ci_high", "num_features", "num_rois")
-CCC_COLUMNS = (*_KEYS, *_CCC)
+CCC_COLUMNS = (*_KEYS, "definition", "ccc_mean", "ccc_sd", "ci_low", "ci_high", "num_features", "num_rois")
 _DEFINITIONS: dict[str, Callable[..., Concordance]] = {
     "across_rois": ccc_across_rois,
     "across_features": ccc_across_features,
@@ -104,12 +103,13 @@ def score(
     so; the result is the same.
 
     Raises:
-        ValueError: images of another shape than the target's, or with values that are not finite; regions of another shape, or
-            none.
+        ValueError: images with values that are not finite.
     """
-    _check_rois(rois, target_hu)
+    assert rois, "there are no regions to score"
+    assert TARGET not in images, f"no method may be called {TARGET}"
     for method, image_hu in images.items():
-        _check_images(method, image_hu, target_hu)
+        if not np.isfinite(image_hu).all():
+            raise ValueError(f"the images of {method} hold values that are not finite")
     values, _ = feature_array(
         [target_hu, *images.values()],
         rois=rois,
@@ -125,59 +125,34 @@ def score(
         values = np.concatenate([values, harmonized[names].to_numpy(float)[None]])
         methods.append(name)
     features = FeatureArray(values, tuple(methods), tuple(rois), feature_set)
-    return Scores(
-        features=features,
-        ccc=ccc_table(features, seed=seed),
-        feature_ccc=feature_ccc_table(features),
-        relative_error=relative_error_table(features),
-        image_metrics=_image_metrics_table(images, target_hu),
-        seed=seed,
+    return Scores(features, *feature_tables(features, seed=seed), _image_metrics_table(images, target_hu), seed)
+
+
+def feature_tables(features: FeatureArray, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The tables `ccc`, `feature_ccc` and `relative_error` of `Scores`."""
+    ccc, feature_ccc, errors = [], [], []
+    for block in features.blocks():
+        for method, values in block.values.items():
+            keys = (method, block.roi_set, features.feature_set.name, block.feature_class)
+            for definition, of_class in _DEFINITIONS.items():
+                ccc.append((*keys, definition, *astuple(of_class(values, block.target, seed=seed))))
+            feature_ccc += [
+                (*keys, *row) for row in zip(block.features, ccc_per_column(values, block.target), strict=True)
+            ]
+            errors.append((*keys, *_relative_error(values, block.target)))
+    return (
+        pd.DataFrame(ccc, columns=list(CCC_COLUMNS)),
+        pd.DataFrame(feature_ccc, columns=[*_KEYS, "feature", "ccc"]),
+        pd.DataFrame(errors, columns=[*_KEYS, "relative_error_median", "num_features", "num_rois"]),
     )
 
 
-def ccc_table(features: FeatureArray, *, seed: int) -> pd.DataFrame:
-    """CCC_COLUMNS of every method, set of regions, class of features and definition."""
-
-    def measure(block: FeatureBlock, values: Values) -> list[tuple[Any, ...]]:
-        return [(name, *astuple(of_class(values, block.target, seed=seed))) for name, of_class in _DEFINITIONS.items()]
-
-    return _tabulate(features, _CCC, measure)
-
-
-def feature_ccc_table(features: FeatureArray) -> pd.DataFrame:
-    """The CCC across regions of every method, set of regions and feature."""
-
-    def measure(block: FeatureBlock, values: Values) -> Iterable[tuple[Any, ...]]:
-        return zip(block.features, ccc_per_column(values, block.target), strict=True)
-
-    return _tabulate(features, ("feature", "ccc"), measure)
-
-
-def relative_error_table(features: FeatureArray) -> pd.DataFrame:
-    """The median relative error of every method, set of regions and class, see `Scores`."""
-
-    def measure(block: FeatureBlock, values: Values) -> list[tuple[Any, ...]]:
-        errors = np.abs(values - block.target) / np.maximum(np.abs(block.target), RELATIVE_ERROR_EPSILON)
-        defined = np.isfinite(errors)
-        median = float(np.median(errors[defined])) if defined.any() else float("nan")
-        return [(median, int(defined.any(axis=0).sum()), int(defined.any(axis=1).sum()))]
-
-    return _tabulate(features, ("relative_error_median", "num_features", "num_rois"), measure)
-
-
-def _tabulate(
-    features: FeatureArray,
-    columns: Sequence[str],
-    measure: Callable[[FeatureBlock, Values], Iterable[tuple[Any, ...]]],
-) -> pd.DataFrame:
-    """What is measured of every method in every block: _KEYS and `columns`."""
-    rows = [
-        (method, block.roi_set, features.feature_set.name, block.feature_class, *row)
-        for block in features.blocks()
-        for method, values in block.values.items()
-        for row in measure(block, values)
-    ]
-    return pd.DataFrame(rows, columns=[*_KEYS, *columns])
+def _relative_error(values: Values, target: Values) -> tuple[float, int, int]:
+    """The median, and how many features and regions entered."""
+    errors = np.abs(values - target) / np.maximum(np.abs(target), RELATIVE_ERROR_EPSILON)
+    defined = np.isfinite(errors)
+    median = float(np.median(errors[defined])) if defined.any() else float("nan")
+    return median, int(defined.any(axis=0).sum()), int(defined.any(axis=1).sum())
 
 
 def reproducible_shares(feature_ccc: pd.DataFrame) -> pd.DataFrame:
@@ -186,28 +161,6 @@ def reproducible_shares(feature_ccc: pd.DataFrame) -> pd.DataFrame:
     shares = {f"ccc_from_{least:.2f}": defined["ccc"] >= least for least in REPRODUCIBLE_CCC}
     keys = ["method", "roi_set", "feature_class"]
     return defined.assign(**shares).groupby(keys, sort=False)[list(shares)].mean().reset_index()
-
-
-def _check_images(method: str, image_hu: np.ndarray, target_hu: np.ndarray) -> None:
-    if method == TARGET:
-        raise ValueError(f'a method cannot be called "{TARGET}"')
-    if image_hu.shape != target_hu.shape:
-        raise ValueError(f"the images of {method} have the shape {image_hu.shape}, the target's {target_hu.shape}")
-    if not np.isfinite(image_hu).all():
-        raise ValueError(f"the images of {method} hold values that are not finite")
-
-
-def _check_rois(rois: Sequence[Roi | VolumeRoi], target_hu: np.ndarray) -> None:
-    if not rois:
-        raise ValueError("there are no regions of interest to score")
-    num_slices, *size = target_hu.shape
-    for roi in rois:
-        depth, *plane = roi.volume_mask.shape
-        if plane != size or not 0 <= roi.slice_index <= num_slices - depth:
-            raise ValueError(
-                f"the {roi.roi_set} region {roi.label} of slice {roi.slice_index}, {roi.volume_mask.shape} pixels, "
-                f"does not lie in the {num_slices} slices of {tuple(size)} pixels"
-            )
 
 
 def _image_metrics_table(images: Mapping[str, np.ndarray], target_hu: np.ndarray) -> pd.DataFrame:

@@ -90,11 +90,12 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def describe_lesions(found: pd.DataFrame, *, num_rois: int, num_cross_sections: int) -> str:
-    """How many lesions the `num_rois` regions of their structure table belong to, and what was too small to be one."""
-    num_lesions = len(found.drop_duplicates(["slice_index", "label"]))
+def describe_lesions(structures: pd.DataFrame, rois: Sequence[Roi], num_cross_sections: int) -> str:
+    """How many lesions of a structure table the regions belong to, and how many cross-sections were too small for one."""
+    found = structures[structures["roi_set"].isin([roi.roi_set for roi in rois])]
+    num_lesions, num_rois = len(found.drop_duplicates(["slice_index", "label"])), len(rois)
     note = "The mask shows no region in the scored slices that can be scored."
-    if num_rois:
+    if rois:
         note = f"They show {num_lesions} lesion{'' if num_lesions == 1 else 's'}."
     if num_cross_sections > num_rois:
         note += (

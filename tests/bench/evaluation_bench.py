@@ -12,7 +12,7 @@ from ltdiff.data.rois import Roi
 from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
 from ltdiff.evaluation.feature_values import TARGET, FeatureArray
 from ltdiff.evaluation.paper import GROUPS, group_ccc
-from ltdiff.evaluation.scoring import ccc_table, feature_ccc_table, relative_error_table, reproducible_shares
+from ltdiff.evaluation.scoring import feature_tables, reproducible_shares
 from ltdiff.radiomics.feature_sets import CATALOGUE
 
 NUM_SETS, NUM_SLICES = 5, 20
@@ -35,11 +35,11 @@ def make_features(*, num_methods: int, num_rois: int, num_features: int) -> Feat
 
 def write_tables(features: FeatureArray, folder: Path) -> None:
     """All tables of a comparison that are computed from features."""
-    feature_ccc = feature_ccc_table(features)
+    ccc, feature_ccc, relative_error = feature_tables(features, seed=0)
     tables = [
-        ccc_table(features, seed=0),
+        ccc,
         feature_ccc,
-        relative_error_table(features),
+        relative_error,
         reproducible_shares(feature_ccc),
         group_ccc(feature_ccc),
         remaining_error_ratios(features, method="method1"),
