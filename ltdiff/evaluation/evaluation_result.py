@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ltdiff.data.rois import Roi, is_lesion_set
@@ -23,6 +22,7 @@ from ltdiff.evaluation.structure_fidelity import (
     structure_table,
 )
 from ltdiff.evaluation.structures import find_structures
+from ltdiff.inference.method import Slices
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class EvaluationResult:
     outliers: pd.DataFrame
     lesions: str
     shown: Roi
-    planes_hu: dict[str, np.ndarray]
-    target_hu: np.ndarray
+    planes_hu: dict[str, Slices]
+    target_hu: Slices
     facts: dict[str, Any]
 
 
 def collect_result(
     scores: Scores,
     *,
-    images: Mapping[str, np.ndarray],
+    images: Mapping[str, Slices],
     evaluation_set: EvaluationSet,
     facts: Mapping[str, Any],
     compared: str | None = None,
@@ -81,7 +81,7 @@ def collect_result(
     )
 
 
-def compare_images(images: Mapping[str, np.ndarray], evaluation_set: EvaluationSet) -> dict[str, pd.DataFrame]:
+def compare_images(images: Mapping[str, Slices], evaluation_set: EvaluationSet) -> dict[str, pd.DataFrame]:
     """Noise, neighbouring slices and structures of each method's `images` (N, Y, X) beside the target's.
 
     The table `content` has one row per method: whole images in short.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ltdiff.data.rois import Roi, VolumeRoi
 from ltdiff.evaluation.concordance import Values
+from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 from ltdiff.radiomics.parallel import RegionCut, extract_regions
 
@@ -92,10 +93,10 @@ def _categories(texts: Sequence[str], index: NDArray[np.int64]) -> pd.Categorica
 
 
 def feature_array(
-    volumes: Sequence[np.ndarray],
+    volumes: Sequence[Slices],
     *,
     rois: Sequence[Roi | VolumeRoi],
-    spacing_mm: Sequence[float] | np.ndarray,
+    spacing_mm: Sequence[float] | NDArray[np.float64],
     feature_set: FeatureSet = PYRADIOMICS,
     num_workers: int = 1,
     progress: bool = False,
@@ -113,7 +114,7 @@ def feature_array(
     return values.reshape(len(volumes), len(rois), -1), feature_set.features
 
 
-def _region(volume_hu: np.ndarray, roi: Roi | VolumeRoi, spacings_mm: np.ndarray) -> RegionCut:
+def _region(volume_hu: Slices, roi: Roi | VolumeRoi, spacings_mm: NDArray[np.float64]) -> RegionCut:
     mask = roi.volume_mask
     spacing_y, spacing_x = spacings_mm[roi.slice_index]
     hu = volume_hu[roi.slice_index : roi.slice_index + len(mask)]

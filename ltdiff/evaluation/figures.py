@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
 from ltdiff.data.rois import Roi, bounding_box
 
@@ -32,7 +33,7 @@ _COLOURS = [
 ]
 
 
-def draw_slices(images_hu: Mapping[str, np.ndarray], *, target_hu: np.ndarray, roi: Roi) -> Figure:
+def draw_slices(images_hu: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], roi: Roi) -> Figure:
     """One slice of every method and the target, each (Y, X): lung window, difference to the target, region enlarged."""
     panels = {**images_hu, "target": target_hu}
     figure = Figure(figsize=(_PANEL_INCHES * len(panels), _PANEL_INCHES * 3.1), layout="constrained")
@@ -138,13 +139,13 @@ def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
     axis.tick_params(labelsize=9)
 
 
-def _show_ct(axis: Axes, plane_hu: np.ndarray) -> None:
+def _show_ct(axis: Axes, plane_hu: NDArray[np.float32]) -> None:
     low, high = LUNG_WINDOW_HU
     axis.imshow(plane_hu, cmap="gray", vmin=low, vmax=high, interpolation="auto")
     _bare(axis)
 
 
-def _show_difference(axis: Axes, difference_hu: np.ndarray) -> AxesImage:
+def _show_difference(axis: Axes, difference_hu: NDArray[np.float32]) -> AxesImage:
     shown = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="auto")
     _bare(axis)
     return shown
@@ -163,7 +164,7 @@ def _outline(axis: Axes, zoom: tuple[slice, slice]) -> None:
     axis.plot(corners_x, corners_y, color="#ffd21f", linewidth=0.8, scalex=False, scaley=False)
 
 
-def _zoom(mask: np.ndarray) -> tuple[slice, slice]:
+def _zoom(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """A square round the region, inside the image where that is large enough."""
     box = bounding_box(mask)
     side = max(part.stop - part.start for part in box) + 2 * _ZOOM_MARGIN_PX

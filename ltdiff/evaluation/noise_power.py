@@ -13,6 +13,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.data.manifest import evenly_spaced
@@ -31,7 +32,9 @@ LEAST_PEAK_HU2_MM2 = 1e-9
 """Less is rounding: a target without noise has no peak to compare with."""
 
 
-def noise_power(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacings_mm: np.ndarray) -> pd.DataFrame:
+def noise_power(
+    images: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], spacings_mm: NDArray[np.float64]
+) -> pd.DataFrame:
     """Radial NPS: one row per method (and the target) and frequency; empty where there is no homogeneous soft tissue with noise.
 
     `spacings_mm` (Z, 2) is (y, x) of each slice; the frequencies end with the largest spacing's Nyquist frequency.
@@ -61,7 +64,7 @@ def largest_differences(table: pd.DataFrame) -> pd.DataFrame:
     return largest.rename("nps_difference").reset_index()
 
 
-def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
+def _homogeneous_windows(target_hu: NDArray[np.float32]) -> list[tuple[int, int, int]]:
     """Corners (z, y, x) of windows of little structure, at most MAX_NUM_WINDOWS, spread evenly over all of them.
 
     Not those with the least: where the target's own noise happens to be low it is lower than any other image's.
@@ -78,8 +81,8 @@ def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def _radial(
-    volume_hu: np.ndarray, corners: list[tuple[int, int, int]], spacings_mm: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    volume_hu: NDArray[np.float32], corners: list[tuple[int, int, int]], spacings_mm: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(frequencies, power): the mean of all windows' spectra in rings of equal width."""
     edges = np.linspace(0, 0.5 / max(spacings_mm[z].max() for z, _, _ in corners), NUM_BINS + 1)
     windows = np.stack([volume_hu[z, y : y + WINDOW_PX, x : x + WINDOW_PX] for z, y, x in corners]).astype(float)
@@ -92,7 +95,7 @@ def _radial(
     return (edges[:-1] + edges[1:])[kept] / 2, total[kept] / counts[kept]
 
 
-def _without_plane(windows: np.ndarray) -> np.ndarray:
+def _without_plane(windows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Windows (N, n, n) less the plane that fits each best."""
     n = windows.shape[-1]
     y, x = np.mgrid[:n, :n] - (n - 1) / 2

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import ltdiff
 from ltdiff.data.rois import Roi, VolumeRoi
 from ltdiff.evaluation import concordance, image_metrics
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
 from ltdiff.evaluation.feature_values import TARGET, ExtractAll, FeatureArray, feature_array
+from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 
 SOURCE = "source"
@@ -32,7 +34,7 @@ _DEFINITIONS: dict[str, Callable[..., Concordance]] = {
     "across_rois": ccc_across_rois,
     "across_features": ccc_across_features,
 }
-_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+_METRICS: dict[str, Callable[[Slices, Slices], float]] = {
     "mae_hu": image_metrics.mae_hu,
     "rmse_hu": image_metrics.rmse_hu,
     "bias_hu": image_metrics.bias_hu,
@@ -82,10 +84,10 @@ class Harmonizer(Protocol):
 
 
 def score(
-    images: Mapping[str, np.ndarray],
+    images: Mapping[str, Slices],
     *,
-    target_hu: np.ndarray,
-    spacing_mm: Sequence[float] | np.ndarray,
+    target_hu: Slices,
+    spacing_mm: Sequence[float] | NDArray[np.float64],
     rois: Sequence[Roi | VolumeRoi],
     feature_set: FeatureSet = PYRADIOMICS,
     harmonizers: Mapping[str, Harmonizer] | None = None,
@@ -163,7 +165,7 @@ def reproducible_shares(feature_ccc: pd.DataFrame) -> pd.DataFrame:
     return defined.assign(**shares).groupby(keys, sort=False)[list(shares)].mean().reset_index()
 
 
-def _image_metrics_table(images: Mapping[str, np.ndarray], target_hu: np.ndarray) -> pd.DataFrame:
+def _image_metrics_table(images: Mapping[str, Slices], target_hu: Slices) -> pd.DataFrame:
     rows = [
         {"method": method, **{name: metric(image_hu, target_hu) for name, metric in _METRICS.items()}}
         for method, image_hu in images.items()

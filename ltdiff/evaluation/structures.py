@@ -29,7 +29,10 @@ Bool = NDArray[np.bool_]
 
 
 def find_structures(
-    target_hu: np.ndarray, *, spacings_mm: Sequence[Sequence[float]] | np.ndarray, lesions: Sequence[Roi] = ()
+    target_hu: NDArray[np.float32],
+    *,
+    spacings_mm: Sequence[Sequence[float]] | NDArray[np.float64],
+    lesions: Sequence[Roi] = (),
 ) -> list[Roi]:
     """Cross-sections of vessels and airways in (Z, Y, X) HU with spacing (y, x) per slice; without those of `lesions`.
 
@@ -47,7 +50,7 @@ def find_structures(
     return found
 
 
-def body_mask(smooth_hu: np.ndarray) -> Bool:
+def body_mask(smooth_hu: NDArray[np.floating]) -> Bool:
     """The body (Y, X) in a smoothed slice: the largest part above BODY_HU, with all that it encloses, the lungs among it."""
     parts, _ = ndimage.label(ndimage.binary_opening(smooth_hu > BODY_HU, iterations=2))
     sizes = np.bincount(parts.ravel())[1:]
@@ -57,7 +60,7 @@ def body_mask(smooth_hu: np.ndarray) -> Bool:
     return body
 
 
-def _vessels(smooth: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[Bool]:
+def _vessels(smooth: NDArray[np.float64], spacing_mm: tuple[float, float]) -> Iterator[Bool]:
     def lies_in_lung(mask: Bool) -> bool:
         near = bounding_box(mask, margin_px=LUNG_RING_PX[1])
         distance = ndimage.distance_transform_edt(~mask[near])
@@ -67,7 +70,7 @@ def _vessels(smooth: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[Bo
     return _round_parts((smooth > VESSEL_HU) & body_mask(smooth), VESSEL_DIAMETER_MM, spacing_mm, lies_in_lung)
 
 
-def _lumens(smooth: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[Bool]:
+def _lumens(smooth: NDArray[np.float64], spacing_mm: tuple[float, float]) -> Iterator[Bool]:
     wall = smooth > WALL_HU
     holes = ndimage.binary_fill_holes(wall) & ~wall & body_mask(smooth)
     return _round_parts(holes, LUMEN_DIAMETER_MM, spacing_mm, lambda mask: bool(smooth[mask].min() < LUMEN_HU))
