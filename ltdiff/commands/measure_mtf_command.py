@@ -27,7 +27,7 @@ def measure_mtf(
     """
     from ltdiff.commands.configuration import read_settings_of
     from ltdiff.commands.model_argument import resolve_model
-    from ltdiff.evaluation.measure_mtf import measure_model_mtf
+    from ltdiff.evaluation.edge_phantom import measure_model_mtf
     from ltdiff.simulation.config import SimulationConfig
     from ltdiff.system.settings_tree import make_settings, read_configuration
 

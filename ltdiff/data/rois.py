@@ -133,6 +133,11 @@ def hu_set_name(hu_range: tuple[float, float]) -> str:
     return f"hu_{hu_range[0]:g}_{hu_range[1]:g}"
 
 
+def is_lesion_set(roi_set: str) -> bool:
+    """True for regions of a mask: all that are neither drawn at random nor whole slices."""
+    return not roi_set.startswith(("random", "hu_", WHOLE_SLICES))
+
+
 def bounding_box(mask: np.ndarray, *, margin_px: int = 0) -> tuple[slice, slice]:
     """The smallest rectangle (rows, columns) that holds every True of a bool (Y, X), grown by a margin inside the image.
 

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltdiff.dicom.series import Series, read_slice_hu
+from ltdiff.model.spectrum import radial_frequency, tapered_power
 
 logger = logging.getLogger(__name__)
 
-NUM_SLICES: Final = 3  # from the middle of each series
-CUTOFF: Final = 0.5  # of the Nyquist frequency: above it soft kernels let almost nothing pass
+NUM_SLICES: Final = 3
+"""From the middle of each series."""
+CUTOFF: Final = 0.5
+"""Of the Nyquist frequency: above it soft kernels let almost nothing pass."""
 
 
 def sharpest_kernel(grid: Sequence[Series]) -> str:
@@ -34,14 +38,9 @@ def _series_power_hu2(series: Series) -> float:
     return float(np.mean([high_frequency_power_hu2(read_slice_hu(header.path)) for header in headers]))
 
 
-def high_frequency_power_hu2(hu: np.ndarray) -> float:
+def high_frequency_power_hu2(hu: NDArray[np.float32]) -> float:
     """Power (HU²) of a slice (Y, X) above half the Nyquist frequency.
 
-    White noise of variance σ² has (1 − π/16)·σ²: a disc of π/16 of the spectrum lies below. A Hann window, its mean square
-    divided out, keeps the image's border from counting as an edge.
+    White noise of variance σ² has (1 − π/16)·σ²: a disc of π/16 of the spectrum lies below.
     """
-    rows, columns = hu.shape
-    window = np.outer(np.hanning(rows), np.hanning(columns))
-    frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(columns)[None, :])  # cycles per pixel
-    spectrum = np.fft.fft2((hu - hu.mean()) * window)[frequency > CUTOFF / 2]
-    return float((np.abs(spectrum) ** 2).sum() / hu.size / (window**2).sum())
+    return float(tapered_power(hu - hu.mean())[radial_frequency(hu.shape) > CUTOFF / 2].sum() / hu.size)

@@ -37,7 +37,6 @@ class DiffusionConfig:
     Args:
         process: `bridge` starts at the source's latent and needs few steps; `ddpm` is the paper's chain.
         kappa: noise level κ of the bridge in training, in standard deviations of the latent.
-        sampling_kappa: κ while sampling: 0 takes the mean of every step, which is closer to the target; κ itself draws.
         endpoint_fraction: bridge only: share of the training times that are 1, where every sampler starts; the rest is uniform.
         schedule: noise schedule of the ddpm.
         start_timestep: ddpm only: τ, the time at which sampling starts from the noised source latent.
@@ -47,7 +46,6 @@ class DiffusionConfig:
 
     process: Literal["bridge", "ddpm"] = "bridge"
     kappa: float = 0.1
-    sampling_kappa: float = 0.0
     endpoint_fraction: float = 0.9
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     start_timestep: int = 400
@@ -56,9 +54,8 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
-        for name in ("kappa", "sampling_kappa"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.kappa < 0:
+            raise ValueError(f"kappa must not be negative, got {self.kappa}")
         if not 0 <= self.endpoint_fraction <= 1:
             raise ValueError(f"endpoint_fraction must lie in 0…1, got {self.endpoint_fraction}")
         if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:

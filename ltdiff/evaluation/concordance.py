@@ -9,15 +9,20 @@ Source: L. I-Kuei Lin, "A concordance correlation coefficient to evaluate reprod
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
-_SMALLEST_SCALE = 1e-6  # relative to the largest value; with _NO_VARIANCE: an sd of 3·10⁻¹⁴ of a value is rounding
-_NO_VARIANCE = 1e-15  # of columns scaled into [−1, 1]
+_SMALLEST_SCALE = 1e-6
+"""Relative to the largest value; with _NO_VARIANCE: a standard deviation of 3·10⁻¹⁴ of a value is rounding."""
+_NO_VARIANCE = 1e-15
+"""Of columns scaled into [−1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Concordance:
     num_rois: int
 
 
-def ccc(source: np.ndarray, target: np.ndarray) -> float:
+def ccc(source: Values, target: Values) -> float:
     """Lin's CCC of two vectors (n,): 2 σ_st / (σ_s² + σ_t² + (μ_s − μ_t)²), moments with 1/n.
 
     >>> ccc(np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 3.0, 4.0, 5.0]))  # 2·1.25 / (1.25 + 1.25 + 1²) = 5/7
@@ -48,62 +53,76 @@ def ccc(source: np.ndarray, target: np.ndarray) -> float:
     return float(ccc_per_column(np.asarray(source)[:, None], np.asarray(target)[:, None])[0])
 
 
-def ccc_per_column(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def ccc_per_column(source: Values, target: Values) -> Values:
     """Lin's CCC of each column of two tables (n, columns), as `ccc`: (columns,)."""
     assert source.shape == target.shape, f"tables of different shapes {source.shape} and {target.shape}"
     return weighted_ccc(np.ones((1, len(source))), source, target)[0]
 
 
 def ccc_across_rois(
-    source: np.ndarray, target: np.ndarray, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Concordance:
     """Primary definition, for the features of one class (num_rois, num_features)."""
-
-    def class_means(weights: np.ndarray) -> np.ndarray:
-        return nan_mean(weighted_ccc(weights, source, target))
-
     per_feature = ccc_per_column(source, target)
-    interval = _bootstrap(class_means, len(source), num_resamples=num_resamples, seed=seed)
+    resampled = weighted_ccc(_resample(len(source), num_resamples, seed), source, target)
     used = np.isfinite(source) & np.isfinite(target)
-    return _summary(per_feature, interval, num_features=_count(per_feature), num_rois=int(used.any(axis=1).sum()))
+    num_rois = int(used.any(axis=1).sum())
+    return _summary(per_feature, nan_mean(resampled), num_features=_count(per_feature), num_rois=num_rois)
 
 
 def ccc_across_features(
-    source: np.ndarray, target: np.ndarray, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Concordance:
     """Second definition, for the features of one class (num_rois, num_features)."""
     per_roi = ccc_per_column(source.T, target.T)
-
-    def resampled_means(weights: np.ndarray) -> np.ndarray:
-        defined = np.isfinite(per_roi)
-        with np.errstate(invalid="ignore"):
-            return weights @ np.where(defined, per_roi, 0.0) / (weights @ defined)
-
-    interval = _bootstrap(resampled_means, len(source), num_resamples=num_resamples, seed=seed)
+    defined = np.isfinite(per_roi)
+    weights = _resample(len(source), num_resamples, seed)[:, defined]
+    with np.errstate(invalid="ignore"):
+        resampled = weights @ per_roi[defined] / weights.sum(axis=1)
     used = np.isfinite(source) & np.isfinite(target)
-    return _summary(per_roi, interval, num_features=int(used.any(axis=0).sum()), num_rois=_count(per_roi))
+    num_features = int(used.any(axis=0).sum())
+    return _summary(per_roi, resampled, num_features=num_features, num_rois=_count(per_roi))
 
 
-def weighted_ccc(weights: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def weighted_ccc(weights: Values, source: Values, target: Values) -> Values:
     """CCC of each column under each row of weights: (resamples, n), (n, columns), (n, columns) → (resamples, columns).
 
-    A bootstrap resample is a vector of counts, so all resamples are a few matrix products.
+    A bootstrap resample is a vector of counts, so all resamples are a few matrix products. Columns without a NaN, nearly all
+    of them, share the sums of the weights.
     """
     used = np.isfinite(source) & np.isfinite(target)
     s, t = _standardized(source, target, used)
+    complete = used.all(axis=0)
+    values = np.empty((len(weights), source.shape[1]))
+    for columns, counted in ((complete, np.ones((len(source), 1))), (~complete, used[:, ~complete].astype(float))):
+        if columns.any():
+            values[:, columns] = _moments_ccc(weights, s[:, columns], t[:, columns], counted)
+    return values
+
+
+def _moments_ccc(weights: Values, s: Values, t: Values, used: Values) -> Values:
+    """`weighted_ccc` of standardized columns, 0 where unused; `used` (n, columns), or (n, 1) for all of them alike.
+
+    The denominator σ_s² + σ_t² + (μ_s − μ_t)² is the mean of s² + t² less 2 μ_s μ_t.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        n = weights @ used
-        mean_s, mean_t = weights @ s / n, weights @ t / n
-        var_s, var_t = weights @ s**2 / n - mean_s**2, weights @ t**2 / n - mean_t**2
-        covariance = weights @ (s * t) / n - mean_s * mean_t
-        values = 2 * covariance / (var_s + var_t + (mean_s - mean_t) ** 2)
-    constant = (var_s <= _NO_VARIANCE) & (var_t <= _NO_VARIANCE)
-    identical = (mean_s - mean_t) ** 2 <= _NO_VARIANCE
-    values = np.where(constant, np.where(identical, 1.0, np.nan), values)
-    return np.where((weights > 0) @ used.astype(float) >= 2, values, np.nan)
+        scale = 1 / (weights @ used)
+        mean_s, mean_t = (weights @ s) * scale, (weights @ t) * scale
+        squares = (weights @ (s**2 + t**2)) * scale
+        products = (weights @ (s * t)) * scale
+        means = mean_s * mean_t
+        values = 2 * (products - means) / (squares - 2 * means)
+        constant = squares - mean_s**2 - mean_t**2 <= 2 * _NO_VARIANCE
+    if constant.any():
+        identical = (mean_s - mean_t) ** 2 <= _NO_VARIANCE
+        values[constant] = np.where(identical[constant], 1.0, np.nan)
+    too_few = (weights > 0).astype(float) @ used < 2
+    if too_few.any():
+        values[np.broadcast_to(too_few, values.shape)] = np.nan
+    return values
 
 
-def _standardized(source: np.ndarray, target: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standardized(source: Values, target: Values, used: NDArray[np.bool_]) -> tuple[Values, Values]:
     """Both tables shifted and scaled column by column into [−1, 1], 0 where unused.
 
     CCC does not change by it, and the moments of energies round 10⁸ lose no digits. Columns that vary by less than
@@ -119,16 +138,15 @@ def _standardized(source: np.ndarray, target: np.ndarray, used: np.ndarray) -> t
     return s / scale, t / scale
 
 
-def _bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray], num_rois: int, *, num_resamples: int, seed: int
-) -> tuple[float, float]:
-    """Percentile interval of a statistic of counts: (resamples, num_rois) → (resamples,)."""
+@lru_cache(maxsize=16)
+def _resample(num_rois: int, num_resamples: int, seed: int) -> Values:
+    """How often each region counts in each resample (num_resamples, num_rois); kept, for it is the same for every class."""
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(num_rois, np.full(num_rois, 1 / max(num_rois, 1)), size=num_resamples)
-    return percentile_interval(statistic(counts.astype(float)))
+    shares = np.full(num_rois, 1 / max(num_rois, 1))
+    return rng.multinomial(num_rois, shares, size=num_resamples).astype(float)
 
 
-def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+def percentile_interval(values: Values) -> tuple[float, float]:
     """The middle CONFIDENCE of bootstrap values (resamples,), those that are not finite left out; NaN without any."""
     values = values[np.isfinite(values)]
     if len(values) == 0:
@@ -138,19 +156,20 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _summary(values: np.ndarray, interval: tuple[float, float], *, num_features: int, num_rois: int) -> Concordance:
+def _summary(values: Values, resampled: Values, *, num_features: int, num_rois: int) -> Concordance:
+    """Of the CCCs of a class (n,) and their mean in each resample (num_resamples,)."""
     defined = values[np.isfinite(values)]
     mean = float(defined.mean()) if len(defined) else float("nan")
     sd = float(defined.std(ddof=1)) if len(defined) > 1 else float("nan")
-    return Concordance(mean, sd, *interval, num_features=num_features, num_rois=num_rois)
+    return Concordance(mean, sd, *percentile_interval(resampled), num_features=num_features, num_rois=num_rois)
 
 
-def nan_mean(values: np.ndarray) -> np.ndarray:
+def nan_mean(values: Values) -> Values:
     """Mean over the last axis of what is not NaN; NaN, without a warning, where nothing is left."""
     defined = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0.0).sum(axis=-1) / defined.sum(axis=-1)
 
 
-def _count(values: np.ndarray) -> int:
+def _count(values: Values) -> int:
     return int(np.isfinite(values).sum())

@@ -1,8 +1,10 @@
-"""Putting a trained model beside what a user would pick instead, on the test pairs of a manifest."""
+"""Scoring methods on the pairs of a manifest, and a trained model beside what a user would pick instead."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,19 @@ import torch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.evaluation_result import collect_result
+from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
+from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
-from ltdiff.evaluation.scoring import ExtractAll, Scores
-from ltdiff.evaluation.test_set import evaluate, read_test_set
+from ltdiff.evaluation.report import write_report
+from ltdiff.evaluation.scoring import SOURCE, Harmonizer, Scores, score
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import Output
 from ltdiff.model.ltdiff import CHANGES, DATA_CHANGES, read_description, weights_sha256
 from ltdiff.model.residual_noise import CALIBRATION_FILE
+from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -34,7 +40,6 @@ def evaluate_model(
     config: EvaluationConfig,
     inference: InferenceConfig,
     mask: Path | None = None,
-    summary: dict[str, Any] | None = None,
     extract_all: ExtractAll | None = None,
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
@@ -65,10 +70,47 @@ def evaluate_model(
         "decode": standardizer.decoding,
         "inference_seed": standardizer.inference.seed,
     }
-    test_set = read_test_set(manifest, config=config, mask=mask)
-    facts |= summary or {}
-    scores = evaluate(test_set, methods=methods, out=out, summary=facts, extract_all=extract_all)
-    return main_tables(scores)
+    evaluation_set = read_evaluation_set(manifest, config=config, mask=mask)
+    return main_tables(evaluate(evaluation_set, methods=methods, out=out, facts=facts, extract_all=extract_all))
+
+
+def evaluate(
+    evaluation_set: EvaluationSet,
+    *,
+    methods: Mapping[str, Method],
+    harmonizers: Mapping[str, Harmonizer] | None = None,
+    out: Path,
+    facts: Mapping[str, Any],
+    compared: str | None = None,
+    extract_all: ExtractAll | None = None,
+) -> Scores:
+    """Standardize the source slices with every method, score them against the targets, write the report to `out`.
+
+    The source itself, SOURCE, is always in the tables. The report sets the remaining error of the method `compared` against that
+    of all others. `facts` (times, versions, seeds) are for summary.json.
+    """
+    config = evaluation_set.config
+    images, seconds = {SOURCE: evaluation_set.source_hu}, {}
+    for name, method in methods.items():
+        started_s = time.perf_counter()
+        images[name] = evaluation_set.standardize(name, method)
+        seconds[name] = (time.perf_counter() - started_s) / len(evaluation_set.source_hu)
+    scores = score(
+        images,
+        target_hu=evaluation_set.target_hu,
+        spacing_mm=evaluation_set.spacings_mm,
+        rois=evaluation_set.scored,
+        feature_set=FEATURE_SETS[config.features],
+        harmonizers=harmonizers,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        progress=True,
+        extract_all=extract_all,
+    )
+    facts = {"seconds_per_slice": seconds, **facts}
+    result = collect_result(scores, images=images, evaluation_set=evaluation_set, facts=facts, compared=compared)
+    write_report(result, out_dir=out)
+    return scores
 
 
 def _has_trained(about: dict[str, Any], manifest: pd.DataFrame, *, split: str) -> bool:

@@ -9,14 +9,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
 from ltdiff.data.rois import Roi, bounding_box
 
-LUNG_WINDOW_HU = (-1350.0, 150.0)  # level −600, width 1500
-DIFFERENCE_HU = 200.0  # full colour of the difference images
+LUNG_WINDOW_HU = (-1350.0, 150.0)
+"""Level −600, width 1500."""
+DIFFERENCE_HU = 200.0
+"""Full colour of the difference images."""
 _ZOOM_MARGIN_PX = 24
 _PANEL_INCHES = 2.4
-_COLOURS = (
+_COLOURS = [
     "#9aa3ad",
     "#e0a030",
     "#1f6fb4",
@@ -27,10 +30,10 @@ _COLOURS = (
     "#4aa7b8",
     "#8a8a2b",
     "#444444",
-)
+]
 
 
-def draw_slices(images_hu: Mapping[str, np.ndarray], *, target_hu: np.ndarray, roi: Roi) -> Figure:
+def draw_slices(images_hu: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], roi: Roi) -> Figure:
     """One slice of every method and the target, each (Y, X): lung window, difference to the target, region enlarged."""
     panels = {**images_hu, "target": target_hu}
     figure = Figure(figsize=(_PANEL_INCHES * len(panels), _PANEL_INCHES * 3.1), layout="constrained")
@@ -79,16 +82,10 @@ def draw_noise_power(power: pd.DataFrame) -> Figure:
     """Curves of a noise power table (see `noise_power`), the target's in black."""
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axis = figure.subplots()
-    for i, (method, table) in enumerate(power[power["method"] != "target"].groupby("method", sort=False)):
-        axis.plot(table["frequency_per_mm"], table["power_hu2_mm2"], label=method, color=_COLOURS[i % len(_COLOURS)])
-    target = power[power["method"] == "target"]
-    axis.plot(target["frequency_per_mm"], target["power_hu2_mm2"], label="target", color="black", linestyle="--")
-    axis.set_xlabel("frequency (1/mm)", fontsize=9)
+    is_target = power["method"] == "target"
+    _draw_curves(axis, power[~is_target], "power_hu2_mm2", target=power.loc[is_target, "power_hu2_mm2"])
     axis.set_ylabel("noise power (HU² mm²)", fontsize=9)
     axis.legend(frameon=False, fontsize=8)
-    axis.grid(color="#dddddd", linewidth=0.7)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
     return figure
 
 
@@ -98,18 +95,23 @@ def draw_mtf(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(3.4 * len(kinds), 3.4), layout="constrained")
     for axis, kind in zip(figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True):
         of_kind = table[table["kind"] == kind]
-        for i, (method, curve) in enumerate(of_kind.groupby("method", sort=False)):
-            axis.plot(curve["frequency_per_mm"], curve["mtf"], label=method, color=_COLOURS[i % len(_COLOURS)])
-        curve = of_kind.drop_duplicates("frequency_per_mm")
-        axis.plot(curve["frequency_per_mm"], curve["target_mtf"], label="target", color="black", linestyle="--")
+        _draw_curves(axis, of_kind, "mtf", target=of_kind.drop_duplicates("frequency_per_mm")["target_mtf"])
         axis.set_title(kind, fontsize=10, loc="left")
-        axis.set_xlabel("frequency (1/mm)", fontsize=9)
-        axis.grid(color="#dddddd", linewidth=0.7)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
     figure.axes[0].set_ylabel("MTF", fontsize=9)
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def _draw_curves(axis: Axes, table: pd.DataFrame, column: str, *, target: pd.Series) -> None:
+    """A curve over frequency for every method, and the target's, which has the same frequencies."""
+    for i, (method, curve) in enumerate(table.groupby("method", sort=False)):
+        axis.plot(curve["frequency_per_mm"], curve[column], label=method, color=_COLOURS[i % len(_COLOURS)])
+    frequencies = table["frequency_per_mm"].unique()
+    axis.plot(frequencies, target, label="target", color="black", linestyle="--")
+    axis.set_xlabel("frequency (1/mm)", fontsize=9)
+    axis.grid(color="#dddddd", linewidth=0.7)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
 
 
 def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
@@ -137,13 +139,13 @@ def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
     axis.tick_params(labelsize=9)
 
 
-def _show_ct(axis: Axes, plane_hu: np.ndarray) -> None:
+def _show_ct(axis: Axes, plane_hu: NDArray[np.float32]) -> None:
     low, high = LUNG_WINDOW_HU
     axis.imshow(plane_hu, cmap="gray", vmin=low, vmax=high, interpolation="auto")
     _bare(axis)
 
 
-def _show_difference(axis: Axes, difference_hu: np.ndarray) -> AxesImage:
+def _show_difference(axis: Axes, difference_hu: NDArray[np.float32]) -> AxesImage:
     shown = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="auto")
     _bare(axis)
     return shown
@@ -162,7 +164,7 @@ def _outline(axis: Axes, zoom: tuple[slice, slice]) -> None:
     axis.plot(corners_x, corners_y, color="#ffd21f", linewidth=0.8, scalex=False, scaley=False)
 
 
-def _zoom(mask: np.ndarray) -> tuple[slice, slice]:
+def _zoom(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """A square round the region, inside the image where that is large enough."""
     box = bounding_box(mask)
     side = max(part.stop - part.start for part in box) + 2 * _ZOOM_MARGIN_PX

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
-DATA_RANGE_HU = 2000.0  # −1000 … 1000 HU, air to bone: the peak of PSNR and the L of SSIM
+DATA_RANGE_HU = 2000.0
+"""−1000 … 1000 HU, air to bone: the peak of PSNR and the L of SSIM."""
 _SSIM_SIGMA_PX = 1.5
-_SSIM_RADIUS_PX = 5  # an 11 × 11 window
+_SSIM_RADIUS_PX = 5
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
 
 
-def mae_hu(image_hu: np.ndarray, target_hu: np.ndarray) -> float:
+def mae_hu(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
     """Mean absolute error."""
     return float(np.abs(_difference(image_hu, target_hu)).mean())
 
 
-def rmse_hu(image_hu: np.ndarray, target_hu: np.ndarray) -> float:
+def rmse_hu(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
     """Root of the mean squared error."""
     return float(np.sqrt((_difference(image_hu, target_hu) ** 2).mean()))
 
 
-def bias_hu(image_hu: np.ndarray, target_hu: np.ndarray) -> float:
+def bias_hu(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
     """Mean of image − target."""
     return float(_difference(image_hu, target_hu).mean())
 
 
-def psnr_db(image_hu: np.ndarray, target_hu: np.ndarray) -> float:
+def psnr_db(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
     """Peak signal-to-noise ratio 20 log₁₀(DATA_RANGE_HU / RMSE); inf for identical images."""
     rmse = rmse_hu(image_hu, target_hu)
     return float("inf") if rmse == 0 else float(20 * np.log10(DATA_RANGE_HU / rmse))
 
 
-def ssim(image_hu: np.ndarray, target_hu: np.ndarray) -> float:
+def ssim(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
     """Structural similarity with L = DATA_RANGE_HU, mean over the pixels whose window is inside the slice.
 
     Z. Wang et al., IEEE Trans. Image Process. 13 (2004) 600: Gaussian window of 11 × 11 px with σ = 1.5 px, moments
@@ -40,13 +42,13 @@ def ssim(image_hu: np.ndarray, target_hu: np.ndarray) -> float:
     """
     assert image_hu.shape == target_hu.shape
     if min(image_hu.shape[-2:]) <= 2 * _SSIM_RADIUS_PX:
-        raise ValueError(f"SSIM needs slices larger than 10 × 10 pixels; these have {image_hu.shape[-2:]}.")
+        raise ValueError(f"SSIM needs slices larger than 10 × 10 pixels; these have {image_hu.shape[-2:]}")
     size = (-1, *image_hu.shape[-2:])
     planes = zip(image_hu.reshape(size), target_hu.reshape(size), strict=True)
     return float(np.mean([_ssim_slice(image, target) for image, target in planes]))
 
 
-def _ssim_slice(image: np.ndarray, target: np.ndarray) -> float:
+def _ssim_slice(image: NDArray[np.float32], target: NDArray[np.float32]) -> float:
     x, y = image.astype(np.float64), target.astype(np.float64)
     mean_x, mean_y = _window(x), _window(y)
     var_x, var_y = _window(x * x) - mean_x**2, _window(y * y) - mean_y**2
@@ -56,12 +58,12 @@ def _ssim_slice(image: np.ndarray, target: np.ndarray) -> float:
     return float((luminance * (2 * covariance + c2) / (var_x + var_y + c2)).mean())
 
 
-def _window(plane: np.ndarray) -> np.ndarray:
+def _window(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gaussian mean round each pixel, without the rim where the window leaves the slice."""
     r = _SSIM_RADIUS_PX
     return ndimage.gaussian_filter(plane, _SSIM_SIGMA_PX, radius=r)[r:-r, r:-r]
 
 
-def _difference(image_hu: np.ndarray, target_hu: np.ndarray) -> np.ndarray:
+def _difference(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> NDArray[np.float64]:
     assert image_hu.shape == target_hu.shape, f"images of different shapes {image_hu.shape} and {target_hu.shape}"
     return image_hu.astype(np.float64) - target_hu

@@ -2,194 +2,188 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
 import pandas as pd
 
-from ltdiff.evaluation import concordance
-from ltdiff.evaluation.error_ratio import MIN_SLICES, largest_shares
+from ltdiff.data.rois import is_lesion_set
+from ltdiff.evaluation.concordance import CONFIDENCE
+from ltdiff.evaluation.error_ratio import MIN_SLICES
+from ltdiff.evaluation.evaluation_result import EvaluationResult
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
-from ltdiff.evaluation.paper import PRINTED, group_ccc, group_markdown, printed_markdown
-from ltdiff.evaluation.provenance import describe_scoring, is_lesion_set
-from ltdiff.evaluation.rescan_estimate import NAME as OTHER_NOISE
-from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, Scores, reproducible_shares
+from ltdiff.evaluation.paper import PRINTED, group_table, printed_table
+from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, reproducible_shares
 from ltdiff.evaluation.slice_correlation import describe_correlation
 from ltdiff.evaluation.structure_fidelity import CHANGED_DIAMETER_MM, CHANGED_HU
 
 FEW_ROIS = 20
 LARGE_SHARE = 0.25
-_CCC_DEFINITIONS = {
+_CCC_NOTES = {
     "across_rois": "Primary definition, `across_rois`: one CCC per feature over the regions, mean ± sd over the "
-    "features of the class",
+    "features of the class.",
     "across_features": "Second definition, `across_features`: one CCC per region over the features of the class, "
-    "mean ± sd over the regions. Not comparable with the first",
+    "mean ± sd over the regions. Not comparable with the first.",
 }
+_PAPER_NOTE = (
+    "One CCC per feature over the regions, mean ± sd over the features of a group, 2.5D and 3D together. `source` is the "
+    "floor; the target against itself is 1. The paper's numbers are of other patients, scanners and regions."
+)
+_CONTENT_NOTE = (
+    f"Places of at least {CHANGED_DIAMETER_MM:g} mm where the smoothed difference to the target exceeds "
+    f"{CHANGED_HU:g} HU (something made, or lost), over all scored slices; and the largest deviation of the noise power "
+    "spectrum in homogeneous soft tissue, as a share of the target's peak. All of it in content.csv and noise_power.csv."
+)
+_STRUCTURES_NOTE = (
+    "Lesions of the masks, and cross-sections of vessels and airways found in the target: how many, how many have lost half "
+    "of their contrast (erased), and A′ − B of the mean inside (of an airway, of its wall) and of the diameter at half "
+    "maximum (of an airway, of its lumen): mean, and 95th percentile of the absolute values, which for small structures is "
+    "mostly the target's noise. One by one in structures.csv."
+)
+_RELATIVE_ERROR_NOTE = (
+    f"Median over the regions and the features of a class of |f(A′) − f(B)| / max(|f(B)|, {RELATIVE_ERROR_EPSILON:g})."
+)
+_REPRODUCIBLE_NOTE = "Share of the features of a class whose CCC across regions is at least " + (
+    " / ".join(f"{least:.2f}" for least in REPRODUCIBLE_CCC) + "."
+)
+_METHOD_NOTE = (
+    "Features by {extractor} {extractor_version}: {discretisation}. Regions ({counts}) are in rois.json; the same masks on "
+    "every image. Intervals in ccc.csv are {confidence:.0%} percentile bootstraps over regions ({bootstrap_resamples} "
+    "resamples, seed {bootstrap_seed}). Features that a region does not define are left out; num_features and num_rois in "
+    "ccc.csv count what entered."
+)
+_IMAGE_METRICS = {
+    "mae_hu": ("MAE (HU)", ".2f"),
+    "rmse_hu": ("RMSE (HU)", ".2f"),
+    "bias_hu": ("bias (HU)", ".2f"),
+    "psnr_db": (f"PSNR (dB, {DATA_RANGE_HU:g} HU)", ".2f"),
+    "ssim": (f"SSIM (L = {DATA_RANGE_HU:g} HU)", ".4f"),
+}
+_STRUCTURES = {
+    "roi_set": ("structure", ""),
+    "mean_difference_hu": ("mean (HU)", ".2f"),
+    "mean_difference_hu_p95": ("mean, p95 (HU)", ".2f"),
+    "diameter_difference_px": ("diameter (px)", ".3f"),
+    "diameter_difference_px_p95": ("diameter, p95 (px)", ".3f"),
+}
+Row = Mapping[Any, Any]
 
 
-def to_markdown(
-    scores: Scores,
-    *,
-    ratios: pd.DataFrame | None = None,
-    content: pd.DataFrame | None = None,
-    structures: pd.DataFrame | None = None,
-    correlation: pd.DataFrame | None = None,
-    has_power: bool = False,
-    lesions: str = "",
-) -> str:
-    """The report as Markdown; its pictures are ccc.png, slices.png and noise_power.png beside it.
+class Section(NamedTuple):
+    """A heading, a note and a table; `columns` has headings and formats, a table without any is of texts alone."""
 
-    `lesions` is what is to be said of the lesions' regions, where there is a mask.
-    """
-    parts = ["# Evaluation", "Not for diagnostic use."]
-    for definition, meaning in _CCC_DEFINITIONS.items():
-        parts += [f"## Concordance correlation coefficient, {definition.replace('_', ' ')}", f"{meaning}."]
-        for roi_set, table in scores.ccc[scores.ccc["definition"] == definition].groupby("roi_set", sort=False):
-            note = f"{_regions_note(table)} {lesions}" if is_lesion_set(str(roi_set)) else _regions_note(table)
-            parts += [f"### {roi_set}", note.strip(), ccc_markdown(table)]
-    if lesions and not any(is_lesion_set(str(roi_set)) for roi_set in scores.ccc["roi_set"].unique()):
-        parts.append(lesions)
-    parts += ["![CCC of every class with its confidence interval](ccc.png)"]
-    parts += _as_in_the_paper(group_ccc(scores.feature_ccc))
-    if ratios is not None and len(ratios):
-        parts += ["## Remaining error", _ratios_note(ratios), _ratios_markdown(ratios)]
-        parts += _largest_shares_notes(scores, method=ratios["method"].iloc[0])
-    parts += ["## Images", "Mean over all pixels of all scored slices.", _image_metrics_markdown(scores.image_metrics)]
-    parts += ["![One slice of every method, its difference to the target, a region enlarged](slices.png)"]
-    if content is not None:
-        about_slices = "" if correlation is None else describe_correlation(correlation)
-        parts += [
-            "## Noise and content",
-            f"{_content_note()} {about_slices}".strip(),
-            content.to_markdown(index=False, floatfmt=".3g"),
-        ]
-    if structures is not None and len(structures):
-        parts += ["## Lesions, vessels and airways", _structures_note(), _structures_markdown(structures)]
-    if has_power:
-        parts += ["![Noise power spectrum of every method in soft tissue](noise_power.png)"]
-    parts += ["## Relative error", _relative_error_note(), _relative_error_markdown(scores.relative_error)]
-    parts += ["## Reproducible features", _shares_note()]
-    parts += [_shares_markdown(reproducible_shares(scores.feature_ccc))]
-    parts += ["## How it was measured", _method_note(scores)]
-    return "\n\n".join(parts) + "\n"
+    heading: str
+    note: str = ""
+    table: pd.DataFrame | None = None
+    columns: Mapping[str, tuple[str, str]] = {}
+
+    def to_markdown(self) -> str:
+        """The parts that there are, one below the other."""
+        table = "" if self.table is None else _table_markdown(self.table, self.columns)
+        return "\n\n".join(part for part in (self.heading, self.note, table) if part)
 
 
-def _as_in_the_paper(groups: pd.DataFrame) -> list[str]:
-    """The six groups of the catalogue beside the paper's numbers; nothing for other features."""
-    if groups.empty:
-        return []
-    parts = ["## As in the paper", _paper_note()]
-    for roi_set, table in groups.groupby("roi_set", sort=False, observed=True):
-        parts += [f"### {roi_set}", group_markdown(table)]
-    for name in PRINTED:
-        parts += [f"### The paper's own numbers: {name}", printed_markdown(name)]
-    return parts
-
-
-def _paper_note() -> str:
-    return (
-        "One CCC per feature over the regions, mean ± sd over the features of a group, 2.5D and 3D together. `source` is the "
-        f"floor. `{OTHER_NOISE}` is a ceiling: the target with other noise of the same local spectrum, as if the right kernel "
-        "had been used on a second scan; the target against itself is 1. The paper's numbers are of other patients, scanners "
-        "and regions."
-    )
+def to_markdown(result: EvaluationResult) -> str:
+    """The report; its pictures are ccc.png, slices.png and noise_power.png beside it."""
+    sections = [
+        *_ccc_sections(result.tables["ccc"], lesions=result.lesions),
+        *_paper_sections(result.tables["group_ccc"]),
+        *_remaining_error_sections(result),
+        *_image_sections(result.tables),
+        *_feature_sections(result.tables),
+        Section("## How it was measured", _METHOD_NOTE.format(**result.scores.provenance, counts=_counts(result))),
+    ]
+    text = "\n\n".join(section.to_markdown() for section in sections)
+    return f"# Evaluation\n\nNot for diagnostic use.\n\n{text}\n"
 
 
 def ccc_markdown(table: pd.DataFrame) -> str:
     """One row per method, one column per class, "mean ± sd", of the rows of a CCC table with one set and definition."""
-    return _pivot_markdown(table.assign(cell=list(map(_mean_sd, table["ccc_mean"], table["ccc_sd"]))), "cell")
+    return _table_markdown(_by_class(table, _ccc_cell))
 
 
-def _pivot_markdown(table: pd.DataFrame, column: str, *, index: tuple[str, ...] = ("method",)) -> str:
-    wide = table.pivot_table(
-        index=list(index), columns="feature_class", values=column, aggfunc="first", sort=False, observed=True
+def _table_markdown(table: pd.DataFrame, columns: Mapping[str, tuple[str, str]] | None = None) -> str:
+    if not columns:
+        return table.to_markdown(index=False, disable_numparse=True)
+    headings, formats = zip(*(columns.get(name, (name, "")) for name in table.columns), strict=True)
+    return table.set_axis(headings, axis=1).to_markdown(index=False, floatfmt=formats)
+
+
+def _by_class(table: pd.DataFrame, cell: Callable[[Row], str], *, index: tuple[str, ...] = ("method",)) -> pd.DataFrame:
+    """The rows of a table, one per method and class of features, laid out with a column for every class."""
+    cells = pd.Series(
+        [cell(row) for row in table.to_dict("records")], [table[key] for key in (*index, "feature_class")]
     )
-    return wide.reset_index().to_markdown(index=False, disable_numparse=True)
+    return cells.unstack("feature_class", sort=False).reset_index()
 
 
-def _image_metrics_markdown(table: pd.DataFrame) -> str:
-    return table.rename(
-        columns={
-            "mae_hu": "MAE (HU)",
-            "rmse_hu": "RMSE (HU)",
-            "bias_hu": "bias (HU)",
-            "psnr_db": f"PSNR (dB, {DATA_RANGE_HU:g} HU)",
-            "ssim": f"SSIM (L = {DATA_RANGE_HU:g} HU)",
-        }
-    ).to_markdown(index=False, floatfmt=("", ".2f", ".2f", ".2f", ".2f", ".4f"))
+def _ccc_sections(ccc: pd.DataFrame, *, lesions: str) -> Iterator[Section]:
+    for definition, meaning in _CCC_NOTES.items():
+        yield Section(f"## Concordance correlation coefficient, {definition.replace('_', ' ')}", meaning)
+        for roi_set, table in ccc[ccc["definition"] == definition].groupby("roi_set", sort=False):
+            note = f"{_regions_note(table)} {lesions if is_lesion_set(str(roi_set)) else ''}"
+            yield Section(f"### {roi_set}", note.strip(), _by_class(table, _ccc_cell))
+    if lesions and not any(is_lesion_set(str(roi_set)) for roi_set in ccc["roi_set"].unique()):
+        yield Section(lesions)
+    yield Section("![CCC of every class with its confidence interval](ccc.png)")
 
 
-def _relative_error_markdown(table: pd.DataFrame) -> str:
-    cells = table.assign(cell=[f"{value:.4f}" for value in table["relative_error_median"]])
-    return _pivot_markdown(cells, "cell", index=("roi_set", "method"))
+def _paper_sections(groups: pd.DataFrame) -> Iterator[Section]:
+    """The six groups of the catalogue beside the paper's numbers; nothing for other features."""
+    if groups.empty:
+        return
+    yield Section("## As in the paper", _PAPER_NOTE)
+    for roi_set, table in groups.groupby("roi_set", sort=False):
+        yield Section(f"### {roi_set}", table=group_table(table))
+    for name in PRINTED:
+        yield Section(f"### The paper's own numbers: {name}", table=printed_table(name))
 
 
-def _ratios_note(table: pd.DataFrame) -> str:
-    return (
-        f"1 − CCC (`across_rois`) of {table['method'].iloc[0]}, divided by that of each other method; below 1, the other "
-        f"leaves more. In brackets: {concordance.CONFIDENCE:.0%} interval of a paired bootstrap over slices"
-        f"{'' if table['ci_low'].notna().any() else f', which needs {MIN_SLICES} of them'}."
+def _remaining_error_sections(result: EvaluationResult) -> Iterator[Section]:
+    """The ratios, and a sentence for each set of regions of which one holds so much of the error that they hang on it."""
+    ratios = result.tables["remaining_error"]
+    if ratios.empty:
+        return
+    method, counts = ratios["method"].iloc[0], Counter(roi.roi_set for roi in result.scores.features.rois)
+    note = (
+        f"1 − CCC (`across_rois`) of {method}, divided by that of each other method; below 1, the other leaves more. In "
+        f"brackets: {CONFIDENCE:.0%} interval of a paired bootstrap over slices"
+        f"{'' if ratios['ci_low'].notna().any() else f', which needs {MIN_SLICES} of them'}."
     )
+    yield Section("## Remaining error", note, _by_class(ratios, _ratio_cell, index=("roi_set", "other")))
+    for row in result.outliers[result.outliers["share"] > LARGE_SHARE].to_dict("records"):
+        if counts[row["roi_set"]] >= FEW_ROIS:
+            yield Section(
+                f"**One region decides:** {row['label']} of slice {row['slice_index']} alone holds {row['share']:.0%} of the "
+                f"squared error of {method} over the {counts[row['roi_set']]} regions of the set {row['roi_set']}. Look at it "
+                "(slices.csv says which slice that is) before reading the ratios."
+            )
 
 
-def _ratios_markdown(table: pd.DataFrame) -> str:
-    numbers = zip(table["ratio"], table["ci_low"], table["ci_high"], strict=True)
-    cells = table.assign(
-        cell=[
-            f"{ratio:.2f} ({low:.2f}–{high:.2f})" if low == low else f"{ratio:.2f} (–)" for ratio, low, high in numbers
-        ]
-    )
-    return _pivot_markdown(cells, "cell", index=("roi_set", "other"))
+def _image_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
+    content, structures = tables["content"], tables["structure_summary"]
+    note = "Mean over all pixels of all scored slices."
+    yield Section("## Images", note, tables["image_metrics"], _IMAGE_METRICS)
+    yield Section("![One slice of every method, its difference to the target, a region enlarged](slices.png)")
+    note = f"{_CONTENT_NOTE} {describe_correlation(tables['slice_correlation'])}".strip()
+    yield Section("## Noise and content", note, content, {name: (name, ".3g") for name in content.columns})
+    if len(structures):
+        yield Section("## Lesions, vessels and airways", _STRUCTURES_NOTE, structures, _STRUCTURES)
+    if len(tables["noise_power"]):
+        yield Section("![Noise power spectrum of every method in soft tissue](noise_power.png)")
 
 
-def _largest_shares_notes(scores: Scores, *, method: str) -> list[str]:
-    """A sentence for each set of regions of which one holds so much of the method's error that the ratios hang on it."""
-    shares = largest_shares(scores.features)
-    counts = pd.Series([roi.roi_set for roi in scores.rois]).value_counts()
-    return [
-        f"**One region decides:** {row['label']} of slice {row['slice_index']} alone holds {row['share']:.0%} of the squared "
-        f"error of {method} over the {counts[row['roi_set']]} regions of the set {row['roi_set']}. Look at it (slices.csv "
-        "says which slice that is) before reading the ratios."
-        for row in shares[(shares["method"] == method) & (shares["share"] > LARGE_SHARE)].to_dict("records")
-        if counts[row["roi_set"]] >= FEW_ROIS
-    ]
+def _feature_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
+    index = ("roi_set", "method")
+    errors = _by_class(tables["relative_error"], lambda row: f"{row['relative_error_median']:.4f}", index=index)
+    yield Section("## Relative error", _RELATIVE_ERROR_NOTE, errors)
+    shares = _by_class(reproducible_shares(tables["feature_ccc"]), _shares_cell, index=index)
+    yield Section("## Reproducible features", _REPRODUCIBLE_NOTE, shares)
 
 
-def _content_note() -> str:
-    return (
-        f"Places of at least {CHANGED_DIAMETER_MM:g} mm where the smoothed difference to the target exceeds "
-        f"{CHANGED_HU:g} HU (something made, or lost), over all scored slices; and the largest deviation of the noise power "
-        "spectrum in homogeneous soft tissue, as a share of the target's peak. All of it in content.csv and noise_power.csv."
-    )
-
-
-def _structures_note() -> str:
-    return (
-        "Lesions of the masks, and cross-sections of vessels and airways found in the target: how many, how many have lost half "
-        "of their contrast (erased), and A′ − B of the mean inside (of an airway, of its wall) and of the diameter at half "
-        "maximum (of an airway, of its lumen): mean, and 95th percentile of the absolute values, which for small structures is "
-        "mostly the target's noise. One by one in structures.csv."
-    )
-
-
-def _structures_markdown(table: pd.DataFrame) -> str:
-    titles = {
-        "roi_set": "structure",
-        "mean_difference_hu": "mean (HU)",
-        "mean_difference_hu_p95": "mean, p95 (HU)",
-        "diameter_difference_px": "diameter (px)",
-        "diameter_difference_px_p95": "diameter, p95 (px)",
-    }
-    return table.rename(columns=titles).to_markdown(index=False, floatfmt=("", "", "", "", ".2f", ".2f", ".3f", ".3f"))
-
-
-def _shares_note() -> str:
-    limits = " / ".join(f"{least:.2f}" for least in REPRODUCIBLE_CCC)
-    return f"Share of the features of a class whose CCC across regions is at least {limits}."
-
-
-def _shares_markdown(table: pd.DataFrame) -> str:
-    shares = table.filter(like="ccc_from_").to_numpy()
-    cells = table.assign(cell=[" / ".join(f"{share:.2f}" for share in row) for row in shares])
-    return _pivot_markdown(cells, "cell", index=("roi_set", "method"))
+def _counts(result: EvaluationResult) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in result.scores.provenance["num_rois"].items())
 
 
 def _regions_note(table: pd.DataFrame) -> str:
@@ -198,26 +192,17 @@ def _regions_note(table: pd.DataFrame) -> str:
     return f"{num_rois} region{'' if num_rois == 1 else 's'}{few}."
 
 
-def _relative_error_note() -> str:
-    return (
-        "Median over the regions and the features of a class of |f(A′) − f(B)| / max(|f(B)|, "
-        f"{RELATIVE_ERROR_EPSILON:g})."
-    )
-
-
-def _method_note(scores: Scores) -> str:
-    facts = describe_scoring(scores)
-    counts = ", ".join(f"{name}: {count}" for name, count in facts["num_rois"].items())
-    return (
-        f"Features by {facts['extractor']} {facts['extractor_version']}: "
-        f"{facts['discretisation']}. Regions ({counts}) are in rois.json; the same masks on every image. Intervals in "
-        f"ccc.csv are {facts['confidence']:.0%} percentile bootstraps over regions "
-        f"({facts['bootstrap_resamples']} resamples, seed {facts['bootstrap_seed']}). Features that a region does not "
-        "define are left out; num_features and num_rois in ccc.csv count what entered."
-    )
-
-
-def _mean_sd(mean: float, sd: float) -> str:
-    if np.isnan(mean):
+def _ccc_cell(row: Row) -> str:
+    if pd.isna(row["ccc_mean"]):
         return "–"
-    return f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+    sd = "" if pd.isna(row["ccc_sd"]) else f" ± {row['ccc_sd']:.3f}"
+    return f"{row['ccc_mean']:.3f}{sd}"
+
+
+def _ratio_cell(row: Row) -> str:
+    interval: str = "–" if pd.isna(row["ci_low"]) else f"{row['ci_low']:.2f}–{row['ci_high']:.2f}"
+    return f"{row['ratio']:.2f} ({interval})"
+
+
+def _shares_cell(row: Row) -> str:
+    return " / ".join(f"{value:.2f}" for name, value in row.items() if name.startswith("ccc_from_"))

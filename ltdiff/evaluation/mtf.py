@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 WINDOW_MM = 8.0
 """Inside and outside of the edge: as far as the line spread function is looked at."""
@@ -41,7 +42,7 @@ class Disc:
 
 
 def mtf_table(
-    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, discs: Sequence[Disc], pixel_mm: float
+    images: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], discs: Sequence[Disc], pixel_mm: float
 ) -> pd.DataFrame:
     """COLUMNS for every kind, method and frequency: MTF of a method's images (N, Y, X) and of the target's (Y, X), in HU.
 
@@ -85,13 +86,13 @@ class _EdgeBins:
         self.pixels, self.places = np.concatenate(pixels), np.concatenate(places)
         self.counts = np.bincount(self.places, minlength=self.num)
 
-    def spread(self, plane_hu: np.ndarray) -> np.ndarray:
+    def spread(self, plane_hu: NDArray[np.float32]) -> NDArray[np.float64]:
         """Edge spread function (num,) in HU, from inside to outside; steps without a pixel are interpolated."""
         sums = np.bincount(self.places, plane_hu.ravel()[self.pixels], minlength=self.num)
         steps, filled = np.arange(self.num), self.counts > 0
         return np.interp(steps, steps[filled], sums[filled] / self.counts[filled])
 
-    def mtf(self, spread: np.ndarray, frequencies_per_mm: np.ndarray) -> np.ndarray:
+    def mtf(self, spread: NDArray[np.float64], frequencies_per_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """MTF at these frequencies; 1 at 0. What averaging over a step and the difference of two take away is given back."""
         line = np.diff(spread)
         distance_mm = (np.arange(len(line)) - (len(line) - 1) / 2) * self.step_mm
@@ -99,13 +100,13 @@ class _EdgeBins:
         return np.abs(transform / line.sum()) / np.sinc(frequencies_per_mm * self.step_mm) ** 2
 
 
-def _leave_one_out(spreads: np.ndarray) -> list[np.ndarray]:
+def _leave_one_out(spreads: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """The mean of all but one of (N, num), N times; nothing for N = 1."""
     num = len(spreads)
     return [(spreads.sum(axis=0) - one) / (num - 1) for one in spreads] if num > 1 else []
 
 
-def _jackknife(parts: list[np.ndarray]) -> np.ndarray:
+def _jackknife(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Standard error (F,) from values (F,) that were computed without one of the images each."""
     if not parts:
         return np.full(len(FRACTIONS), np.nan)

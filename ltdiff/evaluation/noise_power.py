@@ -13,9 +13,12 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.data.manifest import evenly_spaced
+from ltdiff.evaluation.feature_values import TARGET
+from ltdiff.model.spectrum import radial_frequency, tapered_power
 
 WINDOW_PX = 32
 STEP_PX = 16
@@ -27,10 +30,11 @@ MAX_NUM_WINDOWS = 200
 NUM_BINS = 16
 LEAST_PEAK_HU2_MM2 = 1e-9
 """Less is rounding: a target without noise has no peak to compare with."""
-TARGET = "target"
 
 
-def noise_power(images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacings_mm: np.ndarray) -> pd.DataFrame:
+def noise_power(
+    images: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], spacings_mm: NDArray[np.float64]
+) -> pd.DataFrame:
     """Radial NPS: one row per method (and the target) and frequency; empty where there is no homogeneous soft tissue with noise.
 
     `spacings_mm` (Z, 2) is (y, x) of each slice; the frequencies end with the largest spacing's Nyquist frequency.
@@ -60,7 +64,7 @@ def largest_differences(table: pd.DataFrame) -> pd.DataFrame:
     return largest.rename("nps_difference").reset_index()
 
 
-def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
+def _homogeneous_windows(target_hu: NDArray[np.float32]) -> list[tuple[int, int, int]]:
     """Corners (z, y, x) of windows of little structure, at most MAX_NUM_WINDOWS, spread evenly over all of them.
 
     Not those with the least: where the target's own noise happens to be low it is lower than any other image's.
@@ -77,25 +81,21 @@ def _homogeneous_windows(target_hu: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def _radial(
-    volume_hu: np.ndarray, corners: list[tuple[int, int, int]], spacings_mm: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    volume_hu: NDArray[np.float32], corners: list[tuple[int, int, int]], spacings_mm: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(frequencies, power): the mean of all windows' spectra in rings of equal width."""
-    taper = np.outer(np.hanning(WINDOW_PX + 2)[1:-1], np.hanning(WINDOW_PX + 2)[1:-1])
     edges = np.linspace(0, 0.5 / max(spacings_mm[z].max() for z, _, _ in corners), NUM_BINS + 1)
     windows = np.stack([volume_hu[z, y : y + WINDOW_PX, x : x + WINDOW_PX] for z, y, x in corners]).astype(float)
-    spectra = np.abs(np.fft.fft2(_without_plane(windows) * taper)) ** 2 / (taper**2).sum()
     total, counts = np.zeros(NUM_BINS), np.zeros(NUM_BINS)
-    for (z, _, _), spectrum in zip(corners, spectra, strict=True):
-        spacing_y_mm, spacing_x_mm = spacings_mm[z]
-        along_y, along_x = (np.fft.fftfreq(WINDOW_PX, mm) for mm in (spacing_y_mm, spacing_x_mm))
-        frequency = np.hypot(along_y[:, None], along_x[None, :]).ravel()
-        total += np.histogram(frequency, edges, weights=spectrum.ravel() * spacing_y_mm * spacing_x_mm)[0]
+    for (z, _, _), spectrum in zip(corners, tapered_power(_without_plane(windows)), strict=True):
+        frequency = radial_frequency(spectrum.shape, spacings_mm[z])
+        total += np.histogram(frequency, edges, weights=spectrum * spacings_mm[z].prod())[0]
         counts += np.histogram(frequency, edges)[0]
     kept = np.flatnonzero(counts[1:]) + 1  # the first ring holds the plane's removal
     return (edges[:-1] + edges[1:])[kept] / 2, total[kept] / counts[kept]
 
 
-def _without_plane(windows: np.ndarray) -> np.ndarray:
+def _without_plane(windows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Windows (N, n, n) less the plane that fits each best."""
     n = windows.shape[-1]
     y, x = np.mgrid[:n, :n] - (n - 1) / 2

@@ -47,16 +47,16 @@ def group_ccc(feature_ccc: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(ccc_mean="mean", ccc_sd="std", num_features="size").reset_index()
 
 
-def group_markdown(table: pd.DataFrame) -> str:
+def group_table(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of one roi_set of `group_ccc`, laid out as the paper's tables."""
     cells = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(table["ccc_mean"], table["ccc_sd"], strict=True)]
     wide = table.assign(cell=cells).pivot_table(
         index="method", columns="group", values="cell", aggfunc="first", sort=False, observed=True
     )
-    return wide.reindex(columns=list(GROUPS)).fillna("–").reset_index().to_markdown(index=False, disable_numparse=True)
+    return wide.reindex(columns=list(GROUPS), fill_value="–").fillna("–").reset_index()
 
 
-def printed_markdown(name: str) -> str:
+def printed_table(name: str) -> pd.DataFrame:
     """One of the paper's own tables."""
     rows = [(method, *values) for method, values in PRINTED[name].items()]
-    return pd.DataFrame(rows, columns=["method", *GROUPS]).to_markdown(index=False, disable_numparse=True)
+    return pd.DataFrame(rows, columns=["method", *GROUPS])

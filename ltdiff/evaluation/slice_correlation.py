@@ -11,35 +11,38 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import ndimage
+
+from ltdiff.evaluation.structures import body_mask
 
 HIGH_PASS_SIGMA_PX = 2.0
 """Standard deviation of the Gaussian that is taken away."""
-BODY_HU = -300.0
-"""The body is the largest connected place above this in the smoothed target, with its holes: the lungs belong to it."""
 BODY_MARGIN_PX = 8
-"""About as far as the Gaussian reaches: the skin is an edge so strong that it would decide the correlation."""
+"""Rim that is left out, as far as the Gaussian reaches: the skin is so strong an edge that it would decide the correlation."""
 COLUMNS = ("method", "correlation", "target_correlation", "relative_difference", "num_pairs")
 
 Neighbours = Sequence[tuple[int, int]]
 
 
-def find_neighbours(series: Sequence[int] | np.ndarray, slice_numbers: Sequence[int] | np.ndarray) -> Neighbours:
+def find_neighbours(
+    series: Sequence[int] | NDArray[np.int64], slice_numbers: Sequence[int] | NDArray[np.int64]
+) -> Neighbours:
     """Indices (i, j) of the slices of one series whose numbers follow each other; for each slice its series and its number."""
     places = {place: i for i, place in enumerate(zip(map(int, series), map(int, slice_numbers), strict=True))}
     return [(i, places[of, number + 1]) for (of, number), i in places.items() if (of, number + 1) in places]
 
 
 def number_contiguous_blocks(
-    series: Sequence[int] | np.ndarray, slice_numbers: Sequence[int] | np.ndarray
-) -> np.ndarray:
+    series: Sequence[int] | NDArray[np.int64], slice_numbers: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Numbers (N,) of the runs that slices belong to: neighbours that stand one behind the other have the same number."""
     neighbours = set(find_neighbours(series, slice_numbers))
     return np.cumsum([(i - 1, i) not in neighbours for i in range(len(series))])
 
 
 def slice_correlation(
-    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, neighbours: Neighbours
+    images: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], neighbours: Neighbours
 ) -> pd.DataFrame:
     """One row per method (COLUMNS) of images and target (Z, Y, X) in HU; empty where no neighbours show a body.
 
@@ -70,29 +73,24 @@ def describe_correlation(table: pd.DataFrame) -> str:
     )
 
 
-def _mean_correlation(volume_hu: np.ndarray, shared: Mapping[tuple[int, int], np.ndarray]) -> float:
+def _mean_correlation(volume_hu: NDArray[np.float32], shared: Mapping[tuple[int, int], NDArray[np.bool_]]) -> float:
     fine = {i: _high_pass(volume_hu[i]) for pair in shared for i in pair}
     return float(np.mean([_pearson(fine[i][body], fine[j][body]) for (i, j), body in shared.items()]))
 
 
-def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """0 where one of the two does not vary: what is empty has nothing in common."""
     first, second = first - first.mean(), second - second.mean()
     size = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / size) if size else 0.0
 
 
-def _high_pass(plane_hu: np.ndarray) -> np.ndarray:
+def _high_pass(plane_hu: NDArray[np.float32]) -> NDArray[np.float64]:
     plane = plane_hu.astype(np.float64)
     return plane - ndimage.gaussian_filter(plane, HIGH_PASS_SIGMA_PX)
 
 
-def _body(plane_hu: np.ndarray) -> np.ndarray:
-    """Mask (Y, X) of the body without its margin."""
-    places, num_places = ndimage.label(
-        ndimage.gaussian_filter(plane_hu.astype(np.float32), HIGH_PASS_SIGMA_PX) > BODY_HU
-    )
-    if num_places == 0:
-        return np.zeros(plane_hu.shape, bool)
-    largest = places == np.bincount(places.ravel())[1:].argmax() + 1
-    return ndimage.binary_erosion(ndimage.binary_fill_holes(largest), iterations=BODY_MARGIN_PX)
+def _body(plane_hu: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Mask (Y, X) of the body without its rim."""
+    body = body_mask(ndimage.gaussian_filter(plane_hu.astype(np.float32), HIGH_PASS_SIGMA_PX))
+    return ndimage.binary_erosion(body, iterations=BODY_MARGIN_PX)

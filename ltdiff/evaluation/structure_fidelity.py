@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, bounding_box
@@ -45,7 +46,11 @@ COLUMNS = (
 
 
 def structure_table(
-    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, rois: Sequence[Roi], neighbours: Neighbours
+    images: Mapping[str, NDArray[np.float32]],
+    *,
+    target_hu: NDArray[np.float32],
+    rois: Sequence[Roi],
+    neighbours: Neighbours,
 ) -> pd.DataFrame:
     """One row per method and structure (COLUMNS): A' − B of its mean and of its diameter at half maximum.
 
@@ -90,11 +95,12 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def describe_lesions(found: pd.DataFrame, *, num_rois: int, num_cross_sections: int) -> str:
-    """How many lesions the `num_rois` regions of their structure table belong to, and what was too small to be one."""
-    num_lesions = len(found.drop_duplicates(["slice_index", "label"]))
+def describe_lesions(structures: pd.DataFrame, rois: Sequence[Roi], num_cross_sections: int) -> str:
+    """How many lesions of a structure table the regions belong to, and how many cross-sections were too small for one."""
+    found = structures[structures["roi_set"].isin([roi.roi_set for roi in rois])]
+    num_lesions, num_rois = len(found.drop_duplicates(["slice_index", "label"])), len(rois)
     note = "The mask shows no region in the scored slices that can be scored."
-    if num_rois:
+    if rois:
         note = f"They show {num_lesions} lesion{'' if num_lesions == 1 else 's'}."
     if num_cross_sections > num_rois:
         note += (
@@ -105,7 +111,7 @@ def describe_lesions(found: pd.DataFrame, *, num_rois: int, num_cross_sections: 
 
 
 def count_changed_places(
-    images: Mapping[str, np.ndarray], *, target_hu: np.ndarray, spacings_mm: np.ndarray
+    images: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], spacings_mm: NDArray[np.float64]
 ) -> pd.DataFrame:
     """Per method, over all slices: places where something is that the target does not show, or the other way round.
 
@@ -143,7 +149,7 @@ def _largest(rois: Sequence[Roi], neighbours: Neighbours) -> list[Roi]:
 class _Structure:
     """A structure in one image: its mean, its contrast to the background, and the size of its mask's part."""
 
-    def __init__(self, plane_hu: np.ndarray, roi: Roi) -> None:
+    def __init__(self, plane_hu: NDArray[np.float32], roi: Roi) -> None:
         near = bounding_box(roi.mask, margin_px=MARGIN_PX)
         mask, plane = roi.mask[near], plane_hu[near].astype(np.float64)
         distance = ndimage.distance_transform_edt(~mask)

@@ -16,6 +16,7 @@ VESSEL, AIRWAY = "vessel", "airway"
 SMOOTHING_PX = 1.0
 """In a sharp kernel noise would make vessels and break walls."""
 BODY_HU = -300.0
+"""Brighter than lung and fat."""
 VESSEL_HU, AROUND_VESSEL_HU = -500.0, -650.0
 VESSEL_DIAMETER_MM = (3.0, 12.0)
 WALL_HU, LUMEN_HU = -750.0, -900.0
@@ -28,7 +29,10 @@ Bool = NDArray[np.bool_]
 
 
 def find_structures(
-    target_hu: np.ndarray, *, spacings_mm: Sequence[Sequence[float]] | np.ndarray, lesions: Sequence[Roi] = ()
+    target_hu: NDArray[np.float32],
+    *,
+    spacings_mm: Sequence[Sequence[float]] | NDArray[np.float64],
+    lesions: Sequence[Roi] = (),
 ) -> list[Roi]:
     """Cross-sections of vessels and airways in (Z, Y, X) HU with spacing (y, x) per slice; without those of `lesions`.
 
@@ -46,28 +50,30 @@ def find_structures(
     return found
 
 
-def _vessels(smooth: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[Bool]:
+def body_mask(smooth_hu: NDArray[np.floating]) -> Bool:
+    """The body (Y, X) in a smoothed slice: the largest part above BODY_HU, with all that it encloses, the lungs among it."""
+    parts, _ = ndimage.label(ndimage.binary_opening(smooth_hu > BODY_HU, iterations=2))
+    sizes = np.bincount(parts.ravel())[1:]
+    body: Bool = (
+        ndimage.binary_fill_holes(parts == 1 + sizes.argmax()) if len(sizes) else np.zeros(smooth_hu.shape, bool)
+    )
+    return body
+
+
+def _vessels(smooth: NDArray[np.float64], spacing_mm: tuple[float, float]) -> Iterator[Bool]:
     def lies_in_lung(mask: Bool) -> bool:
         near = bounding_box(mask, margin_px=LUNG_RING_PX[1])
         distance = ndimage.distance_transform_edt(~mask[near])
         ring = (distance >= LUNG_RING_PX[0]) & (distance <= LUNG_RING_PX[1])
         return bool(np.median(smooth[near][ring]) < AROUND_VESSEL_HU)
 
-    return _round_parts((smooth > VESSEL_HU) & _body(smooth), VESSEL_DIAMETER_MM, spacing_mm, lies_in_lung)
+    return _round_parts((smooth > VESSEL_HU) & body_mask(smooth), VESSEL_DIAMETER_MM, spacing_mm, lies_in_lung)
 
 
-def _lumens(smooth: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[Bool]:
+def _lumens(smooth: NDArray[np.float64], spacing_mm: tuple[float, float]) -> Iterator[Bool]:
     wall = smooth > WALL_HU
-    holes = ndimage.binary_fill_holes(wall) & ~wall & _body(smooth)
+    holes = ndimage.binary_fill_holes(wall) & ~wall & body_mask(smooth)
     return _round_parts(holes, LUMEN_DIAMETER_MM, spacing_mm, lambda mask: bool(smooth[mask].min() < LUMEN_HU))
-
-
-def _body(smooth: np.ndarray) -> Bool:
-    """The largest part that is brighter than fat and lung, with all that it encloses."""
-    parts, _ = ndimage.label(ndimage.binary_opening(smooth > BODY_HU, iterations=2))
-    sizes = np.bincount(parts.ravel())[1:]
-    body: Bool = ndimage.binary_fill_holes(parts == 1 + sizes.argmax()) if len(sizes) else np.zeros(smooth.shape, bool)
-    return body
 
 
 def _round_parts(

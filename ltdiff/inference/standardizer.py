@@ -53,8 +53,8 @@ class Standardizer:
     @property
     def process(self) -> str:
         """How the latents are sampled, for people."""
-        is_drawn = self.diffusion.process == "ddpm" or self.diffusion.sampling_kappa > 0
-        text = f"{self.diffusion.process} {'drawn' if is_drawn else 'without noise'} in {self.precision}"
+        process = self.diffusion.process
+        text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {self.precision}"
         if self.residual_noise is None:
             return text
         return f"{text} with a draw of what is left over (calibration {self.residual_noise.digest})"

@@ -24,10 +24,10 @@ from ltdiff import __version__
 from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
 from ltdiff.data.slice_pairs import read_validation_pairs
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluate_model import main_tables
+from ltdiff.evaluation.evaluate_model import evaluate, main_tables
+from ltdiff.evaluation.evaluation_set import read_evaluation_set
 from ltdiff.evaluation.report import add_to_summary
 from ltdiff.evaluation.scoring import Harmonizer
-from ltdiff.evaluation.test_set import evaluate, read_test_set
 from ltdiff.inference.method import Method
 from ltdiff.methods.combat import ComBat
 from ltdiff.methods.diffusionct import DiffusionCTMethod
@@ -114,7 +114,8 @@ def compare_methods(
     _warn_of_unused(settings.training)
     training, scored = _manifests(pairs, test, split)
     training = limit_pairs(training, num_pairs) if num_pairs is not None else training
-    test_set = read_test_set(scored, config=config, mask=mask)  # first: what cannot be scored need not be trained for
+    # first: what cannot be scored need not be trained for
+    test_set = read_evaluation_set(scored, config=config, mask=mask)
     settings = replace(settings, training=replace(settings.training, num_workers=1))  # it trains in this process
     budget = TimeBudget(minutes=minutes, training=settings.training)
     started_s = time.monotonic()
@@ -127,7 +128,7 @@ def compare_methods(
             methods=fitted,
             harmonizers=harmonizers,
             out=out,
-            summary=_describe_training(methods, training, out=out, budget=budget),
+            facts=_describe_training(methods, training, out=out, budget=budget),
             compared=LTDIFF if LTDIFF in methods else None,
         )
     facts = {"wall_s": round(time.monotonic() - started_s), "peak_memory_bytes": memory.peak_bytes}

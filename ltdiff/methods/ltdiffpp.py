@@ -53,8 +53,7 @@ class LTDiffMethod(TrainedComparator):
     @override
     def describe(self) -> dict[str, Any]:
         sections = {name: asdict(getattr(self.settings, name)) for name in ("model", "diffusion", "loss")}
-        for name in ("num_inference_steps", "sampling_kappa"):  # of use, not of training
-            del sections["diffusion"][name]
+        del sections["diffusion"]["num_inference_steps"]  # of use, not of training
         return super().describe() | sections | {"learning_rates": self._learning_rates()}
 
     @override

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
+
 NUM_KNOTS = 64
 WINDOW_PX = 64
-"""Spectra are averaged over windows of this side (Welch's method): finer than its frequency steps h need not be."""
+"""Side of the windows over which spectra are averaged: h needs no finer steps of frequency."""
 DEFAULT_RANGE_HU = (-1024.0, 3071.0)
 """Range of 12 bits from −1024 HU, used where the target's own range does not show."""
 NUM_SATURATED = 16
@@ -43,7 +45,7 @@ class KernelMatch(nn.Module):
         pad_y, pad_x = (min(round(PADDING_MM / s), n - 1) for s, n in zip(spacing_mm, (height, width), strict=True))
         x = hu.reshape(-1, 1, height, width).float()
         x = functional.pad(x, (pad_x, pad_x, pad_y, pad_y), mode="reflect")
-        frequency = radial_frequency((x.shape[-2], x.shape[-1]), spacing_mm)
+        frequency = _half_plane(x.shape[-2:], spacing_mm)
         gain = torch.from_numpy(np.interp(frequency, self.knots.cpu().numpy(), self.gains.cpu().numpy()))
         spectrum = torch.fft.rfft2(x) * gain.to(device=x.device, dtype=torch.float32)
         y = torch.fft.irfft2(spectrum, s=x.shape[-2:])[..., pad_y : pad_y + height, pad_x : pad_x + width]
@@ -77,7 +79,7 @@ class KernelMatchFit:
             self.saturated_hu = self.saturated_hu[0], max(self.saturated_hu[1], high)
         source, target = _unclipped_windows(source_hu, target_hu)
         spectrum_a, spectrum_b = (_windowed_spectrum(windows) for windows in (source, target))
-        frequency = radial_frequency((source.shape[-2], source.shape[-1]), spacing_mm).ravel()
+        frequency = _half_plane(source.shape[-2:], spacing_mm).ravel()
         lower, weight = _hat_weights(frequency, self.knots)
         power = (np.abs(spectrum_a) ** 2).sum(axis=0).ravel()
         cross = (spectrum_a.conj() * spectrum_b).real.sum(axis=0).ravel()
@@ -107,12 +109,6 @@ class KernelMatchFit:
         )
 
 
-def radial_frequency(shape: tuple[int, int], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
-    """Frequencies in cycles/mm of an `rfft2` of pixels (H, W): (H, W // 2 + 1)."""
-    height, width = shape
-    return np.hypot(np.fft.fftfreq(height, spacing_mm[0])[:, None], np.fft.rfftfreq(width, spacing_mm[1])[None, :])
-
-
 def corner_frequency(spacing_mm: tuple[float, float]) -> float:
     """The highest radial frequency, in cycles/mm, that pixels of this size can hold."""
     return float(np.hypot(0.5 / spacing_mm[0], 0.5 / spacing_mm[1]))
@@ -126,11 +122,7 @@ def _unclipped_windows(
     A clipped value is no linear function of anything: air at −1024 HU in the target has lost its noise.
     """
     shape = tuple(min(WINDOW_PX, n) for n in source_hu.shape)
-    steps = tuple(max(1, n // 2) for n in shape)
-    source, target = (
-        np.lib.stride_tricks.sliding_window_view(hu, shape)[:: steps[0], :: steps[1]].reshape(-1, *shape)
-        for hu in (source_hu, target_hu)
-    )
+    source, target = (half_overlapping_windows(hu, shape) for hu in (source_hu, target_hu))
     usable = _inside_range(source, source_hu) & _inside_range(target, target_hu)
     return (source[usable], target[usable]) if usable.any() else (source, target)
 
@@ -141,13 +133,14 @@ def _inside_range(windows: NDArray[np.float32], hu: NDArray[np.float32]) -> NDAr
 
 
 def _windowed_spectrum(windows: NDArray[np.float32]) -> NDArray[np.complex128]:
-    """`rfft2` of windows (N, h, w) tapered by a Hann window, which keeps one frequency from leaking into the others.
-
-    The mean is not tapered: it gives the gain at frequency 0.
-    """
+    """`rfft2` of tapered windows (N, h, w). The mean is not tapered: it gives the gain at frequency 0."""
     mean = windows.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in windows.shape[1:]))
-    return np.fft.rfft2(mean + (windows - mean) * taper)
+    return np.fft.rfft2(mean + (windows - mean) * hann_taper(windows.shape[1:]))
+
+
+def _half_plane(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
+    """Frequencies (H, W // 2 + 1) in cycles/mm of an `rfft2` of pixels (H, W)."""
+    return radial_frequency(shape, spacing_mm)[:, : shape[1] // 2 + 1]
 
 
 def _sum_at(index: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

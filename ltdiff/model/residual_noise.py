@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.model.config import Output
+from ltdiff.model.spectrum import half_overlapping_windows, radial_frequency, tapered_power
 from ltdiff.system.text import printable
 
 Image = NDArray[np.float32]
@@ -205,14 +206,12 @@ def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 def _power(standardized: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    """Radial power spectrum of unit variance, averaged over half-overlapping Hann windows; outliers are cut at 4 σ."""
+    """Radial power spectrum of unit variance, averaged over half-overlapping windows; outliers are cut at 4 σ."""
     size = min(WINDOW_PX, *(min(one.shape) for one in standardized))
-    taper = np.outer(np.hanning(size + 2)[1:-1], np.hanning(size + 2)[1:-1])
     total = np.zeros((size, size))
     for residual in standardized:
-        windows = np.lib.stride_tricks.sliding_window_view(np.clip(residual, -4, 4), (size, size))
-        for window in windows[:: max(1, size // 2), :: max(1, size // 2)].reshape(-1, size, size):
-            total += np.abs(np.fft.fft2((window - window.mean()) * taper)) ** 2
+        windows = half_overlapping_windows(np.clip(residual, -4, 4), (size, size))
+        total += tapered_power(windows - windows.mean(axis=(1, 2), keepdims=True)).sum(axis=0)
     place = _frequency_steps((size, size))
     lower = np.rint(place).astype(int).ravel()
     counts = np.bincount(lower, minlength=NUM_FREQUENCIES)
@@ -232,5 +231,4 @@ def _filter(white: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[n
 
 def _frequency_steps(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Radial frequencies of an `fft2` in steps of the power table: 0 … NUM_FREQUENCIES − 1 at √½ cycles/pixel."""
-    radial = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
-    return radial / np.sqrt(0.5) * (NUM_FREQUENCIES - 1)
+    return radial_frequency(shape) / np.sqrt(0.5) * (NUM_FREQUENCIES - 1)

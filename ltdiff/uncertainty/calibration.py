@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from ltdiff.data.manifest import LEFT_OUT, data_fingerprint, evenly_spaced_adjacent_pairs, read_manifest
 from ltdiff.data.rois import random_rois
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.scoring import feature_array
+from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
+from ltdiff.evaluation.feature_values import feature_array
 from ltdiff.evaluation.slice_correlation import find_neighbours
-from ltdiff.evaluation.test_set import TestSet, read_test_set
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.checksums import drop_sum
@@ -137,7 +137,7 @@ class _Seen:
         # the others stay in the manifest, which tells which slices are neighbours
         manifest = manifest.assign(split=manifest["split"].mask(of_split & ~manifest["pair_id"].isin(seen), LEFT_OUT))
         config = EvaluationConfig(split=split, num_rois=1, num_workers=num_workers)
-        self.test_set: TestSet = read_test_set(manifest, config=config)
+        self.test_set: EvaluationSet = read_evaluation_set(manifest, config=config)
         self.num_workers = num_workers
         self.standardized = self.test_set.standardize(split, standardizer)
         self.rois = random_rois(self.test_set.target_hu, num_rois=NUM_ROIS, seed=ROI_SEED)

@@ -19,8 +19,8 @@ from ltdiff.data.masks import read_named_masks
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois
 from ltdiff.data.scan import Scan, read_scan
 from ltdiff.data.volume_files import write_volume
-from ltdiff.evaluation.scoring import feature_array
-from ltdiff.evaluation.test_set import standardize_slices
+from ltdiff.evaluation.evaluation_set import standardize_slices
+from ltdiff.evaluation.feature_values import feature_array
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import read_training_domain
 from ltdiff.inference.standardizer import Standardizer

@@ -188,7 +188,6 @@ def test_a_share_of_the_training_times_is_the_sampler_s_start(endpoint_fraction)
     ("bad", "named"),
     [
         ({"kappa": -0.1}, "kappa must not be negative, got -0.1"),
-        ({"sampling_kappa": -0.2}, "sampling_kappa must not be negative, got -0.2"),
         ({"start_timestep": 0}, "start_timestep"),
         ({"start_timestep": 101, "schedule": ScheduleConfig(num_train_timesteps=100)}, r"1…100, got 101"),
         ({"num_inference_steps": 0}, "num_inference_steps"),

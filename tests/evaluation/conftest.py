@@ -1,10 +1,13 @@
 """A small scored volume that several tests read."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
 from ltdiff.data.rois import mask_rois, random_rois
+from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.evaluation_set import EvaluationSet
 from ltdiff.evaluation.scoring import score
 
 
@@ -30,3 +33,21 @@ def rois(volumes):
 def scores(volumes, rois):
     images, target, _ = volumes
     return score(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois)
+
+
+@pytest.fixture(scope="session")
+def evaluation_set(volumes, rois):
+    """Two neighbouring slices of one series."""
+    images, target, _ = volumes
+    return EvaluationSet(
+        source_hu=images["source"],
+        target_hu=target,
+        spacings_mm=np.full((2, 2), 0.8),
+        series=np.array([0, 0]),
+        places=pd.DataFrame({"slice_index": [0, 1], "series_uid": "1.2", "z_mm": [0.0, 5.0], "slice_number": [7, 8]}),
+        rois=tuple(rois),
+        scored=tuple(rois),
+        num_cross_sections=1,
+        config=EvaluationConfig(),
+        facts={"roi_seed": 0},
+    )

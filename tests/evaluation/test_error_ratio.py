@@ -1,23 +1,25 @@
 """The ratio of remaining errors: worked values, and a bootstrap that draws slices, the same ones for both methods."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from ltdiff.data.rois import Roi
 from ltdiff.evaluation.concordance import ccc
 from ltdiff.evaluation.error_ratio import COLUMNS, MIN_SLICES, largest_shares, remaining_error_ratios
-from ltdiff.evaluation.scoring import TARGET
+from ltdiff.evaluation.feature_values import TARGET, FeatureArray
+from ltdiff.radiomics.feature_sets import PYRADIOMICS
 
 
-def _table(methods, slices, *, roi_set="random", feature_class="glcm"):
-    """A feature table like that of `Scores`; values (rois, features) by method."""
-    keys = {"roi_set": roi_set, "feature_class": feature_class}
-    rows = [
-        {"method": method, "roi_index": i, "slice_index": slices[i], "feature": f"F{f}", "value": value, **keys}
-        for method, values in methods.items()
-        for (i, f), value in np.ndenumerate(values)
-    ]
-    return pd.DataFrame(rows)
+def _array(methods, slices, *, roi_sets=("random",), feature_classes=("glcm",)):
+    """A feature array; values (rois, features) by method, the same in every set and class."""
+    rois = [Roi(name, slice_index, None, f"region{i}") for name in roi_sets for i, slice_index in enumerate(slices)]
+    num_features = methods[TARGET].shape[1]
+    names = tuple(f"{name}_F{f}" for name in feature_classes for f in range(num_features))
+    values = np.stack([np.tile(of_method, (len(roi_sets), len(feature_classes))) for of_method in methods.values()])
+    return FeatureArray(values, tuple(methods), tuple(rois), replace(PYRADIOMICS, features=names))
 
 
 def _column(*values):
@@ -34,7 +36,7 @@ def _noisy(num_slices=40, rois_per_slice=3, seed=0):
 
 
 def _ratio(methods, slices, **options):
-    return remaining_error_ratios(_table(methods, slices), method="ltdiff", **options).squeeze()
+    return remaining_error_ratios(_array(methods, slices), method="ltdiff", **options).squeeze()
 
 
 def test_a_worked_value():
@@ -67,7 +69,7 @@ def test_the_interval_holds_the_ratio_where_the_case_is_clear():
     """Twice the noise leaves four times the error, less what a CCC takes off large ones."""
     row = _ratio(*_noisy())
     assert 0.15 < row["ci_low"] < row["ratio"] < row["ci_high"] < 0.4
-    swapped = remaining_error_ratios(_table(*_noisy()), method="other").squeeze()
+    swapped = remaining_error_ratios(_array(*_noisy()), method="other").squeeze()
     assert swapped["ratio"] == pytest.approx(1 / row["ratio"])
     assert swapped["ci_low"] == pytest.approx(1 / row["ci_high"], rel=0.01)
 
@@ -132,14 +134,8 @@ def test_a_class_without_any_ccc_has_no_error():
 def test_every_other_method_roi_set_and_class_has_its_row():
     methods, slices = _noisy()
     methods |= {"source": methods[TARGET] + 1}
-    tables = [
-        _table(methods, slices, roi_set=roi_set, feature_class=feature_class).assign(
-            roi_index=lambda rows, k=k: rows["roi_index"] + 1000 * k  # counts all regions
-        )
-        for k, roi_set in enumerate(("random", "tumour"))
-        for feature_class in ("glcm", "ngtdm")
-    ]
-    result = remaining_error_ratios(pd.concat(tables), method="ltdiff")
+    array = _array(methods, slices, roi_sets=("random", "tumour"), feature_classes=("glcm", "ngtdm"))
+    result = remaining_error_ratios(array, method="ltdiff")
     assert tuple(result.columns) == COLUMNS
     keys = list(zip(result["other"], result["roi_set"], result["feature_class"], strict=True))
     assert len(set(keys)) == len(keys) == 2 * 2 * 2
@@ -154,8 +150,7 @@ def test_the_region_with_most_of_the_error_is_found():
     error[1], error[3] = target.std(axis=0), -3 * target.std(axis=0)
     constant = np.full((4, 1), 5.0)
     methods = {TARGET: np.hstack([target, constant]), "ltdiff": np.hstack([target + error, constant + 7])}
-    table = _table(methods | {"same": methods[TARGET]}, [0, 1, 2, 5])
-    shares = largest_shares(table.assign(label=table["roi_index"].map("region{}".format))).set_index("method")
+    shares = largest_shares(_array(methods | {"same": methods[TARGET]}, [0, 1, 2, 5])).set_index("method")
     assert shares.loc["ltdiff", ["roi_set", "slice_index", "label"]].tolist() == ["random", 5, "region3"]
     assert shares.loc["ltdiff", "share"] == pytest.approx(0.9)
     assert np.isnan(shares.loc["same", "share"])

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from ltdiff.evaluation.paper import GROUPS, PRINTED, group_ccc, group_markdown, printed_markdown
+from ltdiff.evaluation.paper import GROUPS, PRINTED, group_ccc, group_table, printed_table
 from ltdiff.radiomics.catalogue import feature_names
 
 
@@ -29,9 +29,9 @@ def test_groups_pool_their_classes():
     assert table["ccc_mean"].tolist() == pytest.approx([0.8, 1.0])
     assert table["ccc_sd"][0] == pytest.approx(0.1)
     assert table["num_features"].tolist() == [3, 1]
-    text = group_markdown(table)
-    assert text.splitlines()[0].replace(" ", "") == "|method|GOH|GLCM|GLRLM|ID|IH|NID|"
-    assert "0.800 ± 0.100" in text
+    wide = group_table(table)
+    assert wide.columns.tolist() == ["method", "GOH", "GLCM", "GLRLM", "ID", "IH", "NID"]
+    assert wide.loc[0, ["method", "GOH", "GLCM"]].tolist() == ["better", "–", "0.800 ± 0.100"]
 
 
 def test_other_features_have_no_groups():
@@ -41,5 +41,5 @@ def test_other_features_have_no_groups():
 def test_the_printed_tables_are_whole():
     for name, table in PRINTED.items():
         assert {len(values) for values in table.values()} == {6}
-        assert "LTDiff++" in printed_markdown(name)
-    assert "0.86 ± 0.11" in printed_markdown("Table I, patients")
+        assert printed_table(name)["method"].iloc[-1] == "LTDiff++"
+    assert printed_table("Table I, patients").set_index("method").loc["LTDiff++", "GLCM"] == "0.86 ± 0.11"

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from ltdiff.data.rois import disc_mask
-from ltdiff.evaluation.error_ratio import remaining_error_ratios
+from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
+from ltdiff.evaluation.evaluation_result import collect_result
+from ltdiff.evaluation.feature_values import FeatureArray
 from ltdiff.evaluation.markdown import to_markdown
 from ltdiff.evaluation.report import write_report
 from ltdiff.radiomics.pyradiomics import EXTRACTOR_VERSION
-
-SPACING_MM = (0.8, 0.8)
 
 FILES = {
     "ccc.csv",
@@ -26,6 +26,7 @@ FILES = {
     "structure_summary.csv",
     "slice_correlation.csv",
     "content.csv",
+    "slices.csv",
     "features.parquet",
     "rois.json",
     "summary.json",
@@ -36,20 +37,21 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, scores, volumes):
-    images, target, _ = volumes
+def collect(scores, volumes, evaluation_set):
+    """What makes a result of the same scores, with some things changed."""
+
+    def collect(*, scores=scores, images=volumes[0], compared=None, facts=None, **changes):
+        changed = replace(evaluation_set, **changes)
+        return collect_result(scores, images=images, evaluation_set=changed, facts=facts or {}, compared=compared)
+
+    return collect
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, collect):
     out_dir = tmp_path_factory.mktemp("evaluation") / "new"
-    summary = {"seconds": np.float64(1.5), "split": "z:0.7", "bootstrap_seed": 0}
-    path = write_report(
-        scores,
-        out_dir=out_dir,
-        images=images,
-        target_hu=target,
-        spacing_mm=SPACING_MM,
-        rois=scores.rois,
-        summary=summary,
-    )
-    assert path == out_dir / "report.md"
+    result = collect(facts={"seconds": np.float64(1.5), "split": "z:0.7", "bootstrap_seed": 0})
+    assert write_report(result, out_dir=out_dir) == out_dir / "report.md"
     return out_dir
 
 
@@ -60,7 +62,8 @@ def test_files(report):
 def test_tables_come_back(report, scores):
     pd.testing.assert_frame_equal(pd.read_csv(report / "ccc.csv"), scores.ccc, check_dtype=False)
     pd.testing.assert_frame_equal(pd.read_csv(report / "image_metrics.csv"), scores.image_metrics, check_dtype=False)
-    pd.testing.assert_frame_equal(pd.read_parquet(report / "features.parquet"), scores.features, check_dtype=False)
+    features = pd.read_parquet(report / "features.parquet")
+    pd.testing.assert_frame_equal(features, scores.features.to_table(), check_dtype=False, check_categorical=False)
 
 
 def test_rois_can_be_rebuilt(report, rois):
@@ -95,19 +98,16 @@ def test_markdown_says_what_was_scored(report, scores):
     assert "1 region; a CCC of fewer than 20 says little. They show 1 lesion.\n" in text
 
 
-def test_lesion_sections_that_were_too_small_are_counted(tmp_path, scores, volumes):
-    images, target, _ = volumes
-    options = {"images": images, "target_hu": target, "spacing_mm": SPACING_MM, "rois": scores.rois}
-    write_report(scores, out_dir=tmp_path, num_cross_sections=4, **options)
+def test_lesion_sections_that_were_too_small_are_counted(tmp_path, collect):
+    write_report(collect(num_cross_sections=4), out_dir=tmp_path)
     _, section = (tmp_path / "report.md").read_text().split("### tumour", maxsplit=1)
     assert "They show 1 lesion. 3 of 4 cross-sections are left out: fewer than 16 pixels" in section.split("###")[0]
 
 
-def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, scores, volumes):
+def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, collect, volumes):
     images, target, _ = volumes
-    brighter = {name: volume + 640 for name, volume in images.items()}
-    options = {"images": brighter, "target_hu": target + 640, "spacing_mm": SPACING_MM, "rois": scores.rois}
-    write_report(scores, out_dir=tmp_path, neighbours=[(0, 1)], **options)
+    brighter = {"images": {name: volume + 640 for name, volume in images.items()}, "target_hu": target + 640}
+    write_report(collect(**brighter), out_dir=tmp_path)
     table = pd.read_csv(tmp_path / "slice_correlation.csv")
     assert table["method"].tolist() == ["source", "better"]
     assert table["num_pairs"].tolist() == [1, 1]
@@ -115,16 +115,15 @@ def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, scores, 
     assert f"{table['target_correlation'][0]:.3f} from slice to slice of the target (mean of 1)" in text
     content = pd.read_csv(tmp_path / "content.csv")
     assert content["slice_correlation_difference"].tolist() == pytest.approx(table["relative_difference"].tolist())
-    write_report(scores, out_dir=tmp_path, neighbours=[], **options)
+    write_report(collect(**brighter, series=np.array([0, 1])), out_dir=tmp_path)
     assert pd.read_csv(tmp_path / "slice_correlation.csv").empty
     assert "slice to slice" not in (tmp_path / "report.md").read_text()
     assert "slice_correlation_difference" not in pd.read_csv(tmp_path / "content.csv")
 
 
-def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes):
-    images, target, _ = volumes
-    options = {"images": images, "target_hu": target, "spacing_mm": SPACING_MM, "rois": scores.rois}
-    write_report(scores, out_dir=tmp_path, compared="better", **options)
+def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, collect):
+    result = collect(compared="better")
+    write_report(result, out_dir=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"remaining_error.csv"}
     table = pd.read_csv(tmp_path / "remaining_error.csv")
     expected = remaining_error_ratios(scores.features, method="better", seed=scores.seed)
@@ -134,23 +133,30 @@ def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, volumes
     section = section.split("\n## ")[0]
     assert f"| {row['ratio']:.2f} (–) " in section  # two slices
     assert "which needs 5 of them" in section
-    wide = table.assign(ci_low=0.111, ci_high=0.999)
-    assert f"| {row['ratio']:.2f} (0.11–1.00) " in to_markdown(scores, ratios=wide)
+    wide = replace(result, tables=result.tables | {"remaining_error": table.assign(ci_low=0.111, ci_high=0.999)})
+    assert f"| {row['ratio']:.2f} (0.11–1.00) " in to_markdown(wide)
     assert "of better, divided by" in section
     assert "| source" in section
 
 
-def test_a_reader_is_told_where_one_region_decides(scores, rois):
+def test_a_reader_is_told_where_one_region_decides(scores, rois, collect):
+    result = collect(compared="better")
+    assert "One region decides" not in to_markdown(result)
     features = scores.features
-    ratios = remaining_error_ratios(features, method="better")
-    assert "One region decides" not in to_markdown(scores, ratios=ratios)
-    many = tuple(rois[:1]) * 20 + scores.rois
-    wrong = (features["method"] == "better") & (features["roi_index"] == 3)
-    outlier = features.assign(value=features["value"].where(~wrong, 100 * features["value"] + 1))
-    label = next(roi.label for i, roi in enumerate(rois) if i == 3)
-    text = to_markdown(replace(scores, features=outlier, rois=many), ratios=ratios)
+    values = features.values.copy()
+    wrong = values[features.methods.index("better"), 3]
+    wrong[:] = 100 * wrong + 1
+    many = FeatureArray(
+        np.concatenate([values, values[:, :1].repeat(20, axis=1)], axis=1),
+        features.methods,
+        features.rois + tuple(rois[:1]) * 20,
+        features.feature_set,
+    )
+    outliers = largest_shares(many).query("method == 'better'")
+    text = to_markdown(replace(result, scores=replace(scores, features=many), outliers=outliers))
     assert (
-        f"**One region decides:** {label} of slice {rois[3].slice_index} alone holds 100% of the squared error" in text
+        f"**One region decides:** {rois[3].label} of slice {rois[3].slice_index} alone holds 100% of the squared error"
+        in text
     )
 
 
@@ -158,24 +164,23 @@ def test_a_report_that_compares_nothing_has_no_remaining_error(report):
     assert "Remaining error" not in (report / "report.md").read_text()
 
 
-def test_a_report_without_any_structure_and_over_an_older_one(tmp_path, scores, volumes):
+def test_a_report_without_any_structure_and_over_an_older_one(tmp_path, collect, volumes, rois):
     """No lesion, vessel or airway; what an earlier report in the folder had and this one has not is gone."""
     images, target, _ = volumes
-    random_alone = replace(scores, rois=tuple(roi for roi in scores.rois if roi.roi_set == "random"))
     flat = {name: np.zeros_like(volume) + 500 for name, volume in images.items()}
-    options = {"out_dir": tmp_path, "target_hu": np.zeros_like(target) + 500, "spacing_mm": SPACING_MM}
-    options["rois"] = random_alone.rois
     for name in ("remaining_error.csv", "noise_power.png"):
         (tmp_path / name).write_text("old")
-    write_report(random_alone, images=flat, **options)
+    random_alone = tuple(roi for roi in rois if roi.roi_set == "random")
+    result = collect(images=flat, target_hu=np.zeros_like(target) + 500, rois=random_alone, num_cross_sections=None)
+    write_report(result, out_dir=tmp_path)
     assert pd.read_csv(tmp_path / "structure_summary.csv").empty
     assert "vessels and airways" not in (tmp_path / "report.md").read_text()
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
-def test_undefined_values_are_dashes(scores):
-    nothing = replace(scores, ccc=scores.ccc.assign(ccc_mean=np.nan, ccc_sd=np.nan))
-    assert "| – " in to_markdown(nothing)
+def test_undefined_values_are_dashes(scores, collect):
+    result = collect(scores=replace(scores, ccc=scores.ccc.assign(ccc_mean=np.nan, ccc_sd=np.nan)))
+    assert "| – " in to_markdown(result)
 
 
 def test_pictures_are_small_and_not_blank(report):
@@ -184,17 +189,16 @@ def test_pictures_are_small_and_not_blank(report):
         assert matplotlib.image.imread(report / name)[..., :3].std() > 0.05
 
 
-def test_writing_again_replaces(report, scores, volumes):
-    images, target, _ = volumes
+def test_writing_again_replaces(report, scores, collect):
     (report / "ccc.csv").write_text("old")
-    write_report(scores, out_dir=report, images=images, target_hu=target, spacing_mm=SPACING_MM, rois=scores.rois)
+    write_report(collect(), out_dir=report)
     assert len(pd.read_csv(report / "ccc.csv")) == len(scores.ccc)
     assert {path.name for path in report.iterdir()} == FILES
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, scores, volumes, monkeypatch):
-    images, target, _ = volumes
-    (tmp_path / "ccc.csv").write_text("old")
+def test_a_failed_write_leaves_the_old_file(tmp_path, collect, monkeypatch):
+    result = collect()
+    (tmp_path / "noise_power.csv").write_text("old")
 
     def fail_half_way(self, path, **_):
         path.write_text("half")
@@ -202,6 +206,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, scores, volumes, monkeypat
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", fail_half_way)
     with pytest.raises(OSError, match="No space"):
-        write_report(scores, out_dir=tmp_path, images=images, target_hu=target, spacing_mm=SPACING_MM, rois=scores.rois)
-    assert [path.name for path in tmp_path.iterdir()] == ["ccc.csv"]
-    assert (tmp_path / "ccc.csv").read_text() == "old"
+        write_report(result, out_dir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["noise_power.csv"]
+    assert (tmp_path / "noise_power.csv").read_text() == "old"

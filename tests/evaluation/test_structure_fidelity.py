@@ -57,8 +57,8 @@ def test_lesions_of_one_label_in_two_series_are_two():
 
 def test_a_reader_is_told_how_many_lesions_there_are_and_what_was_too_small():
     table = structure_table({"a": _image(), "b": _image()}, target_hu=_image(), rois=_rois(), neighbours=[(0, 1)])
-    assert describe_lesions(table, num_rois=3, num_cross_sections=3) == "They show 2 lesions."
-    assert describe_lesions(table, num_rois=3, num_cross_sections=5) == (
+    assert describe_lesions(table, _rois(), 3) == "They show 2 lesions."
+    assert describe_lesions(table, _rois(), 5) == (
         "They show 2 lesions. 2 of 5 cross-sections are left out: fewer than 16 pixels, or only one high or wide."
     )
 

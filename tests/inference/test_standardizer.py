@@ -1,7 +1,6 @@
 """Standardizing slices: what an untrained model leaves alone, what a slice's result may depend on, and what it may not."""
 
 import inspect
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,10 +23,10 @@ from ltdiff.training.fit_kernel_match import fit_kernel_match
 IN_PLANE_MM = SPACING_MM[1:]
 
 
-def _make_standardizer(*, trained=True, process="bridge", decode="residual", kappa=0.5, gain=0.9, **inference):
+def _make_standardizer(*, trained=True, process="bridge", decode="residual", gain=0.9, **inference):
     """A tiny model with a linear kernel match; `trained` stands for weights that all do something."""
     inference = {"precision": "fp32", "num_inference_steps": 2} | inference
-    tiny = tiny_settings(process=process, kappa=kappa)
+    tiny = tiny_settings(process=process, kappa=0.5)
     torch.manual_seed(0)
     model = LTDiff(tiny.model)
     model.kernel_match.gains *= torch.linspace(1, gain, len(model.kernel_match.gains))
@@ -35,8 +34,7 @@ def _make_standardizer(*, trained=True, process="bridge", decode="residual", kap
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-    diffusion = replace(tiny.diffusion, sampling_kappa=kappa)
-    return Standardizer(model, diffusion=diffusion, decode=decode, inference=InferenceConfig(**inference))
+    return Standardizer(model, diffusion=tiny.diffusion, decode=decode, inference=InferenceConfig(**inference))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +105,7 @@ def test_results_are_whole_hu_in_the_target_s_range(source, process, decode):
 @pytest.mark.parametrize("decode", ["residual", "direct"])
 def test_one_step_without_noise_is_the_formula(source, decode):
     """Ẑ = Z_A + f(Z_A, 1); A' = Ã + D(Ẑ) − D(Z_A) (`residual`) or D(Ẑ) (`direct`)."""
-    standardizer = _make_standardizer(decode=decode, kappa=0.0, num_inference_steps=1)
+    standardizer = _make_standardizer(decode=decode, num_inference_steps=1)
     model = standardizer.model
     with torch.no_grad():
         x = to_network(model.match_kernel(torch.from_numpy(source), IN_PLANE_MM))[:, None]
@@ -131,18 +129,21 @@ def test_a_slice_does_not_depend_on_how_its_series_is_cut_up(source, process):
 
 def test_the_noise_of_a_slice_is_a_function_of_seed_and_number(source):
     same = np.stack([source[0], source[0]])
-    first, again, other = (_make_standardizer(seed=seed).standardize(same, IN_PLANE_MM) for seed in (0, 0, 1))
+    first, again, other = (
+        _make_standardizer(process="ddpm", seed=seed).standardize(same, IN_PLANE_MM) for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first[0], first[1])
 
 
 @pytest.mark.parametrize("num_inference_steps", [1, 3])
-def test_without_sampling_noise_there_is_one_image(source, num_inference_steps):
-    assert DiffusionConfig().sampling_kappa == 0  # the default
+def test_the_bridge_is_sampled_without_noise(source, num_inference_steps):
     same = np.stack([source[0], source[0]])
-    makers = {"kappa": 0.0, "num_inference_steps": num_inference_steps}
-    first, other = (_make_standardizer(seed=seed, **makers).standardize(same, IN_PLANE_MM) for seed in (0, 1))
+    first, other = (
+        _make_standardizer(seed=seed, num_inference_steps=num_inference_steps).standardize(same, IN_PLANE_MM)
+        for seed in (0, 1)
+    )
     np.testing.assert_array_equal(first, other)
     np.testing.assert_array_equal(first[0], first[1])
 
@@ -156,7 +157,7 @@ def test_any_size(source, shape, decode):
 
 def test_rows_and_columns_that_are_added_for_the_network_have_no_say(source):
     """A size that fits and the same image without its last row differ only near that row."""
-    standardizer = _make_standardizer(kappa=0.0)
+    standardizer = _make_standardizer()
     whole, cut = (standardizer.standardize(hu, IN_PLANE_MM) for hu in (source[:1], source[:1, :-1]))
     assert np.abs(whole[:, :8] - cut[:, :8]).max() <= 1
 
@@ -247,8 +248,8 @@ def test_there_is_no_way_for_the_target_to_get_in():
 def test_a_trained_model_standardizes_where_there_is_no_target(tmp_path):
     """Loaded from its folder alone; all pixels of the targets are gone by then."""
     manifest = read_manifest(write_pairs(tmp_path))
-    diffusion = replace(tiny_settings(kappa=0.5).diffusion, sampling_kappa=0.5)
     before = _make_standardizer()
+    diffusion = before.diffusion
     before.model.kernel_match = fit_kernel_match(manifest)
     about = {"settings": {"diffusion": vars(diffusion) | {"schedule": vars(diffusion.schedule)}}}
     about["settings"]["loss"] = {"decode": "residual"}

@@ -23,8 +23,8 @@ from ltdiff.methods.residual_cnn import ResidualCNNMethod
 from ltdiff.methods.stan_ct import StanCTMethod
 from ltdiff.methods.timed_training import RATES_FILE, RESULT_FILE
 from ltdiff.methods.unetpp_regression import UNetPPMethod
-from ltdiff.model.kernel_match import radial_frequency
 from ltdiff.model.ltdiff import read_description
+from ltdiff.model.spectrum import radial_frequency
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import PHASES
 
@@ -78,7 +78,7 @@ def filtered(tmp_path_factory):
     """Ten slices: B is noise, A is B smoothed by a Gaussian of 0.3 mm; a filter leads back. (manifest, A, B)"""
     target = (200 * np.random.default_rng(0).standard_normal((10, 128, 128))).astype(np.float32)
     response = np.exp(-2 * (np.pi * 0.3 * radial_frequency((128, 128), IN_PLANE_MM)) ** 2)
-    source = np.fft.irfft2(np.fft.rfft2(target) * response, s=(128, 128)).astype(np.float32)
+    source = np.fft.ifft2(np.fft.fft2(target) * response).real.astype(np.float32)
     path = write_pairs(tmp_path_factory.mktemp("filtered"), volumes=(source[:6], target[:6]))
     return read_manifest(path), source, target
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, KernelMatchFit, corner_frequency, radial_frequency
+from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.model.spectrum import radial_frequency
 
 FITTED_MM, OTHER_MM = (0.7, 0.7), (0.9, 0.8)
 
@@ -19,8 +20,8 @@ def _noise(seed, shape=(192, 160)):
 
 
 def _filtered(image, spacing_mm):
-    spectrum = np.fft.rfft2(image) * _response(radial_frequency(image.shape, spacing_mm))
-    return np.fft.irfft2(spectrum, s=image.shape).astype(np.float32)
+    spectrum = np.fft.fft2(image) * _response(radial_frequency(image.shape, spacing_mm))
+    return np.fft.ifft2(spectrum).real.astype(np.float32)
 
 
 def _fit(pairs, spacing_mm=FITTED_MM):
@@ -45,7 +46,7 @@ def _transfer_function(match, spacing_mm, size=255):
     impulse = torch.zeros(size, size)
     impulse[size // 2, size // 2] = 1000
     response = match(impulse, spacing_mm).numpy() / 1000
-    gain = np.fft.rfft2(np.fft.ifftshift(response)).real
+    gain = np.fft.fft2(np.fft.ifftshift(response)).real
     return radial_frequency((size, size), spacing_mm), gain
 
 

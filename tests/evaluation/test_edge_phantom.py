@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from tiny_run import one_thread, save_tiny_model  # noqa: F401
 
-from ltdiff.evaluation.measure_mtf import measure_model_mtf, measure_mtf
+from ltdiff.evaluation.edge_phantom import measure_model_mtf, measure_mtf
 from ltdiff.evaluation.mtf import FRACTIONS
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig

@@ -1,13 +1,11 @@
-"""Scoring methods on the test pairs of a manifest: the same slices, regions and seed for every one of them."""
+"""The slice pairs of a manifest that are scored, and the regions on them: the same for every method."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +22,29 @@ from ltdiff.data.rois import (
     VolumeRoi,
     count_cross_sections,
     extrude,
+    is_lesion_set,
     mask_rois,
     random_rois,
     volume_mask_rois,
     whole_slices,
 )
-from ltdiff.evaluation import rescan_estimate
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.provenance import is_lesion
-from ltdiff.evaluation.report import write_report
-from ltdiff.evaluation.scoring import ExtractAll, Harmonizer, Scores, score
-from ltdiff.evaluation.slice_correlation import find_neighbours, number_contiguous_blocks
+from ltdiff.evaluation.slice_correlation import Neighbours, find_neighbours, number_contiguous_blocks
 from ltdiff.inference.method import Method, Slices
-from ltdiff.radiomics.feature_sets import CATALOGUE, FEATURE_SETS
-from ltdiff.system.atomic_files import replace_file
+from ltdiff.radiomics.feature_sets import CATALOGUE
 
 logger = logging.getLogger(__name__)
 
-SLICES_FILE = "slices.csv"
-
 
 @dataclass(frozen=True)
-class TestSet:
-    """What is scored: N slice pairs (N, Y, X) in HU, and the regions drawn on their targets.
+class EvaluationSet:
+    """N slice pairs (N, Y, X) in HU, and the regions drawn on their targets.
 
     `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
     `series` (N,) numbers the pairs of series that slices belong to; `places` has a row for each slice: series_uid, z_mm and
     slice_number, its place in the whole series.
-    `num_cross_sections` counts those of all lesions of the masks, `facts` tell a reader what it is.
+    `num_cross_sections` counts those of all lesions of the masks, None without a mask; `facts` tell a reader what it is.
     """
-
-    __test__ = False  # for pytest, which takes every Test… for a class of tests
 
     source_hu: Slices
     target_hu: Slices
@@ -71,6 +61,16 @@ class TestSet:
     def slice_numbers(self) -> NDArray[np.int64]:
         """The places (N,) of the slices in their whole series, which decide the noise of a method that draws some."""
         return self.places["slice_number"].to_numpy()
+
+    @property
+    def neighbours(self) -> Neighbours:
+        """Indices of slices that follow each other in one series."""
+        return find_neighbours(self.series, self.slice_numbers)
+
+    @property
+    def lesions(self) -> list[Roi]:
+        """The cross-sections of lesions among `rois`."""
+        return [roi for roi in self.rois if is_lesion_set(roi.roi_set)]
 
     def standardize(self, name: str, method: Method) -> Slices:
         """The source slices standardized by a method; `name` is for the progress bar."""
@@ -103,14 +103,14 @@ def standardize_slices(
         return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(hu))))
 
 
-def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> TestSet:
+def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> EvaluationSet:
     """Read the pairs of a split and draw the regions.
 
     Raises:
         ValueError: the split has no pairs, or pairs of different sizes, or no region can be drawn on them; a slice cannot be
             read; the mask fits no series.
     """
-    pairs, targets = _test_pairs(manifest, config.split)
+    pairs, targets = _scored_pairs(manifest, config.split)
     target_hu = _read_all(targets)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
     rois = draw_rois(target_hu, labels=labels, config=config)
@@ -122,7 +122,7 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
     if config.features == CATALOGUE.name:
         scored = _volume_rois(rois, labels, shape=target_hu.shape, blocks=number_contiguous_blocks(series, numbers))
     num_cross_sections = None if labels is None else count_cross_sections(labels)
-    return TestSet(
+    return EvaluationSet(
         source_hu=_read_all(pairs),
         target_hu=target_hu,
         spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
@@ -141,58 +141,6 @@ def read_test_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Pat
     )
 
 
-def evaluate(
-    test_set: TestSet,
-    *,
-    methods: Mapping[str, Method],
-    harmonizers: Mapping[str, Harmonizer] | None = None,
-    out: Path,
-    summary: Mapping[str, Any] | None = None,
-    compared: str | None = None,
-    extract_all: ExtractAll | None = None,
-) -> Scores:
-    """Standardize the source slices with every method, score them against the targets, write the report.
-
-    slices.csv says which slices these are: `slice_index` in all other tables is a row of it.
-
-    The method `source` (nothing done) is always in the table, with the catalogue's features also the target with other noise.
-    The report sets the remaining error of the method `compared` against that of all others.
-    """
-    images, seconds = {"source": test_set.source_hu}, {}
-    for name, method in methods.items():
-        started_s = time.perf_counter()
-        images[name] = test_set.standardize(name, method)
-        seconds[name] = (time.perf_counter() - started_s) / len(test_set.source_hu)
-    if test_set.config.features == CATALOGUE.name:
-        images[rescan_estimate.NAME] = rescan_estimate.redraw_noise(test_set.target_hu, seed=test_set.config.seed)
-    scores = score(
-        images,
-        target_hu=test_set.target_hu,
-        spacing_mm=test_set.spacings_mm,
-        rois=test_set.scored,
-        feature_set=FEATURE_SETS[test_set.config.features],
-        harmonizers=harmonizers,
-        seed=test_set.config.seed,
-        num_workers=test_set.config.num_workers,
-        progress=True,
-        extract_all=extract_all,
-    )
-    write_report(
-        scores,
-        out_dir=out,
-        images=images,
-        target_hu=test_set.target_hu,
-        spacing_mm=test_set.spacings_mm,
-        rois=test_set.rois,
-        neighbours=find_neighbours(test_set.series, test_set.slice_numbers),
-        num_cross_sections=test_set.num_cross_sections,
-        summary={**test_set.facts, "seconds_per_slice": seconds, **(summary or {})},
-        compared=compared,
-    )
-    replace_file(out / SLICES_FILE, partial(test_set.places.to_csv, index=False))
-    return scores
-
-
 def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: EvaluationConfig) -> list[Roi]:
     """Random discs, random discs for every HU range, and those of the lesion masks; drawn on the target alone."""
     rois = random_rois(target_hu, num_rois=config.num_rois, seed=config.seed)
@@ -209,12 +157,13 @@ def _volume_rois(
     rois: Sequence[Roi], labels: NDArray[np.uint8] | None, *, shape: tuple[int, ...], blocks: NDArray[np.int64]
 ) -> tuple[VolumeRoi, ...]:
     """The random discs through several slices, whole lesions and whole slices."""
-    discs = [roi for roi in rois if not is_lesion(roi)]
+    discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
     lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
     return (*extrude(discs, blocks=blocks, depth=CATALOGUE.depth), *lesions, *whole_slices(shape))
 
 
-def _test_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of the sources and of the targets of a split, in the order of the slices."""
     rows = manifest[(manifest["split"] == split) & manifest["pair_id"].notna()]
     if rows.empty:
         raise ValueError(f"the manifest has no pair in its split {split!r}; see the option --split of `ltdiff pair`")

@@ -19,7 +19,7 @@ import torch
 from ltdiff.evaluation.figures import draw_mtf
 from ltdiff.evaluation.mtf import FRACTIONS, Disc, largest_mtf_differences, mtf_table
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.method import LinearMatch, Method
+from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.models import read_training_domain
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.simulation.config import SimulationConfig
@@ -68,7 +68,7 @@ def measure_mtf(
     line_integrals = project_inserts(simulation)
     source, target = reconstruct_pair(line_integrals, simulation)
     rng = np.random.default_rng(seed)
-    measured: dict[str, list[np.ndarray]] = {name: [] for name in methods}
+    measured: dict[str, list[Slices]] = {name: [] for name in methods}
     for number in range(num_images):
         sinogram = simulation.scanner.expose(
             line_integrals, thickness_mm=simulation.thickness_mm(number), dose=simulation.dose(number), rng=rng

@@ -1,0 +1,124 @@
+"""Features of every region in the images of every method, as one array from which all tables are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ltdiff.data.rois import Roi, VolumeRoi
+from ltdiff.evaluation.concordance import Values
+from ltdiff.inference.method import Slices
+from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
+from ltdiff.radiomics.parallel import RegionCut, extract_regions
+
+TARGET = "target"
+"""The name of the target among the methods."""
+
+ExtractAll = Callable[[Sequence[RegionCut], FeatureSet], list[dict[str, float]]]
+"""Features of many regions, in their order."""
+
+
+class FeatureBlock(NamedTuple):
+    """Features of one class in the regions of one set: `target` and the `values` of each method, (rois, features)."""
+
+    roi_set: str
+    feature_class: str
+    features: list[str]
+    rois: list[Roi | VolumeRoi]
+    target: Values
+    values: dict[str, Values]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureArray:
+    """`values` (methods, rois, features), TARGET among the methods."""
+
+    values: Values
+    methods: tuple[str, ...]
+    rois: tuple[Roi | VolumeRoi, ...]
+    feature_set: FeatureSet
+
+    @property
+    def features(self) -> list[tuple[str, str]]:
+        """Class and name of each feature."""
+        return [(key.split("_", 1)[0], key.split("_", 1)[1]) for key in self.feature_set.features]
+
+    def blocks(self) -> Iterator[FeatureBlock]:
+        """Each set of regions with each class of features, in the order in which they appear."""
+        roi_sets = [roi.roi_set for roi in self.rois]
+        classes, names = zip(*self.features, strict=True)
+        for roi_set in dict.fromkeys(roi_sets):
+            rows = [i for i, name in enumerate(roi_sets) if name == roi_set]
+            of_set = self.values[:, rows]
+            for feature_class in dict.fromkeys(classes):
+                columns = [i for i, name in enumerate(classes) if name == feature_class]
+                values = dict(zip(self.methods, of_set[:, :, columns], strict=True))
+                yield FeatureBlock(
+                    roi_set,
+                    feature_class,
+                    features=[names[i] for i in columns],
+                    rois=[self.rois[i] for i in rows],
+                    target=values.pop(TARGET),
+                    values=values,
+                )
+
+    def to_table(self) -> pd.DataFrame:
+        """One row per feature, method and region; `roi_index` numbers the regions, and texts are categories."""
+        feature, method, roi = (index.ravel() for index in np.indices((self.values.shape[2], *self.values.shape[:2])))
+        classes, names = zip(*self.features, strict=True)
+        return pd.DataFrame(
+            {
+                "method": _categories(self.methods, method),
+                "roi_index": roi,
+                "roi_set": _categories([each.roi_set for each in self.rois], roi),
+                "slice_index": np.array([each.slice_index for each in self.rois])[roi],
+                "label": _categories([each.label for each in self.rois], roi),
+                "value": np.moveaxis(self.values, 2, 0).ravel(),
+                "feature_set": _categories([self.feature_set.name], np.zeros_like(feature)),
+                "feature_class": _categories(classes, feature),
+                "feature": _categories(names, feature),
+            }
+        )
+
+
+def _categories(texts: Sequence[str], index: NDArray[np.int64]) -> pd.Categorical:
+    codes, categories = pd.factorize(pd.Index(texts))
+    return pd.Categorical.from_codes(codes[index], categories)
+
+
+def feature_array(
+    volumes: Sequence[Slices],
+    *,
+    rois: Sequence[Roi | VolumeRoi],
+    spacing_mm: Sequence[float] | NDArray[np.float64],
+    feature_set: FeatureSet = PYRADIOMICS,
+    num_workers: int = 1,
+    progress: bool = False,
+    extract_all: ExtractAll | None = None,
+) -> tuple[Values, tuple[str, ...]]:
+    """Features (volumes, rois, features) of N volumes (Z, Y, X) in HU, and their names.
+
+    `spacing_mm` is (y, x), one for all slices or one row per slice (Z, 2). Features are extracted by `num_workers` processes, or
+    by `extract_all`.
+    """
+    spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(volumes[0]), 2))
+    extract_all = extract_all or partial(extract_regions, num_workers=num_workers, progress=progress)
+    rows = extract_all([_region(volume, roi, spacings_mm) for volume in volumes for roi in rois], feature_set)
+    values = np.array([[row[name] for name in feature_set.features] for row in rows])
+    return values.reshape(len(volumes), len(rois), -1), feature_set.features
+
+
+def _region(volume_hu: Slices, roi: Roi | VolumeRoi, spacings_mm: NDArray[np.float64]) -> RegionCut:
+    mask = roi.volume_mask
+    spacing_y, spacing_x = spacings_mm[roi.slice_index]
+    hu = volume_hu[roi.slice_index : roi.slice_index + len(mask)]
+    assert hu.shape == mask.shape, (
+        f"the {roi.roi_set} region {roi.label} of slice {roi.slice_index} lies outside the images"
+    )
+    return RegionCut.of(hu, mask, (float(spacing_y), float(spacing_x)))
