@@ -22,7 +22,7 @@ def to_mm(series: Series, slice_index: float, row: float, column: float) -> list
     along_row, along_column = np.array(series.orientation[:3]), np.array(series.orientation[3:])
     spacing_y, spacing_x = series.spacing_mm
     position = np.array(series.slices[0].position_mm) + column * spacing_x * along_row + row * spacing_y * along_column
-    distance_mm = series.slice_spacing_mm or series.slice_thickness_mm
+    distance_mm = series.slice_spacing_mm
     return [
         round(float(value), 6) for value in position + slice_index * distance_mm * np.cross(along_row, along_column)
     ]

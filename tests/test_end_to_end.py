@@ -8,7 +8,8 @@ import pytest
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.dicom.series import find_series
-from ltdiff.model.residual_noise import CALIBRATION_FILE, read_output
+from ltdiff.model.model_folder import CALIBRATION_FILE
+from ltdiff.model.residual_noise import read_output
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.uncertainty import calibration
 
@@ -81,7 +82,7 @@ def test_the_report_has_the_promised_table(folder):
 
 def test_the_registered_model_is_the_trained_one(folder, monkeypatch):
     from ltdiff.commands.model_argument import resolve_model
-    from ltdiff.model.ltdiff import weights_sha256
+    from ltdiff.model.model_folder import weights_sha256
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'run' / 'mlflow.db'}")
     monkeypatch.setattr("ltdiff.commands.model_argument.MODEL_CACHE", folder / "cache")

@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
+from ltdiff.dicom.scan import Volume
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
 from ltdiff.model.ltdiff import LTDiff, save_model

@@ -16,8 +16,9 @@ from ltdiff.data.pairing import pair_archive
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.evaluation.report import add_to_summary
-from ltdiff.inference.batch import standardize
+from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.results import exit_code
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.dataset import simulate
 from ltdiff.system.atomic_files import write_text
@@ -89,7 +90,7 @@ def _standardize_held_out(pairs: Path, *, model: Path, out: Path) -> None:
     manifest = read_manifest(pairs)
     held_out = manifest[(manifest["split"] == "test") & (manifest["role"] == "source")]
     for folder in sorted({Path(path).parent for path in held_out["path"]}):
-        if standardize(folder, model=model, out=out) != 0:
+        if exit_code(standardize_archive(folder, model=model, out=out)) != 0:
             raise ValueError(f"{folder} could not be standardized; the log says why")
 
 

@@ -36,10 +36,11 @@ def standardize(
     """
     from ltdiff.commands.configuration import read_settings_of
     from ltdiff.commands.model_argument import resolve_model
-    from ltdiff.inference.batch import standardize as standardize_tree
+    from ltdiff.inference.batch import standardize_archive
+    from ltdiff.inference.results import exit_code
 
     inference = read_settings_of(config, settings, sections=["inference"]).inference
-    return standardize_tree(
+    results = standardize_archive(
         root,
         model=resolve_model(model),
         out=out,
@@ -49,3 +50,4 @@ def standardize(
         force=force,
         target_kernel=target_kernel,
     )
+    return exit_code(results)

@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.data.volume import Volume
-from ltdiff.dicom.series import Series, read_slice_hu
+from ltdiff.data.volume_files import VolumeFile
+from ltdiff.dicom.scan import Scan
 
 
 @dataclass(frozen=True)
 class AcquisitionInfo:
-    """Of one series. "" and None: its files do not say, or there is nothing to measure."""
+    """Of one scan. None: its format has no room for it, or there is nothing to measure; "": its files do not say."""
 
-    spacing_mm: tuple[float, float]  # PixelSpacing (y, x)
-    kernel: str = ""
+    spacing_mm: tuple[float, float]
+    """PixelSpacing (y, x)."""
+    kernel: str | None = None
     manufacturer: str = ""
     slice_thickness_mm: float | None = None
     noise_hu: float | None = None
 
-
-def series_acquisition(series: Series) -> AcquisitionInfo:
-    """Of a DICOM series; its noise is that of the middle slice."""
-    return AcquisitionInfo(
-        spacing_mm=series.spacing_mm,
-        kernel=series.kernel,
-        manufacturer=series.manufacturer,
-        slice_thickness_mm=series.slice_thickness_mm,
-        noise_hu=_middle_noise_hu(series),
-    )
+    @classmethod
+    def of(cls, scan: Scan) -> AcquisitionInfo:
+        """From the header, and the noise from the middle slice. A volume file's thickness is its slices' distance."""
+        if isinstance(scan, VolumeFile):
+            return cls(scan.spacing_mm, slice_thickness_mm=scan.distance_mm, noise_hu=_middle_noise_hu(scan))
+        return cls(
+            scan.spacing_mm, scan.kernel, scan.manufacturer, scan.slice_thickness_mm, noise_hu=_middle_noise_hu(scan)
+        )
 
 
-def volume_acquisition(volume: Volume) -> AcquisitionInfo:
-    """Of a volume file, which knows no thickness: the distance of its slices stands for it."""
-    return AcquisitionInfo(
-        spacing_mm=volume.spacing_mm[1:],
-        slice_thickness_mm=volume.spacing_mm[0],
-        noise_hu=noise_level_hu(volume.hu[volume.num_slices // 2]),
-    )
-
-
-def _middle_noise_hu(series: Series) -> float | None:
+def _middle_noise_hu(scan: Scan) -> float | None:
     try:
-        return noise_level_hu(read_slice_hu(series.slices[series.num_slices // 2].path))
+        return noise_level_hu(scan.read_slice(scan.num_slices // 2))
     except ValueError:  # whoever standardizes it reads it again, and reports the file
         return None
 
@@ -57,7 +49,7 @@ MIN_PIXELS = 200
 """Fewer than this are no organ: bowel in the fat, the couch, vessels in the lung."""
 
 
-def noise_level_hu(hu: np.ndarray) -> float | None:
+def noise_level_hu(hu: NDArray[Any]) -> float | None:
     """Robust standard deviation of a slice (Y, X) less its 3 × 3 mean, in soft tissue; None where there is too little.
 
     1.4826 · median |d − median d|: organs' borders, few among the pixels, do not count. White noise of standard deviation

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,21 +19,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ltdiff.data.volume_files import is_volume_file, read_volume_slice
-from ltdiff.dicom.series import read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
-_TEXT: Final = pa.string()
-_NUMBER: Final = pa.float64()
-_COUNT: Final = pa.int64()
-SCHEMA: Final = pa.schema(
+_TEXT = pa.string()
+_NUMBER = pa.float64()
+_COUNT = pa.int64()
+SCHEMA = pa.schema(
     [
         pa.field("path", _TEXT, nullable=False),
         pa.field("slice_index", _COUNT, nullable=False),  # 0 for DICOM files; index in the volume file otherwise
         pa.field("series_uid", _TEXT, nullable=False),
-        pa.field("patient", _TEXT, nullable=False),  # Series.patient_key, never the patient's ID
+        pa.field("patient", _TEXT, nullable=False),  # Scan.patient_key, never the patient's ID
         pa.field("role", _TEXT, nullable=False),  # source, target or other
         pa.field("pair_id", _TEXT),
         pa.field("kernel", _TEXT, nullable=False),
@@ -47,14 +47,18 @@ SCHEMA: Final = pa.schema(
         pa.field("split", _TEXT, nullable=False),  # train, val or test; or none
     ]
 )
-ROLES: Final = ("source", "target", "other")
-SPLITS: Final = ("train", "val", "test")
-LEFT_OUT: Final = "none"
+ROLES = ("source", "target", "other")
+SPLITS = ("train", "val", "test")
+LEFT_OUT = "none"
 """Instead of a split: slices between two blocks of one series that overlap slices of both."""
-TRAIN_FRACTION: Final = 0.7  # of the slices or patients, validation included
-VAL_FRACTION: Final = 0.12  # of the training part
-MIN_PATIENTS_TO_SPLIT: Final = 3  # train, val and test each need one
-_LOCATION_COLUMNS: Final = ("path",)  # where the data lies says nothing about what it is
+TRAIN_FRACTION = 0.7
+"""Share of slices or patients in train and val."""
+VAL_FRACTION = 0.12
+"""Share of the training part that validates."""
+MIN_PATIENTS_TO_SPLIT = 3
+"""Train, val and test each need one."""
+_LOCATION_COLUMNS = ("path",)
+"""Not in the fingerprint: a path says nothing about the data."""
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

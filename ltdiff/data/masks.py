@@ -9,16 +9,15 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.data.scan import Scan, read_series
-from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import is_volume_file, orientation_code, read_mask, read_volume
+from ltdiff.dicom.scan import Scan, Volume
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.dicom.structure_set import find_structure_sets, read_structures
@@ -26,12 +25,12 @@ from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
-GRID_TOLERANCE_VOXELS: Final = 0.25
+GRID_TOLERANCE_VOXELS = 0.25
 """How far a voxel of a mask file may lie beside its voxel of the image: more than rounded headers make of 512 pixels, less than
 the half pixel between two conventions."""
 
 
-def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> np.ndarray:
+def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> NDArray[Any]:
     """Labels (N, Y, X) uint8 for the N rows of `pairs` (source rows of `manifest`), 0 where there is no lesion.
 
     `mask` is a volume file on the grid of the only source series; or a DICOM SEG file, or a folder of them, each of which
@@ -47,7 +46,7 @@ def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> n
     return _from_segmentations(mask, manifest, pairs)
 
 
-def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
+def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[Any]:
     series_uids = manifest.loc[manifest["role"] == "source", "series_uid"].unique()
     if len(series_uids) != 1:
         raise ValueError(
@@ -57,10 +56,10 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.
     if is_volume_file(path):
         return _numbered(_read_on_grid(mask, read_volume(path)))[pairs["slice_index"]]
     series = _find_series(str(series_uids[0]), manifest)
-    return _of_slices(pairs["path"], _numbered(_read_on_grid(mask, read_series(series).volume)), series)
+    return _of_slices(pairs["path"], _numbered(_read_on_grid(mask, series.read_volume())), series)
 
 
-def _numbered(labels: np.ndarray) -> np.ndarray:
+def _numbered(labels: NDArray[Any]) -> NDArray[Any]:
     """Labels (Z, Y, X) in which the lesions of a binary mask have numbers of their own, as far as they do not touch."""
     if np.unique(labels).size > 2:
         return labels
@@ -76,7 +75,7 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
     return np.asarray(numbered, dtype=np.uint8)
 
 
-def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
+def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[Any]:
     labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint8)
     segmentations = find_segmentations(mask)
     used: dict[int, Path] = {}  # by the slices in `labels`
@@ -94,7 +93,7 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
 
 
 def _only(paths: Sequence[Path]) -> Path | None:
-    """Where there are several nobody knows which one is meant; ValueError."""
+    """The only one of these masks, or None. Raise ValueError where there are several."""
     if len(paths) > 1:
         raise ValueError(
             f"{printable(paths[0])} and {printable(paths[1])} are masks of the same slices: name one of them"
@@ -102,7 +101,7 @@ def _only(paths: Sequence[Path]) -> Path | None:
     return paths[0] if paths else None
 
 
-def _of_slices(paths: pd.Series, labels: np.ndarray, series: Series) -> np.ndarray:
+def _of_slices(paths: pd.Series, labels: NDArray[Any], series: Series) -> NDArray[Any]:
     """Those labels (N, Y, X) of a whole series that belong to the slices in these files."""
     places = {str(header.path): place for place, header in enumerate(series.slices)}
     return labels[[places[path] for path in paths]]
@@ -120,8 +119,8 @@ def _find_series(series_uid: str, manifest: pd.DataFrame) -> Series:
     return found[series_uid]
 
 
-def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:
-    """Region → mask (Z, Y, X) on the slices of `scan`, none of them empty.
+def read_named_masks(mask: Path, scan: Scan, *, volume: Volume) -> dict[str, NDArray[np.bool_]]:
+    """Region → mask (Z, Y, X) on the slices of `scan`, whose HU are `volume`; none of them is empty.
 
     `mask` is a volume file on the grid of the scan, or a DICOM SEG, whose labels become "label_1" and so on; or an RT Structure
     Set, whose ROIs keep their names; or a folder with the one that belongs to the scan's series. A file may also have been
@@ -133,10 +132,10 @@ def read_named_masks(mask: Path, scan: Scan) -> dict[str, NDArray[np.bool_]]:
     if not mask.exists():
         raise ValueError(f"{printable(mask)}: there is no such file or folder")
     if is_volume_file(mask):
-        return _by_label(_read_on_grid(mask, scan.volume), mask)
-    if scan.series is None:
+        return _by_label(_read_on_grid(mask, volume), mask)
+    if not isinstance(scan, Series):
         raise ValueError(f"{printable(mask)}: the mask of a volume file is a volume file, not a DICOM file or a folder")
-    return _from_dicom(mask, scan.series)
+    return _from_dicom(mask, scan)
 
 
 def _from_dicom(mask: Path, series: Series) -> dict[str, NDArray[np.bool_]]:
@@ -154,14 +153,14 @@ def _from_dicom(mask: Path, series: Series) -> dict[str, NDArray[np.bool_]]:
     raise ValueError(f"{printable(mask)}: there is no DICOM segmentation and no RT structure set of this series")
 
 
-def _by_label(labels: np.ndarray, path: Path) -> dict[str, NDArray[np.bool_]]:
+def _by_label(labels: NDArray[Any], path: Path) -> dict[str, NDArray[np.bool_]]:
     found = [int(label) for label in np.unique(labels) if label]
     if not found:
         raise ValueError(f"{printable(path)}: the mask is empty")
     return {f"label_{label}": labels == label for label in found}
 
 
-def _read_on_grid(mask: Path, image: Volume) -> np.ndarray:
+def _read_on_grid(mask: Path, image: Volume) -> NDArray[Any]:
     """The labels (Z, Y, X) of a volume file whose voxels are those of the image."""
     # of a DICOM series any, for its rows and columns are as they are stored
     orientation = orientation_code(image.direction)
@@ -186,7 +185,7 @@ def _largest_distance(grid: Volume, image: Volume) -> float:
     return float(np.abs(np.linalg.solve(image_axes, positions_mm - image_origin_mm) - corners).max())
 
 
-def _affine(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+def _affine(volume: Volume) -> tuple[NDArray[Any], NDArray[Any]]:
     """Steps from voxel to voxel as columns (3, 3) for x, y and z, and the first voxel's position (3, 1), in mm."""
     axes = np.array(volume.direction).reshape(3, 3) * volume.spacing_mm[::-1]
     return axes, np.array(volume.origin_mm)[:, None]

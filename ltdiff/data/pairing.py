@@ -12,28 +12,31 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import pandas as pd
 
 from ltdiff.data.manifest import SCHEMA, split_manifest
+from ltdiff.data.read_scan import read_scan
 from ltdiff.data.same_grid import grid_difference, slice_overlap
 from ltdiff.data.sharpness import sharpest_kernel
-from ltdiff.data.volume_files import is_volume_file, read_volume_series
+from ltdiff.data.volume_files import VolumeFile
+from ltdiff.dicom.scan import Scan
 from ltdiff.dicom.series import Issue, Series, find_series
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
-NEAR_MISS_OVERLAP: Final = 0.5  # more of the slices than this at the same z: meant as a pair, so it fails, not skips
+NEAR_MISS_OVERLAP = 0.5
+"""Two series that share more of their slices were meant as a pair: it fails and is not just skipped."""
 
 
 @dataclass(frozen=True)
 class SeriesPair:
-    """Two series on the same grid, slice i of one belongs to slice i of the other: `source` is made like `target`."""
+    """Two scans on the same grid, slice i of one belongs to slice i of the other: `source` is made like `target`."""
 
-    source: Series
-    target: Series
+    source: Scan
+    target: Scan
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,10 @@ def pair_named(source: Path, target: Path, *, split: str = "auto") -> PairingRes
     A volume file has no kernel, and its patient is a hash of the source's voxels. Raises ValueError with one sentence
     when a side is not exactly one readable original series, or the two are not on the same grid.
     """
-    pair = SeriesPair(_only_series(source), _only_series(target))
-    if is_volume_file(source) or is_volume_file(target):  # then only the user can know that it is one patient
-        known = pair.target if is_volume_file(source) and not is_volume_file(target) else pair.source
+    pair = SeriesPair(_read_original(source), _read_original(target))
+    files = [one for one in (pair.source, pair.target) if isinstance(one, VolumeFile)]
+    if files:  # then only the user can know that it is one patient
+        known = pair.target if files == [pair.source] else pair.source
         pair = SeriesPair(*(replace(one, patient_key=known.patient_key) for one in (pair.source, pair.target)))
     reason = grid_difference(pair.source, pair.target)
     if reason:
@@ -106,20 +110,11 @@ def pair_named(source: Path, target: Path, *, split: str = "auto") -> PairingRes
     return PairingResult(split_manifest(build_manifest([pair]), split), kernel_table([pair]), [])
 
 
-def _only_series(path: Path) -> Series:
-    if not path.exists():
-        raise ValueError(f"{printable(path)}: there is no such file or folder")
-    if is_volume_file(path):
-        return read_volume_series(path)
-    series, issues = find_series(path)
-    failures = [issue for issue in issues if issue.action == "fail"]
-    if failures:
-        raise ValueError(str(failures[0]))
-    if len(series) != 1:
-        raise ValueError(f"{printable(path)}: name one CT series; here are {len(series)}")
-    if series[0].derived:
+def _read_original(path: Path) -> Scan:
+    scan = read_scan(path)
+    if scan.derived:
         raise ValueError(f"{printable(path)}: this series is derived, and only original ones are paired")
-    return series[0]
+    return scan
 
 
 def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) -> tuple[list[SeriesPair], list[Issue]]:
@@ -243,7 +238,7 @@ def _issue(series: Series, action: Literal["skip", "fail"], reason: str) -> Issu
 
 
 def _folder(series: Series) -> Path:
-    return series.slices[0].path.parent
+    return series.path.parent
 
 
 def kernel_table(pairs: Sequence[SeriesPair]) -> pd.DataFrame:
@@ -257,7 +252,7 @@ def kernel_table(pairs: Sequence[SeriesPair]) -> pd.DataFrame:
     )
 
 
-def build_manifest(pairs: Sequence[SeriesPair], unpaired: Sequence[Series] = ()) -> pd.DataFrame:
+def build_manifest(pairs: Sequence[SeriesPair], unpaired: Sequence[Scan] = ()) -> pd.DataFrame:
     """The manifest of the pairs and of further series (role "other"), all of it "train" until it is split."""
     rows: list[dict[str, object]] = []
     for pair in pairs:
@@ -265,30 +260,30 @@ def build_manifest(pairs: Sequence[SeriesPair], unpaired: Sequence[Series] = ())
         prefix = hashlib.sha256(uids.encode()).hexdigest()[:12]
         pair_ids = [f"{prefix}-{index:04d}" for index in range(pair.source.num_slices)]
         rows += _rows(pair.source, "source", pair_ids) + _rows(pair.target, "target", pair_ids)
-    for series in unpaired:
-        rows += _rows(series, "other", [None] * series.num_slices)
+    for scan in unpaired:
+        rows += _rows(scan, "other", [None] * scan.num_slices)
     manifest = pd.DataFrame(rows, columns=SCHEMA.names)
     return manifest.astype({"pair_id": object, "slice_thickness_mm": float})
 
 
-def _rows(series: Series, role: str, pair_ids: Sequence[str | None]) -> list[dict[str, object]]:
+def _rows(scan: Scan, role: str, pair_ids: Sequence[str | None]) -> list[dict[str, object]]:
     return [
         {
             "path": str(header.path.absolute()),  # workers may run in another directory
-            "slice_index": index if is_volume_file(header.path) else 0,
-            "series_uid": series.series_instance_uid,
-            "patient": series.patient_key,
+            "slice_index": index if isinstance(scan, VolumeFile) else 0,
+            "series_uid": scan.series_instance_uid,
+            "patient": scan.patient_key,
             "role": role,
             "pair_id": pair_id,
-            "kernel": series.kernel,
-            "manufacturer": series.manufacturer,
+            "kernel": scan.kernel,
+            "manufacturer": scan.manufacturer,
             "z_mm": header.z_mm,
-            "spacing_y_mm": series.spacing_mm[0],
-            "spacing_x_mm": series.spacing_mm[1],
-            "slice_thickness_mm": series.slice_thickness_mm,
-            "rows": series.rows,
-            "columns": series.columns,
+            "spacing_y_mm": scan.spacing_mm[0],
+            "spacing_x_mm": scan.spacing_mm[1],
+            "slice_thickness_mm": scan.slice_thickness_mm,
+            "rows": scan.rows,
+            "columns": scan.columns,
             "split": "train",
         }
-        for index, (header, pair_id) in enumerate(zip(series.slices, pair_ids, strict=True))
+        for index, (header, pair_id) in enumerate(zip(scan.slices, pair_ids, strict=True))
     ]

@@ -1,24 +1,26 @@
-"""Whether two series lie on the same grid: same patient, frame of reference, pixels and slice positions."""
+"""Whether two scans lie on the same grid: same patient, frame of reference, pixels and slice positions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from ltdiff.dicom.series import Series, SliceHeader
+from ltdiff.dicom.scan import Scan, SliceHeader
 from ltdiff.system.text import printable
 
-POSITION_TOLERANCE_MM: Final = 0.05  # a sixteenth of a pixel: below what resampling could see
-SPACING_TOLERANCE_MM: Final = 1e-4  # times 512 pixels: the position tolerance at the far corner
-ORIENTATION_TOLERANCE: Final = 1e-4  # of a direction cosine (no unit); times 500 mm: the position tolerance
-THICKNESS_TOLERANCE_MM: Final = 0.01
-MAX_NAMED_SLICES: Final = 3  # in a message
+POSITION_TOLERANCE_MM = 0.05
+"""A sixteenth of a pixel: below what resampling could see."""
+SPACING_TOLERANCE_MM = 1e-4
+"""512 times this is the position tolerance, at the far corner of a slice."""
+ORIENTATION_TOLERANCE = 1e-4
+"""Largest difference of a direction cosine; 500 mm times this is the position tolerance."""
+THICKNESS_TOLERANCE_MM = 0.01
+MAX_NAMED_SLICES = 3
 
 
-def grid_difference(source: Series, target: Series) -> str:
+def grid_difference(source: Scan, target: Scan) -> str:
     """Why the two cannot be two kernels of one acquisition, in words; "" when they can."""
     if source.series_instance_uid == target.series_instance_uid:
         return "they are the same series"
@@ -27,12 +29,12 @@ def grid_difference(source: Series, target: Series) -> str:
     return _frame_difference(source, target) or _plane_difference(source, target) or _slice_difference(source, target)
 
 
-def _frame_difference(source: Series, target: Series) -> str:
+def _frame_difference(source: Scan, target: Scan) -> str:
     uids = source.frame_of_reference_uid, target.frame_of_reference_uid
     return "their FrameOfReferenceUID differs" if all(uids) and uids[0] != uids[1] else ""  # volume files have none
 
 
-def _plane_difference(source: Series, target: Series) -> str:
+def _plane_difference(source: Scan, target: Scan) -> str:
     sizes = (source.rows, source.columns), (target.rows, target.columns)
     if sizes[0] != sizes[1]:
         return f"one has {sizes[0][0]} x {sizes[0][1]} pixels, the other {sizes[1][0]} x {sizes[1][1]}"
@@ -41,20 +43,20 @@ def _plane_difference(source: Series, target: Series) -> str:
     return _orientation_difference(source, target) or _thickness_difference(source, target)
 
 
-def _orientation_difference(source: Series, target: Series) -> str:
+def _orientation_difference(source: Scan, target: Scan) -> str:
     if np.allclose(source.orientation, target.orientation, rtol=0, atol=ORIENTATION_TOLERANCE):
         return ""
     return f"their orientation is {_numbers(source.orientation)} and {_numbers(target.orientation)}"
 
 
-def _thickness_difference(source: Series, target: Series) -> str:
+def _thickness_difference(source: Scan, target: Scan) -> str:
     thick_mm, other_mm = source.slice_thickness_mm, target.slice_thickness_mm
     if thick_mm is None or other_mm is None or abs(thick_mm - other_mm) <= THICKNESS_TOLERANCE_MM:
         return ""
     return f"their slices are {thick_mm:g} mm and {other_mm:g} mm thick"
 
 
-def _slice_difference(source: Series, target: Series) -> str:
+def _slice_difference(source: Scan, target: Scan) -> str:
     reasons = [
         f"{len(alone)} of {one.num_slices} slices of kernel {one.kernel!r} have no partner ({_names(alone)})"
         for one, other in ((source, target), (target, source))
@@ -63,7 +65,7 @@ def _slice_difference(source: Series, target: Series) -> str:
     return ", and ".join(reasons)
 
 
-def _slices_without_partner(series: Series, other: Series) -> list[SliceHeader]:
+def _slices_without_partner(series: Scan, other: Scan) -> list[SliceHeader]:
     positions = np.array([header.position_mm for header in other.slices])
     distances = (np.abs(positions - header.position_mm).max(axis=1).min() for header in series.slices)
     return [header for header, mm in zip(series.slices, distances, strict=True) if mm > POSITION_TOLERANCE_MM]
@@ -78,7 +80,7 @@ def _numbers(values: Iterable[float]) -> str:
     return "\\".join(f"{value:g}" for value in values)
 
 
-def slice_overlap(one: Series, other: Series) -> float:
+def slice_overlap(one: Scan, other: Scan) -> float:
     """Share of the longer series' slices that the other has too, from 0 to 1: same z, orientation and thickness."""
     if _orientation_difference(one, other) or _thickness_difference(one, other):
         return 0.0

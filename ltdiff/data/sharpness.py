@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltdiff.dicom.series import Series, read_slice_hu
+from ltdiff.dicom.scan import Scan
 from ltdiff.model.spectrum import radial_frequency, tapered_power
 
 logger = logging.getLogger(__name__)
 
-NUM_SLICES: Final = 3
-"""From the middle of each series."""
-CUTOFF: Final = 0.5
-"""Of the Nyquist frequency: above it soft kernels let almost nothing pass."""
+NUM_SLICES = 3
+CUTOFF = 0.5
+"""Fraction of the Nyquist frequency above which soft kernels let almost nothing pass."""
 
 
-def sharpest_kernel(grid: Sequence[Series]) -> str:
-    """The kernel with the highest high-frequency power among series of one acquisition; logged with the figures.
+def sharpest_kernel(grid: Sequence[Scan]) -> str:
+    """The kernel with the highest high-frequency power among scans of one acquisition; logged with the figures.
 
     Raises ValueError naming the file when a middle slice cannot be read.
     """
-    power_hu2 = {series.kernel: _series_power_hu2(series) for series in reversed(grid)}
+    power_hu2 = {scan.kernel: _power_hu2(scan) for scan in reversed(grid)}
     sharpest = max(power_hu2, key=lambda kernel: power_hu2[kernel])
     measured = ", ".join(f"{kernel} {power:.3g}" for kernel, power in sorted(power_hu2.items()))
     logger.info("the sharpest kernel is %s (high-frequency power in HU²: %s)", sharpest, measured)
     return sharpest
 
 
-def _series_power_hu2(series: Series) -> float:
-    first = max(0, (series.num_slices - NUM_SLICES) // 2)
-    headers = series.slices[first : first + NUM_SLICES]
-    return float(np.mean([high_frequency_power_hu2(read_slice_hu(header.path)) for header in headers]))
+def _power_hu2(scan: Scan) -> float:
+    first = max(0, (scan.num_slices - NUM_SLICES) // 2)
+    middle = range(first, min(first + NUM_SLICES, scan.num_slices))
+    return float(np.mean([high_frequency_power_hu2(scan.read_slice(index)) for index in middle]))
 
 
 def high_frequency_power_hu2(hu: NDArray[np.float32]) -> float:

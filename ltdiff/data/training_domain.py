@@ -68,10 +68,16 @@ class TrainingDomain:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
-    def identity_violations(self, acquisition: AcquisitionInfo) -> list[str]:
-        """Kernel or manufacturer that the model was not trained for: "kernel 'X' instead of 'B'"."""
+    def violations(self, acquisition: AcquisitionInfo) -> list[str]:
+        """What the model was not trained for: kernel, manufacturer, grid or noise, each as "kernel 'X' instead of 'B'".
+
+        A scan whose format cannot tell its kernel is taken for one that the model is for.
+        """
+        return self._identity_violations(acquisition) + self.range_violations(acquisition)
+
+    def _identity_violations(self, acquisition: AcquisitionInfo) -> list[str]:
         violations = []
-        if acquisition.kernel not in self.source_kernels:
+        if acquisition.kernel is not None and acquisition.kernel not in self.source_kernels:
             wanted = either(self.source_kernels) or "an unknown one"
             violations.append(f"{name_kernel(acquisition.kernel)} instead of {wanted}")
         if self.fits_manufacturer(acquisition) is False:
@@ -87,7 +93,7 @@ class TrainingDomain:
         return _vendor(acquisition.manufacturer) in map(_vendor, self.manufacturers)
 
     def range_violations(self, acquisition: AcquisitionInfo) -> list[str]:
-        """What of grid and noise lies out_of_domain: "pixel spacing 0.31 mm instead of 0.7 to 0.84 mm"."""
+        """What of grid and noise lies outside: "pixel spacing 0.31 mm instead of 0.7 to 0.84 mm"."""
         spacing_mm = (min(acquisition.spacing_mm), max(acquisition.spacing_mm))
         thickness_mm, noise_hu = acquisition.slice_thickness_mm, acquisition.noise_hu
         violations = [

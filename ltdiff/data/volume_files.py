@@ -6,30 +6,77 @@ posterior and columns from right to left, as a standard axial DICOM series does.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import math
+import os
+import re
 import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
+from typing_extensions import override
 
-from ltdiff.data.truncation import DAMAGED, check_complete
-from ltdiff.data.volume import Volume
 from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
-from ltdiff.dicom.series import AIR_FILL_HU, Series, SliceHeader
+from ltdiff.dicom.scan import AIR_FILL_HU, Scan, SliceHeader, StoredSlice, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, sync
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES: Final = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-ORIENTATION: Final = "LPS"  # axes point to the patient's left, posterior, superior: DICOM's axial standard
-LUNG_HU: Final = -500.0
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+META_IMAGE_SUFFIXES = (".mha", ".mhd")
+SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", *META_IMAGE_SUFFIXES)
+ORIENTATION = "LPS"
+"""Axes point to the patient's left, posterior, superior: DICOM's axial standard."""
+LUNG_HU = -500.0
 """Lung and air are below it, one of which nearly every slice of a body shows."""
-MIN_HU, MAX_HU = -10_000.0, 40_000.0  # beyond what any CT stores: the values are no HU
+MIN_HU, MAX_HU = -10_000.0, 40_000.0
+"""Beyond what any CT stores: the values are no HU."""
+DAMAGED = "the voxels cannot be read, the file is damaged or cut short"
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeFile(Scan):
+    """A scan in a volume file. Its format has no room for kernel, manufacturer, slice thickness and patient.
+
+    `series_instance_uid` and `patient_key` are hashes of the voxels, so they are the same wherever the file lies and
+    however it is packed.
+    """
+
+    distance_mm: float
+    """Of neighbouring slices."""
+    direction: tuple[float, ...]
+    stored_orientation: str
+
+    @override
+    def read_slice(self, index: int) -> NDArray[np.float32]:
+        return read_volume_slice(self.path, index)
+
+    @override
+    def read_slices(self) -> Iterator[StoredSlice]:
+        for hu in read_volume(self.path).hu:
+            outside = outside_field_of_view(hu)
+            yield StoredSlice(hu, outside, np.where(outside, np.float32(AIR_FILL_HU), hu))
+
+    @override
+    def make_volume(self, slices_hu: Sequence[NDArray[np.float32]]) -> Volume:
+        """It can be written back in the order of the file's own voxels."""
+        return Volume(
+            hu=np.stack(slices_hu),
+            spacing_mm=(self.distance_mm, *self.spacing_mm),
+            origin_mm=self.slices[0].position_mm,
+            direction=self.direction,
+            stored_orientation=self.stored_orientation,
+        )
 
 
 def is_volume_file(path: Path) -> bool:
@@ -73,6 +120,11 @@ def write_volume(volume: Volume, path: Path) -> None:
             sync(path.parent)
 
 
+def write_hu(hu: NDArray[np.float32], path: Path, *, spacing_mm: tuple[float, float, float]) -> None:
+    """Write axial slices (Z, Y, X) with spacing (z, y, x) whose first voxel lies at the origin, as `write_volume` does."""
+    write_volume(Volume(hu, spacing_mm, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel())), path)
+
+
 def _image(volume: Volume) -> sitk.Image:
     limits = np.iinfo(np.int16)
     whole = np.array_equal(volume.hu, np.round(volume.hu))
@@ -84,7 +136,7 @@ def _image(volume: Volume) -> sitk.Image:
     return image
 
 
-def read_volume_slice(path: Path, index: int) -> np.ndarray:
+def read_volume_slice(path: Path, index: int) -> NDArray[Any]:
     """Axial slice `index` (from 0, ascending z) of a volume file: float32 (Y, X) in HU. Errors as `read_volume`.
 
     What lies outside the field of view becomes air, as in a DICOM slice. Where the format allows it, only this slice is
@@ -106,7 +158,7 @@ def read_volume_slice(path: Path, index: int) -> np.ndarray:
     return hu
 
 
-def outside_field_of_view(hu: np.ndarray) -> np.ndarray:
+def outside_field_of_view(hu: NDArray[Any]) -> NDArray[Any]:
     """Where a slice (Y, X) of a volume file holds a scanner's filler and no air: bool (Y, X). Filler reaches a corner."""
     has_filler = hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU
     return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)
@@ -120,7 +172,7 @@ def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:
     return (code.index("S"), False) if "S" in code else (code.index("I"), True)
 
 
-def read_mask(path: Path, *, orientation: str = ORIENTATION) -> np.ndarray:
+def read_mask(path: Path, *, orientation: str = ORIENTATION) -> NDArray[Any]:
     """Labels (Z, Y, X), uint8, axes as in `read_volume`.
 
     Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 255.
@@ -133,12 +185,8 @@ def read_mask(path: Path, *, orientation: str = ORIENTATION) -> np.ndarray:
     return labels
 
 
-def read_volume_series(path: Path) -> Series:
-    """What a DICOM series' headers would say, as far as a volume file does. Errors as `read_volume`.
-
-    `series_instance_uid` and `patient_key` are hashes of the voxels, so they are the same wherever the file lies and
-    however it is packed. Kernel, frame of reference and the like are "", the thickness is None: such a file has none.
-    """
+def read_volume_scan(path: Path) -> VolumeFile:
+    """A volume file as a scan. Errors as `read_volume`; values that may be no HU are named in the log."""
     volume = read_volume(path)
     if volume.hu.min() > LUNG_HU:
         logger.warning(
@@ -148,37 +196,24 @@ def read_volume_series(path: Path) -> Series:
         )
     digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
     axes = np.array(volume.direction).reshape(3, 3).T  # rows: the directions of x, y and z
-    slices = tuple(_slice_header(path, volume, axes, index) for index in range(volume.num_slices))
-    return Series(
+    return VolumeFile(
         series_instance_uid=f"voxels-{digest[:32]}",
-        study_instance_uid="",
-        frame_of_reference_uid="",
         patient_key=digest[:12],
-        kernel="",
-        manufacturer="",
-        manufacturer_model="",
-        slice_thickness_mm=None,
-        acquisition_key="",
         rows=volume.hu.shape[1],
         columns=volume.hu.shape[2],
         spacing_mm=volume.spacing_mm[1:],
         orientation=tuple(axes[:2].ravel().tolist()),
-        slices=slices,
-        derived=False,
-        standardized_by_ltdiff=False,
+        slices=tuple(_slice_header(path, volume, axes, index) for index in range(volume.num_slices)),
+        distance_mm=volume.spacing_mm[0],
+        direction=volume.direction,
+        stored_orientation=volume.stored_orientation,
     )
 
 
-def _slice_header(path: Path, volume: Volume, axes: np.ndarray, index: int) -> SliceHeader:
+def _slice_header(path: Path, volume: Volume, axes: NDArray[np.float64], index: int) -> SliceHeader:
     position_mm = np.array(volume.origin_mm) + index * volume.spacing_mm[0] * axes[2]
     x_mm, y_mm, z_mm = position_mm.tolist()
-    return SliceHeader(
-        path=path,
-        sop_instance_uid="",
-        instance_number=index + 1,
-        position_mm=(x_mm, y_mm, z_mm),
-        z_mm=float(position_mm @ np.cross(axes[0], axes[1])),
-    )
+    return SliceHeader(path, (x_mm, y_mm, z_mm), z_mm=float(position_mm @ np.cross(axes[0], axes[1])))
 
 
 def _header(path: Path) -> sitk.ImageFileReader:
@@ -201,7 +236,7 @@ def _header(path: Path) -> sitk.ImageFileReader:
 
 def _read(path: Path) -> sitk.Image:
     reader = _header(path)
-    check_complete(path, num_bytes=_num_bytes(reader))
+    _check_complete(path, num_bytes=_num_bytes(reader))
     return _volume_image(_execute(reader, path))
 
 
@@ -211,6 +246,45 @@ def _num_bytes(reader: sitk.ImageFileReader) -> int:
     if reader.HasMetaDataKey("bitpix"):
         return int(float(reader.GetMetaData("vox_offset"))) + num_voxels * int(reader.GetMetaData("bitpix")) // 8
     return num_voxels * int(sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
+
+
+def _check_complete(path: Path, *, num_bytes: int) -> None:
+    """ValueError naming the file when it holds less than the `num_bytes` of its voxels.
+
+    Only where ITK does not say so in a way that a program can hear; for NRRD it raises by itself.
+    """
+    name = path.name.lower()
+    try:
+        if name.endswith(NIFTI_SUFFIXES):
+            complete = _num_nifti_bytes(path) >= num_bytes
+        else:
+            complete = not name.endswith(META_IMAGE_SUFFIXES) or _is_complete_meta_image(path, num_bytes)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{printable(path)}: {DAMAGED}") from error
+    if not complete:
+        raise ValueError(f"{printable(path)}: {DAMAGED}")
+
+
+def _num_nifti_bytes(path: Path) -> int:
+    """ITK reads a NIfTI file that was cut short without a word and invents the rest."""
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        return sum(map(len, iter(lambda: file.read(_CHUNK_BYTES), b"")))  # to the end, where gzip keeps its checksum
+
+
+def _is_complete_meta_image(path: Path, num_bytes: int) -> bool:
+    """ITK reports a MetaImage file that was cut short on the terminal, past Python, before it raises."""
+    with path.open("rb") as file:
+        head = file.read(_CHUNK_BYTES)
+    data_file = re.search(rb"^ElementDataFile *= *(.+?) *\r?\n", head, re.MULTILINE)
+    packed = re.search(rb"^CompressedDataSize *= *(\d+)", head, re.MULTILINE)
+    if data_file is None:
+        return False
+    if data_file[1].upper() == b"LOCAL":
+        available = path.stat().st_size - data_file.end()
+    else:
+        data_path = path.parent / os.fsdecode(data_file[1])
+        available = data_path.stat().st_size if data_path.is_file() else num_bytes  # a list of files: ITK finds out
+    return available >= (int(packed[1]) if packed else num_bytes)
 
 
 def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
@@ -230,7 +304,7 @@ def orientation_code(direction: tuple[float, ...]) -> str:
     return code
 
 
-def _checked_hu(values: np.ndarray, path: Path) -> np.ndarray:
+def _checked_hu(values: NDArray[Any], path: Path) -> NDArray[Any]:
     hu = values.astype(np.float32)
     low, high = float(hu.min()), float(hu.max())
     if not (low >= MIN_HU and high <= MAX_HU):  # also for NaN

@@ -13,11 +13,14 @@ from pydicom.uid import JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended
 
 import ltdiff
 from ltdiff.dicom.header import LTDIFF_DERIVATION, Header
-from ltdiff.dicom.output import code_item, stable_uid
+from ltdiff.dicom.write_dataset import code_item, stable_uid
 
-SERIES_NUMBER_OFFSET = 9000  # from the source's SeriesNumber: derived series sort behind the scanner's own
-MAX_OUT_OF_DOMAIN_CHARACTERS = 400  # of a description's 1024, so that the weights still fit behind it
-KERNEL_MARK = "ltdiff derived"  # second value of ConvolutionKernel: nobody may take it for the scanner's kernel
+SERIES_NUMBER_OFFSET = 9000
+"""Added to the source's SeriesNumber: derived series sort behind the scanner's own."""
+MAX_OUT_OF_DOMAIN_CHARACTERS = 400
+"""A DerivationDescription has 1024, and the weights must still fit behind the warning."""
+KERNEL_MARK = "ltdiff derived"
+"""Second value of ConvolutionKernel, so that nobody takes it for the scanner's kernel."""
 
 # Elements that belong to the old pixels, to the old instance, or to the procedure step that made it.
 # fmt: off

@@ -9,7 +9,7 @@ from typing import Any
 import pydicom
 from pydicom.multival import MultiValue
 
-from ltdiff.dicom.errors import BadFile
+from ltdiff.dicom.dicom_file import BadFile
 from ltdiff.system.text import quoted
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")

@@ -7,17 +7,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from ltdiff.dicom.errors import BadFile
-from ltdiff.dicom.file import read_pixel_bytes
+from ltdiff.dicom.dicom_file import BadFile, read_pixel_bytes
 from ltdiff.dicom.header import Header
 from ltdiff.system.text import printable
 
-ORIENTATION_TOLERANCE = 1e-3  # between the direction cosines of two slices of a series
-POSITION_TOLERANCE_MM = 0.01  # slices nearer than this lie at the same place
-SLICE_SPACING_TOLERANCE_MM = 0.15  # of one slice distance from the median: positions are often rounded to 0.1 mm
-IN_PLANE_TOLERANCE_MM = 0.2  # by which a slice may lie beside the line along the normal (shear, gantry tilt)
+ORIENTATION_TOLERANCE = 1e-3
+"""Largest difference of the direction cosines of two slices of a series."""
+POSITION_TOLERANCE_MM = 0.01
+"""Slices nearer than this lie at the same place."""
+SLICE_SPACING_TOLERANCE_MM = 0.15
+"""Largest difference of a slice distance from the median: positions are often rounded to 0.1 mm."""
+IN_PLANE_TOLERANCE_MM = 0.2
+"""A slice may lie this far beside the line along the normal (shear, gantry tilt)."""
 
-_MAX_NAMED = 4  # positions in one sentence
+MAX_NAMED_POSITIONS = 4
 
 # What all slices of a series share, under the name that a message gives it.
 _SHARED: tuple[tuple[str, Callable[[Header], Hashable]], ...] = (
@@ -110,5 +113,5 @@ def _at(headers: Sequence[Header]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED_POSITIONS} more" if len(names) > MAX_NAMED_POSITIONS else ""
+    return ", ".join(names[:MAX_NAMED_POSITIONS]) + more

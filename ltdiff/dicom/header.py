@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage
 
+from ltdiff.dicom.dicom_file import (
+    MULTI_FRAME_CT,
+    BadFile,
+    ParsedFile,
+    SkippedFile,
+    open_file,
+    parse_file,
+    without_warnings,
+)
 from ltdiff.dicom.elements import (
     integer_of,
     number_of,
@@ -20,17 +32,18 @@ from ltdiff.dicom.elements import (
     uid_of,
     value_of,
 )
-from ltdiff.dicom.errors import BadFile, SkippedFile
-from ltdiff.dicom.file import MULTI_FRAME_CT, ParsedFile, parse_file, without_warnings
 from ltdiff.system.text import printable, quoted
 
-MAX_PIXELS = 4096 * 4096  # of one slice: bounds what a lying header can make a decoder allocate
-ORTHONORMAL_TOLERANCE = 1e-3  # of the direction cosines, which many scanners write with four decimals
-LTDIFF_DERIVATION = "Kernel standardization by ltdiff"  # how the DerivationDescription of our own series begins
+MAX_PIXELS = 4096 * 4096
+"""Largest size of a slice: it bounds what a lying header can make a decoder allocate."""
+ORTHONORMAL_TOLERANCE = 1e-3
+"""Many scanners write the direction cosines with four decimals."""
+LTDIFF_DERIVATION = "Kernel standardization by ltdiff"
+"""Beginning of the DerivationDescription of our own series."""
 
 # fmt: off
 _KEYWORDS = [
-    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ManufacturerModelName",
+    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
     "DerivationDescription", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "PatientID",
     "IssuerOfPatientID", "SliceThickness", "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID",
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
@@ -89,7 +102,6 @@ class Header:
     patient_key: str
     kernel: str
     manufacturer: str
-    manufacturer_model: str
     slice_thickness_mm: float | None
     acquisition: str  # AcquisitionDate, AcquisitionTime and AcquisitionNumber; "" when all are absent
     instance_number: int | None
@@ -105,14 +117,26 @@ def read_header(path: Path) -> Header:
 
     Raises SkippedFile or BadFile (both ValueError) with a sentence that names the file and the offending value.
     """
+    with named_errors(path), open_file(path) as file:
+        return parse_header(path, file)[0]
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Put the name of the file before the sentence of a SkippedFile or BadFile."""
     try:
-        with without_warnings():
-            parsed = parse_file(path, keywords=_KEYWORDS)
-            _check_is_ct_slice(parsed)
-            return _checked_header(path, parsed)
+        yield
     except (SkippedFile, BadFile) as error:
         error.args = (f"{printable(path)} {error}",)
         raise
+
+
+def parse_header(path: Path, file: BinaryIO, *, complete: bool = False) -> tuple[Header, Dataset]:
+    """The checked header of an open file, and the elements that it was made of, or all elements but the pixels (`complete`)."""
+    with without_warnings():
+        parsed = parse_file(file, keywords=None if complete else _KEYWORDS)
+        _check_is_ct_slice(parsed)
+        return _checked_header(path, parsed), parsed.dataset
 
 
 def hashed(*parts: str) -> str:
@@ -187,7 +211,6 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         patient_key=_patient_key(parsed),
         kernel=text_of(dataset, "ConvolutionKernel"),
         manufacturer=text_of(dataset, "Manufacturer"),
-        manufacturer_model=text_of(dataset, "ManufacturerModelName"),
         slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
         acquisition=" ".join(text_of(dataset, f"Acquisition{part}") for part in ("Date", "Time", "Number")).strip(),
         instance_number=integer_of(dataset, "InstanceNumber") if text_of(dataset, "InstanceNumber") else None,

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.uid import SegmentationStorage
 
 import ltdiff
-from ltdiff.dicom.file import files_below, without_warnings
+from ltdiff.dicom.dicom_file import files_below, without_warnings
 from ltdiff.dicom.grid import SLICE_SPACING_TOLERANCE_MM
-from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.series import Series
+from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.system.text import printable
 
-SERIES_NUMBER = 900  # of the segmentation within its study
+SERIES_NUMBER = 900
 GRID_TOLERANCE_PX = 0.02
-POSITION_ROUNDING_MM = 0.1  # in the plane, where slice and frame may be rounded
-"""Programs write positions with three digits, or compute them anew."""
+POSITION_ROUNDING_MM = 0.1
+"""A frame may lie this far beside a pixel's centre, because positions are rounded."""
 
 
-def write_segmentation(series: Series, labels: np.ndarray, *, path: Path, algorithm: str) -> Path:
+def write_segmentation(series: Series, labels: NDArray[Any], *, path: Path, algorithm: str) -> Path:
     """Write `labels` (Z, Y, X) uint8 as a segmentation of `series` (slices in its order) and return `path`.
 
     0 is background, n is lesion n and becomes segment n, tracked as "lesion n". `algorithm` names what made the mask.
@@ -60,7 +62,7 @@ def write_segmentation(series: Series, labels: np.ndarray, *, path: Path, algori
     return path
 
 
-def read_segmentation(path: Path, series: Series) -> np.ndarray:
+def read_segmentation(path: Path, series: Series) -> NDArray[Any]:
     """Segment numbers as labels (Z, Y, X) uint8 for the slices of `series`, 0 where there is no segment.
 
     It may have been drawn on the series that `series` was derived from, whose pixels lie in the same places. Frames are
@@ -87,7 +89,7 @@ class _UnusableFrameError(Exception):
     """The rest of a sentence that begins with the file."""
 
 
-def _labels(segmentation: hd.seg.Segmentation, series: Series) -> np.ndarray:
+def _labels(segmentation: hd.seg.Segmentation, series: Series) -> NDArray[Any]:
     if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.BINARY:
         raise _UnusableFrameError(
             f"is a {segmentation.segmentation_type.value} segmentation, and only BINARY ones are read"
@@ -121,7 +123,7 @@ def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.
     return getattr(own if name in own else shared, name)[0]
 
 
-def _slice_at(series: Series, position_mm: np.ndarray) -> tuple[int | None, np.ndarray]:
+def _slice_at(series: Series, position_mm: NDArray[Any]) -> tuple[int | None, NDArray[Any]]:
     """The slice in whose plane a frame lies, and by which vector it lies beside it, for positions are often rounded.
 
     None beyond the ends of a series of which only a part is here.
@@ -136,7 +138,7 @@ def _slice_at(series: Series, position_mm: np.ndarray) -> tuple[int | None, np.n
     raise _UnusableFrameError("lies on another grid than the slices of the series")
 
 
-def _on_pixel(series: Series, index: int, position_mm: np.ndarray) -> np.ndarray:
+def _on_pixel(series: Series, index: int, position_mm: NDArray[Any]) -> NDArray[Any]:
     """A position in the plane of a slice, brought to the nearest pixel's centre where it is a rounding away from it."""
     for axis, spacing_mm in zip((series.orientation[:3], series.orientation[3:]), series.spacing_mm[::-1], strict=True):
         place = np.dot(axis, position_mm - np.array(series.slices[index].position_mm)) / spacing_mm
@@ -146,7 +148,7 @@ def _on_pixel(series: Series, index: int, position_mm: np.ndarray) -> np.ndarray
     return position_mm
 
 
-def _on_slice(plane: hd.Volume, series: Series, index: int) -> np.ndarray:
+def _on_slice(plane: hd.Volume, series: Series, index: int) -> NDArray[Any]:
     """Where a frame (1, rows, columns) is set, on the pixels of a slice (Y, X): turned, cut or extended, never resampled."""
     grid = hd.VolumeGeometry.from_attributes(
         image_position=series.slices[index].position_mm,

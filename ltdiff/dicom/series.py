@@ -1,4 +1,4 @@
-"""Issue the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
+"""Find the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
 
 from __future__ import annotations
 
@@ -9,66 +9,60 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ltdiff.dicom.errors import BadFile, SkippedFile
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.grid import check_grid
 from ltdiff.dicom.header import Header, hashed, read_header
-from ltdiff.dicom.pixels import AIR_FILL_HU, read_slice_hu
+from ltdiff.dicom.pixels import StoredDicomSlice, read_slice_hu, read_stored_slice
+from ltdiff.dicom.scan import Scan, SliceHeader, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX
 from ltdiff.system.text import printable
 
-__all__ = ["AIR_FILL_HU", "Issue", "Series", "SliceHeader", "find_series", "read_slice_hu"]
 
+@dataclass(frozen=True, kw_only=True)
+class Series(Scan):
+    """One CT series. `patient_key` stands for PatientID and its issuer, or the study where there is none."""
 
-@dataclass(frozen=True)
-class SliceHeader:
-    """One slice of a series."""
-
-    path: Path
-    sop_instance_uid: str
-    instance_number: int | None
-    position_mm: tuple[float, float, float]
-    z_mm: float  # projection of the position on the slice normal
-    source_sop_instance_uid: str = ""  # of the slice that it was derived from, where it was
-
-
-@dataclass(frozen=True)
-class Series:
-    """One CT series whose slices form a regular grid. Texts that the files do not have are ""."""
-
-    series_instance_uid: str
-    study_instance_uid: str
-    frame_of_reference_uid: str
-    patient_key: str  # 12 hex digits that stand for PatientID and its issuer, or the study where there is none
-    kernel: str  # several joined with a backslash
-    manufacturer: str
-    manufacturer_model: str
-    slice_thickness_mm: float | None
-    acquisition_key: str  # 12 hex digits that stand for AcquisitionDate, AcquisitionTime and AcquisitionNumber
-    rows: int
-    columns: int
-    spacing_mm: tuple[float, float]  # between rows (y), between columns (x), as in PixelSpacing
-    orientation: tuple[float, float, float, float, float, float]
-    slices: tuple[SliceHeader, ...]  # in ascending z_mm
-    derived: bool  # ImageType says DERIVED: made from other images, by ltdiff or anything else
-    standardized_by_ltdiff: bool
+    study_instance_uid: str = ""
+    acquisition_key: str = ""
+    """12 hex digits that stand for AcquisitionDate, AcquisitionTime and AcquisitionNumber."""
+    standardized_by_ltdiff: bool = False
 
     @property
     def source_sop_instance_uids(self) -> list[str]:
         """Of the slices that it was derived from, slice by slice; empty where not all are known."""
-        uids = [slice_header.source_sop_instance_uid for slice_header in self.slices]
+        uids = [header.source_sop_instance_uid for header in self.slices]
         return uids if all(uids) else []
 
     @property
-    def num_slices(self) -> int:
-        """Number of slices."""
-        return len(self.slices)
-
-    @property
-    def slice_spacing_mm(self) -> float | None:
-        """Mean distance of neighbouring slices; None where there is one slice."""
+    def slice_spacing_mm(self) -> float:
+        """Mean distance of neighbouring slices; of a single slice its thickness."""
         if self.num_slices == 1:
-            return None
+            return self.slice_thickness_mm or 1.0
         return (self.slices[-1].z_mm - self.slices[0].z_mm) / (self.num_slices - 1)
+
+    @override
+    def read_slice(self, index: int) -> NDArray[np.float32]:
+        return read_slice_hu(self.slices[index].path)
+
+    @override
+    def read_slices(self) -> Iterator[StoredDicomSlice]:
+        return (read_stored_slice(header.path) for header in self.slices)
+
+    @override
+    def make_volume(self, slices_hu: Sequence[NDArray[np.float32]]) -> Volume:
+        """The rows and columns stay as they are stored, whatever the orientation."""
+        rows, columns = np.array(self.orientation[:3]), np.array(self.orientation[3:])
+        direction = np.stack([rows, columns, np.cross(rows, columns)], axis=1)
+        return Volume(
+            hu=np.stack(slices_hu),
+            spacing_mm=(self.slice_spacing_mm, *self.spacing_mm),
+            origin_mm=self.slices[0].position_mm,
+            direction=tuple(map(float, direction.ravel())),
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
 
 
 def _regular_files(root: Path, issues: list[Issue]) -> Iterator[Path]:
-    """Files to read, in a fixed order. What is not entered or read (links to folders, FIFOs …) becomes a issue."""
+    """Files to read, in a fixed order. What is not entered or read (links to folders, FIFOs …) becomes an issue."""
     if not root.is_dir():
         yield from _if_regular(root, issues)
         return
@@ -181,7 +175,6 @@ def _series(headers: Sequence[Header]) -> Series:
         patient_key=first.patient_key,
         kernel=first.kernel,
         manufacturer=first.manufacturer,
-        manufacturer_model=first.manufacturer_model,
         slice_thickness_mm=first.slice_thickness_mm,
         acquisition_key=hashed(acquisition) if acquisition else "",
         rows=first.geometry.rows,
@@ -197,9 +190,8 @@ def _series(headers: Sequence[Header]) -> Series:
 def _slice_header(header: Header) -> SliceHeader:
     return SliceHeader(
         path=header.path,
-        sop_instance_uid=header.sop_instance_uid,
-        instance_number=header.instance_number,
         position_mm=header.geometry.position_mm,
         z_mm=header.geometry.z_mm,
+        sop_instance_uid=header.sop_instance_uid,
         source_sop_instance_uid=header.source_sop_instance_uid if header.derived else "",
     )

@@ -17,15 +17,18 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import RTStructureSetStorage
 
-from ltdiff.dicom.file import files_below, without_warnings
+from ltdiff.dicom.dicom_file import files_below, without_warnings
 from ltdiff.dicom.series import Series
 from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
 
-CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")  # of ContourGeometricType; both are combined alike, as is the custom
-PLANE_TOLERANCE_MM = 0.01  # contours that are nearer along the normal lie in one plane: positions are rounded
-MAX_POSITION_MM = 1e6  # no corner lies farther from the origin
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+"""Values of ContourGeometricType that are filled; both are combined alike, as is the custom."""
+PLANE_TOLERANCE_MM = 0.01
+"""Contours that are nearer along the normal lie in one plane, because positions are rounded."""
+MAX_POSITION_MM = 1e6
+"""No corner lies farther from the origin."""
 
 Contour = NDArray[np.float64]
 """The corners of a polygon (N, 3) in mm: x, y, z in the patient's coordinates."""
@@ -207,7 +210,7 @@ def _nearest_slice(contour: Contour, series: Series) -> tuple[int | None, float]
     z_mm = contour @ _axes(series)[:, 2]
     distances_mm = z_mm.mean() - np.array([header.z_mm for header in series.slices])
     index = int(np.abs(distances_mm).argmin())
-    half_mm = (series.slice_spacing_mm or series.slice_thickness_mm or 1.0) / 2
+    half_mm = series.slice_spacing_mm / 2
     is_on_slice = np.abs(z_mm - series.slices[index].z_mm).max() <= half_mm + PLANE_TOLERANCE_MM
     return index if is_on_slice else None, float(distances_mm[index])
 

@@ -24,8 +24,7 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import Output
-from ltdiff.model.ltdiff import CHANGES, DATA_CHANGES, read_description, weights_sha256
-from ltdiff.model.residual_noise import CALIBRATION_FILE
+from ltdiff.model.model_folder import CALIBRATION_FILE, CHANGES, DATA_CHANGES, read_description, weights_sha256
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.text import printable
 
@@ -54,7 +53,7 @@ def evaluate_model(
     linear = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
     methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
     if inference.output is None and (model / CALIBRATION_FILE).is_file():
-        other: Output = "mean" if standardizer.residual_noise else "sample"
+        other: Output = "mean" if standardizer.procedure.residual_noise else "sample"
         methods[f"ltdiff_{other}"] = Standardizer.load(model, replace(inference, output=other))
     about = read_description(model)["about"]
     if _has_trained(about, manifest, split=config.split):
@@ -66,9 +65,9 @@ def evaluate_model(
     facts = {
         "model_weights_sha256": weights_sha256(model),
         "model": about,
-        "num_inference_steps": standardizer.num_steps,
-        "decode": standardizer.decoding,
-        "inference_seed": standardizer.inference.seed,
+        "num_inference_steps": standardizer.procedure.num_steps,
+        "decode": standardizer.procedure.describe_decoding(),
+        "inference_seed": inference.seed,
     }
     evaluation_set = read_evaluation_set(manifest, config=config, mask=mask)
     return main_tables(evaluate(evaluation_set, methods=methods, out=out, facts=facts, extract_all=extract_all))

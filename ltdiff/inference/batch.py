@@ -33,12 +33,13 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import ltdiff
+from ltdiff.dicom.scan import Scan, StoredSlice
 from ltdiff.inference.archive import find_tasks
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import load_models
-from ltdiff.inference.results import SeriesResult, exit_code, log_results, write_report
+from ltdiff.inference.results import SeriesResult, log_results, write_report
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.inference.tasks import Task, task_result
+from ltdiff.inference.tasks import Task
 from ltdiff.model.precision import resolve_precision
 from ltdiff.system.atomic_files import remove_partial_folders
 from ltdiff.system.lock import only_writer
@@ -66,36 +67,10 @@ SWITCH_INTERVAL_S = 5e-4
 """How long, after each of its operations, a thread that computes may wait for the one that reads and writes: Python's own 5 ms
 cost 1 % of the rate on two cores."""
 
+Pair = tuple[StoredSlice, NDArray[np.float32]]
+"""A slice and its standardized HU (Y, X)."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def standardize(
-    root: Path,
-    *,
-    model: Path,
-    out: Path,
-    inference: InferenceConfig = InferenceConfig(),
-    num_workers: int = 1,
-    use_gpu: bool = False,
-    force: bool = False,
-    target_kernel: str | None = None,
-) -> int:
-    """Standardize an archive, and return the exit code: 1 when anything failed.
-
-    Arguments and errors as `standardize_archive`.
-    """
-    results = standardize_archive(
-        root,
-        model=model,
-        out=out,
-        inference=inference,
-        num_workers=num_workers,
-        use_gpu=use_gpu,
-        force=force,
-        target_kernel=target_kernel,
-    )
-    return exit_code(results)
 
 
 def standardize_archive(
@@ -159,7 +134,7 @@ def _resolve_precision(inference: InferenceConfig, *, use_gpu: bool) -> Inferenc
 
 
 def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> list[SeriesResult]:
-    num_slices = sum(task.num_slices for task in tasks)
+    num_slices = sum(task.scan.num_slices for task in tasks)
     logger.info("standardizing %d series, %d slices, with %d worker(s)", len(tasks), num_slices, num_workers)
     results = []
     with (
@@ -181,8 +156,8 @@ def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, us
 
 def _result(task: Task, *, reason: str, seconds: float) -> SeriesResult:
     if reason:
-        return task_result(task, "fail", f"{printable(task.source)}: {reason}", seconds=seconds)
-    return task_result(task, "written", task.derivation.warning, seconds=seconds)
+        return task.result("fail", f"{printable(task.scan.path)}: {reason}", seconds=seconds)
+    return task.result("written", task.derivation.warning, seconds=seconds)
 
 
 def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:
@@ -242,23 +217,20 @@ class _Worker:
             if _count_attempt(self.attempts / str(number)) > MAX_ATTEMPTS:
                 return f"{MAX_ATTEMPTS} workers died of it (a crash, or no memory)"
             task: Task = ray.get(self.tasks[number])
-            task.write(
-                _log_progress(self._standardize(task), name=f"series {number + 1} of {len(self.tasks)}", task=task)
-            )
+            pairs = self._standardize(task.scan, self._standardizer(task.model))
+            task.write(_log_progress(pairs, name=f"series {number + 1} of {len(self.tasks)}", scan=task.scan))
         except Exception as error:  # one bad series must not stop the others
             return _explain(error)
         return ""
 
-    def _standardize(self, task: Task) -> Iterator[NDArray[np.float32]]:
-        """The standardized slices (Y, X) in order. All reading is done here: pydicom is not made for threads."""
-        standardizer = self._standardizer(task.model)
+    def _standardize(self, scan: Scan, standardizer: Standardizer) -> Iterator[Pair]:
+        """Each slice with its standardized HU, in order. All reading is done here: pydicom is not made for threads."""
 
-        def standardize(numbered: tuple[int, NDArray[np.float32]]) -> NDArray[np.float32]:
-            index, hu = numbered
-            return standardizer.standardize(hu[None], task.spacing_mm, first_slice=index)[0]
+        def standardize(numbered: tuple[int, StoredSlice]) -> Pair:
+            index, stored = numbered
+            return stored, standardizer.standardize(stored.hu[None], scan.spacing_mm, first_slice=index)[0]
 
-        slices = ((index, task.read_slice(index)) for index in range(task.num_slices))
-        return map_ahead(standardize, slices, num_threads=self.num_threads)
+        return map_ahead(standardize, enumerate(scan.read_slices()), num_threads=self.num_threads)
 
     def _standardizer(self, model: Path) -> Standardizer:
         """Loaded when a first task needs it, then kept: a worker may never meet a series for some of the models."""
@@ -279,17 +251,17 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, num_
             yield waiting.popleft().result()
 
 
-def _log_progress(slices: Iterable[NDArray[np.float32]], *, name: str, task: Task) -> Iterator[NDArray[np.float32]]:
+def _log_progress(pairs: Iterable[Pair], *, name: str, scan: Scan) -> Iterator[Pair]:
     """Pass slices on and say every few seconds how far it is, without naming a path: these lines end in Ray's logs."""
     started_s = logged_s = time.monotonic()
-    for num_done, hu in enumerate(slices, start=1):
+    for num_done, pair in enumerate(pairs, start=1):
         now_s = time.monotonic()
         if now_s - logged_s > PROGRESS_S:
             rate = num_done / (now_s - started_s)
-            left_s = (task.num_slices - num_done) / rate
-            logger.info("%s: slice %d of %d, %.2g slices/s, %.0f s left", name, num_done, task.num_slices, rate, left_s)
+            left_s = (scan.num_slices - num_done) / rate
+            logger.info("%s: slice %d of %d, %.2g slices/s, %.0f s left", name, num_done, scan.num_slices, rate, left_s)
             logged_s = now_s
-        yield hu
+        yield pair
 
 
 def _count_attempt(path: Path) -> int:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import TrainingDomain, either, name_kernel
-from ltdiff.dicom.derived import Derivation
+from ltdiff.dicom.derivation import Derivation
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.ltdiff import DESCRIPTION_FILE, read_description, weights_sha256
+from ltdiff.inference.standardizer import Procedure
+from ltdiff.model.model_folder import DESCRIPTION_FILE, read_description, verify_model_folder, weights_sha256
+from ltdiff.model.precision import resolve_precision
 from ltdiff.system.text import printable, quoted
+
+logger = logging.getLogger(__name__)
 
 MODEL_NAME = "LTDiff++"
 
@@ -29,20 +34,21 @@ class TrainedModel:
 
     @classmethod
     def load(cls, model: Path, inference: InferenceConfig) -> TrainedModel:
-        """Of the model in the folder `model`, whose weights are verified.
+        """Of the model in the folder `model`, whose files are verified and whose networks are not built.
 
         Raises:
             ValueError: no model there, a damaged one, or settings that do not fit it.
         """
-        standardizer = Standardizer.load(model, inference, device=torch.device("cpu"))  # a worker has the GPU
-        domain = read_training_domain(model)
+        about = verify_model_folder(model)["about"]
+        procedure = Procedure.read(model, inference)
+        domain = TrainingDomain.from_dict(about["training_domain"])
         derivation = Derivation(
             model_name=MODEL_NAME,
-            model_version=read_description(model)["about"]["version"],
+            model_version=about["version"],
             weights_sha256=weights_sha256(model),
-            process=standardizer.process,
-            decode=standardizer.decoding,
-            num_inference_steps=standardizer.num_steps,
+            process=procedure.describe_sampling(resolve_precision(inference.precision, torch.device("cpu"))),
+            decode=procedure.describe_decoding(),
+            num_inference_steps=procedure.num_steps,
             seed=inference.seed,
             source_kernel="",
             target_kernel="\\".join(domain.target_kernels),
@@ -97,26 +103,53 @@ def _list(targets: Sequence[tuple[str, ...]]) -> str:
     return ", ".join(either(kernels) or "unknown" for kernels in targets)
 
 
-def select_model(acquisition: AcquisitionInfo, trained_models: Sequence[TrainedModel]) -> TrainedModel:
-    """The trained_model whose model was trained for the kernel; of several, by the manufacturer; then by grid and noise.
+def select_model(
+    acquisition: AcquisitionInfo, trained_models: Sequence[TrainedModel], *, name: str = "the series"
+) -> TrainedModel:
+    """The model that was trained for the kernel of a scan; of several, by the manufacturer; then by grid and noise.
 
-    Where no model knows the kernel, the other acquisition decide: what is then made is for the caller to refuse or to mark.
+    Where no model knows the kernel, the rest decides: what is then made is for `check_domain` to refuse.
 
     Raises:
-        ValueError: several are equally near; they are named.
+        ValueError: several are equally near; the sentence names them, and the scan as `name`.
     """
     ranks = [_rank(acquisition, trained_model.domain) for trained_model in trained_models]
     nearest = [trained_model for trained_model, rank in zip(trained_models, ranks, strict=True) if rank == min(ranks)]
     if len(nearest) == 1:
         return nearest[0]
     names = ", ".join(printable(trained_model.folder) for trained_model in nearest)
-    if acquisition.kernel in nearest[0].domain.source_kernels:
-        raise ValueError(f"fits several models equally well: name one of {names} with --model")
-    kernel = name_kernel(acquisition.kernel)
-    raise ValueError(f"has {kernel}, for which no model was trained: name one of {names} with --model and --force true")
+    kernel = acquisition.kernel or ""
+    if kernel in nearest[0].domain.source_kernels:
+        raise ValueError(f"{name} fits several models equally well: name one of {names} with --model")
+    raise ValueError(
+        f"{name} has {name_kernel(kernel)}, for which no model was trained: name one of {names} with --model and --force"
+    )
 
 
 def _rank(acquisition: AcquisitionInfo, domain: TrainingDomain) -> tuple[bool, int, bool]:
     """Smaller is nearer. A manufacturer that is not known is nearer than another one."""
     by_manufacturer = {True: 0, None: 1, False: 2}[domain.fits_manufacturer(acquisition)]
     return acquisition.kernel not in domain.source_kernels, by_manufacturer, bool(domain.range_violations(acquisition))
+
+
+def check_domain(
+    acquisition: AcquisitionInfo,
+    domain: TrainingDomain,
+    *,
+    name: str,
+    verb: Literal["standardize", "measure"],
+    force: bool,
+) -> str:
+    """What of the scan called `name` the model was not trained for, if `force` lets it pass; "" where all is well.
+
+    Raises:
+        ValueError: something is outside, and `force` is not given.
+    """
+    violations = "; ".join(domain.violations(acquisition))
+    if violations and not force:
+        raise ValueError(
+            f"{name} is outside what the model was trained for: {violations}; --force {verb}s it nevertheless"
+        )
+    if violations:
+        logger.warning("%s is %sd nevertheless, outside what the model was trained for: %s", name, verb, violations)
+    return violations

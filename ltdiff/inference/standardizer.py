@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,76 +17,97 @@ from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.diffusion.process import make_process
 from ltdiff.diffusion.sampler import Latents, Sampler
 from ltdiff.inference.config import InferenceConfig
+from ltdiff.model.config import ModelConfig
 from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.model.model_folder import read_description
 from ltdiff.model.precision import autocast, resolve_precision
 from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
 from ltdiff.system.settings_tree import make_settings
 
 
-class Standardizer:
-    """A trained model ready for use: `standardize(hu, spacing_mm)`."""
+@dataclass(frozen=True)
+class Procedure:
+    """How slices are standardized: what a model was trained with, and what `inference` changes of it.
 
-    def __init__(
-        self,
-        model: LTDiff,
-        *,
-        diffusion: DiffusionConfig,
-        decode: str,
-        inference: InferenceConfig | None = None,
-        residual_noise: ResidualNoiseModel | None = None,
-        device: torch.device | None = None,
-    ) -> None:
-        """`diffusion` and `decode` are those that the model was trained with; samples need a `residual_noise`.
+    Samples need a `residual_noise`.
+    """
 
-        The model is moved to `device`: a GPU where there is one, unless it is named.
+    diffusion: DiffusionConfig
+    trained_decode: str
+    inference: InferenceConfig = InferenceConfig()
+    residual_noise: ResidualNoiseModel | None = None
+
+    @classmethod
+    def read(cls, folder: Path, inference: InferenceConfig) -> Procedure:
+        """From `model.json` and the calibration of a model folder.
+
+        Raises:
+            ValueError: no model there; a sample is asked of one that is not calibrated; settings that do not fit it.
         """
-        self.inference = inference or InferenceConfig()
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.precision = resolve_precision(self.inference.precision, self.device)
-        self.diffusion = diffusion
-        self.decode = self.inference.decode or decode
-        self.residual_noise = residual_noise
-        self.num_steps = self.inference.num_inference_steps or diffusion.num_steps
-        self._check_depth()
-        self.sampler = Sampler(make_process(diffusion, sampling=True), num_steps=self.num_steps)
+        description = read_description(folder)
+        settings = description["about"]["settings"]
+        procedure = cls(
+            make_settings(DiffusionConfig, settings["diffusion"]),
+            settings["loss"]["decode"],
+            inference,
+            read_residual_noise(folder) if (inference.output or read_output(folder)) == "sample" else None,
+        )
+        procedure.make_sampler(num_levels=make_settings(ModelConfig, description["config"]).autoencoder.num_levels)
+        return procedure
 
     @property
-    def process(self) -> str:
+    def decode(self) -> str:
+        """`residual` or `direct`."""
+        return self.inference.decode or self.trained_decode
+
+    @property
+    def num_steps(self) -> int:
+        """Number of sampling steps."""
+        return self.inference.num_inference_steps or self.diffusion.num_steps
+
+    def make_sampler(self, *, num_levels: int) -> Sampler:
+        """For an autoencoder of `num_levels`. Raises ValueError where it cannot do so."""
+        depth = self.inference.decoder_depth
+        if depth is not None and not 1 <= depth < num_levels:
+            raise ValueError(f"decoder_depth must lie in 1…{num_levels - 1} for this model, got {depth}")
+        return Sampler(make_process(self.diffusion, sampling=True), num_steps=self.num_steps)
+
+    def describe_sampling(self, precision: str) -> str:
         """How the latents are sampled, for people."""
         process = self.diffusion.process
-        text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {self.precision}"
+        text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"
         if self.residual_noise is None:
             return text
         return f"{text} with a draw of what is left over (calibration {self.residual_noise.digest})"
 
-    @property
-    def decoding(self) -> str:
+    def describe_decoding(self) -> str:
         """How the image is decoded, for people."""
         depth = self.inference.decoder_depth
         return self.decode if depth is None else f"{self.decode} at depth {depth}"
 
+
+class Standardizer:
+    """A trained model ready for use: `standardize(hu, spacing_mm)`."""
+
+    def __init__(self, model: LTDiff, procedure: Procedure, *, device: torch.device | None = None) -> None:
+        """The model is moved to `device`: a GPU where there is one, unless it is named."""
+        self.procedure = procedure
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.precision = resolve_precision(procedure.inference.precision, self.device)
+        self.sampler = procedure.make_sampler(num_levels=model.config.autoencoder.num_levels)
+
     @classmethod
     def load(
-        cls, folder: Path, inference: InferenceConfig | None = None, *, device: torch.device | None = None
+        cls, folder: Path, inference: InferenceConfig = InferenceConfig(), *, device: torch.device | None = None
     ) -> Standardizer:
         """The trained model in `folder` (written by training), ready for use on `device`.
 
         Raises:
-            ValueError: no model there, or a damaged one; a sample is asked of one that is not calibrated.
+            ValueError: no model there, or a damaged one; otherwise as `Procedure.read`.
         """
-        model, about = load_model(folder)
-        settings = about["settings"]
-        output = (inference.output if inference else None) or read_output(folder)
-        residual_noise = read_residual_noise(folder) if output == "sample" else None
-        return cls(
-            model,
-            diffusion=make_settings(DiffusionConfig, settings["diffusion"]),
-            decode=settings["loss"]["decode"],
-            inference=inference,
-            residual_noise=residual_noise,
-            device=device,
-        )
+        model, _ = load_model(folder)
+        return cls(model, Procedure.read(folder, inference), device=device)
 
     @torch.inference_mode()
     def standardize(
@@ -97,22 +119,23 @@ class Standardizer:
         Values are kept inside the range that the target series of the training pairs had.
 
         Raises:
-            ValueError: another shape; or a value that is not finite, which the FFT would residual_noise over its whole slice.
+            ValueError: another shape; or a value that is not finite, which the FFT would spread over its whole slice.
         """
         if hu.ndim != 3:
             raise ValueError(f"standardize needs slices of shape (Z, H, W), got {hu.shape}")
         low, high = (float(v) for v in self.model.kernel_match.range_hu)
+        seed, residual_noise = self.procedure.inference.seed, self.procedure.residual_noise
         result = np.empty(hu.shape, np.float32)
         for i, image in enumerate(hu):
             if not np.isfinite(image).all():
                 raise ValueError(f"slice {first_slice + i} holds values that are not finite")
-            generator = torch.Generator().manual_seed(self.inference.seed * 1_000_003 + first_slice + i)
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + first_slice + i)
             source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
             matched = self.model.match_kernel(source[None], spacing_mm)
             output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
-            if self.residual_noise is not None:
-                result[i] = self.residual_noise.draw(result[i], seed=self.inference.seed, number=first_slice + i)
+            if residual_noise is not None:
+                result[i] = residual_noise.draw(result[i], seed=seed, number=first_slice + i)
         return result
 
     def _convert(self, x: Tensor, generator: torch.Generator, spacing_mm: tuple[float, float]) -> Tensor:
@@ -129,21 +152,13 @@ class Standardizer:
                 lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device)), source, generator=generator
             )
             change = self._decode(latents, source, features, places_mm)[..., :height, :width]
-        return x + change if self.decode == "residual" else change
+        return x + change if self.procedure.decode == "residual" else change
 
     def _decode(self, latents: Latents, source: Latents, features: list[Tensor], places_mm: Tensor) -> Tensor:
         """D(Z_A') (`direct`), or D(Z_A') − D(E(Ã)) (`residual`), (1, 1, H, W)."""
-        decode = partial(
-            self.model.decode, features=features, position_mm=places_mm, depth=self.inference.decoder_depth
-        )
+        depth = self.procedure.inference.decoder_depth
+        decode = partial(self.model.decode, features=features, position_mm=places_mm, depth=depth)
         standardized = decode(latents)[-1].float()
-        if self.decode == "direct":
+        if self.procedure.decode == "direct":
             return standardized
         return standardized - decode(source)[-1].float()
-
-    def _check_depth(self) -> None:
-        deepest = self.model.config.autoencoder.num_levels - 1
-        if self.inference.decoder_depth is not None and not 1 <= self.inference.decoder_depth <= deepest:
-            raise ValueError(
-                f"decoder_depth must lie in 1…{deepest} for this model, got {self.inference.decoder_depth}"
-            )

@@ -20,10 +20,10 @@ from typing_extensions import override
 
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
-from ltdiff.inference.standardizer import Standardizer
+from ltdiff.inference.standardizer import Procedure, Standardizer
 from ltdiff.methods.timed_training import MAX_STEPS, RESULT_FILE, PhaseSchedule, TimeBudget, TrainedComparator
-from ltdiff.model.ltdiff import LTDiff, read_description, save_model
-from ltdiff.model.residual_noise import CALIBRATION_FILE
+from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.model.model_folder import CALIBRATION_FILE, read_description
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.phases import PHASES, Phase
 from ltdiff.training.pretrained_weights import load_pretrained_weights
@@ -107,12 +107,9 @@ class LTDiffMethod(TrainedComparator):
         save_model(self.network, model, about=about)
 
     def _standardizer(self, inference: InferenceConfig, *, network: LTDiff | None = None) -> Standardizer:
-        return Standardizer(
-            network or self.network,
-            diffusion=self.settings.diffusion,
-            decode=self.settings.loss.decode,
-            inference=replace(inference, precision=self.budget.training.precision),
-        )
+        inference = replace(inference, precision=self.budget.training.precision)
+        procedure = Procedure(self.settings.diffusion, self.settings.loss.decode, inference)
+        return Standardizer(network or self.network, procedure)
 
     def _learning_rates(self) -> dict[str, float]:
         """Of the phases in which none is tried."""

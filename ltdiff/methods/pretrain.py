@@ -14,7 +14,6 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
@@ -22,8 +21,7 @@ from tqdm import tqdm
 
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
-from ltdiff.data.volume import Volume
-from ltdiff.data.volume_files import write_volume
+from ltdiff.data.volume_files import write_hu
 from ltdiff.methods.ltdiffpp import LTDiffMethod
 from ltdiff.methods.timed_training import TimeBudget
 from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
@@ -79,8 +77,7 @@ def _write_scan(folder: Path, number: int, num_slices: int, seed: int) -> None:
     with complete_folder(folder) as growing:
         for name, hu in (("source", matched), ("target", scan.target_hu)):
             spacing_mm = (scan.config.thickness_mm(0), *scan.spacing_mm)
-            volume = Volume(hu, spacing_mm, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
-            write_volume(volume, growing / f"{name}.mha")
+            write_hu(hu, growing / f"{name}.mha", spacing_mm=spacing_mm)
 
 
 def _manifest(scans: list[Path]) -> pd.DataFrame:

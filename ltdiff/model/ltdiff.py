@@ -1,12 +1,7 @@
-"""The composed model: kernel match, encoder, latent scaling, denoiser, decoder; built, saved and loaded as one.
-
-On disk it is a folder of safetensors and one JSON file. `model.json` holds the configuration, the kernel match, whatever its
-trainer wants remembered (`about`) and the sha256 of every weights file, which `load_model` verifies. Nothing is ever unpickled.
-"""
+"""The composed model: kernel match, encoder, latent scaling, denoiser, decoder; built, saved and loaded as one."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -17,23 +12,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ltdiff.model.checksums import check_sums
 from ltdiff.model.config import ModelConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
+from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, verify_model_folder
 from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.system.atomic_files import file_sha256, finish_folder
 from ltdiff.system.settings_tree import make_settings
 
-FORMAT_VERSION = 3
-DESCRIPTION_FILE = "model.json"
 PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
 """Weights file → modules in it."""
-CHANGES = "changes"
-"""In what the trainer noted: what a run went on with that it had not begun with."""
-DATA_CHANGES = "data_fingerprint was", "split was"
-"""How changes begin that are of the data."""
 
 
 class LTDiff(nn.Module):
@@ -106,14 +95,13 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
     Raises:
         ValueError: not a model folder, another format version, or a file that is damaged.
     """
-    description = read_description(folder)
-    check_sums(folder)
+    description = verify_model_folder(folder)
     try:
         model = LTDiff(make_settings(ModelConfig, description["config"]))
         match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
         model.kernel_match.load_state_dict(match)
         for name, modules in PARTS.items():
-            weights = _read_weights(folder / f"{name}.safetensors", description["files"])
+            weights = _read_weights(folder, f"{name}.safetensors", verified=description["files"])
             for module in modules:
                 prefix = f"{module}."
                 model.get_submodule(module).load_state_dict(
@@ -124,30 +112,10 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
     return model, description["about"]
 
 
-def _read_weights(path: Path, sha256: dict[str, str]) -> dict[str, Tensor]:
-    if not path.is_file() or file_sha256(path) != sha256[path.name]:
-        raise ValueError(f"{path} is missing or damaged: its sha256 is not the one in {DESCRIPTION_FILE}")
+def _read_weights(folder: Path, name: str, *, verified: dict[str, str]) -> dict[str, Tensor]:
+    if name not in verified:
+        raise KeyError(name)
     try:
-        return load_file(path)
+        return load_file(folder / name)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from error
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """`model.json` of a model folder, checked for its format version."""
-    path = folder / DESCRIPTION_FILE
-    try:
-        description = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no model: {path.name} cannot be read ({error})") from error
-    version = description.get("format_version") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version!r}; this ltdiff reads {FORMAT_VERSION}")
-    return dict(description)
-
-
-def weights_sha256(folder: Path) -> str:
-    """One sha256 over all weights files and the kernel match: what a derived image says it was made with."""
-    description = read_description(folder)
-    content = {key: description[key] for key in ("config", "kernel_match", "files")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        raise ValueError(f"{folder / name} is no safetensors file: {error}") from error

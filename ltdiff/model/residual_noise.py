@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.model.config import Output
+from ltdiff.model.model_folder import damaged_calibration, read_calibration
 from ltdiff.model.spectrum import half_overlapping_windows, radial_frequency, tapered_power
 from ltdiff.system.text import printable
 
@@ -102,15 +103,15 @@ def read_residual_noise(model: Path) -> ResidualNoiseModel:
     Raises:
         ValueError: it has none, or a damaged one.
     """
-    path = model / CALIBRATION_FILE
-    if not path.is_file():
+    calibration = read_calibration(model)
+    if not calibration:
         raise ValueError(
             f"{printable(model)} is not calibrated; run `ltdiff calibrate PAIRS --model {printable(model)}` first"
         )
     try:
-        return ResidualNoiseModel.from_dict(json.loads(path.read_text())["residual_noise"])
+        return ResidualNoiseModel.from_dict(calibration["residual_noise"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
+        raise damaged_calibration(model) from error
 
 
 def read_output(model: Path) -> Output:
@@ -119,13 +120,7 @@ def read_output(model: Path) -> Output:
     Raises:
         ValueError: its calibration is damaged.
     """
-    path = model / CALIBRATION_FILE
-    if not path.is_file():
-        return "mean"
-    try:
-        return "sample" if json.loads(path.read_text()).get("output") == "sample" else "mean"
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{printable(path)} is damaged; run `ltdiff calibrate` again") from error
+    return "sample" if read_calibration(model).get("output") == "sample" else "mean"
 
 
 def fit_residual_noise(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data.masks import read_named_masks
-from ltdiff.data.scan import read_scan
+from ltdiff.data.read_scan import read_scan
 from ltdiff.radiomics.catalogue import EXTRACTOR, EXTRACTOR_VERSION, extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.region import cut_region
@@ -41,8 +41,8 @@ def extract_radiomics(
     """
     feature_names(only)  # a name that there is not shows before anything is read
     scan = read_scan(image)
-    masks = read_named_masks(mask, scan)
-    volume = scan.volume
+    volume = scan.read_volume()
+    masks = read_named_masks(mask, scan, volume=volume)
     rows = []
     for roi, voxels in masks.items():
         try:

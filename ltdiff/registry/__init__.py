@@ -12,8 +12,7 @@ and return None, and the same call, later, adds what is missing. Nothing given t
 from __future__ import annotations
 
 from ltdiff.registry.client import find_tracking_uri
-from ltdiff.registry.model_files import read_validation
-from ltdiff.registry.register import register_model
+from ltdiff.registry.register import read_validation, register_model
 from ltdiff.registry.runs import code_version, log_run
 from ltdiff.registry.versions import (
     ModelVersion,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ltdiff.model.checksums import write_sums
+from ltdiff.model.model_folder import write_sums
 from ltdiff.registry import ModelVersion, export_model, find_model, list_models, read_run
 from ltdiff.uncertainty.validation_ccc import overall
 

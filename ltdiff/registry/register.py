@@ -1,4 +1,4 @@
-"""Registering trained models in MLflow: plain folders of `model.json` and safetensors files (see `files`).
+"""Registering trained models in MLflow: plain folders of `model.json`, safetensors files and a calibration.
 
 A tag of the registered version holds the sha256 of `model.json`, which holds those of the weights, so that a changed byte is
 found wherever it is. Other tags tie the version to its data, code and score, and the whole to its parts.
@@ -9,11 +9,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltdiff.model.model_folder import (
+    CALIBRATION_FILE,
+    DESCRIPTION_FILE,
+    damaged_calibration,
+    read_calibration,
+    verify_model_folder,
+)
 from ltdiff.registry.client import attempt, find_tracking_uri, open_client
-from ltdiff.registry.model_files import CALIBRATION, DESCRIPTION, check_files, copy_model, read_validation
 from ltdiff.system.atomic_files import file_sha256
 
 if TYPE_CHECKING:
@@ -22,18 +29,22 @@ if TYPE_CHECKING:
 CANDIDATE, CHAMPION = "candidate", "champion"
 """Aliases: the newest version, and the one in use."""
 COMPOSED = "ltdiff"
-PARTS = {  # registered name: its weights in the model folder
+PARTS = {
     "ltdiff-encoder": "encoder.safetensors",
     "ltdiff-ddpm": "denoiser.safetensors",
     "ltdiff-decoder": "decoder.safetensors",
 }
+"""Registered name → its weights in the model folder."""
 
 SHA256_TAG = "ltdiff.model_sha256"
 CALIBRATION_TAG = "ltdiff.calibration_sha256"
-DATA_TAG, CODE_TAG, REVISION_TAG = "ltdiff.data_fingerprint", "ltdiff.version", "ltdiff.git_revision"  # the run's too
+DATA_TAG, CODE_TAG, REVISION_TAG = "ltdiff.data_fingerprint", "ltdiff.version", "ltdiff.git_revision"
+"""Tags that a version takes over from its run."""
 RUN_NAME_TAG = "ltdiff.run_name"
-VALIDATION_TAG = "ltdiff.validation"  # JSON, see `read_validation`
-PARTS_TAG = "ltdiff.parts"  # JSON: versions by name
+VALIDATION_TAG = "ltdiff.validation"
+"""JSON, see `read_validation`."""
+PARTS_TAG = "ltdiff.parts"
+"""JSON: versions by name."""
 _COMPLETE_TAG = "ltdiff.complete"
 
 
@@ -56,9 +67,9 @@ def register_model(
     Raises:
         ValueError: when a file is missing, or is not the one that `model.json` lists; or the calibration is damaged.
     """
-    files = set(check_files(model_dir))
+    files = set(verify_model_folder(model_dir)["files"])
     if missing := set(PARTS.values()) - files:
-        raise ValueError(f"{model_dir / DESCRIPTION} does not list {', '.join(sorted(missing))}")
+        raise ValueError(f"{model_dir / DESCRIPTION_FILE} does not list {', '.join(sorted(missing))}")
     calibration = _calibration_tags(model_dir)
     uri = find_tracking_uri(out, tracking_uri)
 
@@ -89,12 +100,10 @@ def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
 
 
 def _calibration_tags(model_dir: Path) -> dict[str, str]:
-    path = model_dir / CALIBRATION
-    if not path.is_file():
-        return {}
     validation = read_validation(model_dir)
-    known = {} if validation is None else {VALIDATION_TAG: json.dumps(validation)}
-    return known | {CALIBRATION_TAG: file_sha256(path)}
+    if validation is None:
+        return {}
+    return {VALIDATION_TAG: json.dumps(validation), CALIBRATION_TAG: file_sha256(model_dir / CALIBRATION_FILE)}
 
 
 def _register_once(
@@ -103,10 +112,8 @@ def _register_once(
     """The version of this name, run and content, calibration included: the one that there is, or a new one with these tags."""
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         staged = Path(temporary, "model")
-        copy_model(model_dir, staged, files)
-        if CALIBRATION_TAG in tags:
-            shutil.copyfile(model_dir / CALIBRATION, staged / CALIBRATION)
-        sha256 = file_sha256(staged / DESCRIPTION)
+        copy_model(model_dir, staged, files | ({CALIBRATION_FILE} if CALIBRATION_TAG in tags else set()))
+        sha256 = file_sha256(staged / DESCRIPTION_FILE)
         known = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
         content = {SHA256_TAG: sha256, CALIBRATION_TAG: tags.get(CALIBRATION_TAG)}
         same = (each for each in known if content == {tag: each.tags.get(tag) for tag in content})
@@ -138,3 +145,38 @@ def _set_aliases(client: MlflowClient, versions: dict[str, int]) -> None:
     for alias in moved:
         for name, number in versions.items():
             client.set_registered_model_alias(name, alias, str(number))
+
+
+def copy_model(source: Path, target: Path, files: Iterable[str]) -> None:
+    """Copy `files` of a model folder and nothing else, with a `model.json` that lists just these weights."""
+    target.mkdir()
+    description = json.loads((source / DESCRIPTION_FILE).read_bytes())
+    kept = {name: sha256 for name, sha256 in description["files"].items() if name in files}
+    if kept == description["files"]:
+        shutil.copyfile(
+            source / DESCRIPTION_FILE, target / DESCRIPTION_FILE
+        )  # byte for byte: its sha256 is known elsewhere
+    else:
+        (target / DESCRIPTION_FILE).write_text(json.dumps(description | {"files": kept}, indent=2))
+    for name in files:
+        shutil.copyfile(source / name, target / name)
+
+
+def read_validation(folder: Path) -> dict[str, Any] | None:
+    """What the calibration of a model folder says of the validation pairs; None where there is none.
+
+    {"output": "mean", "ccc": {"glcm": 0.98, …}, "data_fingerprint": "<64 hex digits>"}: the output that was chosen, its CCC by
+    class of features, and the pairs.
+
+    Raises:
+        ValueError: a damaged calibration.
+    """
+    calibration = read_calibration(folder)
+    if not calibration:
+        return None
+    try:
+        output = calibration["output"]
+        ccc = {name: float(value) for name, value in calibration["validation_ccc"][output].items()}
+        return {"output": output, "ccc": ccc, "data_fingerprint": calibration["data_fingerprint"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged_calibration(folder) from error

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltdiff.model.model_folder import CALIBRATION_FILE, DESCRIPTION_FILE, verify_model_folder
 from ltdiff.registry.client import open_registry
-from ltdiff.registry.model_files import CALIBRATION, DESCRIPTION, check_calibration, check_files, copy_model
 from ltdiff.registry.register import (
     CALIBRATION_TAG,
     CHAMPION,
@@ -26,12 +26,14 @@ from ltdiff.registry.register import (
     RUN_NAME_TAG,
     SHA256_TAG,
     VALIDATION_TAG,
+    copy_model,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_PROMOTION_TAG = "ltdiff.promoted."  # and its time: an earlier promotion stays on record
+_PROMOTION_TAG = "ltdiff.promoted."
+"""Beginning of the tag; its time follows, so an earlier promotion stays on record."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,6 @@ def set_champion(model: ModelVersion, *, record: Mapping[str, Any], tracking_uri
         ValueError: its parts are not known; otherwise as for `list_models`.
     """
     with open_registry(tracking_uri, f"version {model.number} cannot be promoted") as (client, _):
-        if not model.parts:
-            raise ValueError("it was registered by an older ltdiff, which did not note the versions of its parts")
         tag = f"{_PROMOTION_TAG}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         # First: what has moved is on record, whatever happens.
         client.set_model_version_tag(COMPOSED, str(model.number), tag, json.dumps(record))
@@ -160,15 +160,16 @@ def export_model(model: ModelVersion, *, out: Path, tracking_uri: str | None = N
         fetched = download(uri, out_dir=Path(temporary), tracking_uri=tracking_uri)
         out.mkdir(parents=True, exist_ok=True)
         # The description comes last: a folder without one passes for no model.
-        for path in sorted(fetched.iterdir(), key=lambda path: path.name == DESCRIPTION):
+        for path in sorted(fetched.iterdir(), key=lambda path: path.name == DESCRIPTION_FILE):
             shutil.copyfile(path, out / path.name)
-    check_files(out, model.sha256)
+    verify_model_folder(out, registered={DESCRIPTION_FILE: model.sha256})
 
 
 def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    sha256, calibration = version.tags.get(SHA256_TAG), version.tags.get(CALIBRATION_TAG)
+    sha256 = version.tags.get(SHA256_TAG)
+    registered = {DESCRIPTION_FILE: sha256, CALIBRATION_FILE: version.tags.get(CALIBRATION_TAG)}
     if sha256 is None:
         raise ValueError(f"version {version.version} was not registered by ltdiff, it has no tag {SHA256_TAG}")
     folder = out_dir / f"{version.name}-{version.version}-{sha256[:12]}"
@@ -178,15 +179,12 @@ def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str)
         with tempfile.TemporaryDirectory(dir=out_dir, prefix=".download-") as temporary:
             fetched = Path(download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri))
             complete = Path(temporary, "complete")
-            copy_model(fetched, complete, check_files(fetched, sha256))
-            if calibration:
-                check_calibration(fetched, calibration)
-                shutil.copyfile(fetched / CALIBRATION, complete / CALIBRATION)
+            files = verify_model_folder(fetched, registered=registered)["files"]
+            copy_model(fetched, complete, {*files, *([CALIBRATION_FILE] if registered[CALIBRATION_FILE] else [])})
             with suppress(OSError):  # another process has fetched it meanwhile
                 complete.rename(folder)
     try:
-        check_files(folder, sha256)
-        check_calibration(folder, calibration)
+        verify_model_folder(folder, registered=registered)
     except ValueError as error:
         raise ValueError(f"{error}; remove {folder}, and it is fetched again") from error
     return folder

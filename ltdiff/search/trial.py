@@ -24,8 +24,9 @@ from torch import nn
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.slice_pairs import read_validation_pairs
 from ltdiff.inference.method import Slices
-from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.ltdiff import LTDiff, load_model, read_description
+from ltdiff.inference.standardizer import Procedure, Standardizer
+from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.model.model_folder import read_description
 from ltdiff.search.config import REMAINING_ERROR, SECONDS, SearchConfig
 from ltdiff.search.space import SearchSpace, to_dict
 from ltdiff.system.ray_cluster import num_worker_nodes, restore_umask
@@ -146,8 +147,7 @@ def _score_maker(context: SearchContext, settings: Settings) -> Callable[[], Sco
             assert isinstance(phase.model, LTDiff)
             standardizer = Standardizer(
                 phase.model,
-                diffusion=settings.diffusion,
-                decode=settings.loss.decode,
+                Procedure(settings.diffusion, settings.loss.decode),
                 device=next(phase.parameters()).device,  # where it is trained, and goes on being trained
             )
             method = _Timed(standardizer)

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ltdiff.dicom.original import SeriesIdentity, write_ct_series
-from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.simulation.reconstruction import Scan, scan_patient
+from ltdiff.simulation.reconstruction import SimulatedScan, scan_patient
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, write_text
 
 CONFIG_NAME, LESIONS_JSON_NAME, LESIONS_DICOM_NAME = "simulation.json", "lesions.json", "lesions.dcm"
@@ -95,7 +95,7 @@ def _claim(out: Path, config: SimulationConfig) -> None:
     write_text(path, json.dumps(wanted, indent=2))
 
 
-def _write_series(scan: Scan, folder: Path, identity: SeriesIdentity) -> None:
+def _write_series(scan: SimulatedScan, folder: Path, identity: SeriesIdentity) -> None:
     hu = scan.target_hu if folder.name == TARGET_NAME else scan.source_hu
     write_ct_series(hu, out_dir=folder, identity=identity, spacing_mm=scan.spacing_mm, origin_mm=scan.origin_mm)
 
@@ -104,9 +104,6 @@ def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> Ser
     """The same configuration and number give the same UIDs; how many patients there are makes no difference."""
     parameters = asdict(config)
     del parameters["num_patients"]
-    for later in ("slice_spacing_mm", "repeat"):  # without them the UIDs are those from before there were such settings
-        if parameters[later] is None:
-            del parameters[later]
     key = json.dumps([parameters, patient])
     source_kernel, target_kernel = config.kernels()
     return SeriesIdentity(
@@ -123,7 +120,7 @@ def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> Ser
     )
 
 
-def _write_lesions(scan: Scan, folder: Path) -> None:
+def _write_lesions(scan: SimulatedScan, folder: Path) -> None:
     lesions = [
         {
             "label": lesion.label,

@@ -18,13 +18,15 @@ from ltdiff.simulation.noise_reduction import reduce_noise
 from ltdiff.simulation.phantom import Z_RANGE_MM, Phantom, build_phantom
 from ltdiff.simulation.shapes import Grid
 
-MIN_HU, MAX_HU = -1024.0, 3071.0  # what a CT series stores; outside the scan field it is MIN_HU
-_MIDDLE_Z_MM = 30.0  # of a stack, where there is room for it
-_SUPERSAMPLING = 2  # object pixels per image pixel, along each axis
+MIN_HU, MAX_HU = -1024.0, 3071.0
+"""Range that a CT series stores; pixels outside the scan field are MIN_HU."""
+_MIDDLE_Z_MM = 30.0
+_SUPERSAMPLING = 2
+"""Object pixels per image pixel, along each axis."""
 
 
 @dataclass(frozen=True)
-class Scan:
+class SimulatedScan:
     """One patient's images and lesion labels (Z, Y, X): whole HU as float32, uint8. z ascends from `origin_mm`."""
 
     phantom: Phantom
@@ -35,7 +37,7 @@ class Scan:
     origin_mm: tuple[float, float, float]  # (x, y, z) of the first voxel's centre
 
 
-def scan_patient(config: SimulationConfig, patient: int) -> Scan:
+def scan_patient(config: SimulationConfig, patient: int) -> SimulatedScan:
     """Draw patient number `patient` from the configuration's seed and scan it, or scan it again (`repeat`)."""
     thickness_mm, dose = config.thickness_mm(patient), config.dose(patient)
     spacing_mm, num_slabs = config.spacing_mm(patient), config.num_slabs(patient)
@@ -55,7 +57,7 @@ def scan_patient(config: SimulationConfig, patient: int) -> Scan:
     pairs = [reconstruct_pair(sinogram, config) for sinogram in sinograms]
     labels = [phantom.lesion_labels(image_grid, z_mm=float(z), thickness_mm=thickness_mm) for z in z_mm]
     corner_mm = float(image_grid.axis_mm[0])
-    return Scan(
+    return SimulatedScan(
         phantom=phantom,
         source_hu=np.stack([pair[0] for pair in pairs]),
         target_hu=np.stack([pair[1] for pair in pairs]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ltdiff.model.ltdiff import weights_sha256
+from ltdiff.model.model_folder import weights_sha256
 from ltdiff.registry import log_run, read_validation, register_model
 from ltdiff.training.phases import PHASES
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, read_metrics

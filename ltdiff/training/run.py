@@ -25,7 +25,8 @@ import torch
 from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.model.ltdiff import CHANGES, DATA_CHANGES, LTDiff, read_description, save_model
+from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description
 from ltdiff.system.atomic_files import finish_folder, write_text
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import fit_kernel_match

@@ -7,7 +7,6 @@ model/calibration.json   the residual noise model, the distribution of every fea
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,10 +26,8 @@ from ltdiff.evaluation.feature_values import feature_array
 from ltdiff.evaluation.slice_correlation import find_neighbours
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.checksums import drop_sum
-from ltdiff.model.ltdiff import read_description
-from ltdiff.model.residual_noise import CALIBRATION_FILE, ResidualNoiseModel, fit_residual_noise
-from ltdiff.system.atomic_files import write_text
+from ltdiff.model.model_folder import CALIBRATION_FILE, read_description, write_calibration
+from ltdiff.model.residual_noise import ResidualNoiseModel, fit_residual_noise
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
 from ltdiff.uncertainty.mean_or_sample import choose_by_features
@@ -120,8 +117,7 @@ def _fit(
     logger.info("calibration: the %s is better on the validation pairs", choice.output)
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"residual_noise": residual_noise.to_dict(), "intervals": asdict(intervals)}
-    drop_sum(model, CALIBRATION_FILE)
-    write_text(model / CALIBRATION_FILE, json.dumps(content) + "\n")
+    write_calibration(model, content)
     return residual_noise, intervals
 
 

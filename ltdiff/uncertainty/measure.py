@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,18 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ltdiff.data.acquisition import series_acquisition, volume_acquisition
+from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.masks import read_named_masks
+from ltdiff.data.read_scan import read_scan
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois
-from ltdiff.data.scan import Scan, read_scan
 from ltdiff.data.volume_files import write_volume
 from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.feature_values import feature_array
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.models import read_training_domain
+from ltdiff.inference.models import check_domain, read_training_domain
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.residual_noise import CALIBRATION_FILE, ResidualNoiseModel, read_residual_noise
+from ltdiff.model.model_folder import read_calibration
+from ltdiff.model.residual_noise import ResidualNoiseModel, read_residual_noise
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.calibration import MAX_PAIRS, draw_volumes
@@ -51,11 +51,12 @@ def measure_uncertainty(
     torch.set_num_threads(1)
     standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
     residual_noise, intervals = read_residual_noise(model), _read_intervals(model)
-    source = read_scan(series)
-    out_of_domain = _check_domain(source, model, name=printable(series), force=force)
-    rois = _read_rois(mask, source) if mask else []
-    spacing_mm = source.volume.spacing_mm[1:]
-    hu = source.volume.hu
+    source, domain = read_scan(series), read_training_domain(model)
+    acquisition = AcquisitionInfo.of(source)
+    out_of_domain = check_domain(acquisition, domain, name=printable(series), verb="measure", force=force)
+    volume = source.read_volume()
+    rois = _find_rois(read_named_masks(mask, source, volume=volume), mask) if mask else []
+    spacing_mm, hu = source.spacing_mm, volume.hu
     standardized = standardize_slices(
         standardizer,
         hu,
@@ -65,7 +66,7 @@ def measure_uncertainty(
         name="standardize",
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_volume(replace(source.volume, hu=np.stack([residual_noise.sigma(hu) for hu in standardized])), out / MAP_FILE)
+    write_volume(replace(volume, hu=np.stack([residual_noise.sigma(hu) for hu in standardized])), out / MAP_FILE)
     (out / FEATURES_FILE).unlink(missing_ok=True)  # of an earlier series
     if rois:
         table = _interval_table(
@@ -106,38 +107,17 @@ def _interval_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def _check_domain(source: Scan, model: Path, *, name: str, force: bool) -> str:
-    """What of the source the model was not trained for: refused, or forced and returned."""
-    domain = read_training_domain(model)
-    if source.series is None:  # a volume file tells neither kernel nor manufacturer
-        violations = domain.range_violations(volume_acquisition(source.volume))
-    else:
-        acquisition = series_acquisition(source.series)
-        violations = domain.identity_violations(acquisition) + domain.range_violations(acquisition)
-    out_of_domain = "; ".join(violations)
-    if out_of_domain and not force:
-        raise ValueError(
-            f"{name} is outside what the model was trained and calibrated for: {out_of_domain}; "
-            "--force true measures it nevertheless"
-        )
-    if out_of_domain:
-        logger.warning(
-            "%s is measured nevertheless, outside what the model was calibrated for: %s", name, out_of_domain
-        )
-    return out_of_domain
-
-
-def _read_rois(mask: Path, source: Scan) -> list[Roi]:
-    """The cross-sections of every region of the mask."""
+def _find_rois(masks: Mapping[str, NDArray[np.bool_]], path: Path) -> list[Roi]:
+    """The cross-sections of every region."""
     rois = [
         replace(roi, label=name)
-        for name, voxels in read_named_masks(mask, source).items()
+        for name, voxels in masks.items()
         for roi in mask_rois(voxels.astype(np.uint8), roi_set="mask")
     ]
     if not rois:
-        raise ValueError(f"{printable(mask)}: no region has {MIN_LESION_PIXELS} pixels or more in a slice")
+        raise ValueError(f"{printable(path)}: no region has {MIN_LESION_PIXELS} pixels or more in a slice")
     return rois
 
 
 def _read_intervals(model: Path) -> FeatureIntervals:
-    return FeatureIntervals.from_dict(json.loads((model / CALIBRATION_FILE).read_text())["intervals"])
+    return FeatureIntervals.from_dict(read_calibration(model)["intervals"])

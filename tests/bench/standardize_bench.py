@@ -11,8 +11,8 @@ import torch
 from measure import Benchmark, measure
 
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
+from ltdiff.dicom.scan import Volume
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
-from ltdiff.dicom.original import SeriesIdentity, write_ct_series
-from ltdiff.dicom.output import stable_uid
+from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
 
 SPACING_MM = (5.0, 0.8, 0.8)  # z, y, x
 

@@ -10,7 +10,8 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from ltdiff.dicom.series import Series, SliceHeader
+from ltdiff.dicom.scan import SliceHeader
+from ltdiff.dicom.series import Series
 
 SeriesFactory = Callable[..., Series]
 
@@ -35,7 +36,6 @@ def _series(
         SliceHeader(
             path=Path(f"/archive/{uid}/{index:03d}.dcm"),
             sop_instance_uid=f"{uid}.{index}",
-            instance_number=index + 1,
             position_mm=tuple(np.array([-100.0, -90.0, 0.0]) + z * normal),
             z_mm=z,
         )
@@ -48,7 +48,6 @@ def _series(
         patient_key=hashlib.sha256(patient.encode()).hexdigest()[:12],
         kernel=kernel,
         manufacturer="Maker",
-        manufacturer_model="Model",
         slice_thickness_mm=thickness_mm,
         acquisition_key=acquisition,
         rows=rows,

@@ -32,7 +32,8 @@ def test_no_soft_tissue_no_noise_level(level_hu):
 
 
 def test_a_real_pair_is_told_apart(real_data):
-    from ltdiff.dicom.series import find_series, read_slice_hu
+    from ltdiff.dicom.pixels import read_slice_hu
+    from ltdiff.dicom.series import find_series
 
     series, _ = find_series(real_data / "lung-pet-ct-dx-a0001")
     levels = {one.kernel: [noise_level_hu(read_slice_hu(one.slices[k].path)) for k in (0, 32, 63)] for one in series}

@@ -20,8 +20,8 @@ from ltdiff.data.manifest import (
     write_manifest,
 )
 from ltdiff.data.pairing import SeriesPair, build_manifest
-from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
+from ltdiff.dicom.scan import Volume
 
 
 @pytest.fixture

@@ -11,12 +11,16 @@ from tiny_run import save_volume
 
 from ltdiff.data.masks import read_labels, read_named_masks
 from ltdiff.data.pairing import pair_archive, pair_named
-from ltdiff.data.scan import read_scan, read_series
+from ltdiff.data.read_scan import read_scan
 from ltdiff.data.volume_files import write_volume
 from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
 
 SHAPE = (5, 24, 20)
+
+
+def named_masks(mask, scan):
+    return read_named_masks(mask, scan, volume=scan.read_volume())
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_the_slices_of_a_series_may_lie_in_several_folders(tmp_path, write_dicom
     write_segmentation(series, labels, path=tmp_path / "seg.dcm", algorithm="test")
     sources = manifest[manifest["role"] == "source"].sort_values("z_mm")
     assert np.array_equal(read_labels(tmp_path / "seg.dcm", manifest, pairs=sources), labels)
-    path = save_labels(labels, tmp_path / "mask.nii.gz", read_series(series))
+    path = save_labels(labels, tmp_path / "mask.nii.gz", series)
     assert np.array_equal(read_labels(path, manifest, pairs=sources), labels)
     scored = sources.iloc[:2].reset_index(drop=True)  # which all lie in one of the folders
     for mask in (tmp_path / "seg.dcm", path):
@@ -164,7 +168,7 @@ def labels():
 
 def save_labels(labels, path, scan, **changes):
     """On the grid of the scan unless told otherwise."""
-    write_volume(replace(scan.volume, hu=labels.astype(np.float32), **changes), path)
+    write_volume(replace(scan.read_volume(), hu=labels.astype(np.float32), **changes), path)
     return path
 
 
@@ -177,11 +181,11 @@ def assert_is(found, labels):
 
 @pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nrrd", "mask.mha"])
 def test_labels_of_a_volume_file_have_names(tmp_path, scan, labels, name):
-    assert_is(read_named_masks(save_labels(labels, tmp_path / name, scan), scan), labels)
+    assert_is(named_masks(save_labels(labels, tmp_path / name, scan), scan), labels)
 
 
 def test_slices_may_run_the_other_way_in_the_file(tmp_path, scan, labels):
-    assert_is(read_named_masks(save_labels(labels, tmp_path / "m.nii", scan, stored_orientation="LAI"), scan), labels)
+    assert_is(named_masks(save_labels(labels, tmp_path / "m.nii", scan, stored_orientation="LAI"), scan), labels)
 
 
 @pytest.mark.parametrize("orientation", [[-1, 0, 0, 0, -1, 0], [0, 1, 0, -1, 0, 0]])
@@ -195,34 +199,34 @@ def test_a_volume_mask_of_a_patient_who_lies_otherwise(tmp_path, write_dicom, la
     turned = read_scan(folder)
     path = save_labels(labels, tmp_path / "mask.nii.gz", turned)
     assert sitk.ReadImage(path).GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
-    assert_is(read_named_masks(path, turned), labels)
+    assert_is(named_masks(path, turned), labels)
 
 
 def test_a_segmentation_is_found_by_its_series(tmp_path, scan, labels):
-    path = write_segmentation(scan.series, labels, path=tmp_path / "masks" / "seg.dcm", algorithm="test")
-    assert_is(read_named_masks(path, scan), labels)
-    assert_is(read_named_masks(path.parent, scan), labels)
+    path = write_segmentation(scan, labels, path=tmp_path / "masks" / "seg.dcm", algorithm="test")
+    assert_is(named_masks(path, scan), labels)
+    assert_is(named_masks(path.parent, scan), labels)
 
 
 def test_rois_of_a_structure_set_keep_their_names(tmp_path, scan):
-    rois = [("GTV-1", [rectangle(scan.series, 2, (3.5, 8.5), (10.5, 12.5))])]
-    path = write_structure_set(tmp_path / "rs.dcm", scan.series, rois)
+    rois = [("GTV-1", [rectangle(scan, 2, (3.5, 8.5), (10.5, 12.5))])]
+    path = write_structure_set(tmp_path / "rs.dcm", scan, rois)
     for mask in (path, tmp_path):
-        (name, voxels), *others = read_named_masks(mask, scan).items()
+        (name, voxels), *others = named_masks(mask, scan).items()
         assert (name, voxels.sum(), others) == ("GTV-1", 10, [])
 
 
 def test_a_structure_set_that_names_no_series(tmp_path, scan):
-    rois = [("A", [rectangle(scan.series, 2, (3.5, 8.5), (10.5, 12.5))])]
-    path = write_structure_set(tmp_path / "rs.dcm", scan.series, rois, series_uid="")
-    assert read_named_masks(path, scan)["A"].sum() == 10
+    rois = [("A", [rectangle(scan, 2, (3.5, 8.5), (10.5, 12.5))])]
+    path = write_structure_set(tmp_path / "rs.dcm", scan, rois, series_uid="")
+    assert named_masks(path, scan)["A"].sum() == 10
 
 
 def test_two_kinds_of_mask_have_to_be_told_apart(tmp_path, scan, labels):
-    write_segmentation(scan.series, labels, path=tmp_path / "seg.dcm", algorithm="test")
-    write_structure_set(tmp_path / "rs.dcm", scan.series, [("A", [])])
+    write_segmentation(scan, labels, path=tmp_path / "seg.dcm", algorithm="test")
+    write_structure_set(tmp_path / "rs.dcm", scan, [("A", [])])
     with pytest.raises(ValueError, match=r"name one of .*seg\.dcm and .*rs\.dcm"):
-        read_named_masks(tmp_path, scan)
+        named_masks(tmp_path, scan)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +239,7 @@ def test_two_kinds_of_mask_have_to_be_told_apart(tmp_path, scan, labels):
     ],
 )
 def test_a_rounded_header_is_no_other_grid(tmp_path, scan, labels, changes):
-    assert_is(read_named_masks(save_labels(labels, tmp_path / "mask.nrrd", scan, **changes), scan), labels)
+    assert_is(named_masks(save_labels(labels, tmp_path / "mask.nrrd", scan, **changes), scan), labels)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +255,7 @@ def test_a_rounded_header_is_no_other_grid(tmp_path, scan, labels, changes):
 def test_a_mask_on_another_grid_is_refused(tmp_path, scan, labels, changes, distance):
     path = save_labels(labels, tmp_path / "mask.nrrd", scan, **changes)
     with pytest.raises(ValueError, match=rf"mask\.nrrd: the mask lies up to {distance}.*voxels beside .*spacing .* mm"):
-        read_named_masks(path, scan)
+        named_masks(path, scan)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +281,7 @@ def test_what_is_no_mask_of_the_scan_is_one_sentence(tmp_path, scan, labels, wri
         save_labels(labels / 2, path, scan)
     if case.endswith("another series"):
         path = write_dicom(tmp_path / "other", np.zeros(SHAPE, dtype=np.int16))
-        other = read_scan(path).series
+        other = read_scan(path)
         write_segmentation(other, labels, path=path / "seg.dcm", algorithm="test")
         write_structure_set(path / "rs.dcm", other, [("A", [rectangle(other, 2, (3.5, 8.5), (10.5, 12.5))])])
     if case.startswith("seg"):
@@ -288,13 +292,13 @@ def test_what_is_no_mask_of_the_scan_is_one_sentence(tmp_path, scan, labels, wri
         path = tmp_path / "mask.txt"
         path.write_text("no mask")
     with pytest.raises(ValueError, match=sentence):
-        read_named_masks(path, scan)
+        named_masks(path, scan)
 
 
 def test_a_dicom_mask_needs_a_series(tmp_path):
     scan = read_scan(save_volume(np.zeros(SHAPE), tmp_path / "scan.mha"))
     with pytest.raises(ValueError, match="the mask of a volume file is a volume file"):
-        read_named_masks(tmp_path, scan)
+        named_masks(tmp_path, scan)
 
 
 @pytest.mark.parametrize(
@@ -305,4 +309,4 @@ def test_a_dicom_mask_needs_a_series(tmp_path):
     ],
 )
 def test_real_masks_lie_on_their_series(real_data, series, mask):
-    assert list(read_named_masks(real_data / mask, read_scan(real_data / series))) == ["label_1"]
+    assert list(named_masks(real_data / mask, read_scan(real_data / series))) == ["label_1"]

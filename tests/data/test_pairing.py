@@ -11,8 +11,8 @@ import pytest
 
 from ltdiff.data.manifest import check_manifest, read_hu, read_manifest, write_manifest
 from ltdiff.data.pairing import build_manifest, find_pairs, kernel_table, pair_archive, pair_named
-from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
+from ltdiff.dicom.scan import Volume
 
 
 def _kernels(pairs):

@@ -1,39 +1,45 @@
-"""One scan that the user names. (pytest wants file names that differ, and tests/simulation has a test_scan.py.)"""
+"""The scan that a path names."""
 
 import numpy as np
 import pytest
 from tiny_run import SPACING_MM, save_volume
 
-from ltdiff.data.scan import read_scan
-from ltdiff.dicom.series import AIR_FILL_HU
+from ltdiff.data.read_scan import read_scan
+from ltdiff.dicom.scan import AIR_FILL_HU
+from ltdiff.dicom.series import Series
 
 HU = np.random.default_rng(0).integers(-900, 300, (4, 12, 10)).astype(np.float32)
 
 
 def test_a_volume_file(tmp_path):
     scan = read_scan(save_volume(HU, tmp_path / "scan.mha"))
-    assert scan.series is None
-    assert np.array_equal(scan.volume.hu, HU)
-    assert scan.volume.spacing_mm == pytest.approx(SPACING_MM)
+    assert not isinstance(scan, Series)
+    volume = scan.read_volume()
+    assert volume.num_slices == scan.num_slices == 4
+    assert np.array_equal(volume.hu, HU)
+    assert volume.spacing_mm == pytest.approx(SPACING_MM)
 
 
 def test_filler_outside_the_field_of_view_is_air(tmp_path):
     hu = HU.copy()
     hu[:, 0, 0] = -3024
-    assert (read_scan(save_volume(hu, tmp_path / "scan.nrrd")).volume.hu[:, 0, 0] == AIR_FILL_HU).all()
+    assert (read_scan(save_volume(hu, tmp_path / "scan.nrrd")).read_volume().hu[:, 0, 0] == AIR_FILL_HU).all()
 
 
 def test_a_series(tmp_path, write_dicom):
     scan = read_scan(write_dicom(tmp_path / "series", HU, spacing_mm=0.8))
-    assert scan.series.num_slices == 4
-    assert np.array_equal(scan.volume.hu, HU)
-    assert scan.volume.spacing_mm == (5.0, 0.8, 0.8)
-    assert scan.volume.origin_mm == (-50.0, -40.0, 0.0)
-    assert scan.volume.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    volume = scan.read_volume()
+    assert isinstance(scan, Series)
+    assert scan.num_slices == 4
+    assert np.array_equal(volume.hu, HU)
+    assert volume.stored_orientation == "LPS"
+    assert volume.spacing_mm == (5.0, 0.8, 0.8)
+    assert volume.origin_mm == (-50.0, -40.0, 0.0)
+    assert volume.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 def test_of_one_slice_the_thickness_is_the_distance(tmp_path, write_dicom):
-    assert read_scan(write_dicom(tmp_path / "series", HU[:1])).volume.spacing_mm[0] == 5.0
+    assert read_scan(write_dicom(tmp_path / "series", HU[:1])).read_volume().spacing_mm[0] == 5.0
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def test_of_one_slice_the_thickness_is_the_distance(tmp_path, write_dicom):
         ("text", "is not a DICOM file"),
         ("a gap", "gap"),
         ("a part", "is truncated"),
-        ("absent", "does not exist"),
+        ("absent", "there is no such file or folder"),
     ],
 )
 def test_anything_else_is_one_sentence(tmp_path, write_dicom, case, sentence):

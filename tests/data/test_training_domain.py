@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from tiny_run import make_rows, save_volume
 
-from ltdiff.data.acquisition import AcquisitionInfo, noise_level_hu, series_acquisition, volume_acquisition
+from ltdiff.data.acquisition import AcquisitionInfo, noise_level_hu
+from ltdiff.data.read_scan import read_scan
 from ltdiff.data.training_domain import NUM_NOISE_SLICES, TrainingDomain
-from ltdiff.data.volume import Volume
+from ltdiff.data.volume_files import write_volume
+from ltdiff.dicom.scan import Volume
 
 SCOPE = TrainingDomain(
     source_kernels=("B", "Br40"),
@@ -90,7 +92,7 @@ def test_a_scope_survives_json():
 
 def violations(**changes) -> list[str]:
     acquisition = replace(FITTING, **changes)
-    return SCOPE.identity_violations(acquisition) + SCOPE.range_violations(acquisition)
+    return SCOPE.violations(acquisition)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +135,9 @@ def test_what_is_near_or_unknown_raises_no_objection(changes):
 
 def test_a_model_that_knows_its_kernels_only_objects_to_kernels_only():
     narrow = TrainingDomain(source_kernels=("B",))
-    assert narrow.identity_violations(FITTING) == narrow.range_violations(FITTING) == []
-    assert narrow.identity_violations(replace(FITTING, kernel="C")) == ["kernel 'C' instead of 'B'"]
-    assert TrainingDomain().identity_violations(FITTING) == ["kernel 'B' instead of an unknown one"]
+    assert narrow.violations(FITTING) == []
+    assert narrow.violations(replace(FITTING, kernel="C")) == ["kernel 'C' instead of 'B'"]
+    assert TrainingDomain().violations(FITTING) == ["kernel 'B' instead of an unknown one"]
 
 
 # --- acquisition of a series -----------------------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ def test_a_series_is_known_by_its_tags_and_its_middle_slice(write_dicom, tmp_pat
 
     hu = slices_hu(3)
     (series,), _ = find_series(write_dicom(tmp_path / "series", hu))
-    acquisition = series_acquisition(series)
+    acquisition = AcquisitionInfo.of(series)
     assert (
         (acquisition.kernel, acquisition.manufacturer)
         == (series.kernel, series.manufacturer)
@@ -157,14 +159,16 @@ def test_a_series_is_known_by_its_tags_and_its_middle_slice(write_dicom, tmp_pat
 
 
 def test_a_series_whose_middle_slice_cannot_be_read_has_no_noise_level(make_series):
-    assert series_acquisition(make_series("absent")).noise_hu is None
+    assert AcquisitionInfo.of(make_series("absent")).noise_hu is None
 
 
-def test_a_volume_file_has_the_distance_of_its_slices_for_thickness():
+def test_a_volume_file_has_the_distance_of_its_slices_for_thickness(tmp_path):
     hu = slices_hu(3).astype(np.float32)
-    acquisition = volume_acquisition(Volume(hu, (2.5, 0.8, 0.7), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    volume = Volume(hu, (2.5, 0.8, 0.7), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    write_volume(volume, tmp_path / "scan.mha")
+    acquisition = AcquisitionInfo.of(read_scan(tmp_path / "scan.mha"))
     assert (acquisition.spacing_mm, acquisition.slice_thickness_mm) == ((0.8, 0.7), 2.5)
-    assert (acquisition.kernel, acquisition.manufacturer) == ("", "")
+    assert (acquisition.kernel, acquisition.manufacturer) == (None, "")
     assert acquisition.noise_hu == pytest.approx(noise_level_hu(hu[1]))
 
 
@@ -177,11 +181,11 @@ def test_a_real_series_is_within_its_own_scope(real_data):
     assert (domain.source_kernels, domain.target_kernels, domain.manufacturers) == (("B",), ("L",), ("Philips",))
     (source,), _ = find_series(folder / "soft_B")
     (target,), _ = find_series(folder / "sharp_L")
-    acquisition = series_acquisition(source)
-    assert domain.identity_violations(acquisition) == domain.range_violations(acquisition) == []
-    assert [text.split(" ")[0] for text in domain.range_violations(series_acquisition(target))] == ["noise"]
+    acquisition = AcquisitionInfo.of(source)
+    assert domain.violations(acquisition) == []
+    assert [text.split(" ")[0] for text in domain.range_violations(AcquisitionInfo.of(target))] == ["noise"]
     (other,), _ = find_series(real_data / "lidc-small" / "LIDC-IDRI-0001")
-    assert domain.identity_violations(series_acquisition(other)) == [
+    assert domain.violations(AcquisitionInfo.of(other))[:2] == [
         "kernel 'STANDARD' instead of 'B'",
         "manufacturer 'GE MEDICAL SYSTEMS' instead of 'Philips'",
     ]

@@ -11,11 +11,12 @@ from ltdiff.data.volume_files import (
     is_volume_file,
     read_mask,
     read_volume,
-    read_volume_series,
+    read_volume_scan,
     read_volume_slice,
     write_volume,
 )
-from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.series import find_series
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -78,7 +79,7 @@ def test_stored_values_without_their_intercept_are_named(tmp_path, caplog, air, 
     stored = np.full((3, 8, 8), air + 1040)
     stored[:, :3] = air
     sitk.WriteImage(_image(stored.astype(np.int16)), tmp_path / "scan.mha")
-    read_volume_series(tmp_path / "scan.mha")
+    read_volume_scan(tmp_path / "scan.mha")
     assert ("scan.mha: no value is below -500" in caplog.text) == is_named
 
 
@@ -103,7 +104,7 @@ def read_mask_of(mask, code, folder):
 def test_slice_positions_are_those_of_the_file(tmp_path, direction):
     image = _image(_ct(), direction=direction)
     sitk.WriteImage(sitk.DICOMOrient(image, "RAI"), tmp_path / "volume.nrrd")
-    series = read_volume_series(tmp_path / "volume.nrrd")
+    series = read_volume_scan(tmp_path / "volume.nrrd")
     for index, header in enumerate(series.slices):
         np.testing.assert_allclose(header.position_mm, image.TransformIndexToPhysicalPoint((0, 0, index)))
     np.testing.assert_allclose(np.diff([header.z_mm for header in series.slices]), 2.5)
@@ -116,7 +117,7 @@ def test_identity_is_of_the_voxels_not_of_the_file(tmp_path):
     for name in ("a.nii.gz", "b.mha"):
         sitk.WriteImage(_image(_ct()), tmp_path / name)
     sitk.WriteImage(_image(_ct() + np.int16(1)), tmp_path / "c.mha")
-    a, b, c = (read_volume_series(tmp_path / name) for name in ("a.nii.gz", "b.mha", "c.mha"))
+    a, b, c = (read_volume_scan(tmp_path / name) for name in ("a.nii.gz", "b.mha", "c.mha"))
     assert (a.series_instance_uid, a.patient_key) == (b.series_instance_uid, b.patient_key)
     assert a.series_instance_uid != c.series_instance_uid
     assert len(a.patient_key) == 12
@@ -158,7 +159,7 @@ def test_a_broken_file_is_named_in_one_sentence_and_nothing_else_is_printed(tmp_
         data.write_bytes(data.read_bytes()[:100])
     else:
         path.write_bytes(content)
-    for read in (read_volume, read_mask, read_volume_series):
+    for read in (read_volume, read_mask, read_volume_scan):
         with pytest.raises(ValueError, match=f"broken{suffix}: ") as caught:
             read(path)
         assert "\n" not in str(caught.value)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import DERIVATION, SPACING_MM, identity, phantom_hu
+from dicom_files import DERIVATION, SPACING_MM, identity, phantom_hu, with_sources
 
-from ltdiff.dicom.derived import write_derived_series
-from ltdiff.dicom.original import write_ct_series
 from ltdiff.dicom.series import Series, find_series
+from ltdiff.dicom.write_derived import write_derived_series
+from ltdiff.dicom.write_original import write_ct_series
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def derived(tmp_path) -> Callable[[Series], Series]:
     """Makes a derived series of another one, as standardizing does."""
 
     def derive(series: Series) -> Series:
-        out = write_derived_series(series, phantom_hu(), out_dir=tmp_path / "derived", derivation=DERIVATION)
+        pairs = with_sources(series, phantom_hu())
+        out = write_derived_series(series, pairs, out_dir=tmp_path / "derived", derivation=DERIVATION)
         (made,), _ = find_series(out)
         return made
 

@@ -1,7 +1,7 @@
 """A small valid CT series, and ways to break one of its files."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from ltdiff.dicom.derived import Derivation
-from ltdiff.dicom.original import SeriesIdentity
-from ltdiff.dicom.output import stable_uid
-from ltdiff.dicom.pixels import read_stored_slice
+from ltdiff.dicom.derivation import Derivation
+from ltdiff.dicom.pixels import StoredDicomSlice, read_stored_slice
+from ltdiff.dicom.series import Series
+from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_original import SeriesIdentity
 
 NUM_SLICES, SIZE = 5, 32
 SPACING_MM = (2.5, 0.8, 0.7)  # z, y, x
@@ -104,3 +105,9 @@ def assert_as_plain_pydicom(path: Path) -> None:
     hu = pydicom.pixels.apply_rescale(expected, dataset).astype(np.float32)
     assert not slice_.padding.all()
     np.testing.assert_array_equal(slice_.hu[~slice_.padding], hu[~slice_.padding])
+
+
+def with_sources(series: Series, slices_hu: Iterable[np.ndarray]) -> Iterator[tuple[StoredDicomSlice, np.ndarray]]:
+    """Images in the order of a series, each with its source slice; what is too many comes with the last one."""
+    for index, hu in enumerate(slices_hu):
+        yield read_stored_slice(series.slices[min(index, series.num_slices - 1)].path), hu

@@ -6,7 +6,7 @@ import pytest
 from dicom_files import bundled, edit
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
-from ltdiff.dicom.errors import BadFile, SkippedFile
+from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.header import read_header
 
 

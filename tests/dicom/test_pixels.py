@@ -4,6 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import assert_as_plain_pydicom, bundled, edit, phantom_hu, set_stored
+from pydicom.encaps import generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -14,7 +15,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ltdiff.dicom.pixels import AIR_FILL_HU, read_slice_hu, read_stored_slice
+from ltdiff.dicom.pixels import codestream_size, read_slice_hu, read_stored_slice
+from ltdiff.dicom.scan import AIR_FILL_HU
 
 
 def test_hu_are_rescaled_float32(one_slice):
@@ -164,3 +166,18 @@ def test_implausible_hu_fail(one_slice, elements, sentence):
     set_stored(one_slice, hu, **({"BitsStored": 16, "HighBit": 15, "RescaleIntercept": 0} | elements))
     with pytest.raises(ValueError, match=f"implausible HU: .*{sentence}"):
         read_slice_hu(one_slice)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "JPEG-lossy.dcm", "JPGExtended.dcm", "MR_small_jpeg_ls_lossless.dcm"],
+)
+def test_the_frame_says_what_the_header_says(name):
+    dataset = pydicom.dcmread(bundled(name))
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    assert codestream_size(frame) == (dataset.Rows, dataset.Columns)
+
+
+@pytest.mark.parametrize("frame", [b"", b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0" * 64, b"\xff\xd8\xff\xe0\0\0" * 9])
+def test_no_header_no_size(frame):
+    assert codestream_size(frame) in (None, (0, 0))

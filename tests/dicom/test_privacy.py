@@ -5,10 +5,11 @@ import logging
 import numpy as np
 import pytest
 from dicom_files import edit
-from test_derived import derive, sharpened
+from test_write_derived import derive, sharpened
 
-from ltdiff.dicom.output import stable_uid
-from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_dataset import stable_uid
 
 CANARY = "CANARY"
 IDENTIFIERS = {

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import assert_as_plain_pydicom
-from test_derived import DERIVATION
+from dicom_files import DERIVATION, assert_as_plain_pydicom, with_sources
 
-from ltdiff.dicom.derived import write_derived_series
-from ltdiff.dicom.series import AIR_FILL_HU, find_series, read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.scan import AIR_FILL_HU
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_derived import write_derived_series
 
 BAD_INPUT = {  # outcome and a part of the sentence; "read" is a series whose pixels can be read, "seen" needs a decoder
     "19001006-064.dcm": ("read", "FC07"),  # coronal reformat, derived
@@ -122,7 +123,7 @@ def test_a_real_series_is_derived_unchanged_where_nothing_changed(real_data, tmp
     (series,), _ = find_series(real_data / name)
     series = replace(series, slices=series.slices[:10])
     slices = (read_slice_hu(one.path) for one in series.slices)
-    folder = write_derived_series(series, slices, out_dir=tmp_path, derivation=DERIVATION)
+    folder = write_derived_series(series, with_sources(series, slices), out_dir=tmp_path, derivation=DERIVATION)
     for one, path in zip(series.slices, sorted(folder.iterdir()), strict=True):
         np.testing.assert_array_equal(pydicom.dcmread(path).pixel_array, pydicom.dcmread(one.path).pixel_array)
     assert conformance_errors(folder / "slice_0001.dcm") == []

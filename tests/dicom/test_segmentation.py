@@ -9,9 +9,9 @@ import pytest
 from dicom_files import NUM_SLICES, SIZE
 from pydicom.uid import SegmentationStorage
 
-from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation, write_segmentation
 from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_dataset import stable_uid
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pydicom
 import pytest
 from dicom_files import NUM_SLICES, SPACING_MM, bundled, edit, phantom_hu
 
-from ltdiff.dicom.output import stable_uid
-from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_dataset import stable_uid
 
 
 def only_issue(root: Path, *, action: str = "fail"):
@@ -74,7 +75,7 @@ def test_mixed_series_are_grouped(write_series, tmp_path):
 
 def test_one_file_is_a_series_of_one_slice(one_slice):
     (series,), issues = find_series(one_slice)
-    assert (series.num_slices, series.slice_spacing_mm, issues) == (1, None, [])
+    assert (series.num_slices, series.slice_spacing_mm, issues) == (1, series.slice_thickness_mm, [])
 
 
 def test_absent_kernel_and_acquisition_are_legal(write_series):

@@ -8,9 +8,9 @@ import pytest
 from dicom_files import NUM_SLICES, SIZE, edit, phantom_hu
 from structure_sets import rectangle, to_mm, write_structure_set
 
-from ltdiff.dicom.output import stable_uid
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.structure_set import _parse, _to_pixels, fill_polygon, find_structure_sets, read_structures
+from ltdiff.dicom.write_dataset import stable_uid
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.dicom.original import SeriesIdentity, write_ct_series
-from ltdiff.dicom.output import stable_uid
+from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
 from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import LossConfig, Settings

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.series import find_series
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.results import SeriesResult
 from ltdiff.inference.standardizer import Standardizer

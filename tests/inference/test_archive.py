@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import write_volume
+from ltdiff.dicom.scan import Volume
 from ltdiff.inference.archive import find_tasks
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel, load_models
@@ -26,7 +26,7 @@ def test_longest_series_come_first(make_series, trained_model, tmp_path):
     for number, num_slices in enumerate((2, 4, 3)):
         make_series(tmp_path / ("s" * (number + 1)), num_slices=num_slices)
     tasks, _ = find_tasks(tmp_path, out=tmp_path / "out", trained_models=[trained_model])
-    assert [task.num_slices for task in tasks] == [4, 3, 2]
+    assert [task.scan.num_slices for task in tasks] == [4, 3, 2]
 
 
 @pytest.mark.parametrize("kernel", ["STANDARD", ""])
@@ -79,7 +79,7 @@ def test_a_series_outside_the_scope_is_refused_or_marked(make_series, make_model
     make_series(tmp_path / "in")
     tasks, (result,) = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=trained_models)
     assert (tasks, result.status, result.num_slices) == ([], "fail", 3)
-    assert f"is outside what the model was trained for: {out_of_domain}; --force true" in result.reason
+    assert f"is outside what the model was trained for: {out_of_domain}; --force" in result.reason
     (task,), results = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=trained_models, force=True)
     assert (results, task.derivation.out_of_domain) == ([], out_of_domain)
     assert task.derivation.warning in task.derivation.description
@@ -123,7 +123,7 @@ def test_each_series_gets_the_model_for_its_kernel(make_series, make_model, tmp_
         make_series(tmp_path / "in" / kernel, kernel=kernel)
     trained_models = load_models(tmp_path / "models", InferenceConfig())
     tasks, results = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=trained_models)
-    assert {task.series.kernel: task.model.name for task in tasks} == {"B": "B_to_L", "S": "S_to_L"}
+    assert {task.scan.kernel: task.model.name for task in tasks} == {"B": "B_to_L", "S": "S_to_L"}
     reasons = {one.source.parent.name[0]: (one.status, one.reason) for one in results}
     assert reasons["L"][0] == "skip"
     assert reasons["X"][0] == "fail"
@@ -135,13 +135,13 @@ def test_output_inside_the_archive_is_passed_over(make_series, trained_model, tm
     make_series(tmp_path / "in", num_slices=2)
     make_series(tmp_path / "out" / "earlier", num_slices=3)
     tasks, results = find_tasks(tmp_path, out=tmp_path / "out", trained_models=[trained_model])
-    assert ([task.num_slices for task in tasks], results) == ([2], [])
+    assert ([task.scan.num_slices for task in tasks], results) == ([2], [])
 
 
 def test_output_beside_the_series_hides_nothing(make_series, trained_model, tmp_path):
     make_series(tmp_path / "series", num_slices=2)
     for root, out in ((tmp_path / "series", tmp_path), (tmp_path, tmp_path)):
-        assert [task.num_slices for task in find_tasks(root, out=out, trained_models=[trained_model])[0]] == [2]
+        assert [task.scan.num_slices for task in find_tasks(root, out=out, trained_models=[trained_model])[0]] == [2]
 
 
 @pytest.mark.parametrize("name", ["absent", "absent.nii.gz", "empty", "notes.txt"])
@@ -156,7 +156,7 @@ def test_a_volume_file_is_taken_with_a_note(trained_model, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write_zeros(tmp_path / "a.mha")
     (task,), _ = find_tasks(tmp_path / "a.mha", out=tmp_path, trained_models=[trained_model])
-    assert (task.num_slices, task.output) == (3, tmp_path / "a_ltdiff.mha")
+    assert (task.scan.num_slices, task.output) == (3, tmp_path / "a_ltdiff.mha")
     assert "does not tell its kernel: it is taken for one that the model is for ('B')" in caplog.text
 
 
@@ -175,7 +175,7 @@ def test_a_broken_volume_file_is_an_error(trained_model, tmp_path):
 def test_real_pair_has_one_task(real_data, trained_model, tmp_path):
     folder = real_data / "lung-pet-ct-dx-a0001"
     (task,), results = find_tasks(folder, out=tmp_path, trained_models=[trained_model])
-    assert (task.num_slices, task.derivation.source_kernel) == (64, "B")
+    assert (task.scan.num_slices, task.derivation.source_kernel) == (64, "B")
     series = [one for one in results if one.num_slices]
     assert [one.reason.split(" is ")[1] for one in series] == ["already reconstructed with the target kernel 'L'"]
 

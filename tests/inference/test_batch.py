@@ -12,10 +12,11 @@ import ray
 from pydicom.data import get_testdata_file
 from results import assert_as_standardizer, outcome_of
 
-from ltdiff.data.volume import Volume
 from ltdiff.data.volume_files import read_volume, write_volume
-from ltdiff.dicom.derived import derived_series_uid, write_derived_series
-from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.scan import Volume
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_derived import derived_series_uid, write_derived_series
 from ltdiff.inference import batch
 from ltdiff.inference.batch import _explain, map_ahead, standardize_archive
 from ltdiff.inference.config import InferenceConfig
@@ -49,7 +50,8 @@ def archive(tmp_path_factory, make_series, model) -> Path:
     dark.write_bytes(dark.read_bytes().replace(b"-1024", b"-9024"))
     series = find_series(good)[0][0]
     derivation = TrainedModel.load(model, InferenceConfig(seed=99)).derivation_for("B")
-    write_derived_series(series, [np.zeros((40, 36))] * 5, out_dir=root / "derived", derivation=derivation)
+    pairs = [(source, np.zeros((40, 36))) for source in series.read_slices()]
+    write_derived_series(series, pairs, out_dir=root / "derived", derivation=derivation)
     shutil.copy(get_testdata_file("MR_small.dcm", download=False), root / "a")
     (root / "notes.txt").write_text("no DICOM")
     return root
@@ -83,12 +85,12 @@ def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
         (
             "unknown kernel",
             "fail",
-            "outside what the model was trained for: kernel 'STANDARD' instead of 'B'; --force true",
+            "outside what the model was trained for: kernel 'STANDARD' instead of 'B'; --force",
         ),
         (
             "no kernel",
             "fail",
-            "outside what the model was trained for: no ConvolutionKernel instead of 'B'; --force true",
+            "outside what the model was trained for: no ConvolutionKernel instead of 'B'; --force",
         ),
         ("truncated", "fail", "slice_0002.dcm is truncated"),
         ("implausible", "fail", "slice_0003.dcm has implausible HU"),
@@ -191,7 +193,7 @@ def test_both_directions_each_series_by_its_own_model(session, make_series, make
         assert made[series, target].model == run["model"] / name
         assert_as_standardizer(tmp_path / "in" / series, made[series, target].output, run["model"] / name, INFERENCE)
     assert [made[key].status for key in (("LLL", "L"), ("B", "B"))] == ["skip", "skip"]
-    assert made["SS", "B"].reason.endswith("kernel 'S' instead of 'L'; --force true standardizes it nevertheless")
+    assert made["SS", "B"].reason.endswith("kernel 'S' instead of 'L'; --force standardizes it nevertheless")
 
 
 def test_what_is_forced_is_marked_in_image_and_report(session, make_series, model, tmp_path):

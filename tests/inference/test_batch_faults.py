@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 from results import assert_as_standardizer, outcome_of
 
 from ltdiff.dicom.series import find_series
-from ltdiff.inference.batch import ATTEMPTS_FOLDER, REPORT_FILE, standardize, standardize_archive
+from ltdiff.inference.batch import ATTEMPTS_FOLDER, REPORT_FILE, standardize_archive
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.results import exit_code
 from ltdiff.system.lock import only_writer
@@ -41,7 +41,7 @@ def test_a_worker_that_dies_is_replaced_and_a_series_that_kills_it_fails(session
     make_series(tmp_path / "in" / "good", num_slices=2)
     out = tmp_path / "out"
     with killing_workers(out / ATTEMPTS_FOLDER / "0", num_kills=2):
-        code = standardize(tmp_path / "in", model=model, out=out, inference=SLOW)
+        code = exit_code(standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW))
     assert code == 1
     assert "deadly/slice_0001.dcm: 2 workers died of it" in caplog.text
     report = pd.read_csv(out / REPORT_FILE, keep_default_na=False)
@@ -80,7 +80,7 @@ def test_without_memory_a_series_fails_and_the_others_are_done(make_series, mode
     limit_bytes = ray._private.utils.get_used_memory() + RAY_AND_A_WORKER_BYTES
     monkeypatch.setenv("RAY_memory_usage_threshold", str(limit_bytes / ray._private.utils.get_system_memory()))
     with ray_session(num_cpus=4), taking_memory(out / ATTEMPTS_FOLDER / "0", num_times=2) as deaths:
-        code = standardize(tmp_path / "in", model=model, out=out, inference=SLOW)
+        code = exit_code(standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW))
     assert (code, len(deaths)) == (1, 2)
     assert "large/slice_0001.dcm: 2 workers died of it" in caplog.text
     assert [one.num_slices for one in find_series(out)[0]] == [2]

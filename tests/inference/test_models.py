@@ -5,6 +5,7 @@ import pytest
 from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel, find_models, load_models
+from ltdiff.model.ltdiff import LTDiff
 
 INFERENCE = InferenceConfig()
 
@@ -28,6 +29,18 @@ def test_recipe_says_how_images_are_made(model):
     assert (derivation.model_name, derivation.model_version) == ("LTDiff++", "0.0.1")
     assert (derivation.process, derivation.decode) == ("bridge without noise in bf16", "residual")
     assert (derivation.num_inference_steps, derivation.seed) == (1, 3)
+
+
+def test_networks_are_not_built_to_describe_a_model(models, monkeypatch):
+    monkeypatch.setattr(LTDiff, "__init__", lambda *arguments: pytest.fail("networks are built"))
+    assert names(load_models(models, INFERENCE, target_kernel="L")) == ["B_to_L", "S_to_L"]
+
+
+def test_settings_that_do_not_fit_the_model_are_refused_at_once(model):
+    with pytest.raises(ValueError, match="decoder_depth must lie in 1…1 for this model, got 2"):
+        TrainedModel.load(model, InferenceConfig(decoder_depth=2))
+    with pytest.raises(ValueError, match="is not calibrated"):
+        TrainedModel.load(model, InferenceConfig(output="sample"))
 
 
 def test_a_recipe_has_the_scope_that_the_model_was_trained_for(make_model, tmp_path):

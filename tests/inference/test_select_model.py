@@ -7,7 +7,7 @@ import pytest
 
 from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.dicom.derived import Derivation
+from ltdiff.dicom.derivation import Derivation
 from ltdiff.inference.models import TrainedModel, select_model
 
 DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge without noise in bf16", "residual", 4, 0, "", "L")
@@ -59,5 +59,5 @@ def test_models_that_fit_alike_are_named():
 @pytest.mark.parametrize(("kernel", "named"), [("X", "kernel 'X'"), ("", "no ConvolutionKernel")])
 def test_a_kernel_that_no_model_knows_does_not_choose_at_random(kernel, named):
     trained_models = [trained_model("one", "B"), trained_model("two", "S")]
-    with pytest.raises(ValueError, match=f"has {named}, for which no model was trained: .*one.*two .*--force true"):
+    with pytest.raises(ValueError, match=f"has {named}, for which no model was trained: .*one.*two .*--force"):
         select_model(replace(SERIES, kernel=kernel), trained_models)

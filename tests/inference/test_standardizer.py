@@ -14,7 +14,7 @@ from ltdiff.data.manifest import read_hu, read_manifest
 from ltdiff.data.network_inputs import position_mm, to_hu, to_network
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.standardizer import Standardizer
+from ltdiff.inference.standardizer import Procedure, Standardizer
 from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import Settings
@@ -34,7 +34,7 @@ def _make_standardizer(*, trained=True, process="bridge", decode="residual", gai
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-    return Standardizer(model, diffusion=tiny.diffusion, decode=decode, inference=InferenceConfig(**inference))
+    return Standardizer(model, Procedure(tiny.diffusion, decode, InferenceConfig(**inference)))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_with_an_image_latent_it_does_so_when_decoded_directly(source, num_infer
     )
     inference = InferenceConfig(precision=precision, num_inference_steps=num_inference_steps)
     assert Settings().loss.decode == "direct"
-    standardizer = Standardizer(LTDiff(config), diffusion=DiffusionConfig(), decode="direct", inference=inference)
+    standardizer = Standardizer(LTDiff(config), Procedure(DiffusionConfig(), "direct", inference))
     result = standardizer.standardize(source, IN_PLANE_MM)
     np.testing.assert_allclose(result, _matched(standardizer, source), atol=1)  # a value at .5 may round either way
 
@@ -186,9 +186,9 @@ def test_arrays_of_any_kind_are_taken(source, view):
 
 def test_steps_and_decode_may_be_chosen(source):
     default = _make_standardizer(num_inference_steps=None)
-    assert (default.num_steps, default.decode) == (1, "residual")
+    assert (default.procedure.num_steps, default.procedure.decode) == (1, "residual")
     chosen = _make_standardizer(num_inference_steps=3, decode="direct")
-    assert (chosen.num_steps, chosen.decode) == (3, "direct")
+    assert (chosen.procedure.num_steps, chosen.procedure.decode) == (3, "direct")
     assert not np.array_equal(*(s.standardize(source, IN_PLANE_MM) for s in (default, chosen)))
 
 
@@ -205,9 +205,7 @@ def test_an_inner_head_gives_another_image(source):
     )
     model = LTDiff(config)
     pruned, whole = (
-        Standardizer(
-            model, diffusion=DiffusionConfig(), decode="direct", inference=InferenceConfig(decoder_depth=depth)
-        )
+        Standardizer(model, Procedure(DiffusionConfig(), "direct", InferenceConfig(decoder_depth=depth)))
         for depth in (1, None)
     )
     assert not np.array_equal(pruned.standardize(source, IN_PLANE_MM), whole.standardize(source, IN_PLANE_MM))
@@ -258,7 +256,7 @@ def test_a_trained_model_standardizes_where_there_is_no_target(tmp_path):
     hu = np.stack([read_hu(row) for row in rows])
     expected = before.standardize(hu, IN_PLANE_MM)
     (tmp_path / "target.nrrd").unlink()
-    result = Standardizer.load(tmp_path / "model", before.inference).standardize(
+    result = Standardizer.load(tmp_path / "model", before.procedure.inference).standardize(
         np.stack([read_hu(row) for row in rows]), IN_PLANE_MM
     )
     np.testing.assert_array_equal(result, expected)

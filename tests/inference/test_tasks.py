@@ -3,15 +3,20 @@
 import dataclasses
 import json
 import pickle
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ltdiff.data.volume import Volume
-from ltdiff.data.volume_files import SUFFIXES, read_volume, write_volume
-from ltdiff.dicom.derived import Derivation
+from ltdiff.data.volume_files import SUFFIXES, read_volume, read_volume_scan, write_volume
+from ltdiff.dicom.derivation import Derivation
+from ltdiff.dicom.scan import Volume
 from ltdiff.dicom.series import find_series
+from ltdiff.inference.archive import find_tasks
+from ltdiff.inference.models import load_models
+from ltdiff.inference.standardizer import InferenceConfig
 from ltdiff.inference.tasks import SeriesTask, VolumeTask, split_suffix
 
 DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge without noise in bf16", "residual", 4, 0, "B", "L")
@@ -27,13 +32,13 @@ def volume() -> Volume:
     return Volume(hu, (3.0, 0.9, 0.7), (-12.25, 4.5, -100.0), OBLIQUE)
 
 
-def volume_task(path, num_slices: int = 3) -> VolumeTask:
-    return VolumeTask(path, path.parent / "out", DERIVATION, num_slices=num_slices, model=MODEL)
+def volume_task(path) -> VolumeTask:
+    return VolumeTask(read_volume_scan(path), path.parent / "out", DERIVATION, MODEL)
 
 
 def run(task, change_hu: float = 10.0) -> None:
     task.output.parent.mkdir(exist_ok=True)
-    task.write(task.read_slice(index) + change_hu for index in range(task.num_slices))
+    task.write((source, source.hu + change_hu) for source in task.scan.read_slices())
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -65,7 +70,7 @@ def test_other_voxels_under_the_same_name_are_another_source(volume, tmp_path, s
 
 def test_filler_is_shown_as_air(volume, tmp_path):
     write_volume(volume, tmp_path / "scan.mha")
-    hu = volume_task(tmp_path / "scan.mha").read_slice(0)
+    hu = next(volume_task(tmp_path / "scan.mha").scan.read_slices()).hu
     assert hu[0, 0] == -1024
     assert hu.min() == -1024
 
@@ -112,8 +117,10 @@ def test_too_few_slices_leave_no_output(volume, tmp_path):
     write_volume(volume, tmp_path / "scan.mha")
     task = volume_task(tmp_path / "scan.mha")
     (tmp_path / "out").mkdir()
-    with pytest.raises(ValueError, match="shorter"):
-        task.write(iter([volume.hu[0]]))
+    pairs = [(source, source.hu) for source in task.scan.read_slices()]
+    for wrong in (pairs[:1], pairs + pairs[:1]):
+        with pytest.raises(ValueError, match=f"has 3 slices, and {len(wrong)} came to be written"):
+            task.write(iter(wrong))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -126,17 +133,41 @@ def test_a_series_that_fails_half_way_leaves_nothing(make_series, tmp_path):
     (series,), _ = find_series(make_series(tmp_path / "in"))
     task = SeriesTask(series, tmp_path / "out", DERIVATION, MODEL)
 
-    def slices():
-        yield task.read_slice(0)
+    def pairs():
+        source = next(series.read_slices())
+        yield source, source.hu
         raise ValueError("the second slice cannot be read")
 
     with pytest.raises(ValueError, match="the second slice"):
-        task.write(slices())
+        task.write(pairs())
     assert not task.is_done()
     assert list((tmp_path / "out").iterdir()) == []
     run(task)
     assert task.is_done()
     assert sorted(path.name for path in task.output.iterdir()) == [f"slice_{n:04d}.dcm" for n in (1, 2, 3)]
+
+
+def test_a_slice_is_opened_once_for_its_header_and_once_to_be_standardized(make_series, model, tmp_path, opened):
+    make_series(tmp_path / "in", num_slices=5)
+    models = load_models(model, InferenceConfig())
+    (task,), _ = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=models)
+    run(task)
+    times = [opened[str(header.path)] for header in task.scan.slices]
+    assert times == [2, 2, 3, 2, 2]  # of the middle slice also the noise was measured
+
+
+@pytest.fixture
+def opened():
+    """How often each file is opened, by whatever library."""
+    counts, is_noting = Counter(), [True]
+
+    def note(event: str, arguments: tuple) -> None:
+        if is_noting and event == "open":
+            counts[str(arguments[0])] += 1
+
+    sys.addaudithook(note)
+    yield counts
+    is_noting.clear()  # a hook stays
 
 
 @pytest.mark.parametrize(

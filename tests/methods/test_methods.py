@@ -14,7 +14,7 @@ from tiny_run import SPACING_MM, tiny_settings, write_pairs
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.network_inputs import to_hu, to_network
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.standardizer import Standardizer
+from ltdiff.inference.standardizer import Procedure, Standardizer
 from ltdiff.methods.diffusionct import DiffusionCTMethod
 from ltdiff.methods.image_ddpm import ImageDDPMMethod
 from ltdiff.methods.linear import Linear
@@ -23,7 +23,7 @@ from ltdiff.methods.residual_cnn import ResidualCNNMethod
 from ltdiff.methods.stan_ct import StanCTMethod
 from ltdiff.methods.timed_training import RATES_FILE, RESULT_FILE
 from ltdiff.methods.unetpp_regression import UNetPPMethod
-from ltdiff.model.ltdiff import read_description
+from ltdiff.model.model_folder import read_description
 from ltdiff.model.spectrum import radial_frequency
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import PHASES
@@ -144,7 +144,7 @@ def test_fitting_changes_the_images(name, fitted, source):
     if isinstance(method, LTDiffMethod):
         diffusion, decode = method.settings.diffusion, method.settings.loss.decode
         precision = InferenceConfig(precision=method.budget.training.precision)
-        untrained = Standardizer(untrained.network, diffusion=diffusion, decode=decode, inference=precision)
+        untrained = Standardizer(untrained.network, Procedure(diffusion, decode, precision))
     before, after = (one.standardize(source, IN_PLANE_MM) for one in (untrained, method))
     assert not np.array_equal(before, after)
 
@@ -273,7 +273,7 @@ def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted
     other = replace(method.settings, diffusion=replace(method.settings.diffusion, num_inference_steps=3))
     for settings, num_steps in ((other, 3), (method.settings, method.settings.diffusion.num_steps)):
         LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
-        assert Standardizer.load(folder / "model").num_steps == num_steps
+        assert Standardizer.load(folder / "model").procedure.num_steps == num_steps
     description = json.loads((folder / "model" / "model.json").read_text())
     (folder / "model" / "model.json").write_text(json.dumps(description | {"format_version": 1}))
     LTDiffMethod(method.budget, settings=method.settings).fit(manifest, folder=folder)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.model.residual_noise import CALIBRATION_FILE, ResidualNoiseModel, fit_residual_noise, read_residual_noise
+from ltdiff.model.model_folder import CALIBRATION_FILE
+from ltdiff.model.residual_noise import ResidualNoiseModel, fit_residual_noise, read_residual_noise
 
 RANGE_HU = (-1024.0, 3071.0)
 SIGMA_HU = {-800.0: 4.0, 40.0: 12.0}

@@ -12,7 +12,7 @@ from radiomics import firstorder, glcm, glrlm, ngtdm
 from simulated_region import simulated_region
 
 from ltdiff.data.masks import read_named_masks
-from ltdiff.data.scan import read_scan
+from ltdiff.data.read_scan import read_scan
 from ltdiff.radiomics.catalogue import extract_catalogue
 from ltdiff.radiomics.matrices import DIRECTIONS_2D, DIRECTIONS_3D
 from ltdiff.radiomics.region import Region, cut_region
@@ -90,8 +90,9 @@ def test_values_that_pyradiomics_has_too(seed):
 )
 def test_values_that_pyradiomics_has_too_in_real_scans(real_data, image, mask):
     scan = read_scan(real_data / image)
-    voxels = next(iter(read_named_masks(real_data / mask, scan).values()))
-    assert_shared_values(cut_region(scan.volume.hu, voxels, spacing_mm=scan.volume.spacing_mm[1:]))
+    volume = scan.read_volume()
+    voxels = next(iter(read_named_masks(real_data / mask, scan, volume=volume).values()))
+    assert_shared_values(cut_region(volume.hu, voxels, spacing_mm=scan.spacing_mm))
 
 
 @pytest.mark.parametrize("seed", range(3))

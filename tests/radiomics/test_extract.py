@@ -10,8 +10,8 @@ from structure_sets import rectangle, write_structure_set
 from tiny_run import SPACING_MM, make_volumes, save_volume
 
 from ltdiff.cli import run_ltdiff
-from ltdiff.data.scan import read_scan
-from ltdiff.dicom.original import SeriesIdentity, write_ct_series
+from ltdiff.data.read_scan import read_scan
+from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.extract import extract_radiomics, to_text, write_table
@@ -47,7 +47,7 @@ def test_a_row_per_region_in_the_order_of_the_catalogue(table):
 
 
 def test_values_are_those_of_the_catalogue(table, files):
-    hu = read_scan(files[0]).volume.hu
+    hu = read_scan(files[0]).read_volume().hu
     mask = np.zeros(hu.shape, dtype=bool)
     mask[1:4, 10:22, 10:22] = True
     values, _ = extract_catalogue(cut_region(hu, mask, spacing_mm=SPACING_MM[1:]), config=CONFIG)
@@ -71,7 +71,7 @@ def test_some_classes(files):
 
 
 def test_a_region_that_cannot_be_measured_costs_that_region(files, caplog, tmp_path):
-    hu = np.where(np.arange(48) > 26, 30_000.0, read_scan(files[0]).volume.hu)
+    hu = np.where(np.arange(48) > 26, 30_000.0, read_scan(files[0]).read_volume().hu)
     hu[2, 30, 30] = -1000
     image = save_volume(hu, tmp_path / "scan.nii.gz")
     config = CatalogueConfig(bin_width=0.1)
@@ -128,7 +128,7 @@ def test_a_series_and_its_structure_set(tmp_path):
         acquired=datetime(2026, 1, 2),
     )
     folder = write_ct_series(hu, out_dir=tmp_path / "series", identity=identity, spacing_mm=SPACING_MM)
-    series = read_scan(folder).series
+    series = read_scan(folder)
     rois = [("GTV", [rectangle(series, z, (9.5, 21.5), (9.5, 21.5)) for z in (1, 2, 3)])]
     write_structure_set(folder / "rs.dcm", series, rois)
     table = extract_radiomics(folder, folder, config=CONFIG, only=["ID"])

@@ -40,7 +40,7 @@ def write_model(folder: Path, *, value: float = 1.0) -> Path:
 
 def describe(folder: Path, **extra: str) -> None:
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in WEIGHTS} | extra
-    (folder / "model.json").write_text(json.dumps({"format_version": 2, "kernel_match": [1.0, 0.5], "files": files}))
+    (folder / "model.json").write_text(json.dumps({"format_version": 3, "kernel_match": [1.0, 0.5], "files": files}))
 
 
 def fail(*args):

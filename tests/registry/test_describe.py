@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -14,8 +15,7 @@ from tiny_run import one_thread  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.checksums import SUMS_FILE, drop_sum, write_sums
-from ltdiff.model.ltdiff import weights_sha256
+from ltdiff.model.model_folder import SUMS_FILE, weights_sha256, write_calibration, write_sums
 from ltdiff.registry import code_version
 
 FILES = ("calibration.json", "decoder.safetensors", "denoiser.safetensors", "encoder.safetensors", "model.json")
@@ -166,10 +166,10 @@ def test_any_changed_byte_of_an_exported_model_is_refused(exported):
         Standardizer.load(exported)
 
 
-def test_a_file_that_is_made_anew_is_no_longer_compared(exported):
-    (exported / "calibration.json").write_text('{"output": "mean"}')
-    drop_sum(exported, "calibration.json")
+def test_a_calibration_that_is_made_anew_has_a_new_sum(exported):
+    write_calibration(exported, {"output": "mean"})
     Standardizer.load(exported)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", SUMS_FILE], cwd=exported, check=True)
     flip(exported / "model.json")
     with pytest.raises(ValueError, match=r"model\.json is missing or damaged"):
         Standardizer.load(exported)
@@ -182,7 +182,7 @@ def test_a_changed_byte_in_the_store_is_not_exported(client, tmp_path, capsys):
         before = path.read_bytes()
         flip(path)
         assert models("export", "1", "--out", str(tmp_path / "exported")) == 1
-        said = rf"models:/ltdiff/1 cannot be loaded: \S*{name} is not (the file|what was registered)"
+        said = rf"models:/ltdiff/1 cannot be loaded: \S*{name} is (not the file that was registered|missing or damaged)"
         assert re.search(said, capsys.readouterr().err)
         assert not (tmp_path / "exported").exists()
         path.write_bytes(before)

@@ -165,16 +165,6 @@ def test_pairs_that_cannot_validate_are_named(client, two, pairs, tmp_path, caps
     assert versions_of(client, "champion") == all_at(1)
 
 
-def test_a_version_without_its_parts_is_not_promoted(client, tmp_path, capsys):
-    """As an ltdiff that did not note them registered it."""
-    record(tmp_path / "first", glcm=0.9)
-    record(tmp_path / "second", glcm=0.95, seed=1)
-    client.delete_model_version_tag("ltdiff", "2", "ltdiff.parts")
-    assert promote("2") == 1
-    assert "version 2 cannot be promoted: it was registered by an older ltdiff" in capsys.readouterr().err
-    assert versions_of(client, "champion") == all_at(1)
-
-
 def test_the_record_is_plain_json(client, tmp_path):
     record(tmp_path / "first", glcm=0.9)
     record(tmp_path / "second", glcm=0.95, seed=1)

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from tiny_registry import NAMES
 
 from ltdiff.model.config import ModelConfig
-from ltdiff.model.ltdiff import LTDiff, load_model, save_model, weights_sha256
+from ltdiff.model.ltdiff import LTDiff, load_model, save_model
+from ltdiff.model.model_folder import weights_sha256
 from ltdiff.registry import download, list_models, register_model
 from ltdiff.registry import register as registry_models
 
@@ -39,17 +40,18 @@ def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_
 
 def test_the_calibration_comes_with_the_whole(out, mlflow_client, tmp_path):
     model = write_model(tmp_path / "model", value=5.0)
-    (model / "calibration.json").write_text('{"output": "sample"}')
+    calibration = '{"output": "sample", "validation_ccc": {"sample": {"glcm": 0.9}}, "data_fingerprint": "d"}'
+    (model / "calibration.json").write_text(calibration)
     versions = register_model(model, run_id=log(out, "calibrated"), out=out)
     fetched = tmp_path / "cache"
     whole = download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out))
-    assert (whole / "calibration.json").read_text() == '{"output": "sample"}'
+    assert (whole / "calibration.json").read_text() == calibration
     part = download(f"models:/ltdiff-ddpm/{versions['ltdiff-ddpm']}", out_dir=tmp_path, tracking_uri=uri_of(out))
     assert not (part / "calibration.json").exists()
     assert download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out)) == whole
     for changed in (whole, stored(mlflow_client, "ltdiff", versions["ltdiff"])):
         (changed / "calibration.json").write_text('{"output": "mean"}')
-        with pytest.raises(ValueError, match=r"calibration.json is not what was registered"):
+        with pytest.raises(ValueError, match=r"calibration.json is not the file that was registered"):
             download(f"models:/ltdiff/{versions['ltdiff']}", out_dir=fetched, tracking_uri=uri_of(out))
         shutil.rmtree(whole, ignore_errors=True)
 
@@ -184,11 +186,11 @@ def test_register_model_refuses_a_folder_that_is_not_what_it_lists(out, tmp_path
 
 def test_register_model_refuses_half_a_model(out, tmp_path):
     model = write_model(tmp_path / "model")
-    (model / "model.json").write_text('{"files": {}}')
+    (model / "model.json").write_text('{"format_version": 3, "files": {}}')
     with pytest.raises(ValueError, match=r"does not list decoder\.safetensors, denoiser"):
         register_model(model, run_id="any", out=out)
     (model / "model.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"model\.json does not describe"):
+    with pytest.raises(ValueError, match=r"model\.json has format version None"):
         register_model(model, run_id="any", out=out)
 
 

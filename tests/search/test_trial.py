@@ -7,7 +7,8 @@ import pytest
 import torch
 from stub_search import make_plan
 
-from ltdiff.model.ltdiff import LTDiff, load_model, read_description
+from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.model.model_folder import read_description
 from ltdiff.search import trial
 from ltdiff.search.config import REMAINING_ERROR, SECONDS, SearchConfig
 from ltdiff.search.trial import SearchContext

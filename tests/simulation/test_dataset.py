@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ltdiff.data.pairing import find_pairs
+from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.dicom.segmentation import read_segmentation
-from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.series import find_series
 from ltdiff.simulation import dataset
 from ltdiff.simulation.dataset import simulate
 from ltdiff.simulation.reconstruction import scan_patient

@@ -5,11 +5,11 @@ import pytest
 
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.noise_reduction import NoiseReduction
-from ltdiff.simulation.reconstruction import MAX_HU, MIN_HU, Scan, scan_patient
+from ltdiff.simulation.reconstruction import MAX_HU, MIN_HU, SimulatedScan, scan_patient
 
 
 @pytest.fixture(scope="module")
-def scan(small_config) -> Scan:
+def scan(small_config) -> SimulatedScan:
     return scan_patient(small_config, 0)
 
 

@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 from small_disk import fill, small_disk
 from tiny_run import tiny_settings, write_pairs
 
-from ltdiff.model.ltdiff import read_description, weights_sha256
+from ltdiff.model.model_folder import read_description, weights_sha256
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.training import ray_driver
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint

@@ -12,7 +12,7 @@ import pytest
 from mlflow_servers import hanging_server
 from tiny_run import tiny_settings, write_pairs
 
-from ltdiff.model.residual_noise import CALIBRATION_FILE
+from ltdiff.model.model_folder import CALIBRATION_FILE
 from ltdiff.registry.client import open_client
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER

@@ -17,7 +17,8 @@ from tiny_run import make_volumes, tiny_settings, write_pairs
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.ltdiff import load_model, weights_sha256
+from ltdiff.model.ltdiff import load_model
+from ltdiff.model.model_folder import weights_sha256
 from ltdiff.system.lock import LOCK_FILE, only_writer
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.training import ray_driver, ray_worker

@@ -13,7 +13,8 @@ from tiny_run import make_rows, make_volumes, save_volume, tiny_settings, write_
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.model.ltdiff import load_model, read_description, save_model
+from ltdiff.model.ltdiff import load_model, save_model
+from ltdiff.model.model_folder import read_description
 from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.ray_worker import Reporter
 from ltdiff.training.run import (

@@ -13,12 +13,12 @@ from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.data.volume_files import read_volume
-from ltdiff.dicom.original import SeriesIdentity, write_ct_series
+from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.checksums import write_sums
-from ltdiff.model.residual_noise import CALIBRATION_FILE, fit_residual_noise
+from ltdiff.model.model_folder import CALIBRATION_FILE, write_sums
+from ltdiff.model.residual_noise import fit_residual_noise
 from ltdiff.radiomics.pyradiomics import feature_names
 from ltdiff.uncertainty import calibration
 from ltdiff.uncertainty.calibration import calibrate, calibrate_run
@@ -155,7 +155,7 @@ def test_a_series_that_the_model_is_not_for_is_refused_or_marked(model, series, 
     (narrow / "model.json").write_text(json.dumps(description))
     options = {"model": narrow, "out": tmp_path / "out", "mask": mask, "num_workers": 1}
     reason = "pixel spacing 0.7 to 0.8 mm instead of 0.3 to 0.4 mm"
-    with pytest.raises(ValueError, match=rf"scan\.mha is outside what .* {reason}; --force true"):
+    with pytest.raises(ValueError, match=rf"scan\.mha is outside what .* {reason}; --force"):
         measure_uncertainty(path, **options)
     assert not (tmp_path / "out").exists()
     measure_uncertainty(path, force=True, **options)
@@ -245,10 +245,10 @@ def test_what_the_validation_pairs_chose_is_what_a_series_becomes(model, tmp_pat
     content = json.loads((copy / CALIBRATION_FILE).read_text())
     assert content["output"] in ("mean", "sample")
     (copy / CALIBRATION_FILE).write_text(json.dumps(content | {"output": output}))
-    assert (Standardizer.load(copy).residual_noise is not None) == (output == "sample")
+    assert (Standardizer.load(copy).procedure.residual_noise is not None) == (output == "sample")
     assert ("with a draw" in TrainedModel.load(copy, InferenceConfig()).derivation.process) == (output == "sample")
-    assert Standardizer.load(copy, InferenceConfig(output="mean")).residual_noise is None
-    assert Standardizer.load(copy, InferenceConfig(output="sample")).residual_noise is not None
+    assert Standardizer.load(copy, InferenceConfig(output="mean")).procedure.residual_noise is None
+    assert Standardizer.load(copy, InferenceConfig(output="sample")).procedure.residual_noise is not None
 
 
 def test_a_damaged_calibration_is_named(model, tmp_path):
@@ -286,7 +286,7 @@ def test_a_model_whose_validation_pairs_do_not_serve_stays_uncalibrated(tmp_path
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
     calibrate_run(pairs, model=model, num_workers=1)
     assert f"the model is not calibrated: the pairs of {sentence}" in caplog.text
-    assert Standardizer.load(model).residual_noise is None
+    assert Standardizer.load(model).procedure.residual_noise is None
 
 
 def test_pairs_that_may_have_trained_the_model_are_named(pairs, tmp_path, caplog):
@@ -301,4 +301,4 @@ def test_a_model_without_validation_pairs_stays_uncalibrated(pairs, tmp_path, ca
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
     calibrate_run(tmp_path / "pairs.parquet", model=model)
     assert "the model is not calibrated: " in caplog.text
-    assert Standardizer.load(model).residual_noise is None
+    assert Standardizer.load(model).procedure.residual_noise is None

@@ -7,8 +7,7 @@ import pytest
 from dicom_files import bundled, edit
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from ltdiff.dicom.errors import BadFile, SkippedFile
-from ltdiff.dicom.file import MAX_INFLATED_BYTES, parse_file
+from ltdiff.dicom.dicom_file import MAX_INFLATED_BYTES, BadFile, SkippedFile, parse_file
 from ltdiff.dicom.header import read_header
 from ltdiff.dicom.pixels import read_slice_hu
 
@@ -102,7 +101,8 @@ def test_an_unknown_transfer_syntax_fails(one_slice):
 
 
 def test_only_the_named_elements_are_read(one_slice):
-    parsed = parse_file(one_slice, keywords=["Rows"])
+    with one_slice.open("rb") as file:
+        parsed = parse_file(file, keywords=["Rows"])
     assert isinstance(parsed.dataset, pydicom.Dataset)
     assert "PatientName" not in parsed.dataset
     assert parsed.num_pixel_bytes == 2 * 32 * 32

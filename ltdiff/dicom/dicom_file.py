@@ -1,18 +1,21 @@
-"""Opening one DICOM file of unknown origin: it may be anything, and it may lie about its size."""
+"""Reading one DICOM file of unknown origin: it may be anything, and it may lie about its size.
+
+Every error names file and value, and never a patient's name, ID or dates.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import pydicom
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -22,11 +25,30 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from ltdiff.dicom.errors import BadFile, SkippedFile
-from ltdiff.system.text import printable, quoted
+from ltdiff.system.text import quoted
 
-MAX_INFLATED_BYTES = 64 * 2**20  # of a deflated file: twice the largest slice that is read
+MAX_INFLATED_BYTES = 64 * 2**20
+"""Of a deflated file: twice the largest slice that is read."""
 MULTI_FRAME_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+
+
+class SkippedFile(ValueError):
+    """The file is no CT slice: it is left out and named in the report.
+
+    `series_instance_uid` is known of a CT without pixels, which may be a copy that was cut short.
+    """
+
+    def __init__(self, reason: str, *, series_instance_uid: str = "") -> None:
+        super().__init__(reason)
+        self.series_instance_uid = series_instance_uid
+
+
+class BadFile(ValueError):
+    """The file is a CT slice that cannot be used, and neither can its series (`series_instance_uid`, "" if unknown)."""
+
+    def __init__(self, reason: str, *, series_instance_uid: str = "") -> None:
+        super().__init__(reason)
+        self.series_instance_uid = series_instance_uid
 
 
 def files_below(root: Path) -> list[Path]:
@@ -40,7 +62,8 @@ class ParsedFile:
 
     dataset: pydicom.Dataset
     transfer_syntax: UID
-    num_pixel_bytes: int  # of PixelData, or as much of it as the file really has; 0: there is none
+    num_pixel_bytes: int
+    """Of PixelData, or as much of it as the file really has; 0: there is none."""
 
 
 @contextmanager
@@ -51,33 +74,36 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def parse_file(path: Path, *, keywords: list[str]) -> ParsedFile:
-    """Read the elements named by `keywords`. Raises SkippedFile when it is no CT, BadFile when it cannot be read."""
-    with _open(path) as file:
-        _check_is_dicom(file)
-        transfer_syntax = _transfer_syntax(path)
-        try:
-            return _parse(file, transfer_syntax, keywords)
-        except BadFile:
-            raise
-        except Exception as error:  # whatever pydicom meets in a broken file; 500 nested sequences: RecursionError
-            raise BadFile(f"has a broken header ({type(error).__name__})") from error
-
-
-def read_pixel_bytes(path: Path) -> bytes:
-    """The PixelData of a file whose header is known to be good, as it is stored. Raises BadFile."""
-    try:
-        with without_warnings():
-            return pydicom.dcmread(path, specific_tags=["PixelData"]).PixelData
-    except Exception as error:  # as above
-        raise BadFile(f"holds unreadable pixels in {printable(path)} ({type(error).__name__})") from error
-
-
-def _open(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BinaryIO:
+    """The file, opened for reading. Raises BadFile."""
     try:
         return path.open("rb")
     except OSError as error:
         raise BadFile(f"cannot be opened ({error.strerror})") from error
+
+
+def parse_file(file: BinaryIO, *, keywords: Sequence[str] | None) -> ParsedFile:
+    """Read the elements named by `keywords`, or all of them, from a file at its beginning.
+
+    Raises SkippedFile when it is no CT, BadFile when it cannot be read.
+    """
+    _check_is_dicom(file)
+    transfer_syntax = _transfer_syntax(file)
+    try:
+        return _parse(file, transfer_syntax, keywords)
+    except BadFile:
+        raise
+    except Exception as error:  # whatever pydicom meets in a broken file; 500 nested sequences: RecursionError
+        raise BadFile(f"has a broken header ({type(error).__name__})") from error
+
+
+def read_pixel_bytes(source: Path | BinaryIO) -> bytes:
+    """The PixelData of a file whose header is known to be good, as it is stored. Raises BadFile."""
+    try:
+        with without_warnings():
+            return pydicom.dcmread(source, specific_tags=["PixelData"]).PixelData
+    except Exception as error:  # as above
+        raise BadFile(f"holds unreadable pixels ({type(error).__name__})") from error
 
 
 def _check_is_dicom(file: BinaryIO) -> None:
@@ -93,9 +119,11 @@ def _check_is_dicom(file: BinaryIO) -> None:
         raise SkippedFile("is not a DICOM file (no preamble and file meta information)")
 
 
-def _transfer_syntax(path: Path) -> UID:
+def _transfer_syntax(file: BinaryIO) -> UID:
     try:
-        meta = read_file_meta_info(path)
+        meta = read_dataset(
+            file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2
+        )
         media = UID(str(meta.get("MediaStorageSOPClassUID", "")))
         transfer_syntax = UID(str(meta.get("TransferSyntaxUID", "")))
     except Exception as error:  # as above
@@ -111,14 +139,14 @@ def _transfer_syntax(path: Path) -> UID:
     return transfer_syntax
 
 
-def _parse(file: BinaryIO, transfer_syntax: UID, keywords: list[str]) -> ParsedFile:
+def _parse(file: BinaryIO, transfer_syntax: UID, keywords: Sequence[str] | None) -> ParsedFile:
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
         # It has to be inflated whole anyway, and then its pixels are no longer where `file` stands.
         _check_inflated_size(file)
-        dataset = pydicom.dcmread(file, specific_tags=[*keywords, "PixelData"])
+        dataset = pydicom.dcmread(file, specific_tags=None if keywords is None else [*keywords, "PixelData"])
         return ParsedFile(dataset, transfer_syntax, len(dataset.get("PixelData", b"")))
     file.seek(0)
-    dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+    dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=None if keywords is None else list(keywords))
     return ParsedFile(dataset, transfer_syntax, _num_pixel_bytes(file, transfer_syntax))
 
 

@@ -2,53 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 
 from ltdiff.dicom.derivation import Derivation, describe_derived
-from ltdiff.dicom.file import without_warnings
+from ltdiff.dicom.dicom_file import without_warnings
 from ltdiff.dicom.header import PixelFormat
-from ltdiff.dicom.output import save_dataset, set_pixels, stable_uid
-from ltdiff.dicom.pixels import AIR_FILL_HU, StoredSlice, read_stored_slice
+from ltdiff.dicom.pixels import StoredDicomSlice
+from ltdiff.dicom.scan import AIR_FILL_HU
 from ltdiff.dicom.series import Series
+from ltdiff.dicom.write_dataset import save_dataset, set_pixels, stable_uid
 from ltdiff.system.atomic_files import complete_folder
 from ltdiff.system.text import printable
 
-__all__ = ["Derivation", "derived_series_uid", "write_derived_series"]
+Pair = tuple[StoredDicomSlice, NDArray[np.float32]]
+"""A source slice and its standardized HU (Y, X)."""
 
 
 def derived_series_uid(series: Series, derivation: Derivation) -> str:
     """SeriesInstanceUID of the derived series: the same for the same slices, weights, settings, seed and warning."""
     sources = sorted(slice_header.sop_instance_uid for slice_header in series.slices)
-    facts = asdict(derivation)
-    if not facts["out_of_domain"]:
-        del facts["out_of_domain"]  # so series without a warning have the UID that they had before there were warnings
-    return stable_uid("derived series", series.series_instance_uid, *sources, *map(str, facts.values()))
+    facts = map(str, asdict(derivation).values())
+    return stable_uid("derived series", series.series_instance_uid, *sources, *facts)
 
 
-def write_derived_series(
-    series: Series,
-    slices_hu: Iterable[np.ndarray],
-    *,
-    out_dir: Path,
-    derivation: Derivation,
-    read: Callable[[Path], StoredSlice] = read_stored_slice,
-) -> Path:
-    """Write `slices_hu`, (Y, X) each in the order of `series.slices`, as out_dir/<new SeriesInstanceUID>/slice_0001.dcm …
+def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path, derivation: Derivation) -> Path:
+    """Write the standardized images of `pairs` as out_dir/<new SeriesInstanceUID>/slice_0001.dcm …, in the order of the series.
 
     Patient, study, frame of reference, positions and pixel spacing stay the source's; so do its rescale and, where
     there is padding, its stored values. HU are rounded, and clipped to what the source can store and to −1024 HU (or
     as low as the source slice goes). The folder appears complete or not at all. If it is there already, it is
-    returned at once and `slices_hu` is not consumed. `read` gives a source slice, where the caller has it at hand.
+    returned at once and `pairs` is not consumed. The datasets of the source slices become those of the derived ones.
 
     Raises ValueError: `series` is derived itself, wrong number or shape of slices, values that are not finite.
     """
-    name = f"the series of {printable(series.slices[0].path)}"
+    name = f"the series of {printable(series.path)}"
     if series.derived:
         raise ValueError(f"{name} is derived itself: it is not standardized again")
     folder = out_dir / derived_series_uid(series, derivation)
@@ -56,7 +51,7 @@ def write_derived_series(
         return folder
     with complete_folder(folder) as growing:
         num_written = 0
-        for dataset in _derived_datasets(series, slices_hu, derivation, series_uid=folder.name, read=read):
+        for dataset in _derived_datasets(series, pairs, derivation, series_uid=folder.name):
             num_written += 1
             with without_warnings():
                 save_dataset(dataset, growing / f"slice_{num_written:04d}.dcm")
@@ -66,26 +61,19 @@ def write_derived_series(
 
 
 def _derived_datasets(
-    series: Series,
-    slices_hu: Iterable[np.ndarray],
-    derivation: Derivation,
-    *,
-    series_uid: str,
-    read: Callable[[Path], StoredSlice],
+    series: Series, pairs: Iterable[Pair], derivation: Derivation, *, series_uid: str
 ) -> Iterator[pydicom.Dataset]:
     made = datetime.now()
     sharper: bool | None = None
-    for index, hu in enumerate(slices_hu):
+    for index, (source, hu) in enumerate(pairs):
         if index == series.num_slices:
             raise ValueError(f"more slices came to be written than the {series.num_slices} of the source series")
-        source = read(series.slices[index].path)
         _check_hu(hu, source)
         if sharper is None:  # by the first slice for all of them: a series has one derivation
             sharper = _roughness(hu) > _roughness(source.hu)
         with without_warnings():
-            dataset = pydicom.dcmread(source.header.path, stop_before_pixels=True)
             describe_derived(
-                dataset,
+                source.dataset,
                 source=source.header,
                 derivation=derivation,
                 series_uid=series_uid,
@@ -93,12 +81,12 @@ def _derived_datasets(
                 made=made,
             )
             number = source.header.instance_number
-            dataset.InstanceNumber = index + 1 if number is None else number  # some begin with 0
-            _set_hu(dataset, hu, source=source)
-        yield dataset
+            source.dataset.InstanceNumber = index + 1 if number is None else number  # some begin with 0
+            _set_hu(source.dataset, hu, source=source)
+        yield source.dataset
 
 
-def _check_hu(hu: np.ndarray, source: StoredSlice) -> None:
+def _check_hu(hu: NDArray[Any], source: StoredDicomSlice) -> None:
     name = printable(source.header.path)
     if hu.shape != source.stored.shape:
         raise ValueError(f"the derived slice of {name} has shape {hu.shape}, not {source.stored.shape}")
@@ -106,12 +94,12 @@ def _check_hu(hu: np.ndarray, source: StoredSlice) -> None:
         raise ValueError(f"the derived slice of {name} holds NaN or infinity")
 
 
-def _roughness(hu: np.ndarray) -> float:
+def _roughness(hu: NDArray[Any]) -> float:
     """Mean square difference of neighbouring pixels: larger for a sharper kernel."""
     return float(np.mean(np.diff(hu, axis=0) ** 2) + np.mean(np.diff(hu, axis=1) ** 2))
 
 
-def _set_hu(dataset: pydicom.Dataset, hu: np.ndarray, *, source: StoredSlice) -> None:
+def _set_hu(dataset: pydicom.Dataset, hu: NDArray[Any], *, source: StoredDicomSlice) -> None:
     source_format = source.header.pixel_format
     pixel_format = _format_for_whole_hu(source_format)
     lowest_hu = min(AIR_FILL_HU, float(source.hu.min()))
@@ -134,7 +122,7 @@ def _format_for_whole_hu(source: PixelFormat) -> PixelFormat:
     return replace(source, bits_stored=16, signed=True, slope=1.0, intercept_hu=0.0, padding=(-2000, -2000))
 
 
-def _stored_values(hu: np.ndarray, pixel_format: PixelFormat) -> np.ndarray:
+def _stored_values(hu: NDArray[Any], pixel_format: PixelFormat) -> NDArray[Any]:
     """Stored values (Y, X), int16 or uint16, within the format's range and outside its padding."""
     with np.errstate(invalid="ignore"):  # NaN may stand where there is padding
         stored = np.nan_to_num(np.rint((hu - pixel_format.intercept_hu) / pixel_format.slope))

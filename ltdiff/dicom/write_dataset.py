@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -33,7 +35,7 @@ def save_dataset(dataset: pydicom.Dataset, path: Path) -> None:
     pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
 
 
-def set_pixels(dataset: pydicom.Dataset, stored: np.ndarray, *, bits_stored: int) -> None:
+def set_pixels(dataset: pydicom.Dataset, stored: NDArray[Any], *, bits_stored: int) -> None:
     """Set PixelData and the Image Pixel module (PS3.3 C.7.6.3) from stored values (Y, X) int16 or uint16."""
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.uid import CTImageStorage
 
-from ltdiff.dicom.output import save_dataset, set_pixels, stable_uid
+from ltdiff.dicom.write_dataset import save_dataset, set_pixels, stable_uid
 from ltdiff.system.atomic_files import complete_folder
 
-INTERCEPT_HU = -1024  # 12 unsigned bits from here, as most scanners store CT: −1024 … 3071 HU
+INTERCEPT_HU = -1024
+"""Lowest of the 4096 values that most scanners store: −1024 … 3071 HU."""
 BITS_STORED = 12
 
 
@@ -39,7 +42,7 @@ class SeriesIdentity:
 
 
 def write_ct_series(
-    hu: np.ndarray,
+    hu: NDArray[Any],
     *,
     out_dir: Path,
     identity: SeriesIdentity,

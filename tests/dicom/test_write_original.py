@@ -5,8 +5,9 @@ import pydicom
 import pytest
 from dicom_files import NUM_SLICES, SPACING_MM, identity, phantom_hu
 
-from ltdiff.dicom.original import write_ct_series
-from ltdiff.dicom.series import find_series, read_slice_hu
+from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_original import write_ct_series
 
 
 def test_what_is_written_is_read_back(write_series):

@@ -1,0 +1,111 @@
+"""A CT scan as the rest of ltdiff sees it: where its slices lie, how it was acquired, and its HU.
+
+A DICOM series is one (dicom/series), and so is a volume file (data/volume_files).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+AIR_FILL_HU = -1024.0
+"""What padding becomes: nothing was measured there, and air is what lies around a patient."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan in memory. Slices ascend in z; those of a volume file are axial, from anterior to posterior and from right to left.
+
+    `hu` float32 (Z, Y, X); `spacing_mm` (z, y, x); `origin_mm` (x, y, z) of the first voxel and `direction` (3 x 3,
+    row-major, columns are the x, y and z axes) in DICOM's patient coordinates; both belong to the array as it is here.
+    `stored_orientation` is the axis code of the file that it was read from, so that it can be written back unchanged.
+    """
+
+    hu: NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[float, ...]
+    stored_orientation: str = "LPS"
+
+    @property
+    def num_slices(self) -> int:
+        """Number of axial slices."""
+        return self.hu.shape[0]
+
+
+@dataclass(frozen=True)
+class StoredSlice:
+    """A decoded slice (Y, X): values as they are stored, where there is no pixel, and HU, AIR_FILL_HU where there is none."""
+
+    stored: NDArray[Any]
+    padding: NDArray[np.bool_]
+    hu: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """One slice of a scan. A volume file holds all of its slices, which have no UIDs."""
+
+    path: Path
+    position_mm: tuple[float, float, float]
+    z_mm: float
+    """Projection of the position on the slice normal."""
+    sop_instance_uid: str = ""
+    source_sop_instance_uid: str = ""
+    """Of the slice that it was derived from, where it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan(ABC):
+    """A CT scan whose slices form a regular grid. "" and None: its files do not say."""
+
+    series_instance_uid: str
+    patient_key: str
+    """12 hex digits that stand for the patient."""
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float]
+    """Between rows (y), between columns (x), as in PixelSpacing."""
+    orientation: tuple[float, ...]
+    """ImageOrientationPatient: unit vectors along a row and along a column."""
+    slices: tuple[SliceHeader, ...]
+    """In ascending z_mm."""
+    kernel: str = ""
+    """Several are joined with a backslash."""
+    manufacturer: str = ""
+    slice_thickness_mm: float | None = None
+    frame_of_reference_uid: str = ""
+    derived: bool = False
+    """Made from other images, by ltdiff or anything else."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or the first file of the series."""
+        return self.slices[0].path
+
+    @property
+    def num_slices(self) -> int:
+        """Number of slices."""
+        return len(self.slices)
+
+    @abstractmethod
+    def read_slice(self, index: int) -> NDArray[np.float32]:
+        """Slice `index` in HU (Y, X), air outside the field of view. ValueError naming a file that cannot be read."""
+
+    @abstractmethod
+    def read_slices(self) -> Iterator[StoredSlice]:
+        """All slices in order. ValueError as `read_slice`."""
+
+    @abstractmethod
+    def make_volume(self, slices_hu: Sequence[NDArray[np.float32]]) -> Volume:
+        """Images (Y, X) of all slices as a volume on the grid of this scan."""
+
+    def read_volume(self) -> Volume:
+        """The whole scan in HU. ValueError as `read_slice`."""
+        return self.make_volume([one.hu for one in self.read_slices()])

@@ -1,0 +1,116 @@
+"""The files of a trained model, and whether they are what they were. Nothing is ever unpickled, and no network is built here.
+
+model.json            configuration, kernel match, what its trainer noted (`about`), and the sha256 of the weights
+encoder.safetensors   weights; also denoiser and decoder
+calibration.json      written by `ltdiff calibrate`: residual noise, intervals, choice of the output
+SHA256SUMS            of an exported model: the sha256 of all files, as `sha256sum -c` reads them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ltdiff.system.atomic_files import file_sha256, write_text
+from ltdiff.system.text import printable
+
+DESCRIPTION_FILE = "model.json"
+CALIBRATION_FILE = "calibration.json"
+SUMS_FILE = "SHA256SUMS"
+FORMAT_VERSION = 3
+CHANGES = "changes"
+"""In what the trainer noted: what a run went on with that it had not begun with."""
+DATA_CHANGES = "data_fingerprint was", "split was"
+"""How changes begin that are of the data."""
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """`model.json` of a model folder, checked for its format version. Raises ValueError."""
+    path = folder / DESCRIPTION_FILE
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no model: {path.name} cannot be read ({error})") from error
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {version!r}; this ltdiff reads {FORMAT_VERSION}")
+    return dict(description)
+
+
+def verify_model_folder(folder: Path, *, registered: Mapping[str, str | None] | None = None) -> dict[str, Any]:
+    """`model.json`, when every file has its sha256: that in `registered`, in SHA256SUMS where there is one, and in `model.json`.
+
+    In `registered` None stands for a file that must not be there.
+
+    Raises:
+        ValueError: no model folder, another format version, or a file that is missing, changed or no weights.
+    """
+    found: dict[str, str | None] = {}
+
+    def check(name: str, sha256: str | None, fault: str) -> None:
+        path = folder / name
+        if name not in found:
+            found[name] = file_sha256(path) if path.is_file() else None
+        if found[name] != sha256:
+            raise ValueError(f"{path} is {fault}")
+
+    for name, sha256 in (registered or {}).items():
+        check(name, sha256, "not the file that was registered: it is missing, or new, or its sha256 differs")
+    for name, sha256 in _read_sums(folder).items():
+        check(name, sha256, f"missing or damaged: its sha256 differs from the one in {SUMS_FILE}")
+    description = read_description(folder)
+    for name, sha256 in description["files"].items():
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(f"{folder / DESCRIPTION_FILE} lists {name!r}, which is no safetensors file of its folder")
+        check(name, sha256, f"missing or damaged: its sha256 differs from the one in {DESCRIPTION_FILE}")
+    return description
+
+
+def weights_sha256(folder: Path) -> str:
+    """One sha256 over all weights files and the kernel match: what a derived image says it was made with."""
+    description = read_description(folder)
+    content = {key: description[key] for key in ("config", "kernel_match", "files")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS for all other files of the folder."""
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS_FILE)
+    write_text(folder / SUMS_FILE, "".join(f"{file_sha256(path)}  {path.name}\n" for path in files))
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    path = folder / SUMS_FILE
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
+
+
+def read_calibration(folder: Path) -> dict[str, Any]:
+    """The calibration of a model; {} where it has none. Raises ValueError where it is damaged."""
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise damaged_calibration(folder) from error
+    if not isinstance(content, dict) or not content:
+        raise damaged_calibration(folder)
+    return content
+
+
+def damaged_calibration(folder: Path) -> ValueError:
+    """The error to raise where something is missing in a calibration."""
+    return ValueError(f"{printable(folder / CALIBRATION_FILE)} is damaged; run `ltdiff calibrate` again")
+
+
+def write_calibration(folder: Path, content: Mapping[str, Any]) -> None:
+    """Replace the calibration of a verified model, and note its sha256 where the model was exported."""
+    is_exported = (folder / SUMS_FILE).is_file()
+    (folder / SUMS_FILE).unlink(missing_ok=True)  # first: interrupted, the folder passes for one that was not exported
+    write_text(folder / CALIBRATION_FILE, json.dumps(content) + "\n")
+    if is_exported:
+        write_sums(folder)
