@@ -18,12 +18,14 @@ MIN_SLICES = 5
 COLUMNS = ("method", "other", "roi_set", "feature_class", "remaining_error", "ratio", "ci_low", "ci_high", "num_slices")
 
 
-def remaining_error_ratios(features: FeatureArray, *, method: str, seed: int = 0) -> pd.DataFrame:
-    """COLUMNS for every other method, set of regions and class of features.
+def remaining_error_ratios(features: FeatureArray, *, method: str | None, seed: int = 0) -> pd.DataFrame:
+    """COLUMNS for every other method, set of regions and class of features; empty without a method.
 
     `remaining_error` is the method's own 1 − mean CCC, `ratio` that divided by the other's; NaN where the other leaves none.
     Its interval is NaN with fewer than MIN_SLICES slices.
     """
+    if method is None:
+        return pd.DataFrame(columns=list(COLUMNS))
     rows = []
     for block in features.blocks():
         slices = np.array([roi.slice_index for roi in block.rois])

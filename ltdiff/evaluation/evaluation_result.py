@@ -59,21 +59,16 @@ def collect_result(
         "relative_error": scores.relative_error,
         "image_metrics": scores.image_metrics,
         "group_ccc": group_ccc(scores.feature_ccc),
-        "remaining_error": remaining_error_ratios(scores.features, method=compared, seed=scores.seed)
-        if compared
-        else pd.DataFrame(),
+        "remaining_error": remaining_error_ratios(scores.features, method=compared, seed=scores.seed),
         "slices": evaluation_set.places,
     }
-    num_cross_sections = evaluation_set.num_cross_sections
     # a lesion if there is one, and the largest
     shown = max(evaluation_set.rois, key=lambda roi: (is_lesion_set(roi.roi_set), roi.mask.sum()))
     return EvaluationResult(
         scores=scores,
         tables=tables,
         outliers=largest_shares(scores.features).query("method == @compared"),
-        lesions=""
-        if num_cross_sections is None
-        else describe_lesions(tables["structures"], evaluation_set.lesions, num_cross_sections),
+        lesions=describe_lesions(tables["structures"], evaluation_set.lesions, evaluation_set.num_cross_sections),
         shown=shown,
         planes_hu={method: volume[shown.slice_index] for method, volume in images.items()},
         target_hu=evaluation_set.target_hu[shown.slice_index],

@@ -95,8 +95,13 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def describe_lesions(structures: pd.DataFrame, rois: Sequence[Roi], num_cross_sections: int) -> str:
-    """How many lesions of a structure table the regions belong to, and how many cross-sections were too small for one."""
+def describe_lesions(structures: pd.DataFrame, rois: Sequence[Roi], num_cross_sections: int | None) -> str:
+    """How many lesions of a structure table the regions belong to, and how many cross-sections were too small for one.
+
+    Empty where there is no mask, and so no count of its cross-sections.
+    """
+    if num_cross_sections is None:
+        return ""
     found = structures[structures["roi_set"].isin([roi.roi_set for roi in rois])]
     num_lesions, num_rois = len(found.drop_duplicates(["slice_index", "label"])), len(rois)
     note = "The mask shows no region in the scored slices that can be scored."
