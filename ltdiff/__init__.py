@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ltdiff.inference.standardizer import Standardizer
     from ltdiff.model.ltdiff import load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Standardizer", "find_series", "load_model", "pair_archive", "read_manifest"]
 _MODULES = {
     "Standardizer": "ltdiff.inference.standardizer",

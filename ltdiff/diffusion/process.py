@@ -51,7 +51,7 @@ class Process(Protocol):
 def make_process(config: DiffusionConfig, *, sampling: bool = False) -> Process:
     """The process that the configuration names, as it is trained or as it is sampled.
 
-    The bridge is sampled with κ = 0: the mean of every step is closer to the target than a draw (docs/ablation.md).
+    The bridge is sampled with κ = 0: the mean of every step is closer to the target than a draw (docs/notes/ablation.md).
     """
     if config.process == "ddpm":
         return DDPM(config)

@@ -18,7 +18,7 @@ class PixelRefinement(nn.Module):
     """Pixel refinement: corrections that depend on a pixel's four neighbours and on its position in the slice.
 
     Some scanners suppress local extrema: pixels above or below all four neighbours, near the isocentre only
-    (docs/a0001.md). Convolutions learn a maximum slowly, so it is an input: they predict how far each extremum is
+    (docs/notes/a0001.md). Convolutions learn a maximum slowly, so it is an input: they predict how far each extremum is
     suppressed, and an additive change.
     """
 

@@ -3,7 +3,7 @@
 The standard deviation σ(x) is looked up from what A' shows round the pixel (local mean and roughness), the texture is that of
 Gaussian noise with the residual's own isotropic spectrum; slices that overlap have as much of it in common as their residuals
 have. Fitted on validation pairs, where the network has not seen B. The bridge's own draws are no substitute: they scatter by a
-tenth of the error (docs/uncertainty.md).
+tenth of the error (docs/notes/uncertainty.md).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ TUNE_ENVIRONMENT = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLB
 """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
 NUM_RANDOM_TRIALS = 12
 """Before the estimator has anything to go by. After fewer, and where it draws parameters jointly (`multivariate`), some searches
-settle on a wrong process and never leave it (docs/tuning.md)."""
+settle on a wrong process and never leave it (docs/notes/search.md)."""
 
 
 def run_trials(context: SearchContext, *, on_end: Callable[[optuna.Study], None] = lambda study: None) -> optuna.Study:

@@ -89,7 +89,7 @@ def clip_to_usual_norms(optimizer: torch.optim.AdamW) -> bool:
 
     The usual norm is the root of AdamW's second moments, summed over the tensor. At high learning rates a few batches with
     large gradients in a few tensors, while their moments are still small, throw the weights so far off that the loss is
-    many times as high for a hundred steps (docs/ablation.md); one norm for all tensors together does not see these.
+    many times as high for a hundred steps (docs/notes/ablation.md); one norm for all tensors together does not see these.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     gradients: Tensors = [cast(Tensor, p.grad) for p in parameters]

@@ -59,7 +59,7 @@ def test_pixels_further_away_than_a_few_do_not_matter(finish):
 
 
 def test_it_learns_to_level_pixels_that_stand_out_in_one_place():
-    """What a scanner does round the isocentre (docs/a0001.md): no pixel is beyond its four neighbours; elsewhere nothing."""
+    """As a scanner does round the isocentre (docs/notes/a0001.md): no pixel is beyond its four neighbours; elsewhere nothing."""
     torch.manual_seed(0)
     finish = PixelRefinement(IN_CHANNELS, SCALE, 16)
     generator = torch.Generator().manual_seed(2)

@@ -1,10 +1,10 @@
-"""docs/radiomics.md names every feature with the formula of its docstring and its IBSI id."""
+"""docs/reference/features.md names every feature with the formula of its docstring and its IBSI id."""
 
 from pathlib import Path
 
 from ltdiff.radiomics import cooccurrence, intensity_direct, neighbour_difference, run_length
 
-PAGE = Path(__file__).parents[2] / "docs" / "radiomics.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "features.md"
 
 
 def test_the_page_has_every_formula():
