@@ -247,7 +247,7 @@ def test_a_trained_model_standardizes_where_there_is_no_target(tmp_path):
     """Loaded from its folder alone; all pixels of the targets are gone by then."""
     manifest = read_manifest(write_pairs(tmp_path))
     before = _make_standardizer()
-    diffusion = before.diffusion
+    diffusion = before.procedure.diffusion
     before.model.kernel_match = fit_kernel_match(manifest)
     about = {"settings": {"diffusion": vars(diffusion) | {"schedule": vars(diffusion.schedule)}}}
     about["settings"]["loss"] = {"decode": "residual"}

@@ -191,9 +191,9 @@ def test_a_sample_scatters_as_the_map_says(model):
     )
     assert not np.array_equal(*samples)
     assert np.array_equal(samples[0], sampler.standardize(source, (0.8, 0.7)))
-    sigma = np.stack([sampler.residual_noise.sigma(plane) for plane in mean])
+    sigma = np.stack([sampler.procedure.residual_noise.sigma(plane) for plane in mean])
     assert (samples[0] - mean).std() == pytest.approx(np.sqrt(np.mean(sigma**2)), rel=0.1)
-    assert "with a draw of what is left over" in sampler.process
+    assert "with a draw of what is left over" in sampler.procedure.describe_sampling(sampler.precision)
 
 
 def test_a_sample_of_another_calibration_has_another_uid_and_the_mean_has_not(model, tmp_path):
