@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from ltdiff.commands.command_line import Config, Set
+from ltdiff.commands.train_command import NUM_STEPS
+from ltdiff.methods import METHOD_NAMES
 
-UNUSED = [f"training.{phase}.num_steps" for phase in ("autoencoder", "ddpm", "joint")]
-UNUSED += ["training.num_workers", "training.use_gpu", "training.init"]
+UNUSED = (*NUM_STEPS, "training.minutes", "training.num_workers", "training.use_gpu", "training.init")
 """Settings of `ltdiff train` alone: here all methods have the same minutes, in one process."""
+Methods = Annotated[str, Parameter(help=f'Names, separated by commas, or "all": {", ".join(METHOD_NAMES)}.')]
 
 
 def compare(
@@ -17,7 +21,7 @@ def compare(
     /,
     *,
     out: Path,
-    methods: str = "source,linear,residual_cnn,ltdiff",
+    methods: Methods = "source,linear,residual_cnn,ltdiff",
     minutes: float = 30.0,
     test: Path | None = None,
     split: str | None = None,
@@ -34,8 +38,6 @@ def compare(
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder for the trainings, tables (CSV, Markdown) and figures (PNG).
-        methods: Names, separated by commas, or "all": source, linear, combat, residual_cnn, unetpp, unetpp_no_skips, ddpm,
-            diffusionct, stan_ct, ltdiff_paper, ltdiff, ltdiff_pretrained (from pretrained weights).
         minutes: Training time of each method. Trials of three learning rates come on top.
         test: Manifest whose pairs are scored instead, for example another patient's.
         split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
@@ -44,7 +46,7 @@ def compare(
         features: Four classes of PyRadiomics (the default), or all 1,450 features of the catalogue.
     """
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
-    from ltdiff.methods.compare import METHODS, compare_methods
+    from ltdiff.methods.compare_methods import compare_methods
 
     configuration = read_settings_of(
         config,
@@ -55,7 +57,7 @@ def compare(
     )
     tables = compare_methods(
         pairs,
-        methods=METHODS if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()],
+        methods=METHOD_NAMES if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()],
         out=out,
         minutes=minutes,
         settings=configuration.run,

@@ -58,7 +58,7 @@ def _run_stages(out: Path, report: Path) -> None:
         timer.measure("simulate", lambda: simulate(archive, config=SimulationConfig(), num_workers=2))
         timer.measure("pair", lambda: write_manifest(pair_archive(archive, split=SPLIT).manifest, pairs))
         timer.measure("train", lambda: train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=settings))
-        timer.measure("calibrate", lambda: calibrate_run(pairs, model=run / MODEL_FOLDER))
+        timer.measure("calibrate", lambda: calibrate_run(read_manifest(pairs), model=run / MODEL_FOLDER))
         timer.measure("register", lambda: record_run(run))
         timer.measure("standardize", lambda: _standardize_held_out(pairs, model=run / MODEL_FOLDER, out=derived))
         tables = timer.measure(

@@ -7,12 +7,16 @@ from typing import Annotated
 
 from ltdiff.commands.command_line import Config, Hidden, Set, UsageError
 
+NUM_STEPS = tuple(f"training.{phase}.num_steps" for phase in ("autoencoder", "ddpm", "joint"))
+"""Settings that minutes take the place of."""
+
 
 def train(
     pairs: Path,
     /,
     *,
     out: Path,
+    minutes: float | None = None,
     allow_changes: bool = False,
     tracking_uri: str | None = None,
     config: Config = "default",
@@ -26,6 +30,7 @@ def train(
     Args:
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run; the model will be in its folder `model`.
+        minutes: Training time, instead of the settings' steps, on one worker. Trials of three learning rates come on top.
         allow_changes: Resume a run that began with other settings (not of the networks) or data; its model says so.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in the run's folder.
     """
@@ -34,7 +39,8 @@ def train(
     from ltdiff.training.phases import PHASES
     from ltdiff.training.ray_driver import train_on_ray
 
-    run = read_settings_of(config, settings, sections=TRAINING_SECTIONS).run
+    unused, options = () if minutes is None else NUM_STEPS, {"training.minutes": minutes}
+    run = read_settings_of(config, settings, sections=TRAINING_SECTIONS, unused=unused, options=options).run
     phases = list(PHASES) if phase is None else [phase]
     is_last = phases[-1] == list(PHASES)[-1]
     if tracking_uri is not None and not is_last:

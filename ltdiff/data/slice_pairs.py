@@ -21,6 +21,9 @@ from ltdiff.data.patches import VALIDATING_COLUMNS, columns_of, make_items
 
 logger = logging.getLogger(__name__)
 
+MAX_VALIDATION_PAIRS = 64
+"""More pairs than this, spread evenly, hardly change what is fitted to them or measured on them."""
+
 
 class PairStack(NamedTuple):
     """Source and target (Z, Y, X) in HU of slices that follow each other, with PixelSpacing (y, x); the pair in question is
@@ -52,6 +55,7 @@ def read_stacks(
         ValueError: the split holds no pair.
     """
     items = make_items(manifest, split=split, pairs=True)
+    items.sort(key=lambda item: (item["source"]["series_uid"], item["source"]["z_mm"]))
     sources = pd.DataFrame([item["source"] for item in items])
     series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
     steps_mm = manifest.groupby("series_uid")["z_mm"].agg(smallest_step_mm)
@@ -82,16 +86,26 @@ class ValidationPair(NamedTuple):
     place: tuple[str, int]
 
 
-def read_validation_pairs(manifest: pd.DataFrame, *, at_most: int, purpose: str) -> list[ValidationPair]:
-    """Pairs that validate, spread in twos: those of split `val` or, where there are none, training pairs' validating columns."""
-    has_slices = ((manifest["split"] == "val") & manifest["pair_id"].notna()).any()
+def has_validation_pairs(manifest: pd.DataFrame) -> bool:
+    """Whether the manifest has pairs of split `val`."""
+    return bool(((manifest["split"] == "val") & manifest["pair_id"].notna()).any())
+
+
+def read_validation_pairs(
+    manifest: pd.DataFrame, *, split: str = "val", at_most: int = MAX_VALIDATION_PAIRS, purpose: str
+) -> list[ValidationPair]:
+    """Pairs of a split, spread in twos; where none are of split `val`, the validating columns of training pairs."""
+    is_cut = split == "val" and not has_validation_pairs(manifest)
     pairs = []
-    split = "val" if has_slices else "train"
     for stack in read_stacks(
-        manifest, split=split, at_most=at_most, purpose=purpose, choose=evenly_spaced_adjacent_pairs
+        manifest,
+        split="train" if is_cut else split,
+        at_most=at_most,
+        purpose=purpose,
+        choose=evenly_spaced_adjacent_pairs,
     ):
         source_hu, target_hu = stack.source_hu[0], stack.target_hu[0]
-        columns = slice(None) if has_slices else slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS))
+        columns = slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS)) if is_cut else slice(None)
         pairs.append(ValidationPair(source_hu, target_hu, stack.spacing_mm, columns, stack.place))
     return pairs
 

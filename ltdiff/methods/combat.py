@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,14 @@ import pandas as pd
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.rois import random_rois
 from ltdiff.data.slice_pairs import read_stacks
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.methods.protocol import FitError
-from ltdiff.methods.timed_training import claim
-from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
+from ltdiff.radiomics.feature_sets import FEATURE_SETS, PYRADIOMICS, FeatureSet
 from ltdiff.radiomics.parallel import RegionCut, extract_regions
 from ltdiff.system.atomic_files import replace_file
+from ltdiff.system.folder_claim import claim
+from ltdiff.training.config import Settings
+from ltdiff.training.run import RUN_FILE
 
 NUM_TRAINING_ROIS = 300
 MAX_TRAINING_PAIRS = 100
@@ -42,13 +45,18 @@ class ComBat:
         self.feature_set, self.num_workers = feature_set, num_workers
         self.new_model = _import_combat()
 
+    @classmethod
+    def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
+        """See `Comparator`."""
+        return cls(FEATURE_SETS[evaluation.features], num_workers=evaluation.num_workers)
+
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
         """Extract the features of random regions of the training pairs and fit; they are kept in `folder`.
 
         Raises:
             ValueError: `folder` holds the features of other data.
         """
-        claim(folder, {"method": type(self).__name__, "data_fingerprint": data_fingerprint(manifest)})
+        claim(folder / RUN_FILE, {"method": type(self).__name__, "data_fingerprint": data_fingerprint(manifest)})
         path = folder / f"{self.feature_set.name}.parquet"
         if not path.is_file():
             training_features = self._training_features(manifest)

@@ -15,16 +15,14 @@ from typing_extensions import override
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
-from ltdiff.methods.image_method import ImageComparator
-from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
+from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 from ltdiff.model.config import DenoiserConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import LatentScaling
-from ltdiff.training.batch_noise import BatchNoise
-from ltdiff.training.config import PhaseConfig
+from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.losses import charbonnier
-from ltdiff.training.phases import Batch, to_input
+from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 SCALE = 2
 CHANNELS = (32, 64)
@@ -66,10 +64,8 @@ class DiffusionCT(nn.Module):
         return image
 
 
-class AutoencoderPhase(nn.Module):
+class ImageLatentPhase(nn.Module):
     """Phase 1: reconstruct every image."""
-
-    uses_pairs = False
 
     def __init__(self, model: DiffusionCT, config: PhaseConfig) -> None:
         super().__init__()
@@ -88,8 +84,6 @@ class AutoencoderPhase(nn.Module):
 class LatentDDPMPhase(nn.Module):
     """Phase 2: denoise the latent of B beside that of A."""
 
-    uses_pairs = True
-
     def __init__(self, model: DiffusionCT, process: DDPM, config: PhaseConfig) -> None:
         super().__init__()
         self.model, self.process, self.config = model.requires_grad_(False), process, config
@@ -105,21 +99,21 @@ class LatentDDPMPhase(nn.Module):
         return {"loss": functional.mse_loss(predicted.float(), eps)}
 
 
-class DiffusionCTMethod(ImageComparator):
+class DiffusionCTMethod(ImageNetwork):
     """Encode, sample the target's latent, decode."""
 
     uses_kernel_match = False
     size_divisor = 2 * SCALE
 
-    def __init__(self, budget: TimeBudget) -> None:
-        super().__init__(budget)
+    def __init__(self, training: TrainingConfig) -> None:
+        super().__init__(training)
         self.process = DDPM(DiffusionConfig(process="ddpm"))
         self.network: DiffusionCT = DiffusionCT()
 
     @override
     def schedules(self) -> list[PhaseSchedule]:
         return [
-            PhaseSchedule("autoencoder", 0.4, lambda config: AutoencoderPhase(self.network, config)),
+            PhaseSchedule("autoencoder", 0.4, lambda config: ImageLatentPhase(self.network, config), pairs=False),
             PhaseSchedule("ddpm", 0.6, lambda config: LatentDDPMPhase(self.network, self.process, config)),
         ]
 

@@ -14,12 +14,10 @@ from typing_extensions import override
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
-from ltdiff.methods.image_method import ImageComparator
-from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
+from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
 from ltdiff.model.blocks import Down, PreciseConv2d, ResidualBlock, TimeEmbedding, Up
-from ltdiff.training.batch_noise import BatchNoise
-from ltdiff.training.config import PhaseConfig
-from ltdiff.training.phases import Batch, to_input
+from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 SCALE = 2
 CHANNELS = (48, 64, 96)
@@ -57,8 +55,6 @@ class ConditionalUNet(nn.Module):
 class ImageDDPMPhase(nn.Module):
     """Noise B to a random time and predict the noise."""
 
-    uses_pairs = True
-
     def __init__(self, model: ConditionalUNet, process: DDPM, config: PhaseConfig) -> None:
         super().__init__()
         self.model, self.process, self.config = model, process, config
@@ -72,13 +68,13 @@ class ImageDDPMPhase(nn.Module):
         return {"loss": functional.mse_loss(predicted.float(), eps)}
 
 
-class ImageDDPMMethod(ImageComparator):
+class ImageDDPMMethod(ImageNetwork):
     """Kernel match, then ancestral sampling of the image."""
 
     size_divisor = 4 * SCALE
 
-    def __init__(self, budget: TimeBudget) -> None:
-        super().__init__(budget)
+    def __init__(self, training: TrainingConfig) -> None:
+        super().__init__(training)
         self.process = DDPM(DiffusionConfig(process="ddpm"))
         self.network: ConditionalUNet = ConditionalUNet()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 from typing_extensions import override
 
-from ltdiff.inference.method import LinearMatch, Method
+from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.inference.method import LinearMatch
 from ltdiff.methods.protocol import Comparator
 from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 
 
@@ -20,11 +22,12 @@ class Linear(LinearMatch, Comparator):
     def __init__(self) -> None:
         super().__init__(KernelMatch())
 
+    @classmethod
+    @override
+    def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
+        return cls()
+
     @override
     def fit(self, manifest: pd.DataFrame, *, folder: Path | None = None) -> None:
         """Takes seconds, so nothing is kept."""
         self.kernel_match = fit_kernel_match(manifest)
-
-    def variants(self) -> Mapping[str, Method]:
-        """None."""
-        return {}

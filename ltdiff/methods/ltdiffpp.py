@@ -1,127 +1,106 @@
-"""LTDiff++ itself behind the protocol of the comparators: the same minutes, patches and loop as all others.
-
-The learning rate of the joint phase, which has most of the time, is tried like theirs unless the settings name another than the
-default; the others' are those of the settings.
-"""
+"""LTDiff++ itself behind the protocol of the comparators: `folder` is a run as of `ltdiff train`, trained in this process."""
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import pandas as pd
 from typing_extensions import override
 
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
-from ltdiff.inference.standardizer import Procedure, Standardizer
-from ltdiff.methods.timed_training import MAX_STEPS, RESULT_FILE, PhaseSchedule, TimeBudget, TrainedComparator
-from ltdiff.model.ltdiff import LTDiff, save_model
-from ltdiff.model.model_folder import CALIBRATION_FILE, read_description
-from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
-from ltdiff.training.phases import PHASES, Phase
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.methods.protocol import Comparator, FitError
+from ltdiff.model.config import Output
+from ltdiff.model.ltdiff import LTDiff
+from ltdiff.model.model_folder import CALIBRATION_FILE
+from ltdiff.training.config import Settings, read_settings
+from ltdiff.training.phase_training import train_here
 from ltdiff.training.pretrained_weights import load_pretrained_weights
-from ltdiff.training.run import describe_model
-
-logger = logging.getLogger(__name__)
-
-SHARES = {
-    "scratch": {"autoencoder": 0.1, "ddpm": 0.15, "joint": 0.75},
-    "pretrained": {"ddpm": 0.15, "joint": 0.85},
-}
-"""Of the minutes, for each kind of initial weights."""
-MODEL_FOLDER = "model"
+from ltdiff.training.run import START_FOLDER
+from ltdiff.uncertainty.calibration import calibrate_run
 
 
-class LTDiffMethod(TrainedComparator):
-    """Trains the three phases; `folder`/model is a model folder like that of `ltdiff train`."""
+class LTDiffMethod(Comparator):
+    """Trains and calibrates as `ltdiff train` does; its image is the mean or the sample, as the validation pairs chose."""
 
-    def __init__(self, budget: TimeBudget, *, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-        super().__init__(budget)
-        self.network: LTDiff = LTDiff(self.settings.model)
-        if budget.training.init == "pretrained":
-            load_pretrained_weights(self.network)
-        self.uses_kernel_match = self.settings.model.kernel_match
+    is_calibrated = True
 
+    def __init__(self, settings: Settings, *, num_workers: int = 2) -> None:
+        """`num_workers` are those of the calibration."""
+        self.settings, self.num_workers = settings, num_workers
+
+    @classmethod
     @override
-    def describe(self) -> dict[str, Any]:
-        sections = {name: asdict(getattr(self.settings, name)) for name in ("model", "diffusion", "loss")}
-        del sections["diffusion"]["num_inference_steps"]  # of use, not of training
-        return super().describe() | sections | {"learning_rates": self._learning_rates()}
-
-    @override
-    def schedules(self) -> list[PhaseSchedule]:
-        rates = self._learning_rates()
-        shares = SHARES[self.budget.training.init]
-        return [PhaseSchedule(name, share, self._maker(name), rates.get(name)) for name, share in shares.items()]
+    def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
+        """From random weights, like all others."""
+        training = replace(settings.training, init="scratch")
+        return cls(replace(settings, training=training), num_workers=evaluation.num_workers)
 
     @override
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
-        super().fit(manifest, folder=folder)
-        self.network.kernel_match = self.kernel_match
-        self._save(folder, manifest)
-        self.standardizer = self._standardizer(InferenceConfig())
+        self.folder = folder
+        try:
+            self.model = train_here(manifest, out=folder, settings=self.settings)
+        except FloatingPointError as error:
+            raise FitError(str(error)) from error
+        if self.is_calibrated:
+            calibrate_run(manifest, model=self.model, num_workers=self.num_workers)
+        self.standardizer = self._load()
 
     @override
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
         return self.standardizer.standardize(hu, spacing_mm, first_slice=first_slice)
 
+    @override
     def variants(self) -> Mapping[str, Method]:
-        """The same model with another number of steps, and pretrained weights before anything was trained on the pairs."""
-        num_steps, ending = (2, "_2_steps") if self.settings.diffusion.num_steps == 1 else (1, "_1_step")
-        variants: dict[str, Method] = {ending: self._standardizer(InferenceConfig(num_inference_steps=num_steps))}
-        if self.budget.training.init == "pretrained":
-            untrained = LTDiff(self.settings.model)
-            load_pretrained_weights(untrained)
-            untrained.kernel_match = self.kernel_match
-            variants["_untrained"] = self._standardizer(InferenceConfig(), network=untrained)
+        """The mean with another number of steps; and of mean and sample the one that was not chosen."""
+        steps = (2, "2_steps") if self.settings.diffusion.num_steps == 1 else (1, "1_step")
+        is_mean = self.standardizer.procedure.residual_noise is None
+        ending = "" if is_mean else "_mean"
+        variants: dict[str, Method] = {f"{ending}_{steps[1]}": self._load(output="mean", num_inference_steps=steps[0])}
+        if (self.model / CALIBRATION_FILE).is_file():
+            other: Output = "sample" if is_mean else "mean"
+            variants[f"_{other}"] = self._load(output=other)
         return variants
 
-    def _save(self, folder: Path, manifest: pd.DataFrame) -> None:
-        """Write the model folder, again where its settings of use were others."""
-        results = {
-            schedule.name: json.loads((folder / schedule.name / RESULT_FILE).read_text())
-            for schedule in self.schedules()
-        }
-        phases = {
-            name: PhaseConfig(MAX_STEPS, learning_rate=result["learning_rate"], max_minutes=result["minutes"])
-            for name, result in results.items()
-        }
-        settings = replace(self.settings, training=replace(self.budget.training, **phases))  # type: ignore[arg-type]
-        about = describe_model(manifest, settings) | {"trained": results}
-        model = folder / MODEL_FOLDER
-        if model.is_dir():
-            with suppress(ValueError):  # another format: written again
-                if read_description(model)["about"] == about:
-                    return
-            if (model / CALIBRATION_FILE).is_file():
-                logger.warning("%s is written anew with other settings of use: calibrate it again", model)
-            shutil.rmtree(model)
-        save_model(self.network, model, about=about)
+    def _load(
+        self, model: Path | None = None, *, output: Output | None = None, num_inference_steps: int | None = None
+    ) -> Standardizer:
+        precision = self.settings.training.precision
+        inference = InferenceConfig(output=output, num_inference_steps=num_inference_steps, precision=precision)
+        return Standardizer.load(model or self.model, inference)
 
-    def _standardizer(self, inference: InferenceConfig, *, network: LTDiff | None = None) -> Standardizer:
-        inference = replace(inference, precision=self.budget.training.precision)
-        procedure = Procedure(self.settings.diffusion, self.settings.loss.decode, inference)
-        return Standardizer(network or self.network, procedure)
 
-    def _learning_rates(self) -> dict[str, float]:
-        """Of the phases in which none is tried."""
-        training = self.settings.training
-        names = ["autoencoder", "ddpm"]
-        if training.joint.learning_rate != TrainingConfig().joint.learning_rate:
-            names.append("joint")  # whoever sets one, as a search does, means it
-        return {name: getattr(training, name).learning_rate for name in names}
+class PretrainedLTDiffMethod(LTDiffMethod):
+    """From pretrained weights: the only method that begins with others than random ones."""
 
-    def _maker(self, name: str) -> Any:
-        def make(config: PhaseConfig) -> Phase:
-            training = replace(self.settings.training, **{name: config})  # type: ignore[arg-type]
-            return PHASES[name](self.network, replace(self.settings, training=training))
+    @classmethod
+    @override
+    def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
+        load_pretrained_weights(LTDiff(settings.model))  # whether they fit shows now
+        training = replace(settings.training, init="pretrained")
+        return cls(replace(settings, training=training), num_workers=evaluation.num_workers)
 
-        return make
+    @override
+    def variants(self) -> Mapping[str, Method]:
+        """Also the pretrained weights before anything was trained on the pairs."""
+        ending = "" if self.standardizer.procedure.residual_noise is None else "_mean"
+        return {**super().variants(), f"{ending}_untrained": self._load(self.folder / START_FOLDER)}
+
+
+class PaperLTDiffMethod(LTDiffMethod):
+    """With the paper's own settings, its learning rates among them; its image is not calibrated."""
+
+    is_calibrated = False
+
+    @classmethod
+    @override
+    def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
+        paper = read_settings("paper")
+        rates = {name: getattr(paper.training, name) for name in ("autoencoder", "ddpm", "joint")}
+        return cls(replace(paper, training=replace(settings.training, init="scratch", **rates)))

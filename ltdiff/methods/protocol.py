@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import pandas as pd
 
+from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.method import Method
+from ltdiff.training.config import Settings
 
 
 class FitError(ValueError):
@@ -17,6 +19,10 @@ class FitError(ValueError):
 
 class Comparator(Method, Protocol):
     """A method that is fitted on the training pairs of a manifest first."""
+
+    @classmethod
+    def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
+        """The method with the settings of a comparison, which is given `settings.training.minutes` to train."""
 
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
         """Fit on the pairs of split `train`; those of `val` may choose, those of `test` are not looked at.
@@ -30,3 +36,4 @@ class Comparator(Method, Protocol):
 
     def variants(self) -> Mapping[str, Method]:
         """Other ways to use the same fit that belong beside it in a table, by the ending of their names."""
+        return {}

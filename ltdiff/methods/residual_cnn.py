@@ -5,18 +5,23 @@ About half a million parameters at half resolution (a 2×2 block of pixels is fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.methods.image_method import ImageComparator
-from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
+from ltdiff.data.slice_pairs import has_validation_pairs
+from ltdiff.inference.method import Method
+from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
-from ltdiff.training.batch_noise import BatchNoise
-from ltdiff.training.config import PhaseConfig
+from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.losses import charbonnier
-from ltdiff.training.phases import Batch, to_input
+from ltdiff.training.phases import Batch, BatchNoise, to_input
+from ltdiff.uncertainty.calibration import fit_sampled
 
 SCALE = 2
 
@@ -42,8 +47,6 @@ class ResidualCNN(nn.Module):
 class RegressionPhase(nn.Module):
     """Train a network that takes and gives an image with a pixel loss on pairs."""
 
-    uses_pairs = True
-
     def __init__(self, model: nn.Module, config: PhaseConfig) -> None:
         super().__init__()
         self.model = model
@@ -55,14 +58,24 @@ class RegressionPhase(nn.Module):
         return {"loss": charbonnier(self.model(source), target)}
 
 
-class ResidualCNNMethod(ImageComparator):
+class ResidualCNNMethod(ImageNetwork):
     """Kernel match, then the network."""
 
     size_divisor = SCALE
 
-    def __init__(self, budget: TimeBudget) -> None:
-        super().__init__(budget)
+    def __init__(self, training: TrainingConfig) -> None:
+        super().__init__(training)
         self.network: ResidualCNN = ResidualCNN()
+
+    @override
+    def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
+        super().fit(manifest, folder=folder)
+        self.sample = fit_sampled(self, manifest, range_hu=self.range_hu) if has_validation_pairs(manifest) else None
+
+    @override
+    def variants(self) -> Mapping[str, Method]:
+        """A sample: a CNN's is what tells whether LTDiff++'s own is any better."""
+        return {} if self.sample is None else {"_sample": self.sample}
 
     @override
     def schedules(self) -> list[PhaseSchedule]:

@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.methods.image_method import ImageComparator
-from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
+from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
-from ltdiff.training.batch_noise import BatchNoise
-from ltdiff.training.config import PhaseConfig
-from ltdiff.training.phases import Batch, to_input
+from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 SCALE = 2
 CHANNELS = (32, 64, 96)
@@ -83,8 +81,6 @@ class StanCT(nn.Module):
 class AdversarialPhase(nn.Module):
     """The generator against the discriminator, with hinge losses."""
 
-    uses_pairs = True
-
     def __init__(self, model: StanCT, config: PhaseConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
@@ -105,14 +101,14 @@ class AdversarialPhase(nn.Module):
         return {"loss": adversarial + L1_WEIGHT * pixel + LATENT_WEIGHT * latent, "pixel_loss": pixel}
 
 
-class StanCTMethod(ImageComparator):
+class StanCTMethod(ImageNetwork):
     """The generator on the source itself."""
 
     uses_kernel_match = False
     size_divisor = 4 * SCALE
 
-    def __init__(self, budget: TimeBudget) -> None:
-        super().__init__(budget)
+    def __init__(self, training: TrainingConfig) -> None:
+        super().__init__(training)
         self.network: StanCT = StanCT()
 
     @override

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ltdiff.methods.image_method import ImageComparator
-from ltdiff.methods.timed_training import PhaseSchedule, TimeBudget
+from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
 from ltdiff.model.config import AutoencoderConfig
 from ltdiff.model.unetpp import Decoder, Encoder
-from ltdiff.training.batch_noise import BatchNoise
-from ltdiff.training.config import LossConfig, PhaseConfig
+from ltdiff.training.config import LossConfig, PhaseConfig, TrainingConfig
 from ltdiff.training.losses import charbonnier, supervise
-from ltdiff.training.phases import Batch, to_input
+from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 
 class UNetPP(nn.Module):
@@ -40,8 +38,6 @@ class UNetPP(nn.Module):
 class SupervisedPhase(nn.Module):
     """Train every head of a UNet++ with a pixel loss on pairs."""
 
-    uses_pairs = True
-
     def __init__(self, model: UNetPP, config: PhaseConfig) -> None:
         super().__init__()
         self.model = model
@@ -54,19 +50,16 @@ class SupervisedPhase(nn.Module):
         return {"loss": supervise(charbonnier, heads, to_input(batch["target"]), weights)}
 
 
-class UNetPPMethod(ImageComparator):
+class UNetPPMethod(ImageNetwork):
     """Kernel match, then the network."""
 
-    def __init__(self, budget: TimeBudget, *, encoder_skips: bool) -> None:
-        super().__init__(budget)
-        config = AutoencoderConfig(encoder_skips=encoder_skips, image_latent=False, refinement_channels=0)
-        self.size_divisor = config.size_divisor
-        self.encoder_skips = encoder_skips
-        self.network: UNetPP = UNetPP(config)
+    encoder_skips = True
 
-    @override
-    def describe(self) -> dict[str, object]:
-        return super().describe() | {"encoder_skips": self.encoder_skips}
+    def __init__(self, training: TrainingConfig) -> None:
+        super().__init__(training)
+        config = AutoencoderConfig(encoder_skips=self.encoder_skips, image_latent=False, refinement_channels=0)
+        self.size_divisor = config.size_divisor
+        self.network: UNetPP = UNetPP(config)
 
     @override
     def schedules(self) -> list[PhaseSchedule]:
@@ -76,3 +69,9 @@ class UNetPPMethod(ImageComparator):
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         converted: Tensor = self.network(x)[-1]
         return converted
+
+
+class UNetPPWithoutSkips(UNetPPMethod):
+    """Without skips from encoder to decoder."""
+
+    encoder_skips = False

@@ -13,21 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import torch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
-from ltdiff.data.slice_pairs import read_validation_pairs
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.registry import ModelVersion, download, find_model, list_models, set_champion
 from ltdiff.registry.describe import SHORT, ccc_text
-from ltdiff.system.text import printable
-from ltdiff.uncertainty.validation_ccc import NUM_ROIS, ValidationRegions, overall
+from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
 logger = logging.getLogger(__name__)
 
-MAX_PAIRS = 64
-"""Of slices that validate, spread evenly."""
 NUM_WORKERS = 2
-"""Processes for the feature extraction."""
+"""Slices at a time, and processes for the feature extraction."""
 
 
 class Comparison(NamedTuple):
@@ -79,11 +76,10 @@ def _compare(
 
 def _score(model: ModelVersion, champion: ModelVersion, *, pairs: Path, tracking_uri: str | None) -> Comparison:
     manifest = read_manifest(pairs)
-    seen = read_validation_pairs(manifest, at_most=MAX_PAIRS, purpose="the comparison")
-    regions = ValidationRegions(seen, num_rois=NUM_ROIS, num_workers=NUM_WORKERS)
-    if not len(regions):
-        raise ValueError(f"{printable(pairs)}: its validation pairs have no room for regions")
-    logger.info("scoring versions %d and %d on %d validation slices", model.number, champion.number, len(seen))
+    regions = ValidationRegions.read(manifest, num_workers=NUM_WORKERS, progress=True)
+    num_slices = len(regions.pairs)
+    logger.info("scoring versions %d and %d on %d validation slices", model.number, champion.number, num_slices)
+    torch.set_num_threads(1)  # as they were calibrated
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         methods = {
             role: Standardizer.load(

@@ -12,7 +12,6 @@ interrupted search is the same, trial for trial, as one that never was.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -36,7 +35,7 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.search.config import REMAINING_ERROR
 from ltdiff.search.space import SearchSpace, to_dict
 from ltdiff.search.trial import SearchContext, run_trial
-from ltdiff.system.atomic_files import write_text
+from ltdiff.system.folder_claim import claim
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.system.resources import environment
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
@@ -45,6 +44,8 @@ from ltdiff.training.ray_driver import RAY_FOLDER, num_cpus_needed
 logger = logging.getLogger(__name__)
 
 SEARCH_FILE, STUDY_FILE = "search.json", "study.db"
+HOW_MUCH = "num_trials", "num_concurrent"
+"""Settings of a search that may change when it goes on."""
 STUDY_NAME = "ltdiff"
 TUNE_FOLDER = ".tune"
 """What Ray Tune notes for itself; nothing is read from it again."""
@@ -151,22 +152,13 @@ def _suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
 
 def _claim(context: SearchContext) -> None:
     """Note in `context.out` what is searched there, or check that it is this; more trials are no other search."""
-    config = {key: value for key, value in vars(context.config).items() if key not in ("num_trials", "num_concurrent")}
-    wanted = {
+    description = {
         "data_fingerprint": data_fingerprint(read_manifest(context.manifest_path)),
         "settings": to_dict(context.base),
         "space": {name: vars(parameter) for name, parameter in context.space.parameters.items()},
-        "search": config,
+        "search": {key: value for key, value in vars(context.config).items() if key not in HOW_MUCH},
     }
-    wanted, path = json.loads(json.dumps(wanted)), context.out / SEARCH_FILE
-    if path.is_file():
-        noted = json.loads(path.read_text())
-        if different := [key for key in wanted if noted.get(key) != wanted[key]]:
-            raise ValueError(f"{context.out} holds a search with other {different[0]}: use the same, or another folder")
-        return
-    if any(not one.name.startswith(".") for one in context.out.iterdir()):
-        raise ValueError(f"{context.out} is not empty and holds no search; choose another folder")
-    write_text(path, json.dumps(wanted, indent=1) + "\n")
+    claim(context.out / SEARCH_FILE, description)
 
 
 def _open_study(context: SearchContext) -> optuna.Study:

@@ -22,7 +22,6 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.slice_pairs import read_validation_pairs
 from ltdiff.inference.method import Slices
 from ltdiff.inference.standardizer import Procedure, Standardizer
 from ltdiff.model.ltdiff import LTDiff, load_model
@@ -32,7 +31,6 @@ from ltdiff.search.space import SearchSpace, to_dict
 from ltdiff.system.ray_cluster import num_worker_nodes, restore_umask
 from ltdiff.system.resources import num_cores
 from ltdiff.system.settings_tree import change_settings
-from ltdiff.system.text import printable
 from ltdiff.training.config import Settings
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_driver import train_on_ray
@@ -54,14 +52,11 @@ class SearchContext:
     config: SearchConfig
 
     def __post_init__(self) -> None:
-        """Refuse phases whose length is a time: trials would not be shorter than the whole, nor equally long. And no last one."""
+        """Refuse a training without a last phase, and one whose length is a time: its trials would not be shorter."""
         if getattr(self.base.training, LAST_PHASE).num_steps == 0:
             raise ValueError(f"training.{LAST_PHASE}.num_steps = 0: trials are scored in this phase")
-        for name in PHASES:
-            if (minutes := getattr(self.base.training, name).max_minutes) is not None:
-                raise ValueError(
-                    f"training.{name}.max_minutes = {minutes:g}: a search counts steps; give num_steps alone"
-                )
+        if self.base.training.minutes is not None:
+            raise ValueError(f"training.minutes = {self.base.training.minutes:g}: a search counts steps")
 
     def settings(self, chosen: Mapping[str, Any]) -> Settings:
         """Those of a trial with these values: its phases shortened, and scored `num_scores` times in the last one."""
@@ -96,7 +91,7 @@ def run_trial(config: dict[str, Any], context: SearchContext) -> None:
     settings, folder = context.settings(chosen), context.folder(chosen)
     for row in context.scores(chosen):
         tune.report(row)
-    prepare_run(context.manifest_path, out=folder, settings=settings)
+    prepare_run(read_manifest(context.manifest_path), out=folder, settings=settings)
     _take_phase_1(folder, settings)
     workers_per_node = math.ceil(context.config.num_concurrent * settings.training.num_workers / num_worker_nodes())
     train_on_ray(
@@ -125,14 +120,7 @@ def validation_regions(context: SearchContext) -> ValidationRegions:
         ValueError: validation pairs have no room for two regions, which a CCC needs.
     """
     manifest = read_manifest(context.manifest_path)
-    pairs = read_validation_pairs(manifest, at_most=context.config.num_pairs, purpose="validation")
-    regions = ValidationRegions(pairs, num_rois=context.config.num_rois)
-    if len(regions) < 2:
-        raise ValueError(
-            f"{printable(context.manifest_path)}: a CCC needs two regions or more, and num_rois = {context.config.num_rois} on "
-            f"num_pairs = {context.config.num_pairs} validation pairs have {len(regions)}"
-        )
-    return regions
+    return ValidationRegions.read(manifest, num_pairs=context.config.num_pairs, num_rois=context.config.num_rois)
 
 
 def _score_maker(context: SearchContext, settings: Settings) -> Callable[[], Score]:

@@ -1,6 +1,6 @@
 """Scans of all kinds, for networks that shall know more than one scanner: kernels, doses, thicknesses, pixels at random.
 
-Each scan is one simulated patient with a scanner setting of its own. Pretrained weights are trained on these (methods/pretrain).
+Each scan is one simulated patient with a scanner setting of its own. Pretrained weights are trained on these (jobs/pretrain).
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.reconstruction import SimulatedScan, scan_patient
-from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, write_text
+from ltdiff.system.atomic_files import complete_folder, remove_partial_folders
+from ltdiff.system.folder_claim import claim
 
 CONFIG_NAME, LESIONS_JSON_NAME, LESIONS_DICOM_NAME = "simulation.json", "lesions.json", "lesions.dcm"
 SOURCE_NAME, TARGET_NAME = "source", "target"
@@ -39,8 +40,7 @@ def simulate(out: Path, *, config: SimulationConfig, num_workers: int = 1) -> li
 
     One run at a time may write to `out`. Raises ValueError when `out` holds a simulation with another configuration.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out, config)
+    claim(out / CONFIG_NAME, asdict(config), ignored=("num_patients",))
     remove_partial_folders(out)
     folders = [patient_folder(out, patient) for patient in range(config.num_patients)]
     missing = [patient for patient, folder in enumerate(folders) if not folder.exists()]
@@ -75,24 +75,6 @@ def _simulate_patients(out: Path, config: SimulationConfig, patients: list[int],
         futures = [pool.submit(simulate_patient, out, config, patient) for patient in patients]
         for future in as_completed(futures):
             yield future.result()
-
-
-def _claim(out: Path, config: SimulationConfig) -> None:
-    """Note the configuration in `out`, or check that it is the one noted. More patients may be added.
-
-    A folder written before a setting existed lacks it, which stands for None.
-    """
-    path = out / CONFIG_NAME
-    wanted = json.loads(json.dumps(asdict(config)))
-    if path.exists():
-        noted = json.loads(path.read_text())
-        different = [key for key in wanted if key != "num_patients" and wanted[key] != noted.get(key)]
-        if different:
-            key = different[0]
-            raise ValueError(
-                f"{out} holds a simulation with {key} = {noted.get(key)!r}, not {wanted[key]!r}: choose another folder"
-            )
-    write_text(path, json.dumps(wanted, indent=2))
 
 
 def _write_series(scan: SimulatedScan, folder: Path, identity: SeriesIdentity) -> None:

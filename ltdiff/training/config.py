@@ -41,13 +41,10 @@ class PhaseConfig:
     Args:
         num_steps: optimizer steps; 0 skips the phase.
         learning_rate: peak of the learning-rate schedule (short linear warm-up, then a cosine to zero).
-        max_minutes: the phase also ends after this time, and the learning rate reaches zero by then; with one worker only,
-            and no longer reproducible to the last bit.
     """
 
     num_steps: int
     learning_rate: float = 1e-3
-    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse lengths and rates outside their ranges."""
@@ -55,8 +52,10 @@ class PhaseConfig:
             raise ValueError(
                 f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}"
             )
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise ValueError(f"max_minutes must be above 0, got {self.max_minutes}")
+
+
+SHARES = {"autoencoder": 0.1, "ddpm": 0.15}
+"""Shares of a training's minutes; the joint phase has the rest."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,10 @@ class TrainingConfig:
         autoencoder: phase 1, encoder and decoder on all images.
         ddpm: phase 2, the latent diffusion on pairs, encoder and decoder fixed.
         joint: phase 3, denoiser and decoder together on pairs, encoder fixed.
+        minutes: training time of all phases together, instead of their num_steps; with one worker only, and no longer
+            reproducible to the last bit. The learning rate of the joint phase is then the best of `learning_rates`, unless one is
+            set that is not the default.
+        learning_rates: learning rates that are tried for a short time each, on top of the minutes; a single one is not tried.
         patch_size: side of the training patches in pixels.
         batch_size_per_worker: patches per step and worker.
         gradient_accumulation_steps: a worker's batch is computed in that many parts, one after the other, to save memory.
@@ -84,6 +87,8 @@ class TrainingConfig:
     autoencoder: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=500))
     ddpm: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=600))
     joint: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=2000))
+    minutes: float | None = None
+    learning_rates: tuple[float, ...] = (4e-4, 1e-3, 2.5e-3)
     patch_size: int = 128
     batch_size_per_worker: int = 8
     gradient_accumulation_steps: int = 1
@@ -109,15 +114,31 @@ class TrainingConfig:
             raise ValueError(f"seed must lie in 0…{2**32 - 1}, got {self.seed}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in 0…1, 1 excluded, got {self.ema_decay}")
-        timed = any(phase.max_minutes is not None for phase in (self.autoencoder, self.ddpm, self.joint))
-        if timed and self.num_workers > 1:
-            raise ValueError(f"max_minutes needs num_workers 1, got {self.num_workers}: workers would stop apart")
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            raise ValueError(f"learning_rates must name at least one, all above 0, got {self.learning_rates}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes}")
+        if self.minutes is not None and self.num_workers > 1:
+            raise ValueError(f"minutes needs num_workers 1, got {self.num_workers}: workers would stop apart")
 
     @property
     def phases(self) -> tuple[str, ...]:
         """Names of the phases that are trained, in order: those with steps; pretrained weights skip the first."""
         names = ("autoencoder", "ddpm", "joint") if self.init == "scratch" else ("ddpm", "joint")
         return tuple(name for name in names if getattr(self, name).num_steps > 0)
+
+    def minutes_of(self, name: str) -> float | None:
+        """The time of a phase; None where it has steps instead."""
+        if self.minutes is None:
+            return None
+        rest = 1 - sum(SHARES[each] for each in self.phases if each in SHARES)
+        return SHARES.get(name, rest) * self.minutes
+
+    def rates_of(self, name: str) -> tuple[float, ...]:
+        """The learning rates that are tried for a phase, or the single one that it has."""
+        rate = getattr(self, name).learning_rate
+        is_tried = self.minutes is not None and name == "joint" and rate == PhaseConfig(0).learning_rate
+        return self.learning_rates if is_tried else (rate,)
 
 
 @dataclass(frozen=True)

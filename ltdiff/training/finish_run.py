@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ltdiff.data.manifest import read_manifest
 from ltdiff.model.model_folder import weights_sha256
 from ltdiff.registry import log_run, read_validation, register_model
 from ltdiff.training.phases import PHASES
@@ -16,7 +17,7 @@ from ltdiff.uncertainty.validation_ccc import overall
 def finish_run(pairs: Path, *, out: Path, tracking_uri: str | None = None) -> Path:
     """Calibrate the model of the run in `out`, trained on `pairs`, and record the run; the model's folder."""
     model = out / MODEL_FOLDER
-    calibrate_run(pairs, model=model)
+    calibrate_run(read_manifest(pairs), model=model)
     record_run(out, tracking_uri=tracking_uri)
     return model
 

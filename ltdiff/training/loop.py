@@ -18,10 +18,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from ltdiff.model.precision import autocast
 from ltdiff.system.resources import keep_freed_memory
-from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
-from ltdiff.training.config import PhaseConfig, TrainingConfig
-from ltdiff.training.phases import Batch, Phase
+from ltdiff.training.config import TrainingConfig
+from ltdiff.training.phases import Batch, BatchNoise, Phase
 from ltdiff.training.worker_context import WorkerContext
 
 logger = logging.getLogger(__name__)
@@ -42,9 +41,10 @@ def train(
     batches: Callable[[int], Iterator[Batch]],
     validation: Callable[[], Iterator[Batch]],
     context: WorkerContext,
+    minutes: float | None = None,
     resume_from: Path | None = None,
 ) -> nn.Module:
-    """Run a phase to its last step and return it with the moving average of its weights.
+    """Run a phase to its last step, or for so many minutes, and return it with the moving average of its weights.
 
     `batches(first_step)` gives this worker's batches from that step to the last. Noise is a function of the seed and the
     patch's number: a run that was interrupted and resumed goes the same way as one that never was, unless its length is a
@@ -52,9 +52,9 @@ def train(
     1's latents, which are those of the first worker's patches.
     """
     keep_freed_memory()
-    trainer = _Trainer(phase, config, context)
+    trainer = _Trainer(phase, config, context, minutes)
     first_step, elapsed_s = load_checkpoint(resume_from, **trainer.state) if resume_from else (0, 0.0)
-    clock = Clock(phase.config, elapsed_s)
+    clock = Clock(phase.config.num_steps, minutes, elapsed_s)
     progress = _Progress(name, clock)
     if resume_from and clock.part_done(first_step) >= 1:
         return trainer.averaged.module  # stopped after the last checkpoint, before the result was saved
@@ -107,11 +107,11 @@ def clip_to_usual_norms(optimizer: torch.optim.AdamW) -> bool:
 
 
 class Clock:
-    """How much of a phase is done, by its steps or its minutes, whichever runs out first."""
+    """How much of a phase is done, by its steps, or by its minutes where it has some."""
 
-    def __init__(self, config: PhaseConfig, elapsed_s: float = 0.0) -> None:
+    def __init__(self, num_steps: int, minutes: float | None = None, elapsed_s: float = 0.0) -> None:
         """`elapsed_s`: time that the phase has taken before this run of it."""
-        self.config = config
+        self.num_steps, self.minutes = num_steps, minutes
         self.start(elapsed_s)
 
     def start(self, elapsed_s: float) -> None:
@@ -125,18 +125,18 @@ class Clock:
 
     def part_done(self, num_steps_done: int) -> float:
         """From 0 to 1."""
-        by_steps = num_steps_done / self.config.num_steps
-        if self.config.max_minutes is None:
-            return min(by_steps, 1.0)
-        return min(max(by_steps, self.elapsed_s / (60 * self.config.max_minutes)), 1.0)
+        if self.minutes is None:
+            return min(num_steps_done / self.num_steps, 1.0)
+        return min(self.elapsed_s / (60 * self.minutes), 1.0)
 
 
 class _Trainer:
     """A phase, its optimizer and its moving average on one worker."""
 
-    def __init__(self, phase: Phase, config: TrainingConfig, context: WorkerContext) -> None:
+    def __init__(self, phase: Phase, config: TrainingConfig, context: WorkerContext, minutes: float | None) -> None:
         assert isinstance(phase, nn.Module)
-        self.config, self.context, self.phase_config = config, context, phase.config
+        self.config, self.context, self.learning_rate = config, context, phase.config.learning_rate
+        self.num_warmup_steps = NUM_WARMUP_STEPS if minutes else min(NUM_WARMUP_STEPS, phase.config.num_steps)
         self.phase: nn.Module = phase.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.phase, multi_avg_fn=_moving_average(config.ema_decay))
         self.parameters = [p for p in self.phase.parameters() if p.requires_grad]
@@ -152,8 +152,8 @@ class _Trainer:
         """One optimizer step, when `part_done` of the phase is done; the losses, detached."""
         rate = learning_rate(
             step,
-            peak=self.phase_config.learning_rate,
-            num_warmup_steps=min(NUM_WARMUP_STEPS, self.phase_config.num_steps),
+            peak=self.learning_rate,
+            num_warmup_steps=self.num_warmup_steps,
             part_done=part_done,
         )
         for group in self.optimizer.param_groups:

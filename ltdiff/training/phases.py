@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,11 +19,11 @@ from torch.nn import functional
 from typing_extensions import override
 
 from ltdiff.data.network_inputs import to_network
-from ltdiff.diffusion.process import make_process
+from ltdiff.data.patches import MatchKernel
+from ltdiff.diffusion.process import Process, make_process
 from ltdiff.model.latent import Latents
 from ltdiff.model.ltdiff import LTDiff
-from ltdiff.training.batch_noise import BatchNoise
-from ltdiff.training.config import LossConfig, PhaseConfig, Settings
+from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
 
 Batch = Mapping[str, Tensor]
@@ -29,14 +31,52 @@ Batch = Mapping[str, Tensor]
 and `x_mm`, the place of each pixel."""
 
 
+class BatchNoise:
+    """Noise and diffusion times of a batch, a function of the seed and of each patch's number in the whole training.
+
+    So those of a patch are the same however a batch is shared among workers or parts.
+    """
+
+    def __init__(self, seed: int, patches: Iterable[int]) -> None:
+        self.generators = [torch.Generator().manual_seed((seed * 1_000_003 + patch) % 2**63) for patch in patches]
+
+    def like(self, z: Tensor) -> Tensor:
+        """Standard normal, of the shape (B, …) and on the device of `z`."""
+        return torch.stack([torch.randn(z.shape[1:], generator=generator) for generator in self.generators]).to(
+            z.device
+        )
+
+    def times(self, process: Process) -> Tensor:
+        """One of the process's training times for each patch (B,)."""
+        return torch.cat([process.sample_times(1, generator) for generator in self.generators])
+
+
 class Phase(Protocol):
     """What the training loop needs of a phase, which is an `nn.Module`."""
 
-    uses_pairs: bool
     config: PhaseConfig
 
     def __call__(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         """Losses by name; `loss` is the one that is minimized."""
+
+
+@dataclass(frozen=True)
+class PhaseTask:
+    """A phase of `network` that is to be trained in its folder for so many steps or minutes.
+
+    `make` makes the phase for a learning rate.
+    """
+
+    name: str
+    network: nn.Module
+    make: Callable[[float], Phase]
+    pairs: bool
+    match_kernel: MatchKernel
+    config: TrainingConfig
+    folder: Path
+    learning_rates: tuple[float, ...]
+    minutes: float | None = None
+    num_steps: int | None = None
 
 
 class AutoencoderPhase(nn.Module):

@@ -1,4 +1,4 @@
-"""Pretrained weights: networks trained on simulated scans of all kinds (methods/pretrain), shipped with the package.
+"""Pretrained weights: networks trained on simulated scans of all kinds (jobs/pretrain), shipped with the package.
 
 configs/pretrained/README.md is their model card. A network is filled whole or not at all; the decoder's last layers
 (`PixelRefinement`), which hold what is peculiar to a scanner, have none and change nothing until they are trained.

@@ -69,7 +69,8 @@ def train_on_ray(
     """
     manifest_path, out = manifest_path.absolute(), out.absolute()  # workers may have another working directory
     # Before there is a folder: without pairs there is no run.
-    make_items(read_manifest(manifest_path), split="train", pairs=True)
+    manifest = read_manifest(manifest_path)
+    make_items(manifest, split="train", pairs=True)
 
     def run(pending: list[PendingPhase]) -> None:
         for phase in pending:  # what cannot be resumed is refused before workers are started
@@ -79,7 +80,7 @@ def train_on_ray(
             _fit(task, callbacks)
 
     with only_writer(out):
-        prepare_run(manifest_path, out=out, settings=settings, allow_changes=allow_changes)
+        prepare_run(manifest, out=out, settings=settings, allow_changes=allow_changes)
         if (out / MODEL_FOLDER).is_dir():
             logger.info("%s: trained already", out)
             return out / MODEL_FOLDER

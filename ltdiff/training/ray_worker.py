@@ -14,31 +14,30 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pandas as pd
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
-from ltdiff.data.patches import fit_in_memory, make_loader
+from ltdiff.data.patches import fit_in_memory
 from ltdiff.data.stream import WorkerShard, make_stream
 from ltdiff.data.volume_files import is_volume_file
-from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.system.ray_cluster import hide_gpus, restore_umask
 from ltdiff.system.resources import num_cores
-from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint, keep_checkpoint, load_best
+from ltdiff.training.batches import BatchSource
 from ltdiff.training.config import Settings
-from ltdiff.training.fit_kernel_match import KernelMatcher
-from ltdiff.training.loop import train
-from ltdiff.training.phases import PHASES, Batch, Phase
-from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, RUN_FILE, PendingPhase, finish_phase
+from ltdiff.training.phase_training import Recorder, Runner, train_pending
+from ltdiff.training.phases import Batch, PhaseTask
+from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, PendingPhase
 from ltdiff.training.worker_context import Score, WorkerContext, no_score
 
 logger = logging.getLogger(__name__)
 
-NUM_VALIDATION_BATCHES = 4
+STEPS_PER_STREAM = 20_000
+"""Ray Data plans all blocks of a stream when it begins: a training whose length is a time has one stream after the other."""
 LOOK_EVERY_S = 1.0
 STOP_FILE = ".stop"
 """In the run's folder while a run that is to end waits for a last checkpoint."""
@@ -75,10 +74,14 @@ def work(task: TrainingTask) -> None:
     train_context = ray.train.get_context()
     is_first = train_context.get_world_rank() == 0
     score = task.make_score() if task.make_score and is_first else no_score
+    runner = Runner(
+        lambda folder: worker_context(Reporter(folder), score=score, num_threads=task.num_threads),
+        lambda phase, context: StreamedBatches(_read_manifest(task), phase, context),
+    )
     for phase in task.pending:
         if not (phase.folder / MODEL_FOLDER).is_dir():
             try:
-                _train_phase(task, phase, score)
+                train_pending(phase, settings=task.settings, runner=runner)
             except FloatingPointError as error:
                 if is_first:
                     failure.write_text(str(error))
@@ -89,48 +92,20 @@ def work(task: TrainingTask) -> None:
             torch.distributed.barrier()  # the next phase starts from what the first worker saves
 
 
-def _train_phase(task: TrainingTask, pending: PendingPhase, score: Score) -> None:
-    name, start, folder = pending
-    folder.mkdir(parents=True, exist_ok=True)
-    reporter = Reporter(folder)
-    context = worker_context(reporter, score=score, num_threads=task.num_threads)
-    model, _ = load_model(start)
-    phase = PHASES[name](model, task.settings)
-    streams = _Streams(task, phase, model, context)
-    trained = train(
-        phase,
-        name=name,
-        config=task.settings.training,
-        batches=streams.batches,
-        validation=streams.validation,
-        context=context,
-        resume_from=find_checkpoint(folder / CHECKPOINTS_FOLDER),
-    )
-    if context.rank == 0:
-        assert isinstance(trained.model, LTDiff)
-        metrics = load_best(folder / CHECKPOINTS_FOLDER, trained)
-        logger.info("%s: the result is that of step %d, by its validation loss", name, metrics["step"])
-        finish_phase(trained.model, name=name, start=start, folder=folder, metrics=metrics)
-
-
-class Reporter:
-    """Keeps the first worker's checkpoints and metrics in the phase's folder, and hands the metrics to Ray Train."""
+class Reporter(Recorder):
+    """A recorder that also hands the metrics to Ray Train, and knows when the run is to end."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.stop_file = folder.parent / STOP_FILE
         self.looked_s = -math.inf
-        self._end_torn_line()
 
+    @override
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Of every worker after each checkpoint; the first one's is in the folder `checkpoint`."""
-        if checkpoint is not None:
-            keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
-            with (self.folder / METRICS_FILE).open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
-            if is_listed(self.stop_file):
-                self.stop_file.unlink()
-                return  # the run ends; the others have nothing to report, and Ray would wait for them
+        super().__call__(metrics, checkpoint)
+        if checkpoint is not None and is_listed(self.stop_file):
+            self.stop_file.unlink()
+            return  # the run ends; the others have nothing to report, and Ray would wait for them
         ray.train.report(metrics)
 
     def must_save(self) -> bool:
@@ -140,14 +115,6 @@ class Reporter:
             return False
         self.looked_s = now_s
         return is_listed(self.stop_file)
-
-    def _end_torn_line(self) -> None:
-        """Where a full disk cut the last line off, the next one must not go on with it."""
-        path = self.folder / METRICS_FILE
-        content = path.read_text() if path.is_file() else ""
-        if content and not content.endswith("\n"):
-            with path.open("a") as file:  # nothing of it is written again: the disk may still be full
-                file.write("\n")
 
 
 def is_listed(path: Path) -> bool:
@@ -191,47 +158,24 @@ def _read_manifest(task: TrainingTask) -> pd.DataFrame:
     return manifest
 
 
-class _Streams:
+class StreamedBatches(BatchSource):
     """A worker's batches from Ray Data.
 
     Every worker runs a stream of its own over its shard of the samples: of each global batch, worker `rank` takes its
     `batch_size` consecutive samples. So the shards neither overlap nor leave anything out, and a stream can start at any step.
     """
 
-    def __init__(self, task: TrainingTask, phase: Phase, model: LTDiff, context: WorkerContext) -> None:
-        self.training = task.settings.training
-        self.num_steps = phase.config.num_steps
-        self.context = context
-        self.batch_size = self.training.batch_size_per_worker
-        manifest = _read_manifest(task)
+    def __init__(self, manifest: pd.DataFrame, task: PhaseTask, context: WorkerContext) -> None:
         # for each slice a compressed volume file is decompressed as a whole
         keep_slices = any(is_volume_file(Path(path)) for path in manifest["path"]) and fit_in_memory(manifest)
-        self.loaders = {
-            split: make_loader(
-                manifest,
-                split=split,
-                pairs=phase.uses_pairs,
-                patch_size=self.training.patch_size,
-                seed=self.training.seed,
-                match_kernel=KernelMatcher(model.kernel_match if model.config.kernel_match else None),
-                keep_slices=keep_slices,
-            )
-            for split in ("train", "val")
-        }
+        super().__init__(manifest, task, context, keep_slices=keep_slices)
 
+    @override
     def batches(self, first_step: int) -> Iterator[Batch]:
-        """This worker's batches from `first_step` to the last step."""
-        shard = WorkerShard(self.batch_size, self.context.rank, self.context.world_size, first_step)
-        num_samples = (self.num_steps - first_step) * self.batch_size
-        stream = make_stream(self.loaders["train"], shard, num_samples=num_samples)
-        return iter(stream.iter_torch_batches(batch_size=self.batch_size, device=self.context.device))
-
-    def validation(self) -> Iterator[Batch]:
-        """The same few unaugmented patches every time: as many as in some batches of all workers."""
-        loader = self.loaders["val"]
-        num_batches = NUM_VALIDATION_BATCHES * self.context.world_size
-        for samples in np.arange(num_batches * self.batch_size).reshape(-1, self.batch_size):
-            yield {
-                name: torch.from_numpy(patches).to(self.context.device)
-                for name, patches in loader({"id": samples}).items()
-            }
+        context, size = self.context, self.batch_size
+        self.keep_validation()
+        for first in range(first_step, self.num_steps, STEPS_PER_STREAM):
+            num_steps = min(STEPS_PER_STREAM, self.num_steps - first)
+            shard = WorkerShard(size, context.rank, context.world_size, first)
+            stream = make_stream(self.loaders["train"], shard, num_samples=num_steps * size)
+            yield from stream.iter_torch_batches(batch_size=size, device=context.device)

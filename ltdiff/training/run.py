@@ -23,11 +23,13 @@ import pandas as pd
 import torch
 
 from ltdiff import __version__
-from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
+from ltdiff.data.manifest import data_fingerprint, series_digests
+from ltdiff.data.patches import make_items
 from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description
-from ltdiff.system.atomic_files import finish_folder, write_text
+from ltdiff.system.atomic_files import finish_folder
+from ltdiff.system.folder_claim import claim, find_changes, read_claim, write_claim
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 from ltdiff.training.pretrained_weights import load_pretrained_weights
@@ -38,7 +40,8 @@ RUN_FILE = "run.json"
 START_FOLDER = "start"
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
-DATA_FACTS = "training_domain", "trained_series"
+IGNORED = ("version",)
+"""In a run's file: another version makes it no other run."""
 UNCHANGEABLE = "settings.model.", "settings.training.init "
 """Settings that what is trained so far does not fit any more."""
 
@@ -51,7 +54,7 @@ class PendingPhase(NamedTuple):
     folder: Path
 
 
-def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, allow_changes: bool = False) -> None:
+def prepare_run(manifest: pd.DataFrame, *, out: Path, settings: Settings, allow_changes: bool = False) -> None:
     """Make the run's folder with its kernel match and untrained networks, or check that it is this very run's.
 
     With `allow_changes` an unfinished run goes on with other settings or data, which its file and its model then say: on
@@ -61,32 +64,30 @@ def prepare_run(manifest_path: Path, *, out: Path, settings: Settings, allow_cha
         ValueError: `out` holds a run with other settings or data; the difference is named. Whatever is accepted, if the networks
             or the weights they began with are others, or the run is finished.
     """
-    manifest = read_manifest(manifest_path)
-    description = describe_run(manifest, settings)
-    path, start = out / RUN_FILE, out / START_FOLDER
-    is_new = not path.is_file()
-    if is_new:
-        if out.is_dir() and any(not one.name.startswith(".") and one != start for one in out.iterdir()):
-            raise ValueError(f"{out} is not empty and holds no training run; choose another folder")
-        if not start.is_dir():
-            _save_start(manifest, start, settings)
-        begun = read_description(start)["about"]  # which may be of a call that was interrupted, or no work of ours
-        if begun.get("trained"):
-            raise ValueError(f"{start} holds a trained model and {out} no training run; choose another folder")
-    else:
-        begun = json.loads(path.read_text())
-    changes = _find_changes(begun, description)
-    if changes:
-        _check_accepted(changes, out, allow_changes=allow_changes)
-        logger.warning("%s goes on although %s", out, "; ".join(changes))
-        description[CHANGES] = [*begun.get(CHANGES, []), *changes]
-        description |= {key: begun[key] for key in DATA_FACTS if key in begun}
-        if any(change.startswith(DATA_CHANGES) for change in changes):
-            trained = {**read_description(start)["about"], **begun}.get("trained_series", ())  # by other data
-            facts = _describe_data(manifest)
-            description |= facts | {"trained_series": sorted({*trained, *facts["trained_series"]})}
-    if is_new or changes:
-        write_text(path, json.dumps(description, indent=1) + "\n")
+    path, description = out / RUN_FILE, describe_run(manifest, settings)
+    changes = find_changes(path, description, ignored=IGNORED) if path.is_file() else []
+    is_final = any(change.startswith(UNCHANGEABLE) for change in changes) or (out / MODEL_FOLDER).is_dir()
+    is_accepted = bool(changes) and allow_changes and not is_final
+    if not is_accepted:
+        make_items(manifest, split="train", pairs=True)  # without pairs there is no run, and no folder
+        remedy = "another folder" if is_final else "another folder, or --allow_changes"
+        claim(path, description, ignored=IGNORED, remedy=remedy)
+    if not (out / START_FOLDER).is_dir():
+        _save_start(manifest, out / START_FOLDER, settings)
+    if is_accepted:
+        _accept(changes, path, manifest, description)
+
+
+def _accept(changes: list[str], path: Path, manifest: pd.DataFrame, description: dict[str, Any]) -> None:
+    """Note in the run's file how it goes on, and what its models must say of the data."""
+    logger.warning("%s goes on although %s", path.parent, "; ".join(changes))
+    begun = read_claim(path)
+    description = begun | description | {CHANGES: [*begun.get(CHANGES, []), *changes]}
+    if any(change.startswith(DATA_CHANGES) for change in changes):
+        trained = {**read_description(path.parent / START_FOLDER)["about"], **begun}["trained_series"]  # by other data
+        facts = _describe_data(manifest)
+        description |= facts | {"trained_series": sorted({*trained, *facts["trained_series"]})}
+    write_claim(path, description)
 
 
 def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings) -> None:
@@ -103,7 +104,7 @@ def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     """What tells a run from another: only the same settings and data resume it. Pixels are not read."""
     return {
         "version": __version__,
-        "settings": json.loads(json.dumps(asdict(settings))),
+        "settings": asdict(settings),
         "data_fingerprint": data_fingerprint(manifest),
         "split": manifest.attrs.get("split", ""),
     }
@@ -171,31 +172,6 @@ def finish_phase(model: LTDiff, *, name: str, start: Path, folder: Path, metrics
     if (folder / MODEL_FOLDER).is_dir():
         return
     about = read_description(start)["about"]
-    run = json.loads((folder.parent / RUN_FILE).read_text())  # whose settings may have changed since the phase before
+    run = read_claim(folder.parent / RUN_FILE)  # whose settings may have changed since the phase before
     about = about | run | {"trained": about["trained"] | {name: metrics}}
     save_model(model, folder / MODEL_FOLDER, about=about)
-
-
-def _find_changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """In words. What only the old run notes (its domain, which follows from the data) makes it no other; nor does a version."""
-    old = {key: old.get(key) for key in new}
-    return [f"{key} was {before!r}, now {after!r}" for key, before, after in _compare(old, new) if key != "version"]
-
-
-def _check_accepted(changes: list[str], out: Path, *, allow_changes: bool) -> None:
-    """Refuse another run, or what nobody can accept."""
-    named = f"{out} holds a run with other settings or data ({'; '.join(changes)}); use the same ones to resume it, "
-    if any(change.startswith(UNCHANGEABLE) for change in changes) or (out / MODEL_FOLDER).is_dir():
-        raise ValueError(f"{named}or another folder")
-    if not allow_changes:
-        raise ValueError(f"{named}another folder, or --allow_changes true")
-
-
-def _compare(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            difference
-            for name in sorted(old | new)
-            for difference in _compare(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        ]
-    return [] if old == new else [(key, old, new)]

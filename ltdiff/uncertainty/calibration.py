@@ -1,45 +1,70 @@
 """`ltdiff calibrate`: fit residual noise, feature intervals and the choice of mean or sample on validation pairs.
 
 model/calibration.json   the residual noise model, the distribution of every feature's error, and whether the mean or a sample
-                         agrees better with the target; see model/residual_noise, uncertainty/intervals and
-                         uncertainty/mean_or_sample. No network was trained on these pairs.
+                         agrees better with the target; see model/residual_noise and uncertainty/intervals. No network was
+                         trained on these pairs.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from ltdiff.data.manifest import LEFT_OUT, data_fingerprint, evenly_spaced_adjacent_pairs, read_manifest
-from ltdiff.data.rois import random_rois
-from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
-from ltdiff.evaluation.feature_values import feature_array
-from ltdiff.evaluation.slice_correlation import find_neighbours
+from ltdiff.data.manifest import data_fingerprint, read_manifest
+from ltdiff.data.slice_pairs import ValidationPair, find_neighbours, has_validation_pairs, read_validation_pairs
 from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.method import Method, Slices
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.model_folder import CALIBRATION_FILE, read_description, write_calibration
+from ltdiff.model.config import Output
+from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration, read_description, write_calibration
 from ltdiff.model.residual_noise import ResidualNoiseModel, fit_residual_noise
+from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
-from ltdiff.uncertainty.mean_or_sample import choose_by_features
+from ltdiff.uncertainty.validation_ccc import Image, ValidationRegions, overall
 
 logger = logging.getLogger(__name__)
 
-NUM_ROIS = 300
 NUM_DRAWS = 16
-MAX_PAIRS = 64
-"""Of slices of a split, residual_noise in twos: the draws of all of them are held at a time, 17 MB for 512 × 512 pixels."""
-ROI_SEED = 1
-"""Not the seed of the regions that an evaluation scores."""
+
+
+class OutputChoice(NamedTuple):
+    """Mean or sample, whichever agrees better with the target by radiomic features, and the CCC of both by class.
+
+    A mean lacks the part of the target's noise that is not in the source. Where that is little, a draw of it only adds error;
+    where it is most, as after noise reduction, features of a mean are far off and those of a sample are not.
+    """
+
+    output: Output
+    ccc: dict[str, dict[str, float]]
+
+    @classmethod
+    def of(cls, ccc: dict[str, dict[str, float]]) -> OutputChoice:
+        """The output with the highest CCC, over all classes; of two alike the mean."""
+        return cls("sample" if overall(ccc["sample"]) > overall(ccc["mean"]) else "mean", ccc)
+
+
+class Sampled(Method):
+    """A method that draws around the image of another; the noise of a slice is a function of its number."""
+
+    def __init__(self, method: Method, residual_noise: ResidualNoiseModel) -> None:
+        self.method, self.residual_noise = method, residual_noise
+
+    @override
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        means = self.method.standardize(hu, spacing_mm, first_slice=first_slice)
+        return np.stack(
+            [self.residual_noise.draw(mean, seed=0, number=first_slice + i) for i, mean in enumerate(means)]
+        )
 
 
 def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
@@ -63,25 +88,24 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
     if not (manifest["split"] == "test").any():
         return ""
     try:
-        held_out = _Seen(standardizer, manifest, "test", num_workers)
+        regions = ValidationRegions.read(manifest, split="test", num_workers=num_workers, progress=True)
     except ValueError as error:
         logger.warning("the model is calibrated, and what its intervals cover is not measured: %s", error)
         return ""
-    draws, target, value, _ = held_out.features(residual_noise)
-    table = coverage_table(intervals, draws=draws, value=value, target=target)
+    value, *draws = _measure(regions, regions.standardize(standardizer), residual_noise)
+    table = coverage_table(intervals, draws=np.stack(draws), value=value, target=regions.target)
     return (
-        f"{LEVEL:.0%} intervals on {NUM_ROIS} random regions of the test pairs; widths and CRPS over the sd between regions:\n\n"
-        f"{table.to_markdown(index=False, floatfmt='.3f')}"
+        f"{LEVEL:.0%} intervals on {len(regions)} random regions of the test pairs; widths and CRPS over the sd between "
+        f"regions:\n\n{table.to_markdown(index=False, floatfmt='.3f')}"
     )
 
 
-def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
+def calibrate_run(manifest: pd.DataFrame, *, model: Path, num_workers: int = 2) -> None:
     """Calibrate a model that was just trained, unless it is; where its validation pairs do not serve the log says why."""
-    manifest = read_manifest(pairs)
     if (model / CALIBRATION_FILE).is_file():
         logger.info("calibration: done already")
     elif not has_validation_pairs(manifest):
-        logger.warning("the model is not calibrated: %s has no validation pairs", printable(pairs))
+        logger.warning("the model is not calibrated: there are no validation pairs")
     else:
         use_gpu = read_description(model)["about"]["settings"]["training"]["use_gpu"]
         device = None if use_gpu else torch.device("cpu")  # as it was trained
@@ -89,13 +113,27 @@ def calibrate_run(pairs: Path, *, model: Path, num_workers: int = 2) -> None:
         try:
             _fit(standardizer, manifest, model=model, num_workers=num_workers)
         except ValueError as error:
-            # Slices of several sizes, or of air, or that cannot be read: training left them out, and must not fail by them.
+            # Slices of air, or that cannot be read: training left them out, and must not fail by them.
             logger.warning("the model is not calibrated: %s", error)
 
 
-def has_validation_pairs(manifest: pd.DataFrame) -> bool:
-    """Whether the split `val` has any."""
-    return bool(((manifest["split"] == "val") & manifest["pair_id"].notna()).any())
+def read_choice(model: Path) -> OutputChoice | None:
+    """What the validation pairs chose for the model in a folder; None where it is not calibrated."""
+    if not (model / CALIBRATION_FILE).is_file():
+        return None
+    content = read_calibration(model)
+    return OutputChoice(content["output"], content["validation_ccc"])
+
+
+def fit_sampled(method: Method, manifest: pd.DataFrame, *, range_hu: tuple[float, float]) -> Sampled:
+    """A sample of a fitted method, of what is left over on the pairs on which models are calibrated.
+
+    Raises:
+        ValueError: there are no such pairs.
+    """
+    pairs = read_validation_pairs(manifest, purpose="the residual noise")
+    means = [method.standardize(pair.source_hu[None], pair.spacing_mm, first_slice=pair.place[1])[0] for pair in pairs]
+    return Sampled(method, _fit_noise(pairs, means, range_hu=range_hu))
 
 
 def _fit(
@@ -103,17 +141,12 @@ def _fit(
 ) -> tuple[ResidualNoiseModel, FeatureIntervals]:
     torch.set_num_threads(1)  # as archives are standardized
     low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
-    seen = _Seen(standardizer, manifest, "val", num_workers)
-    test_set = seen.test_set
-    residual_noise = fit_residual_noise(
-        list(seen.standardized),
-        list(test_set.target_hu),
-        range_hu=(low, high),
-        neighbours=find_neighbours(test_set.series, test_set.slice_numbers),
-    )
-    draws, target, value, features = seen.features(residual_noise)
-    intervals = fit_intervals(features, draws=draws, target=target)
-    choice = choose_by_features({"mean": value, "sample": draws[0]}, target=target, features=features)
+    regions = ValidationRegions.read(manifest, num_workers=num_workers, progress=True)
+    means = regions.standardize(standardizer)
+    residual_noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
+    value, *draws = _measure(regions, means, residual_noise)
+    intervals = fit_intervals(PYRADIOMICS.features, draws=np.stack(draws), target=regions.target)
+    choice = OutputChoice.of({"mean": regions.ccc_of(value), "sample": regions.ccc_of(draws[0])})
     logger.info("calibration: the %s is better on the validation pairs", choice.output)
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"residual_noise": residual_noise.to_dict(), "intervals": asdict(intervals)}
@@ -121,45 +154,29 @@ def _fit(
     return residual_noise, intervals
 
 
-class _Seen:
-    """The slice pairs of a split with their standardized images and random regions."""
-
-    def __init__(
-        self, standardizer: Standardizer, manifest: pd.DataFrame, split: Literal["val", "test"], num_workers: int
-    ) -> None:
-        of_split = (manifest["split"] == split) & manifest["pair_id"].notna()
-        sources = manifest[of_split & (manifest["role"] == "source")].sort_values(["series_uid", "z_mm"])
-        seen = sources["pair_id"].iloc[evenly_spaced_adjacent_pairs(len(sources), at_most=MAX_PAIRS)]
-        # the others stay in the manifest, which tells which slices are neighbours
-        manifest = manifest.assign(split=manifest["split"].mask(of_split & ~manifest["pair_id"].isin(seen), LEFT_OUT))
-        config = EvaluationConfig(split=split, num_rois=1, num_workers=num_workers)
-        self.test_set: EvaluationSet = read_evaluation_set(manifest, config=config)
-        self.num_workers = num_workers
-        self.standardized = self.test_set.standardize(split, standardizer)
-        self.rois = random_rois(self.test_set.target_hu, num_rois=NUM_ROIS, seed=ROI_SEED)
-
-    def features(
-        self, residual_noise: ResidualNoiseModel
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], tuple[str, ...]]:
-        """Of draws (N, rois, features), of the target and of A' (rois, features), and their names."""
-        numbers = self.test_set.slice_numbers.tolist()
-        volumes = [self.test_set.target_hu, *draw_volumes(self.standardized, residual_noise, numbers=numbers)]
-        values, names = feature_array(
-            volumes,
-            rois=self.rois,
-            spacing_mm=self.test_set.spacings_mm,
-            num_workers=self.num_workers,
-            progress=True,
-        )
-        return values[2:], values[0], values[1], names
+def _fit_noise(
+    pairs: Sequence[ValidationPair], means: Sequence[Image], *, range_hu: tuple[float, float]
+) -> ResidualNoiseModel:
+    return fit_residual_noise(
+        [mean[:, pair.columns] for mean, pair in zip(means, pairs, strict=True)],
+        [pair.target_hu[:, pair.columns] for pair in pairs],
+        range_hu=range_hu,
+        neighbours=find_neighbours(pairs),
+    )
 
 
-def draw_volumes(
-    standardized: NDArray[np.float32], residual_noise: ResidualNoiseModel, *, numbers: Sequence[int]
-) -> list[NDArray[np.float32]]:
-    """A' (Z, Y, X) itself and NUM_DRAWS draws; the noise of a slice is a function of its number and the draw's."""
-    draws = [
-        np.stack([residual_noise.draw(hu, seed=k, number=z) for hu, z in zip(standardized, numbers, strict=True)])
-        for k in range(NUM_DRAWS)
-    ]
-    return [standardized, *draws]
+def _measure(
+    regions: ValidationRegions, means: Sequence[Image], residual_noise: ResidualNoiseModel
+) -> NDArray[np.float64]:
+    """Features (1 + NUM_DRAWS, regions, features) of A' and of its draws."""
+    numbers = [pair.place[1] for pair in regions.pairs]
+    return regions.features(draw_images(means, residual_noise, numbers=numbers))
+
+
+def draw_images(
+    means: Sequence[Image], residual_noise: ResidualNoiseModel, *, numbers: Sequence[int]
+) -> Iterator[list[Image]]:
+    """Images A' (Y, X) themselves, then NUM_DRAWS draws; the noise of a slice is a function of its number and the draw's."""
+    yield list(means)
+    for k in range(NUM_DRAWS):
+        yield [residual_noise.draw(hu, seed=k, number=z) for hu, z in zip(means, numbers, strict=True)]

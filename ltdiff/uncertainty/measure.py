@@ -27,11 +27,13 @@ from ltdiff.model.model_folder import read_calibration
 from ltdiff.model.residual_noise import ResidualNoiseModel, read_residual_noise
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
-from ltdiff.uncertainty.calibration import MAX_PAIRS, draw_volumes
+from ltdiff.uncertainty.calibration import draw_images
 from ltdiff.uncertainty.intervals import FeatureIntervals
 
 logger = logging.getLogger(__name__)
 
+SLICES_AT_A_TIME = 64
+"""Slices whose draws are in memory together: a mask may touch hundreds."""
 MAP_FILE, FEATURES_FILE = "sd.nii.gz", "features.csv"
 
 
@@ -87,9 +89,11 @@ def _interval_table(
     rois = sorted(rois, key=lambda roi: roi.slice_index)
     chosen = sorted({roi.slice_index for roi in rois})
     parts = []
-    for first in range(0, len(chosen), MAX_PAIRS):  # a mask may touch hundreds of slices
-        slices = chosen[first : first + MAX_PAIRS]
-        volumes = draw_volumes(standardized[slices], residual_noise, numbers=slices)
+    for first in range(0, len(chosen), SLICES_AT_A_TIME):
+        slices = chosen[first : first + SLICES_AT_A_TIME]
+        volumes = [
+            np.stack(images) for images in draw_images(list(standardized[slices]), residual_noise, numbers=slices)
+        ]
         moved = [replace(roi, slice_index=slices.index(roi.slice_index)) for roi in rois if roi.slice_index in slices]
         part, features = feature_array(
             volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers, progress=True

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
 
-from ltdiff.data.rois import Roi, random_rois
-from ltdiff.data.slice_pairs import ValidationPair
+from ltdiff.data.rois import random_rois
+from ltdiff.data.slice_pairs import MAX_VALIDATION_PAIRS, ValidationPair, read_validation_pairs
 from ltdiff.evaluation.concordance import ccc_per_column
 from ltdiff.inference.method import Method
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
@@ -18,68 +22,103 @@ NUM_ROIS = 300
 ROI_SEED = 1
 """Not the seed of the regions that an evaluation scores."""
 MIN_WIDTH_PX = 32
-"""Of what validates, for discs to fit into it."""
+"""Width and height of what validates, for discs to fit into it."""
+
+Image = NDArray[np.float32]
+Table = NDArray[np.float64]
+"""(regions, features)"""
 
 
 class ValidationRegions:
     """Random discs on the targets of validation pairs, some on each of those that have room for any."""
 
-    def __init__(self, pairs: Sequence[ValidationPair], *, num_rois: int, num_workers: int = 1) -> None:
-        self.num_workers = num_workers
-        self.places: list[tuple[int, ValidationPair, list[Roi]]] = []
-        for number, pair in enumerate(pairs):
-            target_hu = _seen(pair, pair.target_hu[None])
-            if min(target_hu.shape[1:]) >= MIN_WIDTH_PX:
-                num_of_pair = math.ceil(num_rois / len(pairs))
-                rois = random_rois(target_hu, num_rois=num_of_pair, seed=ROI_SEED + number)
-                self.places.append((number, pair, rois))
-        self._target: np.ndarray | None = None  # features (regions, features), once measured
-        self._classes = np.array([])
+    def __init__(
+        self, pairs: Sequence[ValidationPair], *, num_rois: int, num_workers: int = 1, progress: bool = False
+    ) -> None:
+        """With `num_workers` so many slices are standardized at a time, by threads, and features extracted by processes."""
+        self.pairs, self.num_workers, self.progress = pairs, num_workers, progress
+        self.rois = [
+            random_rois(target[None], num_rois=math.ceil(num_rois / len(pairs)), seed=ROI_SEED + number)
+            if min(target.shape) >= MIN_WIDTH_PX
+            else []
+            for number, target in enumerate(pair.target_hu[:, pair.columns] for pair in pairs)
+        ]
+        self._target: Table | None = None
+
+    @classmethod
+    def read(
+        cls,
+        manifest: pd.DataFrame,
+        *,
+        split: str = "val",
+        num_pairs: int = MAX_VALIDATION_PAIRS,
+        num_rois: int = NUM_ROIS,
+        num_workers: int = 1,
+        progress: bool = False,
+    ) -> ValidationRegions:
+        """On the pairs of a split; see `read_validation_pairs`.
+
+        Raises:
+            ValueError: the split has no pair, or its pairs no room for the two regions that a CCC needs.
+        """
+        pairs = read_validation_pairs(manifest, split=split, at_most=num_pairs, purpose="validation")
+        regions = cls(pairs, num_rois=num_rois, num_workers=num_workers, progress=progress)
+        if len(regions) < 2:
+            raise ValueError(
+                f"{len(pairs)} pairs of split {split!r} have room for {len(regions)} of {num_rois} regions, and a CCC needs two: "
+                "they cannot be read, are too small, or show air alone"
+            )
+        return regions
 
     def __len__(self) -> int:
         """How many there are."""
-        return sum(len(rois) for _, _, rois in self.places)
+        return sum(map(len, self.rois))
+
+    @property
+    def target(self) -> Table:
+        """Features of the regions of the targets, measured once."""
+        if self._target is None:
+            (self._target,) = self.features([[pair.target_hu for pair in self.pairs]])
+        return self._target
+
+    def standardize(self, method: Method) -> list[Image]:
+        """A' (Y, X) of each pair's source; its noise is that of the slice's number in its series."""
+
+        def standardize(pair: ValidationPair) -> Image:
+            standardized: Image = method.standardize(pair.source_hu[None], pair.spacing_mm, first_slice=pair.place[1])
+            return standardized[0]
+
+        with ThreadPoolExecutor(self.num_workers) as pool:
+            made = pool.map(standardize, self.pairs)
+            return list(tqdm(made, desc="standardize", unit="slice", total=len(self.pairs), disable=not self.progress))
+
+    def features(self, image_sets: Iterable[Sequence[Image]]) -> NDArray[np.float64]:
+        """Features (sets, regions, PYRADIOMICS.features) of sets that have an image (Y, X) for each pair."""
+        cuts = [cut for images in image_sets for cut in self._cuts(images)]
+        rows = extract_regions(cuts, PYRADIOMICS, num_workers=self.num_workers, progress=self.progress)
+        values = [[row[name] for name in PYRADIOMICS.features] for row in rows]
+        return np.array(values).reshape(-1, len(self), len(PYRADIOMICS.features))
 
     def ccc(self, methods: Mapping[str, Method]) -> dict[str, dict[str, float]]:
         """For each method and each class of features the mean CCC with the target, by features across the regions."""
-        cuts = [cut for method in methods.values() for cut in self._cuts(method)]
-        is_first = self._target is None
-        rows = extract_regions((self._cuts(None) if is_first else []) + cuts, PYRADIOMICS, num_workers=self.num_workers)
-        values = np.array([list(row.values()) for row in rows]).reshape(-1, len(self), len(rows[0]))
-        if is_first:
-            self._target, self._classes = values[0], feature_classes(list(rows[0]))
-            values = values[1:]
-        assert self._target is not None
-        return {
-            name: class_means(ccc_per_column(of_method, self._target), self._classes)
-            for name, of_method in zip(methods, values, strict=True)
-        }
+        values = self.features(self.standardize(method) for method in methods.values())
+        return {name: self.ccc_of(of_method) for name, of_method in zip(methods, values, strict=True)}
 
-    def _cuts(self, method: Method | None) -> list[RegionCut]:
-        """The regions in a method's images, or in the targets."""
+    def ccc_of(self, values: Table) -> dict[str, float]:
+        """For each class of features the mean CCC with the target; features that no region defines (NaN) do not count."""
+        ccc = ccc_per_column(values, self.target)
+        classes = np.array([name.split("_", 1)[0] for name in PYRADIOMICS.features])
+        return {str(name): float(np.nanmean(ccc[classes == name])) for name in np.unique(classes)}
+
+    def _cuts(self, images: Sequence[Image]) -> list[RegionCut]:
         cuts = []
-        for number, pair, rois in self.places:
-            hu = pair.target_hu[None]
-            if method is not None:
-                hu = method.standardize(pair.source_hu[None], pair.spacing_mm, first_slice=number)
-            cuts += [RegionCut.of(_seen(pair, hu), roi.volume_mask, pair.spacing_mm) for roi in rois]
+        for image, pair, rois in zip(images, self.pairs, self.rois, strict=True):
+            for roi in rois:
+                cut = RegionCut.of(image[None, :, pair.columns], roi.volume_mask, pair.spacing_mm)
+                cuts.append(cut._replace(hu=cut.hu.copy()))  # not the whole slice is kept
         return cuts
-
-
-def feature_classes(features: Sequence[str]) -> np.ndarray:
-    """The classes of features that are named "class_feature"."""
-    return np.array([name.split("_", 1)[0] for name in features])
-
-
-def class_means(ccc: np.ndarray, classes: np.ndarray) -> dict[str, float]:
-    """The mean of each class; features that no region defines (NaN) do not count."""
-    return {str(name): float(np.nanmean(ccc[classes == name])) for name in np.unique(classes)}
 
 
 def overall(ccc: Mapping[str, float]) -> float:
     """One figure for all classes, which weigh alike."""
     return float(np.mean(list(ccc.values())))
-
-
-def _seen(pair: ValidationPair, hu: np.ndarray) -> np.ndarray:
-    return hu[..., pair.columns]

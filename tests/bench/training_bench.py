@@ -13,6 +13,7 @@ from bare_training import GLOBAL_BATCH_SIZE, NUM_STEPS, PHASE, settings_for
 from measure import Benchmark, compare_values, state
 from synthetic_pairs import write_pairs
 
+from ltdiff.data.manifest import read_manifest
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, META_FILE
 from ltdiff.training.ray_driver import num_cpus_needed, train_on_ray
@@ -43,7 +44,7 @@ def _compare(pairs: Path, *, num_workers: int) -> list[Benchmark]:
     ours, reference = [], []
     for repetition in range(REPETITIONS):
         out = pairs.parent / f"{num_workers} {repetition}"
-        prepare_run(pairs, out=out, settings=settings_for(num_workers))
+        prepare_run(read_manifest(pairs), out=out, settings=settings_for(num_workers))
         ours.append(_train_on_ray(pairs, out, num_workers=num_workers))
         reference.append(_train_with_torchrun(pairs, out, num_workers=num_workers))
     workers = f"{num_workers} worker{'s' * (num_workers > 1)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ltdiff.commands.command_line import UsageError
-from ltdiff.commands.compare_command import UNUSED
+from ltdiff.commands.compare_command import UNUSED, compare
 from ltdiff.commands.configuration import Configuration, read_settings_of
 from ltdiff.system.settings_tree import change_settings, list_settings
 from ltdiff.training.config import read_settings
@@ -99,3 +99,12 @@ def test_every_setting_has_a_meaning_and_takes_its_own_default():
     listed = [f"{one.name}={one.default}" for one in list_settings(Configuration())]
     assert read_settings_of("default", listed, sections=ALL) == Configuration()
     assert change_settings(Configuration(), {}) == Configuration()
+
+
+@pytest.mark.parametrize(
+    "unused", ["num_workers=3", "minutes=5", "init=pretrained", "use_gpu=true", "joint.num_steps=5"]
+)
+def test_a_comparison_refuses_settings_without_effect(tmp_path, unused):
+    with pytest.raises(UsageError, match="has no effect here"):
+        compare(tmp_path / "pairs.parquet", out=tmp_path / "out", settings=(f"training.{unused}",))
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,8 @@ from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.residual_noise import read_output
 from ltdiff.training.run import describe_model
-from ltdiff.uncertainty import calibration
+from ltdiff.uncertainty.calibration import calibrate_run
+from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
 
 def test_the_linear_match_is_the_model_s_own(tmp_path):
@@ -32,10 +33,10 @@ def test_the_linear_match_is_the_model_s_own(tmp_path):
 
 
 def test_of_a_calibrated_model_both_outputs_have_a_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "NUM_ROIS", 20)
+    monkeypatch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 20)
     pairs = write_pairs(tmp_path / "data")
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
-    calibration.calibrate_run(pairs, model=model, num_workers=1)
+    calibrate_run(read_manifest(pairs), model=model, num_workers=1)
     other = {"mean": "sample", "sample": "mean"}[read_output(model)]
     for inference, rows in (
         (InferenceConfig(), {"source", "linear", "ltdiff", f"ltdiff_{other}"}),

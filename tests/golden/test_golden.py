@@ -42,7 +42,7 @@ def compute(folder: Path) -> dict:
     """All golden values; `folder` takes the data, the run and the report."""
     manifest_path = write_pairs(folder, volumes=make_volumes(size=64))
     settings = tiny_settings(num_steps=NUM_STEPS, checkpoint_every_steps=5, seed=7)
-    prepare_run(manifest_path, out=folder / "run", settings=settings)
+    prepare_run(read_manifest(manifest_path), out=folder / "run", settings=settings)
     manifest = read_manifest(manifest_path)
     model, about = load_model(folder / "run" / START_FOLDER)
     losses = {}

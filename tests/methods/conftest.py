@@ -5,17 +5,18 @@ import pytest
 from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.methods.timed_training import TimeBudget
 from ltdiff.training.config import TrainingConfig
 
 
 @pytest.fixture(scope="session")
-def make_budget():
-    """make_budget(minutes=…, learning_rates=…, precision=…, …): a third of a second, one learning rate, tiny patches."""
+def make_training():
+    """make_training(minutes=…, learning_rates=…, precision=…, …): a third of a second, one learning rate, tiny patches."""
 
-    def make(*, minutes=0.005, learning_rates=(1e-2,), **training):
-        training = {"patch_size": 16, "batch_size_per_worker": 2, "precision": "fp32"} | training
-        return TimeBudget(minutes=minutes, learning_rates=learning_rates, training=TrainingConfig(**training))
+    def make(**training):
+        quick = {"minutes": 0.005, "learning_rates": (1e-2,)}
+        return TrainingConfig(
+            **{**quick, "patch_size": 16, "batch_size_per_worker": 2, "precision": "fp32", **training}
+        )
 
     return make
 

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from tiny_run import make_volumes, write_pairs
 
-from ltdiff.data.manifest import read_manifest
+from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.methods import combat
 from ltdiff.methods.combat import ComBat
 from ltdiff.radiomics.feature_sets import CATALOGUE
 from ltdiff.radiomics.pyradiomics import feature_names
+from ltdiff.system.folder_claim import claim
+from ltdiff.training.run import RUN_FILE
 
 NUM_ROIS = 12
 NAMES = ["firstorder_Mean", "glcm_Contrast", "ngtdm_Busyness"]
@@ -35,6 +37,7 @@ def fit(tmp_path, manifest):
     """fit(source, target) → ComBat fitted on features that were extracted before."""
 
     def make(source, target):
+        claim(tmp_path / RUN_FILE, {"method": "ComBat", "data_fingerprint": data_fingerprint(manifest)})
         features = pd.concat([source.assign(batch="source"), target.assign(batch="target")], ignore_index=True)
         features.to_parquet(tmp_path / "pyradiomics.parquet")
         method = ComBat()
@@ -139,7 +142,7 @@ def test_the_catalogue_is_harmonized_through_as_many_slices_as_it_is_scored(tmp_
     )
     assert after < 0.3 * before
     ComBat().fit(read_manifest(path), folder=folder)  # the other features beside them
-    assert {one.name for one in folder.iterdir()} == {"catalogue.parquet", "pyradiomics.parquet", "method.json"}
+    assert {one.name for one in folder.iterdir()} == {"catalogue.parquet", "pyradiomics.parquet", "run.json"}
 
 
 def test_pairs_of_two_sizes_and_one_that_cannot_be_read(tmp_path, monkeypatch, caplog):
@@ -177,13 +180,13 @@ def test_features_are_extracted_once(extracted):
     again.fit(manifest, folder=folder)
     features = pd.read_parquet(folder / "pyradiomics.parquet").drop(columns="batch")
     pd.testing.assert_frame_equal(again.harmonize(features), method.harmonize(features))
-    assert {one.name for one in folder.iterdir()} == {"pyradiomics.parquet", "method.json"}
+    assert {one.name for one in folder.iterdir()} == {"pyradiomics.parquet", "run.json"}
 
 
 def test_features_of_other_data_are_refused(extracted):
     _, folder, path = extracted
     manifest = read_manifest(path)
-    with pytest.raises(ValueError, match="combat holds a fit with data_fingerprint = "):
+    with pytest.raises(ValueError, match=r"holds work with other settings or data \(data_fingerprint was "):
         ComBat().fit(manifest[manifest["slice_index"] > 0], folder=folder)
 
 

@@ -1,7 +1,6 @@
 """Every comparator: what it is before training, that fitting changes it, and what its images may depend on."""
 
 import copy
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -14,19 +13,24 @@ from tiny_run import SPACING_MM, tiny_settings, write_pairs
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.network_inputs import to_hu, to_network
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.standardizer import Procedure, Standardizer
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.methods.compare_methods import describe_fit
 from ltdiff.methods.diffusionct import DiffusionCTMethod
 from ltdiff.methods.image_ddpm import ImageDDPMMethod
 from ltdiff.methods.linear import Linear
 from ltdiff.methods.ltdiffpp import LTDiffMethod
 from ltdiff.methods.residual_cnn import ResidualCNNMethod
 from ltdiff.methods.stan_ct import StanCTMethod
-from ltdiff.methods.timed_training import RATES_FILE, RESULT_FILE
-from ltdiff.methods.unetpp_regression import UNetPPMethod
+from ltdiff.methods.unetpp_regression import UNetPPMethod, UNetPPWithoutSkips
+from ltdiff.model.ltdiff import load_model
 from ltdiff.model.model_folder import read_description
 from ltdiff.model.spectrum import radial_frequency
 from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phase_training import RATES_FILE
 from ltdiff.training.phases import PHASES
+from ltdiff.training.run import prepare_run
+from ltdiff.uncertainty import calibration
+from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
 IN_PLANE_MM = SPACING_MM[1:]
 
@@ -39,31 +43,46 @@ def _as_printed(settings):
 
 TRAINED = {
     "residual_cnn": ResidualCNNMethod,
-    "unetpp": lambda budget: UNetPPMethod(budget, encoder_skips=True),
-    "unetpp_no_skips": lambda budget: UNetPPMethod(budget, encoder_skips=False),
+    "unetpp": UNetPPMethod,
+    "unetpp_no_skips": UNetPPWithoutSkips,
     "ddpm": ImageDDPMMethod,
     "diffusionct": DiffusionCTMethod,
     "stan_ct": StanCTMethod,
-    "ltdiff": lambda budget: LTDiffMethod(budget, settings=tiny_settings()),
-    "ltdiff_paper": lambda budget: LTDiffMethod(budget, settings=_as_printed(tiny_settings(process="ddpm"))),
 }
+LTDIFFS = ("ltdiff", "ltdiff_paper")
 REGRESSIONS = ("residual_cnn", "unetpp", "unetpp_no_skips")
 PROBABILISTIC = ("ddpm", "diffusionct", "ltdiff_paper")
 UNMATCHED = ("diffusionct", "stan_ct", "ltdiff_paper")
-every_method = pytest.mark.parametrize("name", TRAINED)
+every_method = pytest.mark.parametrize("name", [*TRAINED, *LTDIFFS])
+every_image_network = pytest.mark.parametrize("name", TRAINED)
+
+
+def _make(name, training):
+    if name in TRAINED:
+        return TRAINED[name](training)
+    settings = tiny_settings() if name == "ltdiff" else _as_printed(tiny_settings(process="ddpm"))
+    return LTDiffMethod(replace(settings, training=training), num_workers=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_regions():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 6)
+        patch.setattr(calibration, "NUM_DRAWS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory, make_budget, manifest):
+def fitted(tmp_path_factory, make_training, manifest):
     """fitted(name) → (method, its folder), each fitted once, for as long as a busy machine needs to take some steps."""
     done = {}
 
     def fit(name):
         for minutes in (0.005, 0.02, 0.1) if name not in done else ():
-            method, folder = TRAINED[name](make_budget(minutes=minutes)), tmp_path_factory.mktemp(name)
+            method, folder = _make(name, make_training(minutes=minutes)), tmp_path_factory.mktemp(name)
             method.fit(manifest, folder=folder)
             done[name] = method, folder
-            if min(json.loads(path.read_text())["step"] for path in folder.glob("*/result.json")) > 1:
+            if min(phase["step"] for phase in describe_fit(folder).values() if "step" in phase) > 1:
                 break
         return done[name]
 
@@ -111,8 +130,8 @@ def test_linear_keeps_nothing(tmp_path, filtered):
 
 @pytest.mark.parametrize("name", REGRESSIONS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_an_untrained_regression_is_the_linear_match(name, precision, manifest, range_hu, source, make_budget):
-    linear, method = Linear(), TRAINED[name](make_budget(precision=precision))
+def test_an_untrained_regression_is_the_linear_match(name, precision, manifest, range_hu, source, make_training):
+    linear, method = Linear(), TRAINED[name](make_training(precision=precision))
     linear.fit(manifest)
     method.kernel_match = linear.kernel_match
     result = method.standardize(source, IN_PLANE_MM)
@@ -121,16 +140,16 @@ def test_an_untrained_regression_is_the_linear_match(name, precision, manifest, 
     np.testing.assert_allclose(result, linear.standardize(source, IN_PLANE_MM), atol=1)  # but for a tie in rounding
 
 
-@every_method
-def test_weights_are_a_function_of_the_seed(name, make_budget):
-    first, again, other = (TRAINED[name](make_budget(seed=seed)).network.state_dict() for seed in (3, 3, 4))
+@every_image_network
+def test_weights_are_a_function_of_the_seed(name, make_training):
+    first, again, other = (TRAINED[name](make_training(seed=seed)).network.state_dict() for seed in (3, 3, 4))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-@every_method
-def test_the_phases_use_up_the_minutes(name, make_budget):
-    assert sum(schedule.share for schedule in TRAINED[name](make_budget()).schedules()) == pytest.approx(1)
+@every_image_network
+def test_the_phases_use_up_the_minutes(name, make_training):
+    assert sum(schedule.share for schedule in TRAINED[name](make_training()).schedules()) == pytest.approx(1)
 
 
 # --- fitted -----------------------------------------------------------------------------------------------------------
@@ -138,13 +157,13 @@ def test_the_phases_use_up_the_minutes(name, make_budget):
 
 @every_method
 def test_fitting_changes_the_images(name, fitted, source):
-    method, _ = fitted(name)
-    untrained = TRAINED[name](method.budget)
-    untrained.kernel_match = untrained.network.kernel_match = method.kernel_match
-    if isinstance(method, LTDiffMethod):
-        diffusion, decode = method.settings.diffusion, method.settings.loss.decode
-        precision = InferenceConfig(precision=method.budget.training.precision)
-        untrained = Standardizer(untrained.network, Procedure(diffusion, decode, precision))
+    method, folder = fitted(name)
+    if name in LTDIFFS:
+        inference = InferenceConfig(precision="fp32", output="mean")
+        untrained, method = (Standardizer.load(folder / one, inference) for one in ("start", "model"))
+    else:
+        untrained = TRAINED[name](method.training)
+        untrained.kernel_match = method.kernel_match
     before, after = (one.standardize(source, IN_PLANE_MM) for one in (untrained, method))
     assert not np.array_equal(before, after)
 
@@ -176,22 +195,23 @@ def test_an_image_is_a_function_of_its_slice_and_number(name, fitted, source):
     np.testing.assert_array_equal(np.stack(parts[:2]), whole)
     np.testing.assert_array_equal(np.stack(parts[2:]), whole)
     elsewhere = method.standardize(source, IN_PLANE_MM, first_slice=7)
-    assert np.array_equal(elsewhere, whole) == (name not in PROBABILISTIC)
+    is_sample = name in LTDIFFS and method.standardizer.procedure.residual_noise is not None
+    assert np.array_equal(elsewhere, whole) == (name not in PROBABILISTIC and not is_sample)
 
 
 @every_method
 def test_the_kernel_match_is_used_by_methods_that_start_from_it(name, fitted, source):
     method = copy.deepcopy(fitted(name)[0])
     before = method.standardize(source, IN_PLANE_MM)
-    method.kernel_match.gains *= 0.8
+    (method.standardizer.model if name in LTDIFFS else method).kernel_match.gains *= 0.8
     after = method.standardize(source, IN_PLANE_MM)
     assert np.array_equal(before, after) == (name in UNMATCHED)
 
 
 @every_method
-def test_no_target_is_needed_to_standardize(name, tmp_path, source, make_budget):
+def test_no_target_is_needed_to_standardize(name, tmp_path, source, make_training):
     """All files are gone by then."""
-    method = TRAINED[name](make_budget(minutes=0.001))
+    method = _make(name, make_training(minutes=0.001))
     method.fit(read_manifest(write_pairs(tmp_path / "data")), folder=tmp_path / "fit")
     for path in (tmp_path / "data").iterdir():
         path.unlink()
@@ -202,7 +222,7 @@ def test_no_target_is_needed_to_standardize(name, tmp_path, source, make_budget)
 def test_a_finished_fit_is_read(name, fitted, manifest, source):
     method, folder = fitted(name)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    again = TRAINED[name](method.budget)
+    again = copy.copy(method)
     again.fit(manifest, folder=folder)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     np.testing.assert_array_equal(again.standardize(source, IN_PLANE_MM), method.standardize(source, IN_PLANE_MM))
@@ -210,8 +230,9 @@ def test_a_finished_fit_is_read(name, fitted, manifest, source):
 
 def test_encoder_skips_are_a_setting_of_their_own(fitted, manifest):
     method, folder = fitted("unetpp")
-    with pytest.raises(ValueError, match="encoder_skips = True, not False"):
-        TRAINED["unetpp_no_skips"](method.budget).fit(manifest, folder=folder)
+    assert method.encoder_skips
+    with pytest.raises(ValueError, match="method was 'UNetPPMethod', now 'UNetPPWithoutSkips'"):
+        UNetPPWithoutSkips(method.training).fit(manifest, folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -226,10 +247,16 @@ def test_encoder_skips_are_a_setting_of_their_own(fitted, manifest):
 )
 def test_a_phase_changes_its_own_parts_alone(name, phase, trained, fitted):
     method, folder = fitted(name)
-    names = [schedule.name for schedule in method.schedules()]
-    results = [TRAINED[name](method.budget).network.state_dict()]
-    results += [load_file(folder / each / "result.safetensors") for each in names]
-    before, after = results[names.index(phase)], results[names.index(phase) + 1]
+    if name in LTDIFFS:
+        before_it = {"autoencoder": "start", "ddpm": "autoencoder/model", "joint": "ddpm/model"}[phase]
+        before, after = (
+            load_model(folder / one)[0].networks.state_dict() for one in (before_it, folder / phase / "model")
+        )
+    else:
+        names = [schedule.name for schedule in method.schedules()]
+        results = [TRAINED[name](method.training).network.state_dict()]
+        results += [load_file(folder / each / "result.safetensors") for each in names]
+        before, after = results[names.index(phase)], results[names.index(phase) + 1]
     changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert changed == trained
 
@@ -237,77 +264,78 @@ def test_a_phase_changes_its_own_parts_alone(name, phase, trained, fitted):
 # --- LTDiff++ ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ltdiff", "ltdiff_paper"])
+@pytest.mark.parametrize("name", LTDIFFS)
 def test_ltdiff_leaves_a_model_that_gives_the_same_images(name, fitted, source):
-    method, folder = fitted(name)
-    loaded = Standardizer.load(folder / "model", InferenceConfig(precision=method.budget.training.precision))
+    _, folder = fitted(name)
+    loaded = Standardizer.load(folder / "model", InferenceConfig(precision="fp32"))
     for first_slice in (0, 7):
         np.testing.assert_array_equal(
             loaded.standardize(source, IN_PLANE_MM, first_slice=first_slice),
-            method.standardize(source, IN_PLANE_MM, first_slice=first_slice),
+            fitted(name)[0].standardize(source, IN_PLANE_MM, first_slice=first_slice),
         )
 
 
 @pytest.mark.parametrize(("name", "ending", "num_steps"), [("ltdiff", "_2_steps", 2), ("ltdiff_paper", "_1_step", 1)])
-def test_ltdiff_has_a_variant_with_another_number_of_steps(name, ending, num_steps, fitted, source):
+def test_ltdiff_has_variants_with_another_number_of_steps_and_the_other_output(name, ending, num_steps, fitted, source):
     method, folder = fitted(name)
+    is_sample = method.standardizer.procedure.residual_noise is not None
     variants = method.variants()
-    assert set(variants) - {"_sample"} == {ending}
-    variant = variants[ending]
-    inference = InferenceConfig(num_inference_steps=num_steps, precision=method.budget.training.precision)
-    loaded = Standardizer.load(folder / "model", inference)
-    result = variant.standardize(source, IN_PLANE_MM)
+    assert set(variants) == ({f"_mean{ending}", "_mean"} if is_sample else {ending, "_sample"})
+    precise = {"precision": "fp32"}
+    loaded = Standardizer.load(
+        folder / "model", InferenceConfig(num_inference_steps=num_steps, output="mean", **precise)
+    )
+    result = variants[f"_mean{ending}" if is_sample else ending].standardize(source, IN_PLANE_MM)
     np.testing.assert_array_equal(result, loaded.standardize(source, IN_PLANE_MM))
-    assert not np.array_equal(result, method.standardize(source, IN_PLANE_MM))
+    mean, sample = (
+        Standardizer.load(folder / "model", InferenceConfig(output=output, **precise)).standardize(source, IN_PLANE_MM)
+        for output in ("mean", "sample")
+    )
+    other = variants["_mean" if is_sample else "_sample"].standardize(source, IN_PLANE_MM)
+    np.testing.assert_array_equal(other, mean if is_sample else sample)
+    np.testing.assert_array_equal(method.standardize(source, IN_PLANE_MM), sample if is_sample else mean)
+    assert not np.array_equal(mean, sample)
+    assert not np.array_equal(result, mean)
 
 
-def test_the_model_that_ltdiff_leaves_says_how_it_was_trained_and_is_used(fitted, manifest):
+def test_the_folder_of_ltdiff_is_a_run(fitted, manifest):
+    """Its model says how it was trained, and what it is for."""
     method, folder = fitted("ltdiff")
     about = read_description(folder / "model")["about"]
-    for name in PHASES:
-        result = json.loads((folder / name / RESULT_FILE).read_text())
-        assert about["trained"][name] == result
-        phase = about["settings"]["training"][name]
-        assert (phase["learning_rate"], phase["max_minutes"]) == (result["learning_rate"], result["minutes"])
-    assert about["settings"]["training"]["seed"] == method.budget.training.seed
-    other = replace(method.settings, diffusion=replace(method.settings.diffusion, num_inference_steps=3))
-    for settings, num_steps in ((other, 3), (method.settings, method.settings.diffusion.num_steps)):
-        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
-        assert Standardizer.load(folder / "model").procedure.num_steps == num_steps
-    description = json.loads((folder / "model" / "model.json").read_text())
-    (folder / "model" / "model.json").write_text(json.dumps(description | {"format_version": 1}))
-    LTDiffMethod(method.budget, settings=method.settings).fit(manifest, folder=folder)
-    assert read_description(folder / "model")["about"] == about
+    assert about["settings"]["training"]["minutes"] == method.settings.training.minutes
+    minutes = {name: about["trained"][name]["minutes"] for name in PHASES}
+    assert minutes == {name: method.settings.training.minutes_of(name) for name in PHASES}
+    assert all(about["trained"][name]["step"] >= 1 for name in PHASES)
+    assert about["training_domain"]["source_kernels"] == ["soft"]
+    prepare_run(manifest, out=folder, settings=method.settings)  # as `ltdiff train` does
 
 
-def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_budget, manifest, tmp_path):
-    settings = tiny_settings()
+def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_training, manifest, tmp_path):
     phases = {"autoencoder": PhaseConfig(1, learning_rate=3e-3), "ddpm": PhaseConfig(1, learning_rate=2e-3)}
-    settings = replace(settings, training=replace(settings.training, **phases))
-    method = LTDiffMethod(make_budget(learning_rates=(1e-2, 1e-3)), settings=settings)
-    method.fit(manifest, folder=tmp_path)
-    facts = {name: json.loads((tmp_path / name / RESULT_FILE).read_text()) for name in PHASES}
+    _make("ltdiff", make_training(learning_rates=(1e-2, 1e-3), **phases)).fit(manifest, folder=tmp_path)
+    facts = read_description(tmp_path / "model")["about"]["trained"]
     assert (facts["autoencoder"]["learning_rate"], facts["ddpm"]["learning_rate"]) == (3e-3, 2e-3)
     assert facts["joint"]["learning_rate"] in (1e-2, 1e-3)
     tried = {name: (tmp_path / name / RATES_FILE).is_file() for name in PHASES}
     assert tried == {"autoencoder": False, "ddpm": False, "joint": True}
 
 
-def test_other_learning_rates_of_the_first_phases_are_refused(fitted, manifest):
-    method, folder = fitted("ltdiff")
-    settings = tiny_settings()
-    settings = replace(settings, training=replace(settings.training, ddpm=PhaseConfig(1, learning_rate=5e-3)))
-    with pytest.raises(ValueError, match="holds a fit with learning_rates = "):
-        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
+def test_ltdiff_without_validation_pairs_is_its_mean(make_training, manifest, tmp_path, source):
+    method = _make("ltdiff", make_training(minutes=0.001))
+    method.fit(manifest[manifest["split"] == "train"], folder=tmp_path)
+    assert set(method.variants()) == {"_2_steps"}
+    assert method.standardizer.procedure.residual_noise is None
 
 
-@pytest.mark.parametrize("section", ["model", "diffusion", "loss"])
+@pytest.mark.parametrize("section", ["model", "diffusion", "loss", "training"])
 def test_other_settings_of_ltdiff_are_refused_by_name(section, fitted, manifest):
     method, folder = fitted("ltdiff")
-    settings = tiny_settings(kappa=0.2) if section == "diffusion" else tiny_settings()
-    if section == "model":
-        settings = replace(settings, model=replace(settings.model, kernel_match=False))
-    if section == "loss":
-        settings = replace(settings, loss=replace(settings.loss, lambda_image=3.0))
-    with pytest.raises(ValueError, match=f"holds a fit with {section} = "):
-        LTDiffMethod(method.budget, settings=settings).fit(manifest, folder=folder)
+    settings = method.settings
+    other = {
+        "model": replace(settings.model, kernel_match=False),
+        "diffusion": replace(settings.diffusion, kappa=0.2),
+        "loss": replace(settings.loss, lambda_image=3.0),
+        "training": replace(settings.training, ddpm=PhaseConfig(1, learning_rate=5e-3)),
+    }
+    with pytest.raises(ValueError, match=rf"holds work with other settings or data \(settings\.{section}\."):
+        LTDiffMethod(replace(settings, **{section: other[section]})).fit(manifest, folder=folder)

@@ -8,9 +8,8 @@ from torch.nn import functional
 
 from ltdiff.methods import stan_ct
 from ltdiff.methods.stan_ct import AdversarialPhase, StanCT
-from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.phases import to_input
+from ltdiff.training.phases import BatchNoise, to_input
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
-from ltdiff.registry import list_models, promotion
+from ltdiff.registry import list_models
 from ltdiff.training.fit_kernel_match import fit_kernel_match
+from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
 
 def promote(*arguments: str) -> int:
@@ -134,7 +135,7 @@ def pairs(tmp_path_factory):
 @pytest.fixture
 def two(client, tmp_path, pairs, monkeypatch):
     """Version 1 leaves the source as it is, version 2 sharpens it; what is on record says the opposite, on other pairs."""
-    monkeypatch.setattr(promotion, "NUM_ROIS", 30)
+    monkeypatch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 30)
     record(tmp_path / "first", glcm=0.99)
     record(tmp_path / "second", glcm=0.5, seed=1, pairs="b" * 64, kernel_match=fit_kernel_match(read_manifest(pairs)))
 
@@ -159,7 +160,7 @@ def test_pairs_that_cannot_validate_are_named(client, two, pairs, tmp_path, caps
     manifest = read_manifest(pairs)
     write_manifest(manifest[manifest["split"] == "train"], tmp_path / "pairs.parquet")
     assert promote("2", "--pairs", str(tmp_path / "pairs.parquet")) == 1
-    assert "pairs.parquet: its validation pairs have no room for regions" in capsys.readouterr().err
+    assert "4 pairs of split 'val' have room for 0 of 30 regions, and a CCC needs two" in capsys.readouterr().err
     assert promote("2", "--pairs", "absent.parquet") == 1
     assert "absent.parquet: there is no such manifest" in capsys.readouterr().err
     assert versions_of(client, "champion") == all_at(1)

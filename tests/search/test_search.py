@@ -92,7 +92,7 @@ def test_wrong_arguments_are_sentences(folder, capsys):
     (folder / "mine").mkdir()
     (folder / "mine" / "thesis.txt").write_text("years of work")
     assert run_ltdiff(["tune", *_arguments(folder, "mine")]) == 1
-    assert "mine is not empty and holds no search" in capsys.readouterr().err
+    assert "mine is not empty and has no search.json" in capsys.readouterr().err
 
 
 def test_where_mlflow_is_down_one_warning_says_what_is_missing(tmp_path, caplog):

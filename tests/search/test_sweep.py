@@ -131,7 +131,7 @@ def test_an_interrupted_trial_is_run_again_with_its_values(session, searched, tm
 
 def test_another_search_in_the_same_folder_is_refused(searched):
     context, _ = searched
-    with pytest.raises(ValueError, match="holds a search with other search"):
+    with pytest.raises(ValueError, match=r"holds work with other settings or data \(search\.seed was 0, now 1\)"):
         run_trials(make_plan(context.out, num_trials=NUM_TRIALS, seed=1))
 
 

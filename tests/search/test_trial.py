@@ -7,6 +7,7 @@ import pytest
 import torch
 from stub_search import make_plan
 
+from ltdiff.data.manifest import read_manifest
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.model.model_folder import read_description
 from ltdiff.search import trial
@@ -61,7 +62,7 @@ def test_steps_of_all_phases_count_that_a_trial_trained_itself(context):
 
 def _start(context, chosen, *, train):
     settings, folder = context.settings(chosen), context.folder(chosen)
-    prepare_run(context.manifest_path, out=folder, settings=settings)
+    prepare_run(read_manifest(context.manifest_path), out=folder, settings=settings)
     if train:
         model, _ = load_model(folder / START_FOLDER)
         next(model.decoder.parameters()).data += 1
@@ -108,9 +109,9 @@ def test_only_the_last_phase_is_scored(context):
     assert 0 < figures[SECONDS] < 60
 
 
-def test_phases_that_last_a_time_are_refused(context):
-    timed = replace(context.base.training, joint=PhaseConfig(num_steps=80, max_minutes=30))
-    with pytest.raises(ValueError, match=r"training\.joint\.max_minutes = 30: a search counts steps"):
+def test_a_training_that_lasts_a_time_is_refused(context):
+    timed = replace(context.base.training, minutes=30)
+    with pytest.raises(ValueError, match=r"training\.minutes = 30: a search counts steps"):
         replace(context, base=replace(context.base, training=timed))
 
 
@@ -122,5 +123,5 @@ def test_settings_without_the_phase_that_is_scored_are_refused(context):
 
 def test_without_room_for_a_region_a_search_says_so(context, monkeypatch):
     monkeypatch.setattr("ltdiff.uncertainty.validation_ccc.MIN_WIDTH_PX", 4096)
-    with pytest.raises(ValueError, match="a CCC needs two regions or more"):
+    with pytest.raises(ValueError, match=r"have room for 0 of \d+ regions, and a CCC needs two"):
         trial.validation_regions(context)

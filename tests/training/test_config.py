@@ -18,9 +18,12 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
         (LossConfig, {"lambda_image": -1.0}, "lambda_image .*-1"),
         (PhaseConfig, {"num_steps": -1}, "num_steps .*-1"),
         (PhaseConfig, {"num_steps": 1, "learning_rate": 0.0}, "learning_rate .*0.0"),
-        (PhaseConfig, {"num_steps": 1, "max_minutes": 0.0}, "max_minutes must be above 0, got 0.0"),
-        (PhaseConfig, {"num_steps": 1, "max_minutes": -2.0}, "max_minutes must be above 0, got -2.0"),
-        (PhaseConfig, {"num_steps": 1, "max_minutes": math.nan}, "max_minutes must be above 0, got nan"),
+        (TrainingConfig, {"minutes": 0.0}, "minutes must be above 0, got 0.0"),
+        (TrainingConfig, {"minutes": -2.0}, "minutes must be above 0, got -2.0"),
+        (TrainingConfig, {"minutes": math.nan}, "minutes must be above 0, got nan"),
+        (TrainingConfig, {"minutes": 1.0, "num_workers": 2}, "minutes needs num_workers 1, got 2"),
+        (TrainingConfig, {"learning_rates": ()}, "learning_rates must name at least one"),
+        (TrainingConfig, {"learning_rates": (1e-3, 0.0)}, r"learning_rates must .* above 0, got \(0.001, 0.0\)"),
         (TrainingConfig, {"patch_size": 0}, "patch_size must be at least 1, got 0"),
         (TrainingConfig, {"batch_size_per_worker": 0}, "batch_size_per_worker"),
         (TrainingConfig, {"num_workers": 0}, "num_workers"),
@@ -44,14 +47,22 @@ def test_bad_values_are_refused(make, bad, named):
         make(**bad)
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "ddpm", "joint"])
-def test_a_phase_that_ends_by_the_clock_has_one_worker(name):
-    """Several would not end at the same step, and then wait for each other for ever."""
-    timed = {name: PhaseConfig(num_steps=10, max_minutes=1.0)}
-    assert getattr(TrainingConfig(**timed), name).max_minutes == 1.0
-    with pytest.raises(ValueError, match="max_minutes needs num_workers 1, got 2"):
-        TrainingConfig(**timed, num_workers=2)
-    assert TrainingConfig(num_workers=2).joint.max_minutes is None
+def test_phases_share_the_minutes_and_the_joint_one_has_the_rest():
+    def minutes(**training):
+        config = TrainingConfig(**training)
+        return {name: pytest.approx(config.minutes_of(name)) for name in config.phases}
+
+    assert minutes(minutes=20.0) == {"autoencoder": 2, "ddpm": 3, "joint": 15}
+    assert minutes(minutes=20.0, init="pretrained") == {"ddpm": 3, "joint": 17}
+    assert TrainingConfig(num_workers=2).minutes_of("joint") is None
+
+
+def test_learning_rates_are_tried_in_a_joint_phase_of_minutes_that_names_none():
+    timed, rates = TrainingConfig(minutes=20.0), TrainingConfig().learning_rates
+    assert len(rates) == 3
+    assert [timed.rates_of(name) for name in timed.phases] == [(1e-3,), (1e-3,), rates]
+    assert TrainingConfig().rates_of("joint") == (1e-3,)
+    assert TrainingConfig(minutes=20.0, joint=PhaseConfig(1, learning_rate=5e-4)).rates_of("joint") == (5e-4,)
 
 
 def test_sections_that_contradict_each_other_are_refused():

@@ -51,9 +51,9 @@ class _OneWeight(nn.Module):
 
     uses_pairs = False
 
-    def __init__(self, num_steps=5, rate=0.1, max_minutes=None):
+    def __init__(self, num_steps=5, rate=0.1):
         super().__init__()
-        self.config = PhaseConfig(num_steps=num_steps, learning_rate=rate, max_minutes=max_minutes)
+        self.config = PhaseConfig(num_steps=num_steps, learning_rate=rate)
         self.weight = nn.Parameter(torch.zeros(()))
         self.frozen = nn.Parameter(torch.ones(()), requires_grad=False)
         self.register_buffer("seen", torch.zeros(()))
@@ -73,7 +73,16 @@ def _scales(values):
 
 
 def _train_one_weight(
-    phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, resume_from=None, must_save=bool, **config
+    phase,
+    report,
+    *,
+    scales=(1.0,) * 5,
+    validation=(),
+    rank=0,
+    minutes=None,
+    resume_from=None,
+    must_save=bool,
+    **config,
 ):
     config = {"checkpoint_every_steps": 2, "precision": "fp32"} | config
     context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module, must_save=must_save)
@@ -84,6 +93,7 @@ def _train_one_weight(
         batches=_scales(scales),
         validation=lambda: iter([{"scale": torch.tensor([value])} for value in validation]),
         context=context,
+        minutes=minutes,
         resume_from=resume_from,
     )
 
@@ -273,39 +283,33 @@ def test_the_first_gradients_are_not_clipped():
 
 
 def test_a_clock_counts_steps():
-    clock = Clock(PhaseConfig(num_steps=8), elapsed_s=1000.0)
+    clock = Clock(8, elapsed_s=1000.0)
     assert [clock.part_done(steps) for steps in (0, 2, 8, 9)] == [0, 0.25, 1, 1]
 
 
-def test_a_clock_counts_steps_or_minutes_whichever_are_further():
-    config = PhaseConfig(num_steps=100, max_minutes=2.0)
-    assert Clock(config).part_done(0) == pytest.approx(0, abs=0.05)
-    halfway = Clock(config, elapsed_s=60.0)
+def test_a_clock_with_minutes_counts_these_alone():
+    assert Clock(100, 2.0).part_done(0) == pytest.approx(0, abs=0.05)
+    halfway = Clock(100, 2.0, elapsed_s=60.0)
     assert 60 <= halfway.elapsed_s < 70
     assert halfway.part_done(10) == pytest.approx(0.5, abs=0.05)
-    assert halfway.part_done(90) == 0.9
-    assert halfway.part_done(100) == 1
-    assert Clock(config, elapsed_s=500.0).part_done(0) == 1
-
-
-ENDLESS = {"num_steps": 1_000_000, "rate": 1e-3}
+    assert halfway.part_done(1000) == pytest.approx(0.5, abs=0.05)
+    assert Clock(100, 2.0, elapsed_s=500.0).part_done(0) == 1
 
 
 def test_a_phase_ends_when_its_minutes_are_over(tmp_path):
-    phase, reports = _OneWeight(**ENDLESS, max_minutes=0.005), _Reports(tmp_path)
-    clock = Clock(phase.config)
-    _train_one_weight(phase, reports, scales=itertools.repeat(1.0), checkpoint_every_steps=10_000)
+    """However many steps its configuration names; and its learning rate is warmed up as that of any long phase."""
+    phase, reports = _OneWeight(num_steps=5, rate=1e-3), _Reports(tmp_path)
+    clock = Clock(5)
+    scales = itertools.repeat(1.0)
+    _train_one_weight(phase, reports, scales=scales, minutes=0.005, checkpoint_every_steps=10_000)
     assert 0.3 <= clock.elapsed_s < 30
     assert [metrics["step"] for metrics in reports.metrics] == [len(phase.weights)]  # its last step, in a checkpoint
-    assert len(phase.weights) < ENDLESS["num_steps"]
     steps = np.abs(np.diff([*phase.weights, phase.weight.item()]))
+    assert steps[0] < 0.1 * steps.max()
     assert steps[-1] < 0.2 * steps.max()  # the learning rate had come down by then
 
 
-def test_a_phase_with_minutes_to_spare_ends_with_its_steps(tmp_path):
-    reports = _Reports(tmp_path)
-    _train_one_weight(_OneWeight(num_steps=5, max_minutes=60.0), reports, scales=itertools.repeat(1.0))
-    assert [metrics["step"] for metrics in reports.metrics] == [2, 4, 5]
+RATE = 1e-3
 
 
 def _elapsed_s(checkpoint):
@@ -319,9 +323,10 @@ def interrupted(tmp_path):
     def make(elapsed_s):
         with pytest.raises(_Killed):
             _train_one_weight(
-                _OneWeight(**ENDLESS, max_minutes=0.5),
+                _OneWeight(rate=RATE),
                 _Reports(tmp_path, die_at=2),
                 scales=itertools.repeat(1.0),
+                minutes=0.5,
             )
         assert 0 < _elapsed_s(tmp_path / "2") < 30
         meta = json.loads((tmp_path / "2" / META_FILE).read_text())
@@ -333,22 +338,22 @@ def interrupted(tmp_path):
 
 def test_time_before_an_interruption_counts(tmp_path, interrupted):
     """Half a second is left of half a minute."""
-    phase, reports, checkpoint = _OneWeight(**ENDLESS, max_minutes=0.5), _Reports(tmp_path), interrupted(29.5)
-    clock = Clock(phase.config)
-    _train_one_weight(
-        phase, reports, scales=itertools.repeat(1.0), resume_from=checkpoint, checkpoint_every_steps=1_000_000
-    )
+    phase, reports, checkpoint = _OneWeight(rate=RATE), _Reports(tmp_path), interrupted(29.5)
+    clock = Clock(5)
+    options = {"minutes": 0.5, "resume_from": checkpoint, "checkpoint_every_steps": 1_000_000}
+    _train_one_weight(phase, reports, scales=itertools.repeat(1.0), **options)
     assert clock.elapsed_s < 20
     (last,) = reports.metrics
     assert last["step"] == 2 + len(phase.weights)
     assert 30 <= _elapsed_s(tmp_path / f"{int(last['step'])}") < 50
     steps = np.abs(np.diff([*phase.weights, phase.weight.item()]))
-    assert steps.max() < 0.01 * ENDLESS["rate"]  # so near the end that the learning rate is all but zero
+    assert steps.max() < 0.01 * RATE  # so near the end that the learning rate is all but zero
 
 
 def test_a_phase_whose_minutes_were_over_takes_no_step(tmp_path, interrupted):
-    phase, reports = _OneWeight(**ENDLESS, max_minutes=0.5), _Reports(tmp_path)
-    trained = _train_one_weight(phase, reports, scales=itertools.repeat(1.0), resume_from=interrupted(30.0))
+    phase, reports = _OneWeight(rate=RATE), _Reports(tmp_path)
+    options = {"minutes": 0.5, "resume_from": interrupted(30.0)}
+    trained = _train_one_weight(phase, reports, scales=itertools.repeat(1.0), **options)
     assert reports.metrics == phase.weights == []
     assert trained.weight.item() > 0  # the average that was in the checkpoint
 

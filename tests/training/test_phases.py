@@ -10,9 +10,8 @@ from tiny_run import make_rows, make_volumes, save_volume, tiny_settings
 from ltdiff.data.network_inputs import to_network
 from ltdiff.data.patches import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
-from ltdiff.training.batch_noise import BatchNoise
 from ltdiff.training.loop import train
-from ltdiff.training.phases import PHASES, to_input, to_position_mm
+from ltdiff.training.phases import PHASES, BatchNoise, to_input, to_position_mm
 from ltdiff.training.worker_context import local_context
 
 TRAINED_PARTS = {"autoencoder": {"encoder", "decoder"}, "ddpm": {"denoiser"}, "joint": {"denoiser", "decoder"}}

@@ -33,6 +33,6 @@ def test_they_are_small_and_have_a_model_card():
 def test_other_shapes_are_refused_and_nothing_is_filled():
     model = LTDiff(ModelConfig(autoencoder=AutoencoderConfig(channels=(32, 48, 80))))
     before = model.networks.state_dict()["encoder.stem.fuse.weight"].clone()
-    with pytest.raises(ValueError, match=r"of the default shapes .*init scratch"):
+    with pytest.raises(ValueError, match=r"of the default shapes .*init=scratch"):
         load_pretrained_weights(model)
     assert torch.equal(model.networks.state_dict()["encoder.stem.fuse.weight"], before)

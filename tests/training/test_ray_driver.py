@@ -18,12 +18,13 @@ from tiny_run import make_volumes, tiny_settings, write_pairs
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import load_model
-from ltdiff.model.model_folder import weights_sha256
+from ltdiff.model.model_folder import read_description, weights_sha256
 from ltdiff.system.lock import LOCK_FILE, only_writer
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.training import ray_driver, ray_worker
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, FORMAT_VERSION, META_FILE, find_checkpoint
 from ltdiff.training.config import PhaseConfig
+from ltdiff.training.phase_training import RATES_FILE, train_here
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_driver import num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, prepare_run
@@ -31,6 +32,8 @@ from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, prepare_run
 NUM_STEPS = 6
 SETTINGS = tiny_settings(num_workers=2, use_gpu=True, autoencoder=PhaseConfig(0), joint=PhaseConfig(0),
                          ddpm=PhaseConfig(NUM_STEPS))  # fmt: skip
+
+TIMED = replace(tiny_settings(ddpm=PhaseConfig(0)).training, minutes=0.02, learning_rates=(2e-3, 1e-3))
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +225,7 @@ def test_a_failed_phase_is_one_sentence(folder, error, sentence):
 
 def test_a_manifest_that_was_replaced_meanwhile_is_not_trained_on(tmp_path):
     pairs, run = write_pairs(tmp_path), tmp_path / "run"
-    prepare_run(pairs, out=run, settings=SETTINGS)
+    prepare_run(read_manifest(pairs), out=run, settings=SETTINGS)
     task = ray_worker.TrainingTask(run, pairs, SETTINGS, [])
     assert len(ray_worker._read_manifest(task))
     manifest = read_manifest(pairs)
@@ -301,3 +304,22 @@ def test_a_training_that_diverges_is_not_tried_again(folder):
         with pytest.raises(ValueError, match=r"phase ddpm failed: the gradient at step .* is not finite"):
             train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "diverging", settings=diverging)
     assert notes.read_text() == "started\nended\n"  # the workers that took their place have nothing to do
+
+
+def test_a_training_of_minutes_is_the_one_that_a_comparison_runs_in_its_own_process(folder):
+    """The same phases, minutes, trials of learning rates and files; on Ray, and here."""
+    settings = replace(tiny_settings(), training=replace(TIMED, use_gpu=True))
+    train_on_ray(list(PHASES), manifest_path=folder / "pairs.parquet", out=folder / "timed", settings=settings)
+    train_here(read_manifest(folder / "pairs.parquet"), out=folder / "here", settings=settings)
+    trained = {name: read_description(folder / name / MODEL_FOLDER)["about"]["trained"] for name in ("timed", "here")}
+    for name in TIMED.phases:
+        assert trained["timed"][name].keys() == trained["here"][name].keys() >= {"step", "val_loss", "wait_share"}
+        for of_run in trained.values():
+            assert of_run[name]["minutes"] == TIMED.minutes_of(name)
+            assert of_run[name]["learning_rate"] in TIMED.rates_of(name)
+            assert of_run[name]["step"] >= 1
+    for run in ("timed", "here"):
+        rates = json.loads((folder / run / "joint" / RATES_FILE).read_text())
+        assert set(rates) == {"0.002", "0.001"}
+    files = [{path.relative_to(folder / run) for path in (folder / run).glob("*/*")} for run in ("timed", "here")]
+    assert {path for path in files[0] if path.parts[0] != ray_driver.RAY_FOLDER} == files[1]

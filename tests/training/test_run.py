@@ -13,7 +13,7 @@ from tiny_run import make_rows, make_volumes, save_volume, tiny_settings, write_
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.model.ltdiff import load_model, save_model
+from ltdiff.model.ltdiff import load_model
 from ltdiff.model.model_folder import read_description
 from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.ray_worker import Reporter
@@ -34,7 +34,7 @@ SETTINGS = tiny_settings()
 @pytest.fixture
 def out(tmp_path, manifest_path):
     """A run that has been prepared."""
-    prepare_run(manifest_path, out=tmp_path / "run", settings=SETTINGS)
+    prepare_run(read_manifest(manifest_path), out=tmp_path / "run", settings=SETTINGS)
     return tmp_path / "run"
 
 
@@ -60,7 +60,7 @@ def test_a_new_run_has_untrained_networks_and_a_fitted_kernel_match(out, manifes
 def test_weights_are_a_function_of_the_seed(tmp_path, manifest_path):
     def weights(seed):
         out = tmp_path / f"seed {seed} {len(list(tmp_path.iterdir()))}"
-        prepare_run(manifest_path, out=out, settings=tiny_settings(seed=seed))
+        prepare_run(read_manifest(manifest_path), out=out, settings=tiny_settings(seed=seed))
         return load_model(out / START_FOLDER)[0].encoder.state_dict()
 
     torch.testing.assert_close(weights(3), weights(3), rtol=0, atol=0)
@@ -79,15 +79,13 @@ def test_a_line_that_a_full_disk_cut_off_costs_itself_alone(out):
 
 def test_the_same_command_again_changes_nothing(out, manifest_path):
     before = _content(out)
-    prepare_run(manifest_path, out=out, settings=SETTINGS)
+    prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS)
     assert _content(out) == before
 
 
 def test_pixels_are_not_read_again_for_the_scope(out, manifest_path, monkeypatch):
     monkeypatch.setattr("ltdiff.data.training_domain.read_hu", lambda row: pytest.fail("a slice was read"))
-    prepare_run(manifest_path, out=out, settings=SETTINGS)
-    (out / RUN_FILE).unlink()
-    prepare_run(manifest_path, out=out, settings=SETTINGS)
+    prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS)
     assert read_description(out / START_FOLDER)["about"]["training_domain"]["source_kernels"] == ["soft"]
 
 
@@ -95,7 +93,7 @@ def test_a_run_that_noted_its_kernels_itself_goes_on(out, manifest_path):
     """As runs did before models had a domain."""
     description = json.loads((out / RUN_FILE).read_text()) | {"source_kernels": ["soft"], "target_kernels": ["sharp"]}
     (out / RUN_FILE).write_text(json.dumps(description))
-    prepare_run(manifest_path, out=out, settings=SETTINGS)
+    prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +107,8 @@ def test_a_run_that_noted_its_kernels_itself_goes_on(out, manifest_path):
 )
 def test_other_settings_are_refused_naming_the_difference(out, manifest_path, changed, difference):
     before = _content(out)
-    with pytest.raises(ValueError, match=rf"holds a run with other settings or data \(.*{difference}"):
-        prepare_run(manifest_path, out=out, settings=changed)
+    with pytest.raises(ValueError, match=rf"holds work with other settings or data \(.*{difference}"):
+        prepare_run(read_manifest(manifest_path), out=out, settings=changed)
     assert _content(out) == before
 
 
@@ -118,19 +116,19 @@ def test_other_data_are_refused(out, manifest_path):
     manifest = read_manifest(manifest_path)
     write_manifest(manifest[manifest["slice_index"] > 0], manifest_path)
     with pytest.raises(ValueError, match="data_fingerprint was"):
-        prepare_run(manifest_path, out=out, settings=SETTINGS)
+        prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS)
 
 
 def test_the_same_data_elsewhere_are_the_same_data(out, tmp_path):
-    prepare_run(write_pairs(tmp_path / "moved"), out=out, settings=SETTINGS)
+    prepare_run(read_manifest(write_pairs(tmp_path / "moved")), out=out, settings=SETTINGS)
 
 
 def test_accepted_changes_go_on_and_the_model_names_them(out, manifest_path):
     model, _ = load_model(out / START_FOLDER)
     for kappa in (0.2, 0.3):
         changed = tiny_settings(kappa=kappa, batch_size_per_worker=1)
-        prepare_run(manifest_path, out=out, settings=changed, allow_changes=True)
-    prepare_run(manifest_path, out=out, settings=changed)  # from now on that is what resumes it
+        prepare_run(read_manifest(manifest_path), out=out, settings=changed, allow_changes=True)
+    prepare_run(read_manifest(manifest_path), out=out, settings=changed)  # from now on that is what resumes it
     finish_phase(model, name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={})
     about = read_description(out / "ddpm" / MODEL_FOLDER)["about"]
     assert about["settings"]["diffusion"]["kappa"] == 0.3
@@ -145,8 +143,10 @@ def test_a_model_that_went_on_with_other_data_knows_all_its_series(out, manifest
     before = read_description(out / START_FOLDER)["about"]
     other = read_manifest(manifest_path).assign(kernel=lambda rows: rows["kernel"].replace("soft", "softer"))
     write_manifest(other.assign(series_uid="other " + other["series_uid"]), manifest_path)
-    prepare_run(manifest_path, out=out, settings=SETTINGS, allow_changes=True)
-    prepare_run(manifest_path, out=out, settings=tiny_settings(kappa=0.2), allow_changes=True)  # which is no new data
+    prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS, allow_changes=True)
+    prepare_run(
+        read_manifest(manifest_path), out=out, settings=tiny_settings(kappa=0.2), allow_changes=True
+    )  # no new data
     finish_phase(
         model=load_model(out / START_FOLDER)[0], name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={}
     )
@@ -166,7 +166,7 @@ def test_a_model_that_went_on_with_other_data_knows_all_its_series(out, manifest
 def test_networks_and_the_weights_they_began_with_cannot_be_changed(out, manifest_path, settings):
     before = _content(out)
     with pytest.raises(ValueError, match=r"or another folder$"):
-        prepare_run(manifest_path, out=out, settings=settings, allow_changes=True)
+        prepare_run(read_manifest(manifest_path), out=out, settings=settings, allow_changes=True)
     assert _content(out) == before
 
 
@@ -174,37 +174,40 @@ def test_nothing_about_a_finished_run_can_be_changed(out, manifest_path):
     (out / START_FOLDER).rename(out / MODEL_FOLDER)
     before = _content(out)
     with pytest.raises(ValueError, match=r"or another folder$"):
-        prepare_run(manifest_path, out=out, settings=tiny_settings(seed=1), allow_changes=True)
+        prepare_run(read_manifest(manifest_path), out=out, settings=tiny_settings(seed=1), allow_changes=True)
     assert _content(out) == before
 
 
-@pytest.mark.parametrize("left", [".start.partial", "start", ".run.json.4711"])
+@pytest.mark.parametrize("left", [".start.partial", "nothing", ".run.json.4711"])
 def test_an_interrupted_start_goes_on(out, manifest_path, left):
+    """The run's file is written first."""
     before = _content(out)
-    (out / RUN_FILE).rename(out / ".run.json.4711")
     if left == ".start.partial":
         (out / START_FOLDER).rename(out / ".start.partial")
         (out / ".start.partial" / "decoder.safetensors").write_bytes(b"torn")
-    if left != ".run.json.4711":
-        (out / ".run.json.4711").unlink()
-    prepare_run(manifest_path, out=out, settings=SETTINGS)
+    else:
+        shutil.rmtree(out / START_FOLDER)
+    if left == ".run.json.4711":
+        (out / RUN_FILE).rename(out / ".run.json.4711")
+    prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS)
     (out / ".run.json.4711").unlink(missing_ok=True)  # nobody minds it
     assert _content(out) == before
 
 
-def test_an_interrupted_start_with_other_settings_is_refused(out, manifest_path):
-    (out / RUN_FILE).unlink()
+def test_an_interrupted_start_with_other_settings_is_refused_unless_accepted(out, manifest_path):
+    shutil.rmtree(out / START_FOLDER)
     with pytest.raises(ValueError, match=r"settings\.training\.seed was 0, now 1"):
-        prepare_run(manifest_path, out=out, settings=tiny_settings(seed=1))
+        prepare_run(read_manifest(manifest_path), out=out, settings=tiny_settings(seed=1))
+    prepare_run(read_manifest(manifest_path), out=out, settings=tiny_settings(seed=1), allow_changes=True)
+    assert read_description(out / START_FOLDER)["about"]["settings"]["training"]["seed"] == 1
 
 
 def test_a_trained_model_is_no_interrupted_start(out, manifest_path):
     (out / RUN_FILE).unlink()
-    save_model(load_model(out / START_FOLDER)[0], out / "other", about={"trained": {"ddpm": {}}})
-    shutil.rmtree(out / START_FOLDER)
-    (out / "other").rename(out / START_FOLDER)
-    with pytest.raises(ValueError, match="start holds a trained model"):
-        prepare_run(manifest_path, out=out, settings=SETTINGS)
+    before = _content(out)
+    with pytest.raises(ValueError, match=r"run is not empty and has no run\.json"):
+        prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS)
+    assert _content(out) == before
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "start/thesis.txt", "model/model.json"])
@@ -213,7 +216,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, manifest_pat
     path.parent.mkdir(parents=True)
     path.write_text("years of work")
     with pytest.raises(ValueError, match="mine"):
-        prepare_run(manifest_path, out=tmp_path / "mine", settings=SETTINGS)
+        prepare_run(read_manifest(manifest_path), out=tmp_path / "mine", settings=SETTINGS)
     assert _content(tmp_path / "mine") == {path.relative_to(tmp_path / "mine"): b"years of work"}
 
 
@@ -222,7 +225,7 @@ def test_nothing_is_written_when_there_are_no_pairs(tmp_path):
     rows = make_rows(save_volume(hu, tmp_path / "other.nrrd"), shape=hu.shape, role="other")
     write_manifest(rows, tmp_path / "manifest.parquet")
     with pytest.raises(ValueError, match="no pair in its split 'train'"):
-        prepare_run(tmp_path / "manifest.parquet", out=tmp_path / "run", settings=SETTINGS)
+        prepare_run(read_manifest(tmp_path / "manifest.parquet"), out=tmp_path / "run", settings=SETTINGS)
     assert not (tmp_path / "run").exists()
 
 
@@ -271,7 +274,7 @@ def test_what_is_done_is_not_done_again(out, manifest_path, caplog):
 
 def test_phases_of_no_steps_are_skipped(tmp_path, manifest_path):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, ddpm=replace(SETTINGS.training.ddpm, num_steps=0)))
-    prepare_run(manifest_path, out=tmp_path / "run", settings=settings)
+    prepare_run(read_manifest(manifest_path), out=tmp_path / "run", settings=settings)
     calls, _ = _train(tmp_path / "run", settings=settings)
     assert calls == [("autoencoder", "start"), ("joint", "autoencoder")]
 

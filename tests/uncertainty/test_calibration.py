@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
@@ -20,16 +21,19 @@ from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.model_folder import CALIBRATION_FILE, write_sums
 from ltdiff.model.residual_noise import fit_residual_noise
 from ltdiff.radiomics.pyradiomics import feature_names
-from ltdiff.uncertainty import calibration
-from ltdiff.uncertainty.calibration import calibrate, calibrate_run
+from ltdiff.uncertainty import calibration, measure
+from ltdiff.uncertainty.calibration import calibrate, calibrate_run, read_choice
 from ltdiff.uncertainty.measure import measure_uncertainty
+from ltdiff.uncertainty.validation_ccc import ValidationRegions
+
+READ_DEFAULTS = ValidationRegions.read.__func__.__kwdefaults__
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few(request):
     """Few regions and draws."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(calibration, "NUM_ROIS", 20)
+    patch.setitem(READ_DEFAULTS, "num_rois", 20)
     patch.setattr(calibration, "NUM_DRAWS", 3)
     yield
     patch.undo()
@@ -78,16 +82,27 @@ def test_without_test_pairs_there_is_no_coverage(tmp_path, pairs):
     Standardizer.load(folder)
 
 
-def test_test_pairs_that_cannot_be_measured_cost_no_calibration(tmp_path, pairs, caplog):
-    manifest = read_manifest(pairs)
-    first = manifest["pair_id"] == manifest.loc[manifest["split"] == "test", "pair_id"].iloc[0]
-    other = manifest[first].assign(pair_id="other", rows=32)
-    write_manifest(pd.concat([manifest, other], ignore_index=True), tmp_path / "pairs.parquet")
+def test_test_pairs_that_cannot_be_measured_cost_no_calibration(tmp_path, caplog):
+    source, target = (hu.copy() for hu in make_volumes())
+    target[5] = -1000  # the slice that tests
+    pairs = write_pairs(tmp_path, volumes=(source, target))
     folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
-    assert calibrate(tmp_path / "pairs.parquet", model=folder, num_workers=1) == ""
-    assert "what its intervals cover is not measured: the pairs of split 'test' have different sizes" in caplog.text
+    assert calibrate(pairs, model=folder, num_workers=1) == ""
+    assert (
+        "what its intervals cover is not measured: 1 pairs of split 'test' have room for 0 of 20 regions" in caplog.text
+    )
     assert Standardizer.load(folder)
     assert (folder / CALIBRATION_FILE).is_file()
+
+
+def test_pairs_of_other_sizes_calibrate_too(tmp_path):
+    pairs = write_pairs(tmp_path / "first")
+    other = read_manifest(write_pairs(tmp_path / "other", volumes=make_volumes(size=64)))
+    for column in ("pair_id", "series_uid"):
+        other[column] += " other"
+    write_manifest(pd.concat([read_manifest(pairs), other], ignore_index=True), pairs)
+    folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    assert "on 20 random regions of the test pairs" in calibrate(pairs, model=folder, num_workers=1)
 
 
 def test_without_validation_pairs_it_is_refused(tmp_path, pairs):
@@ -99,7 +114,7 @@ def test_without_validation_pairs_it_is_refused(tmp_path, pairs):
 
 def test_only_slices_that_follow_each_other_are_neighbours(tmp_path, pairs, monkeypatch):
     """Also where a split has more of them than are looked at: here the first, the second and the last two of six."""
-    monkeypatch.setattr(calibration, "MAX_PAIRS", 4)
+    monkeypatch.setitem(READ_DEFAULTS, "num_pairs", 4)
     fitted = []
     monkeypatch.setattr(
         calibration,
@@ -137,7 +152,7 @@ def test_many_slices_are_measured_in_parts(model, series, tmp_path, monkeypatch)
     path, mask = series
     for name in ("whole", "parts"):
         measure_uncertainty(path, model=model, out=tmp_path / name, mask=mask, num_workers=1)
-        monkeypatch.setattr(calibration, "MAX_PAIRS", 1)
+        monkeypatch.setattr(measure, "SLICES_AT_A_TIME", 1)
     whole, parts = (pd.read_csv(tmp_path / name / "features.csv") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(parts, whole)
 
@@ -260,32 +275,28 @@ def test_a_damaged_calibration_is_named(model, tmp_path):
 
 def test_a_trained_model_is_calibrated_once(pairs, tmp_path, caplog):
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
-    calibrate_run(pairs, model=model, num_workers=1)
+    calibrate_run(read_manifest(pairs), model=model, num_workers=1)
     before = (model / CALIBRATION_FILE).stat().st_mtime_ns
     with caplog.at_level("INFO"):
-        calibrate_run(pairs, model=model, num_workers=1)
+        calibrate_run(read_manifest(pairs), model=model, num_workers=1)
     assert "calibration: done already" in caplog.text
     assert (model / CALIBRATION_FILE).stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(
-    ("of_air", "sentence"), [(True, "split 'val' show air alone"), (False, "split 'val' have different sizes")]
-)
-def test_a_model_whose_validation_pairs_do_not_serve_stays_uncalibrated(tmp_path, caplog, of_air, sentence):
+@pytest.mark.parametrize("problem", ["air", "gone"])
+def test_a_model_whose_validation_pairs_do_not_serve_stays_uncalibrated(tmp_path, caplog, problem):
     """They could still be trained with: what was trained is not lost for it."""
     pairs = write_pairs(tmp_path)
     manifest = read_manifest(pairs)
-    if of_air:
-        for name in manifest["path"].unique():
+    for name in manifest["path"].unique():
+        if problem == "air":
             save_volume(np.full(make_volumes()[0].shape, -1000.0), Path(name))
-    else:
-        first = manifest["pair_id"] == manifest.loc[manifest["split"] == "val", "pair_id"].iloc[0]
-        other = manifest[first].assign(pair_id="other", rows=32)
-        manifest = pd.concat([manifest, other], ignore_index=True)
-        write_manifest(manifest, pairs)
+        else:
+            Path(name).unlink()
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
-    calibrate_run(pairs, model=model, num_workers=1)
-    assert f"the model is not calibrated: the pairs of {sentence}" in caplog.text
+    calibrate_run(manifest, model=model, num_workers=1)
+    num_pairs = {"air": 1, "gone": 0}[problem]
+    assert f"the model is not calibrated: {num_pairs} pairs of split 'val' have room for 0 of 20 regions" in caplog.text
     assert Standardizer.load(model).procedure.residual_noise is None
 
 
@@ -299,6 +310,96 @@ def test_a_model_without_validation_pairs_stays_uncalibrated(pairs, tmp_path, ca
     manifest = read_manifest(pairs)
     write_manifest(manifest[manifest["split"] != "val"], tmp_path / "pairs.parquet")
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
-    calibrate_run(tmp_path / "pairs.parquet", model=model)
+    calibrate_run(read_manifest(tmp_path / "pairs.parquet"), model=model)
     assert "the model is not calibrated: " in caplog.text
     assert Standardizer.load(model).procedure.residual_noise is None
+
+
+# --- one calibration for all ------------------------------------------------------------------------------------------
+
+
+def test_what_is_on_record_is_what_the_same_pairs_give_again(model, pairs):
+    """As `ltdiff models promote --pairs` measures it."""
+    choice = read_choice(model)
+    methods = {output: Standardizer.load(model, InferenceConfig(output=output)) for output in ("mean", "sample")}
+    assert ValidationRegions.read(read_manifest(pairs), num_workers=2).ccc(methods) == choice.ccc
+    assert read_choice(pairs.parent) is None
+
+
+class _Nothing:
+    def standardize(self, hu, spacing_mm, *, first_slice=0):
+        return hu.astype(np.float32)
+
+
+def _write_noisy(folder, missing_hu):
+    """Pairs whose source lacks noise of so many HU, which differs from place to place."""
+    rng = np.random.default_rng(0)
+    anatomy = ndimage.gaussian_filter(rng.normal(0, 3000, (4, 96, 96)), (0, 6, 6))
+    noise = missing_hu * (0.2 + 0.8 * np.arange(96) / 96) * rng.normal(size=anatomy.shape)
+    source = anatomy + 20 * rng.normal(size=anatomy.shape)
+    manifest = read_manifest(write_pairs(folder, volumes=(np.rint(source), np.rint(source + noise))))
+    return manifest.assign(split="val")
+
+
+@pytest.mark.parametrize(("missing_hu", "expected"), [(60.0, "sample"), (2.0, "mean")])
+def test_missing_noise_decides_between_mean_and_sample(tmp_path, missing_hu, expected):
+    manifest = _write_noisy(tmp_path, missing_hu)
+    sample = calibration.fit_sampled(_Nothing(), manifest, range_hu=(-1024.0, 3071.0))
+    regions = ValidationRegions.read(manifest, num_rois=40)
+    choice = calibration.OutputChoice.of(regions.ccc({"mean": _Nothing(), "sample": sample}))
+    assert choice.output == expected
+    other = {"mean": "sample", "sample": "mean"}[expected]
+    assert choice.ccc[expected]["glcm"] > choice.ccc[other]["glcm"]
+    assert set(choice.ccc["mean"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
+
+
+def test_of_two_alike_the_mean_is_taken():
+    ccc = {"firstorder": 0.9, "glcm": 0.8}
+    assert calibration.OutputChoice.of({"mean": ccc, "sample": ccc}).output == "mean"
+
+
+# --- a sample of any method -------------------------------------------------------------------------------------------
+
+
+def _fit_sampled(folder, volumes, splits):
+    """A sample of the method that does nothing."""
+    manifest = read_manifest(write_pairs(folder, volumes=volumes)).assign(split=splits * 2)
+    return calibration.fit_sampled(_Nothing(), manifest, range_hu=(-1024.0, 3071.0))
+
+
+def test_a_sample_scatters_as_much_as_is_left_over(tmp_path):
+    source, target = make_volumes(size=64)
+    sample = _fit_sampled(tmp_path, (source, target), ["val"] * 4 + ["train"] * 2)
+    drawn = sample.standardize(source.astype(np.float32), (0.8, 0.7))
+    assert (drawn - source).std() == pytest.approx((target - source).std(), rel=0.2)
+
+
+def test_the_noise_of_a_sample_is_a_function_of_the_slice_s_number(tmp_path):
+    source, target = make_volumes(size=64)
+    sampled = _fit_sampled(tmp_path, (source, target), ["val"] * 6)
+    source = source.astype(np.float32)
+    whole = sampled.standardize(source, (0.8, 0.7), first_slice=3)
+    parts = [sampled.standardize(source[i : i + 1], (0.8, 0.7), first_slice=3 + i) for i in range(len(source))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    noise = sampled.standardize(source[[0, 0]], (0.8, 0.7)) - source[0]
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.2
+
+
+def test_a_sample_is_fitted_to_what_validates_alone(tmp_path):
+    """Slices, or where there are none columns, that nothing was trained on."""
+    source, target = make_volumes(size=64)
+    for name, splits, spoil in (
+        ("slices", ["val"] * 4 + ["train"] * 2, np.s_[4:]),
+        ("columns", ["train"] * 6, np.s_[:, :, :32]),
+    ):
+        spoiled = target.copy()
+        spoiled[spoil] += 1000
+        one, other = (
+            _fit_sampled(tmp_path / f"{name} {i}", (source, of), splits) for i, of in enumerate((target, spoiled))
+        )
+        assert one.residual_noise == other.residual_noise
+
+
+def test_without_pairs_there_is_no_sample(tmp_path):
+    with pytest.raises(ValueError, match="no pair in its split 'train'"):
+        _fit_sampled(tmp_path, make_volumes(), ["test"] * 6)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from ltdiff.data.slice_pairs import ValidationPair
+from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.uncertainty.validation_ccc import MIN_WIDTH_PX, ValidationRegions, overall
 
 SPACING_MM = (0.8, 0.8)
@@ -63,3 +64,30 @@ def test_only_the_validating_columns_count():
 
 def test_without_room_there_are_no_regions():
     assert len(ValidationRegions(_pairs(columns=slice(0, MIN_WIDTH_PX - 1)), num_rois=12)) == 0
+
+
+def test_a_slice_is_standardized_as_that_of_its_number():
+    """Whatever its place among the pairs: a draw's noise is a function of it."""
+    numbers = []
+
+    class Noting:
+        def standardize(self, hu, spacing_mm, *, first_slice=0):
+            numbers.append(first_slice)
+            return hu
+
+    pairs = [pair._replace(place=("series", 10 + 2 * i)) for i, pair in enumerate(_pairs())]
+    ValidationRegions(pairs, num_rois=12).standardize(Noting())
+    assert numbers == [10, 12, 14]
+
+
+def test_classes_weigh_alike_and_features_that_no_region_defines_do_not_count():
+    regions = ValidationRegions(_pairs(), num_rois=30)
+    classes = np.array([name.split("_")[0] for name in PYRADIOMICS.features])
+    target = np.random.default_rng(0).normal(size=(30, len(classes)))
+    target[:, np.flatnonzero(classes == "glcm")[0]] = np.nan
+    regions._target = target
+    worse = target + (classes == "glrlm") * np.random.default_rng(1).normal(size=target.shape)
+    assert regions.ccc_of(target) == pytest.approx(dict.fromkeys(("firstorder", "glcm", "glrlm", "ngtdm"), 1.0))
+    ccc = regions.ccc_of(worse)
+    assert ccc["glrlm"] < 0.9
+    assert overall(ccc) == pytest.approx((3 + ccc["glrlm"]) / 4)

@@ -14,13 +14,13 @@ from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.scoring import CCC_COLUMNS
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.methods import combat, compare
-from ltdiff.methods.compare import FACTORIES, METHODS, compare_methods
-from ltdiff.methods.protocol import Comparator
-from ltdiff.methods.timed_training import TimeBudget
+from ltdiff.methods import METHOD_NAMES, METHODS, combat, compare_methods, make_method
+from ltdiff.model.ltdiff import ModelConfig
 from ltdiff.system.lock import LOCK_FILE, only_writer
-from ltdiff.training.config import Settings
-from ltdiff.uncertainty.mean_or_sample import choose_output
+from ltdiff.training.config import LossConfig, TrainingConfig
+from ltdiff.uncertainty import calibration
+from ltdiff.uncertainty.calibration import read_choice
+from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
 MINUTES = 0.004
 SETTINGS = tiny_settings()
@@ -52,13 +52,15 @@ def _quick():
     """Few regions for ComBat, and one thread, as everywhere in the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(combat, "NUM_TRAINING_ROIS", 10)
-        patch.setattr(compare, "num_cores", lambda: 1)
+        patch.setattr(compare_methods, "num_cores", lambda: 1)
+        patch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 6)
+        patch.setattr(calibration, "NUM_DRAWS", 2)
         yield
 
 
 def _compare(pairs, out, *, methods=("source", "linear"), **options):
     options = {"minutes": MINUTES, "settings": SETTINGS, "config": SCORING} | options
-    return compare_methods(pairs, methods=methods, out=out, **options)
+    return compare_methods.compare_methods(pairs, methods=methods, out=out, **options)
 
 
 def _summary(out):
@@ -100,7 +102,7 @@ def test_every_method_has_its_rows(compared):
     out, printed = compared
     ccc = pd.read_csv(out / "ccc.csv")
     assert tuple(ccc.columns) == CCC_COLUMNS
-    chosen = json.loads((out / "methods" / "ltdiff" / "output.json").read_text())["output"]
+    chosen = read_choice(out / "methods" / "ltdiff" / "model").output
     rows = {"source", "linear", "combat", "residual_cnn", "residual_cnn_sample", "ltdiff"}
     rows |= {"ltdiff_sample", "ltdiff_2_steps"} if chosen == "mean" else {"ltdiff_mean", "ltdiff_mean_2_steps"}
     assert set(ccc["method"]) == rows
@@ -122,7 +124,7 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert summary["split"]["num_pairs"] == 1
     assert set(summary["methods"]) == set(CHOSEN)
     cnn, ltdiff = summary["methods"]["residual_cnn"]["regression"], summary["methods"]["ltdiff"]
-    assert set(map(float, cnn["rates"])) == set(TimeBudget().learning_rates)
+    assert set(map(float, cnn["rates"])) == set(TrainingConfig().learning_rates)
     assert float(cnn["learning_rate"]) == min(map(float, cnn["rates"]), key=lambda rate: cnn["rates"][f"{rate}"])
     assert cnn["step"] >= 1
     output = ltdiff.pop("output")
@@ -176,29 +178,20 @@ def test_the_table_can_be_built_over_several_runs(tmp_path, pairs, caplog):
 
 
 def test_a_method_that_fails_costs_the_others_nothing(tmp_path, pairs, caplog):
-    """A learning rate that is named is taken as it is, and this one leads nowhere; settings without any effect are named."""
+    """A learning rate that is named is taken as it is, and this one leads nowhere."""
     joint = replace(SETTINGS.training.joint, learning_rate=1e38)
-    settings = replace(
-        SETTINGS, training=replace(SETTINGS.training, joint=joint, num_workers=3, checkpoint_every_steps=2)
-    )
+    settings = replace(SETTINGS, training=replace(SETTINGS.training, joint=joint, checkpoint_every_steps=2))
     with pytest.raises(ValueError, match=r"report.md lacks ltdiff: .*joint: the gradient at step .* is not finite"):
         _compare(pairs, tmp_path, methods=["ltdiff", "linear"], settings=settings, minutes=0.05)
     assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == {"source", "linear"}
     assert not (tmp_path / "remaining_error.csv").exists()
     assert "ltdiff failed, the others go on" in caplog.text
-    assert "num_workers" in next(line for line in caplog.messages if line.startswith("not used by a comparison"))
 
 
 def test_variants_of_what_is_a_sample_are_called_means(tmp_path, pairs, monkeypatch):
-    choices = []
-
-    def choose_sample(*args, **options):
-        choices.append(choose_output(*args, **options))
-        return choices[-1]._replace(output="sample")
-
-    monkeypatch.setattr(compare, "choose_output", choose_sample)
+    of = calibration.OutputChoice.of
+    monkeypatch.setattr(calibration.OutputChoice, "of", lambda ccc: of(ccc)._replace(output="sample"))
     _compare(pairs, tmp_path, methods=["ltdiff"])
-    assert choices
     rows = {"source", "ltdiff", "ltdiff_mean", "ltdiff_mean_2_steps"}
     assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == rows
 
@@ -210,7 +203,9 @@ def test_a_second_comparison_in_the_same_folder_at_the_same_time_is_refused(tmp_
 
 def test_other_minutes_in_the_same_folder_are_refused(compared, pairs):
     out, _ = compared
-    with pytest.raises(ValueError, match=r"residual_cnn holds a fit with budget = "):
+    with pytest.raises(
+        ValueError, match=r"residual_cnn holds work with other settings or data \(training\.minutes was "
+    ):
         _compare(pairs, out, methods=["residual_cnn"], minutes=2 * MINUTES)
 
 
@@ -242,8 +237,8 @@ def test_one_slice_is_enough_to_train(tmp_path):
     assert summary["num_training_pairs"] == {"train": 1}
     rates = summary["methods"]["residual_cnn"]["regression"]["rates"]
     assert all(np.isfinite(loss) for loss in rates.values())
-    rows = {"source", "residual_cnn", "residual_cnn_sample", "ltdiff", "ltdiff_2_steps", "ltdiff_sample"}
-    assert set(pd.read_csv(tmp_path / "out" / "ccc.csv")["method"]) == rows  # no room for discs to choose by: the mean
+    rows = {"source", "residual_cnn", "ltdiff", "ltdiff_2_steps"}
+    assert set(pd.read_csv(tmp_path / "out" / "ccc.csv")["method"]) == rows  # nothing to calibrate on: means alone
 
 
 def test_what_trains_is_not_scored(tmp_path, pairs):
@@ -266,27 +261,30 @@ def test_an_unknown_method_is_refused(tmp_path, pairs, methods, named):
 
 
 def test_every_method_can_be_made():
-    budget = TimeBudget(minutes=MINUTES, training=SETTINGS.training)
-    shipped = {"ltdiff_pretrained": Settings()}  # pretrained weights fit networks of the default shapes alone
-    made = {name: factory(budget, shipped.get(name, SETTINGS)) for name, factory in FACTORIES.items()}
-    assert set(METHODS) == {"source", "combat", *made}
-    method: Comparator
-    for method in made.values():
+    timed = replace(SETTINGS, training=replace(SETTINGS.training, minutes=MINUTES))
+    assert ("source", *METHODS) == METHOD_NAMES
+    shipped = {"ltdiff_pretrained": replace(timed, model=ModelConfig(), loss=LossConfig())}  # weights of default shapes
+    made = {name: make_method(name, shipped.get(name, timed), SCORING) for name in METHODS}
+    for name, method in made.items():
         assert callable(method.fit)
-        assert callable(method.standardize)
-    assert made["ltdiff"].settings == SETTINGS
-    assert made["ltdiff_paper"].settings.diffusion.process == "ddpm"
+        assert callable(method.harmonize if name == "combat" else method.standardize)
+    assert made["ltdiff"].settings == timed
+    assert made["ltdiff_pretrained"].settings.training == replace(timed.training, init="pretrained")
+    with pytest.raises(ValueError, match="pretrained weights are for networks of the default shapes"):
+        make_method("ltdiff_pretrained", timed, SCORING)
+    paper = made["ltdiff_paper"].settings
+    assert paper.diffusion.process == "ddpm"
+    assert (paper.training.rates_of("joint"), paper.training.patch_size) == ((1e-4,), SETTINGS.training.patch_size)
     assert made["unetpp"].encoder_skips
     assert not made["unetpp_no_skips"].encoder_skips
-    descriptions = [json.dumps(method.describe()) for name, method in made.items() if name != "linear"]
-    assert len(set(descriptions)) == len(descriptions)  # what tells them apart in a folder
 
 
 def test_patches_and_seed_of_the_settings_are_those_of_every_method(tmp_path, pairs):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, seed=5, patch_size=24, batch_size_per_worker=3))
     _compare(pairs, tmp_path, methods=["stan_ct", "ltdiff"], settings=settings)
     for name in ("stan_ct", "ltdiff"):
-        training = json.loads((tmp_path / "methods" / name / "method.json").read_text())["budget"]["training"]
+        claimed = json.loads((tmp_path / "methods" / name / "run.json").read_text())
+        training = claimed.get("training") or claimed["settings"]["training"]
         assert (training["seed"], training["patch_size"], training["batch_size_per_worker"]) == (5, 24, 3)
     assert _summary(tmp_path)["training_seed"] == 5
 

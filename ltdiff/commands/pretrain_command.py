@@ -1,14 +1,13 @@
-"""Train the pretrained weights that the package ships: simulate scans of all kinds, match their kernels, train on them.
+"""The command of the job that trains the pretrained weights of the package, on simulated scans of all kinds.
 
 out/scans/scan_0000/source.mha  matched sources Ã and targets B of a few slices of one scan, in whole HU
 out/pairs.parquet               all of them
-out/training/                   the training, kept and resumed
+out/training/                   the training, a run that resumes
 out/ltdiff.safetensors          the pretrained weights
 """
 
 from __future__ import annotations
 
-import logging
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -22,15 +21,13 @@ from tqdm import tqdm
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume_files import write_hu
-from ltdiff.methods.ltdiffpp import LTDiffMethod
-from ltdiff.methods.timed_training import TimeBudget
 from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
+from ltdiff.model.ltdiff import load_model
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
 from ltdiff.system.resources import num_cores
 from ltdiff.training.config import Settings, TrainingConfig
-
-logger = logging.getLogger(__name__)
+from ltdiff.training.phase_training import train_here
 
 VALIDATION_SCANS = 12
 """Every so manyth scan validates."""
@@ -38,20 +35,30 @@ LEARNING_RATE = 1e-3
 WEIGHTS_FILE = "ltdiff.safetensors"
 
 
-def pretrain(out: Path, *, num_scans: int, slices_per_scan: int, minutes: float, seed: int) -> Path:
-    """Do all of it, or what is left of it, for `minutes` of training; returns the file of the weights."""
+def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minutes: float = 20.0, seed: int = 0) -> int:
+    """Train the pretrained weights on simulated scans of all kinds.
+
+    Run it again to resume.
+
+    Args:
+        out: Folder for scans, training and weights.
+        num_scans: Simulated scans, each of another patient with other kernels, dose, thickness and field of view.
+        slices_per_scan: Slice pairs of each.
+        minutes: Training time.
+        seed: Seed of scans and training.
+    """
     manifest = _manifest(_simulate(out / "scans", num_scans=num_scans, slices_per_scan=slices_per_scan, seed=seed))
     write_manifest(manifest, out / "pairs.parquet")
-    settings = Settings(training=TrainingConfig(init="scratch", seed=seed))
+    settings = Settings(training=TrainingConfig(minutes=minutes, learning_rates=(LEARNING_RATE,), seed=seed))
     autoencoder = replace(settings.model.autoencoder, refinement_channels=0)  # not among the pretrained weights
     settings = replace(settings, model=replace(settings.model, kernel_match=False, autoencoder=autoencoder))
-    method = LTDiffMethod(TimeBudget(minutes, (LEARNING_RATE,), settings.training), settings=settings)
     torch.set_num_threads(num_cores())
-    method.fit(manifest, folder=out / "training")
+    model, _ = load_model(train_here(manifest, out=out / "training", settings=settings))
     weights = out / WEIGHTS_FILE
-    state = {key: value.cpu().contiguous() for key, value in method.network.networks.state_dict().items()}
+    state = {key: value.contiguous() for key, value in model.networks.state_dict().items()}
     replace_file(weights, lambda temporary: save_file(state, temporary))
-    return weights
+    print(f"pretrained weights: {weights}")
+    return 0
 
 
 def _simulate(folder: Path, *, num_scans: int, slices_per_scan: int, seed: int) -> list[Path]:

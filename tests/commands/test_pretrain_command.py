@@ -1,15 +1,15 @@
 """Pretrained weights from simulated scans: made once, resumed, and of the shapes that the package ships."""
 
-import json
-
 import pytest
 from safetensors.torch import load_file
 from tiny_run import one_thread  # noqa: F401
 
+from ltdiff.commands.pretrain_command import WEIGHTS_FILE, pretrain
 from ltdiff.data.manifest import read_hu, read_manifest
-from ltdiff.methods.pretrain import pretrain
 from ltdiff.model.config import AutoencoderConfig, ModelConfig
 from ltdiff.model.ltdiff import LTDiff
+from ltdiff.model.model_folder import read_description
+from ltdiff.training.phases import PHASES
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +23,19 @@ def weights(out):
 
 
 def _pretrain(out):
-    return pretrain(out, num_scans=2, slices_per_scan=1, minutes=0.01, seed=0)
+    assert pretrain(out=out, num_scans=2, slices_per_scan=1, minutes=0.01, seed=0) == 0
+    return out / WEIGHTS_FILE
 
 
 def test_weights_are_of_the_shapes_that_are_shipped(out, weights):
     without_finish = ModelConfig(autoencoder=AutoencoderConfig(refinement_channels=0))
     LTDiff(without_finish).networks.load_state_dict(load_file(weights))
-    results = list((out / "training").glob("*/result.json"))
-    assert len(results) == 3
-    assert all(json.loads(path.read_text())["step"] > 0 for path in results)
+    trained = read_description(out / "training" / "model")["about"]["trained"]
+    assert {name: phase["step"] > 0 for name, phase in trained.items()} == dict.fromkeys(PHASES, True)
 
 
 def test_what_is_done_is_not_done_again(out, weights):
-    kept = [*(out / "scans").iterdir(), *out.glob("training/*/result.safetensors")]
+    kept = [*(out / "scans").iterdir(), *out.glob("training/*/model/*.safetensors")]
     before = {path: path.stat().st_mtime_ns for path in kept}
     _pretrain(out)
     assert {path: path.stat().st_mtime_ns for path in kept} == before

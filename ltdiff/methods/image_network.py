@@ -1,0 +1,146 @@
+"""What all comparators share whose network makes an image of an image: how they are trained, kept, resumed and applied.
+
+Every one of them gets the same patches, augmentation, optimizer, moving average and loop as LTDiff++ (training/phase_training),
+and the same time. The learning rate of every phase is chosen on the validation slices.
+
+    folder/run.json                    settings and data; the same ones resume, others are refused
+    folder/<phase>/                    see training/phase_training
+    folder/<phase>/result.json         learning rate, minutes, step and losses of the best checkpoint
+    folder/<phase>/result.safetensors  its weights
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from ltdiff.data.manifest import data_fingerprint
+from ltdiff.data.network_inputs import to_hu, to_network
+from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.inference.method import Slices
+from ltdiff.methods.protocol import Comparator, FitError
+from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.model.precision import autocast
+from ltdiff.system.atomic_files import replace_file, write_text
+from ltdiff.system.folder_claim import claim
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
+from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
+from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
+from ltdiff.training.phase_training import local_runner, train_phase
+from ltdiff.training.phases import PHASES, Phase, PhaseTask
+from ltdiff.training.run import RUN_FILE
+from ltdiff.training.worker_context import local_device
+
+RESULT_FILE, WEIGHTS_FILE = "result.json", "result.safetensors"
+
+
+@dataclass(frozen=True)
+class PhaseSchedule:
+    """One phase of a method's training: its share of the minutes, and what makes the phase, whose network is its `model`."""
+
+    name: str
+    share: float
+    make: Callable[[PhaseConfig], Phase]
+    pairs: bool = True
+
+
+class ImageNetwork(Comparator):
+    """A network behind the protocol of comparators. Subclasses name the network, its phases and its use."""
+
+    network: nn.Module
+    uses_kernel_match = True
+    """Whether it starts from the linear match Ã or from the source itself."""
+    size_divisor = 1
+    """Sides of what `convert` gets are multiples of this."""
+
+    def __init__(self, training: TrainingConfig) -> None:
+        """The steps of `training`'s phases are not used, its minutes are."""
+        self.training = training
+        self.device = local_device()
+        self.kernel_match = KernelMatch()
+        torch.manual_seed(training.seed)
+
+    @classmethod
+    @override
+    def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
+        return cls(settings.training)
+
+    @property
+    def range_hu(self) -> tuple[float, float]:
+        """The target's range, once the method is fitted."""
+        low, high = (float(value) for value in self.kernel_match.range_hu)
+        return low, high
+
+    @abstractmethod
+    def schedules(self) -> list[PhaseSchedule]:
+        """The phases in order; their shares add up to 1."""
+
+    @abstractmethod
+    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A' (1, 1, H, W) of Ã or A, in network units."""
+
+    @override
+    def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
+        training = {key: value for key, value in asdict(self.training).items() if key not in PHASES}
+        data = {"data_fingerprint": data_fingerprint(manifest)}
+        claim(folder / RUN_FILE, {"method": type(self).__name__, "training": training, **data})
+        self.kernel_match = fit_kernel_match(manifest)  # whose range is needed in any case
+        for schedule in self.schedules():
+            if not (folder / schedule.name / WEIGHTS_FILE).is_file():
+                self._train(schedule, manifest, folder / schedule.name)
+            self.network.load_state_dict(load_file(folder / schedule.name / WEIGHTS_FILE))
+        self.network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    def _train(self, schedule: PhaseSchedule, manifest: pd.DataFrame, folder: Path) -> None:
+        assert self.training.minutes is not None
+        task = PhaseTask(
+            name=schedule.name,
+            network=self.network,
+            make=lambda rate: schedule.make(PhaseConfig(1, learning_rate=rate)),  # as long as its minutes, not one step
+            pairs=schedule.pairs,
+            match_kernel=KernelMatcher(self.kernel_match if self.uses_kernel_match else None),
+            config=self.training,
+            folder=folder,
+            learning_rates=self.training.learning_rates,
+            minutes=schedule.share * self.training.minutes,
+        )
+        try:
+            trained, metrics = train_phase(task, local_runner(manifest))
+        except FloatingPointError as error:
+            raise FitError(f"{folder}: {error}") from error
+        write_text(folder / RESULT_FILE, json.dumps(metrics, indent=1) + "\n")
+        state: dict[str, Any] = trained.model.state_dict()  # type: ignore[union-attr]
+        state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        # last: where it is, the phase is done
+        replace_file(folder / WEIGHTS_FILE, lambda temporary: save_file(state, temporary))
+        shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)
+
+    @torch.inference_mode()
+    @override
+    def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
+        result = np.empty(hu.shape, np.float32)
+        low, high = self.range_hu
+        for i, image in enumerate(hu):
+            generator = torch.Generator().manual_seed(first_slice + i)
+            source = torch.from_numpy(image.astype(np.float32))[None]
+            matched = self.kernel_match(source, spacing_mm) if self.uses_kernel_match else source
+            height, width = image.shape
+            padding = (0, -width % self.size_divisor, 0, -height % self.size_divisor)
+            x = functional.pad(to_network(matched)[:, None], padding, mode="replicate").to(self.device)
+            with autocast(self.training.precision, self.device):
+                converted = self.convert(x.contiguous(memory_format=torch.channels_last), generator)
+            result[i] = to_hu(converted[0, 0, :height, :width].float()).round().clamp(low, high).cpu().numpy()
+        return result

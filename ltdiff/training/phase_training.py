@@ -1,0 +1,189 @@
+"""Training one phase in its folder, whoever runs it: workers of Ray Train or this process, for so many steps or minutes.
+
+folder/rates.json       validation loss of each learning rate that was tried
+folder/checkpoints/     where an interrupted training goes on; the one with the lowest validation loss is the result
+folder/metrics.jsonl    losses at every checkpoint
+folder_rate_0.001/      the trial of a learning rate, while it lasts
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.system.atomic_files import write_text
+from ltdiff.training.batches import BatchSource
+from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, VALIDATION_LOSS, find_checkpoint, keep_checkpoint, load_best
+from ltdiff.training.config import PhaseConfig, Settings
+from ltdiff.training.fit_kernel_match import KernelMatcher
+from ltdiff.training.loop import train
+from ltdiff.training.phases import PHASES, Phase, PhaseTask
+from ltdiff.training.run import (
+    METRICS_FILE,
+    MODEL_FOLDER,
+    PendingPhase,
+    finish_phase,
+    prepare_run,
+    read_metrics,
+    train_phases,
+)
+from ltdiff.training.worker_context import WorkerContext, local_context
+
+logger = logging.getLogger(__name__)
+
+RATES_FILE = "rates.json"
+TRIAL_SHARE, MIN_TRIAL_MINUTES = 0.05, 0.75
+"""Minutes of the trial of a learning rate: a share of the phase's, but long enough for too high a rate to fail."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Who trains: `make_context` gives a worker that reports into a folder, `make_source` the batches of a phase."""
+
+    make_context: Callable[[Path], WorkerContext]
+    make_source: Callable[[PhaseTask, WorkerContext], BatchSource]
+
+
+class Recorder:
+    """Keeps the checkpoints of a phase and their metrics in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._end_torn_line()
+
+    def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Of every worker after each checkpoint; the first one's is in the folder `checkpoint`."""
+        if checkpoint is not None:
+            keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
+            with (self.folder / METRICS_FILE).open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+
+    def _end_torn_line(self) -> None:
+        """Where a full disk cut the last line off, the next one must not go on with it."""
+        path = self.folder / METRICS_FILE
+        content = path.read_text() if path.is_file() else ""
+        if content and not content.endswith("\n"):
+            with path.open("a") as file:  # nothing of it is written again: the disk may still be full
+                file.write("\n")
+
+
+def local_runner(manifest: pd.DataFrame) -> Runner:
+    """This process."""
+    return Runner(lambda folder: local_context(Recorder(folder)), partial(BatchSource, manifest))
+
+
+def train_here(manifest: pd.DataFrame, *, out: Path, settings: Settings) -> Path:
+    """Train all phases of a run in this process, resuming; the folder of the model. See `ray_driver.train_on_ray`.
+
+    Raises:
+        ValueError: see `prepare_run`.
+        FloatingPointError: a phase diverged.
+    """
+    runner = local_runner(manifest)
+
+    def run(pending: list[PendingPhase]) -> None:
+        for phase in pending:
+            try:
+                train_pending(phase, settings=settings, runner=runner)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{phase.folder}: {error}") from error
+
+    prepare_run(manifest, out=out, settings=settings)
+    if not (out / MODEL_FOLDER).is_dir():
+        train_phases(list(settings.training.phases), out=out, settings=settings, run=run)
+    return out / MODEL_FOLDER
+
+
+def train_pending(pending: PendingPhase, *, settings: Settings, runner: Runner) -> None:
+    """Train a phase of LTDiff++ from the model in its `start`, and save the result."""
+    name, training = pending.name, settings.training
+    model, _ = load_model(pending.start)
+
+    def make(learning_rate: float) -> Phase:
+        phase: PhaseConfig = replace(getattr(training, name), learning_rate=learning_rate)
+        return PHASES[name](model, replace(settings, training=replace(training, **{name: phase})))  # type: ignore[arg-type]
+
+    task = PhaseTask(
+        name=name,
+        network=model,
+        make=make,
+        pairs=PHASES[name].uses_pairs,
+        match_kernel=KernelMatcher(model.kernel_match if model.config.kernel_match else None),
+        config=training,
+        folder=pending.folder,
+        learning_rates=training.rates_of(name),
+        minutes=training.minutes_of(name),
+        num_steps=getattr(training, name).num_steps if training.minutes is None else None,
+    )
+    trained, metrics = train_phase(task, runner)
+    if metrics:
+        assert isinstance(trained.model, LTDiff)
+        finish_phase(trained.model, name=name, start=pending.start, folder=pending.folder, metrics=metrics)
+
+
+def train_phase(task: PhaseTask, runner: Runner) -> tuple[nn.Module, dict[str, float]]:
+    """The trained phase with the weights of its best checkpoint, and the metrics of that one (on the first worker alone).
+
+    Raises:
+        FloatingPointError: a gradient is not finite.
+    """
+    task.folder.mkdir(parents=True, exist_ok=True)
+    context = runner.make_context(task.folder)
+    source = runner.make_source(task, context)
+
+    def train_in(folder: Path, learning_rate: float, minutes: float | None, name: str) -> nn.Module:
+        return train(
+            task.make(learning_rate),
+            name=name,
+            config=task.config,
+            batches=source.batches,
+            validation=source.validation,
+            context=runner.make_context(folder),
+            minutes=minutes,
+            resume_from=find_checkpoint(folder / CHECKPOINTS_FOLDER),
+        )
+
+    learning_rate = _choose_rate(task, train_in)
+    trained = train_in(task.folder, learning_rate, task.minutes, task.name)
+    if context.rank > 0:
+        return trained, {}
+    metrics = load_best(task.folder / CHECKPOINTS_FOLDER, trained)
+    logger.info("%s: the result is that of step %d, by its validation loss", task.name, metrics["step"])
+    facts = {} if task.minutes is None else {"learning_rate": learning_rate, "minutes": task.minutes}
+    return trained, facts | metrics
+
+
+def _choose_rate(task: PhaseTask, train_in: Callable[[Path, float, float | None, str], nn.Module]) -> float:
+    """The learning rate with the lowest validation loss after a short training; each starts from the same weights."""
+    if len(task.learning_rates) == 1 or task.minutes is None:
+        return task.learning_rates[0]
+    path = task.folder / RATES_FILE
+    noted = json.loads(path.read_text()) if path.is_file() else {}
+    losses: dict[float, float | None] = {float(rate): loss for rate, loss in noted.items()}  # None: not finite
+    minutes = max(TRIAL_SHARE * task.minutes, min(MIN_TRIAL_MINUTES, task.minutes))
+    start = copy.deepcopy(task.network.state_dict())
+    for rate in (rate for rate in task.learning_rates if rate not in losses):
+        folder = task.folder.with_name(f"{task.folder.name}_rate_{rate:g}")
+        folder.mkdir(exist_ok=True)
+        try:
+            train_in(folder, rate, minutes, f"{task.name}, learning rate {rate:g}")
+            loss = read_metrics(folder)[-1].get(VALIDATION_LOSS, math.nan)
+            losses[rate] = loss if math.isfinite(loss) else None
+        except FloatingPointError as error:
+            logger.warning("%s: %s", task.name, error)
+            losses[rate] = None
+        task.network.load_state_dict(start)
+        write_text(path, json.dumps({str(key): value for key, value in losses.items()}, indent=1) + "\n")
+        shutil.rmtree(folder)
+    return min(losses, key=lambda rate: (losses[rate] is None, losses[rate] or 0.0))
