@@ -6,7 +6,6 @@ after a checkpoint.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from ltdiff import __version__
+from ltdiff.system.progress import configure_logging
 
 Config = Annotated[str, Parameter(help="Settings: default, demo, fast or paper, or a YAML file.")]
 Set = Annotated[
@@ -51,7 +51,7 @@ def make_app(function: Callable[..., int] | None = None, *, name: str | None = N
 
 def run(command: App | Callable[..., int], arguments: list[str] | None = None, *, about: str | None = None) -> int:
     """Run a command with `arguments`, those of the program by default; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    configure_logging()
     arguments = sys.argv[1:] if arguments is None else arguments
     app = command if isinstance(command, App) else make_app(command, about=about)
     try:

@@ -16,7 +16,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
@@ -25,6 +24,7 @@ from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
 from ltdiff.model.ltdiff import load_model
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
+from ltdiff.system.progress import progress
 from ltdiff.system.resources import num_cores
 from ltdiff.training.config import Settings, TrainingConfig
 from ltdiff.training.phase_training import train_here
@@ -69,7 +69,7 @@ def _simulate(folder: Path, *, num_scans: int, slices_per_scan: int, seed: int) 
     missing = [number for number, scan in enumerate(scans) if not scan.exists()]
     with ProcessPoolExecutor(num_cores(), mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(_write_scan, scans[number], number, slices_per_scan, seed) for number in missing]
-        for future in tqdm(as_completed(futures), desc="simulate", unit="scan", total=len(missing)):
+        for future in progress(as_completed(futures), name="simulate", unit="scan", total=len(missing)):
             future.result()
     return scans
 
@@ -90,7 +90,7 @@ def _write_scan(folder: Path, number: int, num_slices: int, seed: int) -> None:
 def _manifest(scans: list[Path]) -> pd.DataFrame:
     """One manifest of all scans; every `VALIDATION_SCANS`-th validates."""
     parts = []
-    for number, scan in enumerate(tqdm(scans, desc="pairs", unit="scan")):
+    for number, scan in enumerate(progress(scans, name="pairs", unit="scan")):
         part = pair_named(scan / "source.mha", scan / "target.mha", split="z:1").manifest
         parts.append(part.assign(split="val" if number % VALIDATION_SCANS == 0 else "train"))
     return pd.concat(parts, ignore_index=True)

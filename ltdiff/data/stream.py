@@ -72,8 +72,12 @@ class _SchedulerThrottle:
 
     PAUSE_S = 0.05
 
+    def __init__(self) -> None:
+        """In the actor that runs the stream, which else warns that its progress bars are off, at every start of a phase."""
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
     def before_execution_starts(self, executor: object) -> None:
-        """In the actor that runs the stream, which else says among the lines of progress that a data set has finished."""
+        """Warnings of the execution itself are shown; that it has finished is not."""
         logging.getLogger("ray.data").setLevel(logging.WARNING)
 
     def on_execution_step(self, executor: object) -> None:

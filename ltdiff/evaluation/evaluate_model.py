@@ -103,7 +103,6 @@ def evaluate(
         harmonizers=harmonizers,
         seed=config.seed,
         num_workers=config.num_workers,
-        progress=True,
         extract_all=extract_all,
     )
     facts = {"seconds_per_slice": seconds, **facts}
@@ -121,10 +120,11 @@ def _has_trained(about: dict[str, Any], manifest: pd.DataFrame, *, split: str) -
 
 
 def main_tables(scores: Scores) -> str:
-    """CCC across regions (primary definition) of every region set, and the image metrics."""
+    """CCC across regions (primary definition), and the image metrics; the regions of a HU range are in the report alone."""
     primary = scores.ccc[scores.ccc["definition"] == "across_rois"]
     parts = [
         f"CCC, {roi_set} regions ({int(table['num_rois'].max())}):\n\n{ccc_markdown(table)}"
         for roi_set, table in primary.groupby("roi_set", sort=False)
+        if not str(roi_set).startswith("hu_")
     ]
     return "\n\n".join([*parts, scores.image_metrics.to_markdown(index=False, floatfmt=".3f")])

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
 from ltdiff.data.masks import read_labels
@@ -32,6 +31,7 @@ from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.slice_correlation import Neighbours, find_neighbours, number_contiguous_blocks
 from ltdiff.inference.method import Method, Slices
 from ltdiff.radiomics.feature_sets import CATALOGUE
+from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def standardize_slices(
 
     with ThreadPoolExecutor(num_workers) as pool:
         results = pool.map(standardize, hu, spacings_mm, numbers)
-        return np.stack(list(tqdm(results, desc=name, unit="slice", total=len(hu))))
+        return np.stack(list(progress(results, name=name, unit="slice", total=len(hu))))
 
 
 def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> EvaluationSet:

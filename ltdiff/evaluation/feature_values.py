@@ -99,7 +99,6 @@ def feature_array(
     spacing_mm: Sequence[float] | NDArray[np.float64],
     feature_set: FeatureSet = PYRADIOMICS,
     num_workers: int = 1,
-    progress: bool = False,
     extract_all: ExtractAll | None = None,
 ) -> tuple[Values, tuple[str, ...]]:
     """Features (volumes, rois, features) of N volumes (Z, Y, X) in HU, and their names.
@@ -108,7 +107,7 @@ def feature_array(
     by `extract_all`.
     """
     spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(volumes[0]), 2))
-    extract_all = extract_all or partial(extract_regions, num_workers=num_workers, progress=progress)
+    extract_all = extract_all or partial(extract_regions, num_workers=num_workers)
     rows = extract_all([_region(volume, roi, spacings_mm) for volume in volumes for roi in rois], feature_set)
     values = np.array([[row[name] for name in feature_set.features] for row in rows])
     return values.reshape(len(volumes), len(rois), -1), feature_set.features

@@ -93,7 +93,6 @@ def score(
     harmonizers: Mapping[str, Harmonizer] | None = None,
     seed: int = 0,
     num_workers: int = 1,
-    progress: bool = False,
     extract_all: ExtractAll | None = None,
 ) -> Scores:
     """Score each method's `images` (Z, Y, X) against `target_hu` (Z, Y, X), all in HU, on the same `rois`.
@@ -118,7 +117,6 @@ def score(
         spacing_mm=spacing_mm,
         feature_set=feature_set,
         num_workers=num_workers,
-        progress=progress,
         extract_all=extract_all,
     )
     methods, names = [TARGET, *images], list(feature_set.features)

@@ -29,8 +29,6 @@ import ray
 import ray.data
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 import ltdiff
 from ltdiff.dicom.scan import Scan, StoredSlice
@@ -43,11 +41,13 @@ from ltdiff.inference.tasks import Task
 from ltdiff.model.precision import resolve_precision
 from ltdiff.system.atomic_files import remove_partial_folders
 from ltdiff.system.lock import only_writer
+from ltdiff.system.progress import configure_logging, duration, progress
 from ltdiff.system.ray_cluster import (
     hide_gpus,
     joins_cluster,
     num_worker_nodes,
     on_gpu_node,
+    quiet_ray_data,
     ray_session,
     restore_umask,
 )
@@ -60,7 +60,6 @@ REPORT_FILE = "report.csv"
 ATTEMPTS_FOLDER = ".attempts"
 MAX_ATTEMPTS = 2
 """A worker that dies (a decoder's crash, no memory) is replaced; a task that kills it twice fails."""
-PROGRESS_S = 10.0
 NUM_GPU_SLICES = 2
 """Slices that a worker with a GPU has in hand: one is read and written while the other is computed."""
 SWITCH_INTERVAL_S = 5e-4
@@ -136,21 +135,20 @@ def _resolve_precision(inference: InferenceConfig, *, use_gpu: bool) -> Inferenc
 def _run_tasks(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> list[SeriesResult]:
     num_slices = sum(task.scan.num_slices for task in tasks)
     logger.info("standardizing %d series, %d slices, with %d worker(s)", len(tasks), num_slices, num_workers)
-    results = []
-    with (
-        ray_session(num_cpus=num_workers, num_gpus=num_workers if use_gpu else 0),
-        logging_redirect_tqdm(),
-        tqdm(total=num_slices, unit="slice", desc="standardize") as bar,
-    ):
+    results: list[SeriesResult] = []
+    started_s, num_done = time.monotonic(), 0
+    with ray_session(num_cpus=num_workers, num_gpus=num_workers if use_gpu else 0), quiet_ray_data():
         stream = _stream(tasks, setup, num_workers=num_workers, use_gpu=use_gpu)
         # fetching ahead, as it does unless told otherwise, Ray Data would pass each result on when the next one is there
         for batch in stream.iter_batches(batch_size=1, prefetch_batches=0, batch_format="numpy"):
             task = tasks[int(batch["task"][0])]
             result = _result(task, reason=str(batch["reason"][0]), seconds=float(batch["seconds"][0]))
-            bar.update(result.num_slices)
-            if result.status == "written":
-                logger.info("written: %s in %.0f s", printable(task.output), result.seconds)
             results.append(result)
+            num_done += task.scan.num_slices
+            if result.status == "written":
+                left = duration((time.monotonic() - started_s) * (num_slices / num_done - 1))
+                place = f"{len(results)} of {len(tasks)} series, {left} left"
+                logger.info("written: %s in %.0f s; %s", printable(task.output), result.seconds, place)
     return results
 
 
@@ -162,7 +160,6 @@ def _result(task: Task, *, reason: str, seconds: float) -> SeriesResult:
 
 def _stream(tasks: list[Task], setup: dict[str, Any], *, num_workers: int, use_gpu: bool) -> ray.data.Dataset:
     """The lazy Ray Data stream; see the module's stages."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # else it announces its pipeline
     workers_per_node = math.ceil(num_workers / num_worker_nodes())  # Ray Data spreads its actors
     references = [ray.put(task) for task in tasks]  # an archive's headers are too much for every row and worker
     stream = ray.data.from_items([{"task": number} for number in range(len(tasks))], override_num_blocks=len(tasks))
@@ -189,7 +186,7 @@ class _Worker:
         workers_per_node: int,
         use_gpu: bool,
     ) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+        configure_logging(force=True)
         restore_umask()
         if not use_gpu:
             hide_gpus()
@@ -218,7 +215,8 @@ class _Worker:
                 return f"{MAX_ATTEMPTS} workers died of it (a crash, or no memory)"
             task: Task = ray.get(self.tasks[number])
             pairs = self._standardize(task.scan, self._standardizer(task.model))
-            task.write(_log_progress(pairs, name=f"series {number + 1} of {len(self.tasks)}", scan=task.scan))
+            name = f"series {number + 1} of {len(self.tasks)}"  # no path: these lines end in Ray's logs
+            task.write(progress(pairs, name=name, unit="slice", total=task.scan.num_slices))
         except Exception as error:  # one bad series must not stop the others
             return _explain(error)
         return ""
@@ -249,19 +247,6 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, num_
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _log_progress(pairs: Iterable[Pair], *, name: str, scan: Scan) -> Iterator[Pair]:
-    """Pass slices on and say every few seconds how far it is, without naming a path: these lines end in Ray's logs."""
-    started_s = logged_s = time.monotonic()
-    for num_done, pair in enumerate(pairs, start=1):
-        now_s = time.monotonic()
-        if now_s - logged_s > PROGRESS_S:
-            rate = num_done / (now_s - started_s)
-            left_s = (scan.num_slices - num_done) / rate
-            logger.info("%s: slice %d of %d, %.2g slices/s, %.0f s left", name, num_done, scan.num_slices, rate, left_s)
-            logged_s = now_s
-        yield pair
 
 
 def _count_attempt(path: Path) -> int:

@@ -86,9 +86,7 @@ class ComBat:
         cuts = list(_training_regions(manifest, depth=self.feature_set.depth))
         if not cuts:
             raise FitError("ComBat has no region to learn from: no training pair can be read, or none shows a body")
-        rows = extract_regions(
-            [cut for pair in cuts for cut in pair], self.feature_set, num_workers=self.num_workers, progress=True
-        )
+        rows = extract_regions([cut for pair in cuts for cut in pair], self.feature_set, num_workers=self.num_workers)
         features = pd.DataFrame(rows)
         features.insert(0, "batch", [SOURCE, TARGET] * len(cuts))
         return features

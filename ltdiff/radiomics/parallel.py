@@ -12,17 +12,17 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple, Self
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from ltdiff.data.rois import bounding_box
 from ltdiff.radiomics.feature_sets import Extract, FeatureSet
+from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -45,22 +45,17 @@ class RegionCut(NamedTuple):
 
 
 def extract_regions(
-    regions: Sequence[RegionCut], feature_set: FeatureSet, *, num_workers: int = 1, progress: bool = False
+    regions: Sequence[RegionCut], feature_set: FeatureSet, *, num_workers: int = 1
 ) -> list[dict[str, float]]:
     """Features of every region, in their order; with one worker in this process, which a crash would end.
 
     Raises:
         ValueError: what the extraction refuses.
     """
-    with tqdm(total=len(regions), desc="features", unit="roi", disable=not progress) as bar:
-        if num_workers > 1:
-            with ExtractorPool(feature_set, num_workers=num_workers) as pool:
-                return pool.extract(regions, bar=bar)
-        rows = []
-        for region in regions:
-            rows.append(feature_set.extract(*region))
-            bar.update()
-        return rows
+    if num_workers > 1:
+        with ExtractorPool(feature_set, num_workers=num_workers) as pool:
+            return pool.extract(regions)
+    return [feature_set.extract(*region) for region in progress(regions, name="features", unit="region")]
 
 
 class ExtractorPool:
@@ -80,7 +75,7 @@ class ExtractorPool:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def extract(self, regions: Sequence[RegionCut], *, bar: tqdm | None = None) -> list[dict[str, float]]:
+    def extract(self, regions: Sequence[RegionCut]) -> list[dict[str, float]]:
         """Features of every region in their order; NaN for one that crashes its process even on its own.
 
         Raises:
@@ -89,14 +84,16 @@ class ExtractorPool:
         rows: list[dict[str, float] | None] = [None] * len(regions)
         chunks = range(0, len(regions), CHUNK_SIZE)
         todo = deque(range(first, min(first + CHUNK_SIZE, len(regions))) for first in chunks)
-        while todo:
-            # two for each process: one to work on and one to go on with
-            suspects = self._run(todo, regions, rows, num_in_hand=2 * self.num_workers, bar=bar)
-            singly = deque(range(number, number + 1) for chunk in suspects for number in chunk)
-            while singly:
-                for culprit in self._run(singly, regions, rows, num_in_hand=1, bar=bar):
-                    logger.error("region %d of %d crashed its process and is left out", culprit.start + 1, len(regions))
-                    if bar is not None:
+        with progress(name="features", unit="region", total=len(regions)) as bar:
+            while todo:
+                # two for each process: one to work on and one to go on with
+                suspects = self._run(todo, regions, rows, num_in_hand=2 * self.num_workers, count=bar.update)
+                singly = deque(range(number, number + 1) for chunk in suspects for number in chunk)
+                while singly:
+                    for culprit in self._run(singly, regions, rows, num_in_hand=1, count=bar.update):
+                        logger.error(
+                            "region %d of %d crashed its process and is left out", culprit.start + 1, len(regions)
+                        )
                         bar.update()
         return [dict.fromkeys(self.feature_set.features, math.nan) if row is None else row for row in rows]
 
@@ -111,7 +108,7 @@ class ExtractorPool:
         rows: list[dict[str, float] | None],
         *,
         num_in_hand: int,
-        bar: tqdm | None,
+        count: Callable[[float], object],
     ) -> list[range]:
         """Do chunks of `todo` until it is empty or a process crashes, and return what was in hand then."""
         in_hand: dict[Future[list[dict[str, float]]], range] = {}
@@ -124,8 +121,7 @@ class ExtractorPool:
                 for future in wait(in_hand, return_when=FIRST_COMPLETED).done:
                     results, chunk = future.result(), in_hand.pop(future)
                     rows[chunk.start : chunk.stop] = results
-                    if bar is not None:
-                        bar.update(len(results))
+                    count(len(results))
         except BrokenProcessPool:
             self._pool.shutdown()
             self._pool = self._start()

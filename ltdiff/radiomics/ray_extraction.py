@@ -19,12 +19,12 @@ import pandas as pd
 import ray
 import ray.data
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ltdiff.radiomics.feature_sets import FeatureSet
 from ltdiff.radiomics.parallel import CHUNK_SIZE, ExtractorPool, RegionCut
 from ltdiff.system.atomic_files import replace_file
-from ltdiff.system.ray_cluster import ray_session
+from ltdiff.system.progress import progress
+from ltdiff.system.ray_cluster import quiet_ray_data, ray_session
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def extract_on_ray(
     if len(todo) < len(regions):
         logger.info("%d of %d regions were done before", len(regions) - len(todo), len(regions))
     if todo:
-        done |= _extract(todo, feature_set, folder=folder, num_workers=min(num_workers, len(todo)))
+        done |= _extract(todo, feature_set, folder=folder, num_workers=min(num_workers, -(-len(todo) // CHUNK_SIZE)))
     return [dict(zip(feature_set.features, done[key].tolist(), strict=True)) for key in keys]
 
 
@@ -67,8 +67,11 @@ def _extract(
 ) -> dict[str, NDArray[np.float64]]:
     keys = np.array(list(todo))
     found: dict[str, NDArray[np.float64]] = {}
-    with ray_session(num_cpus=num_workers + 1), tqdm(total=len(todo), desc="features", unit="roi") as bar:
-        ray.data.DataContext.get_current().enable_progress_bars = False
+    with (
+        ray_session(num_cpus=num_workers + 1),
+        quiet_ray_data(),
+        progress(name="features", unit="region", total=len(todo)) as bar,
+    ):
         numbers = ray.data.range(len(todo), override_num_blocks=-(-len(todo) // CHUNK_SIZE))
         batches = numbers.map_batches(
             _Extractor,

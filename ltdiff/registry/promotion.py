@@ -76,7 +76,7 @@ def _compare(
 
 def _score(model: ModelVersion, champion: ModelVersion, *, pairs: Path, tracking_uri: str | None) -> Comparison:
     manifest = read_manifest(pairs)
-    regions = ValidationRegions.read(manifest, num_workers=NUM_WORKERS, progress=True)
+    regions = ValidationRegions.read(manifest, num_workers=NUM_WORKERS)
     num_slices = len(regions.pairs)
     logger.info("scoring versions %d and %d on %d validation slices", model.number, champion.number, num_slices)
     torch.set_num_threads(1)  # as they were calibrated

@@ -36,6 +36,7 @@ from ltdiff.search.config import REMAINING_ERROR
 from ltdiff.search.space import SearchSpace, to_dict
 from ltdiff.search.trial import SearchContext, run_trial
 from ltdiff.system.folder_claim import claim
+from ltdiff.system.progress import duration
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.system.resources import environment
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
@@ -116,7 +117,7 @@ def _fit(context: SearchContext, study: optuna.Study, num_missing: int, on_end: 
         study_name=STUDY_NAME,
         storage=optuna.storages.RDBStorage(_url(context.out)),
     )
-    progress = _Progress(context, num_missing, lambda: on_end(study))
+    progress = _SweepProgress(context, num_missing, lambda: on_end(study))
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, context=context), {"cpu": 0.1}),
         tune_config=tune.TuneConfig(
@@ -232,7 +233,7 @@ def _scheduler(context: SearchContext, study: optuna.Study) -> TrialScheduler:
     return scheduler
 
 
-class _Progress(tune.Callback):
+class _SweepProgress(tune.Callback):
     """A line for every trial that ends, and now and then one of where a trial is; an ended one's checkpoints are removed."""
 
     def __init__(self, context: SearchContext, num_missing: int, on_end: Callable[[], None]) -> None:
@@ -280,13 +281,10 @@ class _Progress(tune.Callback):
         self.num_ended += 1
         self.logged_s = time.monotonic()
         each_s = (time.monotonic() - self.started_s) / self.num_ended
-        minutes, seconds = divmod(round(each_s * (self.num_missing - self.num_ended)), 60)
+        left = duration(each_s * (self.num_missing - self.num_ended))
         config = self.context.config
         place = config.num_trials - self.num_missing + self.num_ended
-        logger.info(
-            "trial %d, %d of %d: %s; %d min %02d s left",
-            *(trial.config[NUMBER], place, config.num_trials, outcome, minutes, seconds),
-        )
+        logger.info("trial %d, %d of %d: %s; %s left", trial.config[NUMBER], place, config.num_trials, outcome, left)
         _tidy(self.context.folder(self.context.space.decode(trial.config)))
         self.on_end()
 
@@ -305,7 +303,7 @@ def _without_numbers(failure: str) -> str:
 class _StopAfterFailures(tune.Stopper):
     """Ends the search when trials fail for a reason that is not theirs."""
 
-    def __init__(self, progress: _Progress) -> None:
+    def __init__(self, progress: _SweepProgress) -> None:
         self.progress = progress
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

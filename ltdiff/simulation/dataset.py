@@ -19,8 +19,6 @@ from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
@@ -29,6 +27,7 @@ from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.reconstruction import SimulatedScan, scan_patient
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders
 from ltdiff.system.folder_claim import claim
+from ltdiff.system.progress import progress
 
 CONFIG_NAME, LESIONS_JSON_NAME, LESIONS_DICOM_NAME = "simulation.json", "lesions.json", "lesions.dcm"
 SOURCE_NAME, TARGET_NAME = "source", "target"
@@ -45,7 +44,7 @@ def simulate(out: Path, *, config: SimulationConfig, num_workers: int = 1) -> li
     folders = [patient_folder(out, patient) for patient in range(config.num_patients)]
     missing = [patient for patient, folder in enumerate(folders) if not folder.exists()]
     finished = _simulate_patients(out, config, missing, num_workers)
-    for _ in tqdm(finished, desc="simulate", unit="patient", initial=len(folders) - len(missing), total=len(folders)):
+    for _ in progress(finished, name="simulate", unit="patient", total=len(missing)):
         pass
     return folders
 

@@ -11,10 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from subprocess import PIPE, Popen
 from typing import Any, TypeVar
 
 import psutil
 import ray
+import ray.data
 
 from ltdiff.system.resources import environment
 
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+NO_ERROR = "has constructor arguments in the object store and max_restarts > 0"
+"""In a line that Ray's C++ part writes for every actor of Ray Data, as an error, and no setting stops (Ray's issue 57733)."""
 UMASK_VARIABLE = "LTDIFF_UMASK"
 """Environment variable with the user's umask, for the processes of a private Ray."""
 OBJECT_STORE_BYTES = 1 << 30
@@ -68,6 +72,27 @@ def ray_session(
             gc.collect()
             ray.shutdown()
             _set_handlers(on_signals)  # Ray leaves its own behind, by which SIGTERM is exit code 15
+
+
+@contextmanager
+def quiet_ray_data() -> Iterator[None]:
+    """Have no bars, announcements and lines with `NO_ERROR` of Ray Data; stderr is no terminal inside the block.
+
+    To be entered after Ray has started: its processes would keep the filter alive.
+    """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns that its bars are off
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    stderr = os.dup(2)
+    command = ["grep", "--line-buffered", "--invert-match", "--fixed-strings", NO_ERROR]
+    with Popen(command, stdin=PIPE, stdout=stderr, start_new_session=True) as grep:
+        assert grep.stdin is not None
+        os.dup2(grep.stdin.fileno(), 2)
+        grep.stdin.close()
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def joins_cluster() -> bool:
@@ -142,6 +167,7 @@ def _set_handlers(handlers: Mapping[signal.Signals, Any]) -> None:
 
 
 def _start(*, num_cpus: int, num_gpus: int, dashboard: bool, show_workers: bool) -> None:
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it warns that it uses a token
     # Ray writes its authentication token readable to everybody unless the umask forbids it.
     previous = os.umask(0o077)
     try:

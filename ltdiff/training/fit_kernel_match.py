@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ltdiff.data.manifest import evenly_spaced, in_plane_spacing_mm, read_hu
 from ltdiff.data.patches import make_items
 from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
     chosen = evenly_spaced(len(items), at_most=MAX_PAIRS)
     spacings_mm = [in_plane_spacing_mm(items[i]["source"]) for i in chosen]
     fit = KernelMatchFit(max_frequency=max(corner_frequency(s) for s in spacings_mm))
-    for i, spacing_mm in zip(tqdm(chosen, desc="kernel match", unit="pair"), spacings_mm, strict=True):
+    for i, spacing_mm in zip(progress(chosen, name="kernel match", unit="pair"), spacings_mm, strict=True):
         try:
             fit.add(read_hu(items[i]["source"]), read_hu(items[i]["target"]), spacing_mm=spacing_mm)
         except ValueError as error:

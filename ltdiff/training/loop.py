@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ltdiff.model.precision import autocast
+from ltdiff.system.progress import LINE_EVERY_S, duration
 from ltdiff.system.resources import keep_freed_memory
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import TrainingConfig
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 NUM_WARMUP_STEPS = 50
 BETAS = 0.9, 0.99
 """Of AdamW."""
-LOG_EVERY_S = 10.0
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -58,6 +58,8 @@ def train(
     progress = _Progress(name, clock)
     if resume_from and clock.part_done(first_step) >= 1:
         return trainer.averaged.module  # stopped after the last checkpoint, before the result was saved
+    if first_step and context.rank == 0:
+        logger.info("%s: going on after step %d", name, first_step)
     for step, batch in enumerate(progress.watch(batches(first_step)), start=first_step):
         if step == first_step:
             clock.start(elapsed_s)  # reading the first batch is no training
@@ -238,14 +240,14 @@ class _Progress:
             self.history.setdefault(key, []).append(value)
         self.num_steps += 1
         now_s, part_done = time.monotonic(), self.clock.part_done(step)
-        if log and (now_s - self.logged_s > LOG_EVERY_S or part_done == 1):
+        if log and (now_s - self.logged_s > LINE_EVERY_S or part_done == 1):
             self.logged_s = now_s
             rate, waited = self.steps_per_s, self.wait_share
-            minutes, seconds = divmod(round(self.clock.elapsed_s * (1 / part_done - 1)), 60)
+            left = duration(self.clock.elapsed_s * (1 / part_done - 1))
             loss = float(torch.stack(self.history["loss"][-50:]).mean())
             logger.info(
-                "%s: step %d, %d %% done, loss %.4f, %.2f steps/s, %.1f %% of it waiting for data, %d min %02d s left",
-                *(self.name, step, 100 * part_done, loss, rate, 100 * waited, minutes, seconds),
+                "%s: step %d, %d %% done, loss %.4f, %.2f steps/s, %.1f %% of it waiting for data, %s left",
+                *(self.name, step, 100 * part_done, loss, rate, 100 * waited, left),
             )
 
     @property

@@ -107,6 +107,7 @@ def _fit(task: TrainingTask, callbacks: Sequence[ray.train.UserCallback]) -> Non
             storage_path=str(task.out),
             failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=list(callbacks),
+            logging_config=ray.train.LoggingConfig("ERROR"),
         ),
     )
     reason = None

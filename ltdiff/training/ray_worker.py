@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.patches import fit_in_memory
 from ltdiff.data.stream import WorkerShard, make_stream
 from ltdiff.data.volume_files import is_volume_file
+from ltdiff.system.progress import configure_logging
 from ltdiff.system.ray_cluster import hide_gpus, restore_umask
 from ltdiff.system.resources import num_cores
 from ltdiff.training.batches import BatchSource
@@ -63,7 +63,7 @@ class TrainingTask:
 
 def work(task: TrainingTask) -> None:
     """Train the pending phases, one after the other; what is done already, before a worker was lost, is left alone."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    configure_logging(force=True)
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # else every validation announces its pipeline
     restore_umask()
     if not task.settings.training.use_gpu:

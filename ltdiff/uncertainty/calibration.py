@@ -88,7 +88,7 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
     if not (manifest["split"] == "test").any():
         return ""
     try:
-        regions = ValidationRegions.read(manifest, split="test", num_workers=num_workers, progress=True)
+        regions = ValidationRegions.read(manifest, split="test", num_workers=num_workers)
     except ValueError as error:
         logger.warning("the model is calibrated, and what its intervals cover is not measured: %s", error)
         return ""
@@ -141,7 +141,7 @@ def _fit(
 ) -> tuple[ResidualNoiseModel, FeatureIntervals]:
     torch.set_num_threads(1)  # as archives are standardized
     low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
-    regions = ValidationRegions.read(manifest, num_workers=num_workers, progress=True)
+    regions = ValidationRegions.read(manifest, num_workers=num_workers)
     means = regions.standardize(standardizer)
     residual_noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
     value, *draws = _measure(regions, means, residual_noise)

@@ -95,9 +95,7 @@ def _interval_table(
             np.stack(images) for images in draw_images(list(standardized[slices]), residual_noise, numbers=slices)
         ]
         moved = [replace(roi, slice_index=slices.index(roi.slice_index)) for roi in rois if roi.slice_index in slices]
-        part, features = feature_array(
-            volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers, progress=True
-        )
+        part, features = feature_array(volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers)
         if features != intervals.features:
             raise ValueError("the model was calibrated for other features: run `ltdiff calibrate` again")
         parts.append(part)

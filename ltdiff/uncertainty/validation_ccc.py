@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ltdiff.data.rois import random_rois
 from ltdiff.data.slice_pairs import MAX_VALIDATION_PAIRS, ValidationPair, read_validation_pairs
@@ -17,6 +16,7 @@ from ltdiff.evaluation.concordance import ccc_per_column
 from ltdiff.inference.method import Method
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.radiomics.parallel import RegionCut, extract_regions
+from ltdiff.system.progress import progress
 
 NUM_ROIS = 300
 ROI_SEED = 1
@@ -32,11 +32,9 @@ Table = NDArray[np.float64]
 class ValidationRegions:
     """Random discs on the targets of validation pairs, some on each of those that have room for any."""
 
-    def __init__(
-        self, pairs: Sequence[ValidationPair], *, num_rois: int, num_workers: int = 1, progress: bool = False
-    ) -> None:
+    def __init__(self, pairs: Sequence[ValidationPair], *, num_rois: int, num_workers: int = 1) -> None:
         """With `num_workers` so many slices are standardized at a time, by threads, and features extracted by processes."""
-        self.pairs, self.num_workers, self.progress = pairs, num_workers, progress
+        self.pairs, self.num_workers = pairs, num_workers
         self.rois = [
             random_rois(target[None], num_rois=math.ceil(num_rois / len(pairs)), seed=ROI_SEED + number)
             if min(target.shape) >= MIN_WIDTH_PX
@@ -54,7 +52,6 @@ class ValidationRegions:
         num_pairs: int = MAX_VALIDATION_PAIRS,
         num_rois: int = NUM_ROIS,
         num_workers: int = 1,
-        progress: bool = False,
     ) -> ValidationRegions:
         """On the pairs of a split; see `read_validation_pairs`.
 
@@ -62,7 +59,7 @@ class ValidationRegions:
             ValueError: the split has no pair, or its pairs no room for the two regions that a CCC needs.
         """
         pairs = read_validation_pairs(manifest, split=split, at_most=num_pairs, purpose="validation")
-        regions = cls(pairs, num_rois=num_rois, num_workers=num_workers, progress=progress)
+        regions = cls(pairs, num_rois=num_rois, num_workers=num_workers)
         if len(regions) < 2:
             raise ValueError(
                 f"{len(pairs)} pairs of split {split!r} have room for {len(regions)} of {num_rois} regions, and a CCC needs two: "
@@ -90,12 +87,12 @@ class ValidationRegions:
 
         with ThreadPoolExecutor(self.num_workers) as pool:
             made = pool.map(standardize, self.pairs)
-            return list(tqdm(made, desc="standardize", unit="slice", total=len(self.pairs), disable=not self.progress))
+            return list(progress(made, name="standardize", unit="slice", total=len(self.pairs)))
 
     def features(self, image_sets: Iterable[Sequence[Image]]) -> NDArray[np.float64]:
         """Features (sets, regions, PYRADIOMICS.features) of sets that have an image (Y, X) for each pair."""
         cuts = [cut for images in image_sets for cut in self._cuts(images)]
-        rows = extract_regions(cuts, PYRADIOMICS, num_workers=self.num_workers, progress=self.progress)
+        rows = extract_regions(cuts, PYRADIOMICS, num_workers=self.num_workers)
         values = [[row[name] for name in PYRADIOMICS.features] for row in rows]
         return np.array(values).reshape(-1, len(self), len(PYRADIOMICS.features))
 

@@ -1,0 +1,67 @@
+"""Log lines and progress of a long command: a bar in a terminal, elsewhere a line now and then; with the time left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from io import StringIO
+from typing import Any
+
+from tqdm import tqdm
+from typing_extensions import override
+
+logger = logging.getLogger(__name__)
+
+LINE_EVERY_S = 10.0
+"""Shortest time between two lines of progress."""
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left"
+"""Progress where there is no terminal, in the words of tqdm."""
+
+
+def configure_logging(*, force: bool = False) -> None:
+    """Write the package's log lines and other packages' warnings to stderr, with the time of day.
+
+    `force` replaces the handlers that are there, as in a worker of Ray Train. Before Ray is imported, this also drops its prefix
+    "(RayTrainWorker pid=…)" from what workers print.
+    """
+    os.environ.setdefault("RAY_DISABLE_WORKER_LOG_PREFIX", "1")
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[_Handler()], force=force)
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("ltdiff").setLevel(logging.INFO)
+
+
+def progress(items: Iterable[Any] = (), *, name: str, unit: str, total: int | None = None) -> tqdm[Any]:
+    """Pass `items` on and show how many are done and how long the others will take.
+
+    Without `items` it is a context manager, whose `update` counts. What takes less than `LINE_EVERY_S` writes no line.
+    """
+    if sys.stderr.isatty():
+        return tqdm(items, desc=name, unit=unit, total=total)
+    often: dict[str, Any] = {"mininterval": LINE_EVERY_S, "delay": LINE_EVERY_S, "miniters": 1}
+    return tqdm(items, desc=name, unit=unit, total=total, file=_LogLines(), bar_format=LINE, **often)
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds: `3 min 05 s`."""
+    return "{} min {:02d} s".format(*divmod(round(seconds), 60))
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes above a progress bar, not into it."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
+class _LogLines(StringIO):
+    """What tqdm writes becomes log lines."""
+
+    @override
+    def write(self, text: str) -> int:
+        if text.strip():
+            logger.info("%s", text.strip())
+        return len(text)
