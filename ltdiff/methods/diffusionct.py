@@ -7,6 +7,8 @@ leave open (sizes, schedule) is chosen so that it trains on the same machine in 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,12 +17,12 @@ from typing_extensions import override
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
-from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 from ltdiff.model.config import DenoiserConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import LatentScaling
-from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.config import TrainingConfig
 from ltdiff.training.losses import charbonnier
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
@@ -64,39 +66,23 @@ class DiffusionCT(nn.Module):
         return image
 
 
-class ImageLatentPhase(nn.Module):
+def reconstruction_loss(model: DiffusionCT, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
     """Phase 1: reconstruct every image."""
-
-    def __init__(self, model: DiffusionCT, config: PhaseConfig) -> None:
-        super().__init__()
-        self.model, self.config = model.requires_grad_(True), config
-        self.model.denoiser.requires_grad_(False)
-
-    @override
-    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        x = to_input(batch["image"])
-        latent = self.model.encoder(x)
-        if self.training:
-            self.model.scaling.track([latent])
-        return {"loss": charbonnier(self.model.decoder(latent), x)}
+    x = to_input(batch["image"])
+    latent = model.encoder(x)
+    if model.training:
+        model.scaling.track([latent])
+    return {"loss": charbonnier(model.decoder(latent), x)}
 
 
-class LatentDDPMPhase(nn.Module):
+def latent_noise_loss(model: DiffusionCT, batch: Batch, noise: BatchNoise, *, process: DDPM) -> dict[str, Tensor]:
     """Phase 2: denoise the latent of B beside that of A."""
-
-    def __init__(self, model: DiffusionCT, process: DDPM, config: PhaseConfig) -> None:
-        super().__init__()
-        self.model, self.process, self.config = model.requires_grad_(False), process, config
-        self.model.denoiser.requires_grad_(True)
-
-    @override
-    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        with torch.no_grad():
-            (source,), (target,) = (self.model.encode(to_input(batch[name])) for name in ("source", "target"))
-        t, eps = noise.times(self.process), noise.like(target)
-        z_t = self.process.add_noise(target, source=source, t=t, eps=eps)
-        (predicted,) = self.model.denoiser([z_t], [source], self.process.unit_time(t).to(z_t.device))
-        return {"loss": functional.mse_loss(predicted.float(), eps)}
+    with torch.no_grad():
+        (source,), (target,) = (model.encode(to_input(batch[name])) for name in ("source", "target"))
+    t, eps = noise.times(process), noise.like(target)
+    z_t = process.add_noise(target, source=source, t=t, eps=eps)
+    (predicted,) = model.denoiser([z_t], [source], process.unit_time(t).to(z_t.device))
+    return {"loss": functional.mse_loss(predicted.float(), eps)}
 
 
 class DiffusionCTMethod(ImageNetwork):
@@ -112,10 +98,10 @@ class DiffusionCTMethod(ImageNetwork):
 
     @override
     def schedules(self) -> list[PhaseSchedule]:
-        return [
-            PhaseSchedule("autoencoder", 0.4, lambda config: ImageLatentPhase(self.network, config), pairs=False),
-            PhaseSchedule("ddpm", 0.6, lambda config: LatentDDPMPhase(self.network, self.process, config)),
-        ]
+        phase = partial(NetworkPhase, self.network)
+        reconstruct = partial(phase, reconstruction_loss, parts=("encoder", "scaling", "decoder"))
+        denoise = partial(phase, partial(latent_noise_loss, process=self.process), parts=("denoiser",))
+        return [PhaseSchedule("autoencoder", 0.4, reconstruct, pairs=False), PhaseSchedule("ddpm", 0.6, denoise)]
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

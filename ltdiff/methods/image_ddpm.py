@@ -6,6 +6,8 @@ both faster and better than from pure noise; `NUM_INFERENCE_STEPS` strided steps
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,9 +16,9 @@ from typing_extensions import override
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
-from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
 from ltdiff.model.blocks import Down, PreciseConv2d, ResidualBlock, TimeEmbedding, Up
-from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 SCALE = 2
@@ -52,20 +54,13 @@ class ConditionalUNet(nn.Module):
         return eps
 
 
-class ImageDDPMPhase(nn.Module):
+def noise_loss(model: ConditionalUNet, batch: Batch, noise: BatchNoise, *, process: DDPM) -> dict[str, Tensor]:
     """Noise B to a random time and predict the noise."""
-
-    def __init__(self, model: ConditionalUNet, process: DDPM, config: PhaseConfig) -> None:
-        super().__init__()
-        self.model, self.process, self.config = model, process, config
-
-    @override
-    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        source, target = (functional.pixel_unshuffle(to_input(batch[name]), SCALE) for name in ("source", "target"))
-        t, eps = noise.times(self.process), noise.like(target)
-        x_t = self.process.add_noise(target, source=source, t=t, eps=eps)
-        predicted = self.model(x_t, source, self.process.unit_time(t).to(x_t.device))
-        return {"loss": functional.mse_loss(predicted.float(), eps)}
+    source, target = (functional.pixel_unshuffle(to_input(batch[name]), SCALE) for name in ("source", "target"))
+    t, eps = noise.times(process), noise.like(target)
+    x_t = process.add_noise(target, source=source, t=t, eps=eps)
+    predicted = model(x_t, source, process.unit_time(t).to(x_t.device))
+    return {"loss": functional.mse_loss(predicted.float(), eps)}
 
 
 class ImageDDPMMethod(ImageNetwork):
@@ -80,7 +75,8 @@ class ImageDDPMMethod(ImageNetwork):
 
     @override
     def schedules(self) -> list[PhaseSchedule]:
-        return [PhaseSchedule("ddpm", 1.0, lambda config: ImageDDPMPhase(self.network, self.process, config))]
+        loss = partial(noise_loss, process=self.process)
+        return [PhaseSchedule("ddpm", 1.0, partial(NetworkPhase, self.network, loss))]
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -40,11 +40,12 @@ from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
 from ltdiff.training.phase_training import local_runner, train_phase
-from ltdiff.training.phases import PHASES, Phase, PhaseTask
+from ltdiff.training.phases import PHASES, Batch, BatchNoise, Phase, PhaseTask, train_only
 from ltdiff.training.run import RUN_FILE
 from ltdiff.training.worker_context import local_device
 
 RESULT_FILE, WEIGHTS_FILE = "result.json", "result.safetensors"
+Loss = Callable[[Any, Batch, BatchNoise], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,18 @@ class PhaseSchedule:
     share: float
     make: Callable[[PhaseConfig], Phase]
     pairs: bool = True
+
+
+class NetworkPhase(nn.Module):
+    """A phase that trains `parts` of a network, or all of it, by a function of the network, a batch and its noise."""
+
+    def __init__(self, model: nn.Module, loss: Loss, config: PhaseConfig, *, parts: Sequence[str] = ("",)) -> None:
+        super().__init__()
+        self.model, self.loss, self.config = train_only(model, *parts), loss, config
+
+    @override
+    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
+        return self.loss(self.model, batch, noise)
 
 
 class ImageNetwork(Comparator):

@@ -6,6 +6,7 @@ About half a million parameters at half resolution (a 2×2 block of pixels is fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +17,9 @@ from typing_extensions import override
 
 from ltdiff.data.slice_pairs import has_validation_pairs
 from ltdiff.inference.method import Method
-from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
-from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.config import TrainingConfig
 from ltdiff.training.losses import charbonnier
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 from ltdiff.uncertainty.calibration import fit_sampled
@@ -44,18 +45,10 @@ class ResidualCNN(nn.Module):
         return x + functional.pixel_shuffle(self.leave(features), SCALE)
 
 
-class RegressionPhase(nn.Module):
-    """Train a network that takes and gives an image with a pixel loss on pairs."""
-
-    def __init__(self, model: nn.Module, config: PhaseConfig) -> None:
-        super().__init__()
-        self.model = model
-        self.config = config
-
-    @override
-    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        source, target = (to_input(batch[name]) for name in ("source", "target"))
-        return {"loss": charbonnier(self.model(source), target)}
+def pixel_loss(model: nn.Module, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
+    """Loss of a network that takes and gives an image, on pairs."""
+    source, target = (to_input(batch[name]) for name in ("source", "target"))
+    return {"loss": charbonnier(model(source), target)}
 
 
 class ResidualCNNMethod(ImageNetwork):
@@ -79,7 +72,7 @@ class ResidualCNNMethod(ImageNetwork):
 
     @override
     def schedules(self) -> list[PhaseSchedule]:
-        return [PhaseSchedule("regression", 1.0, lambda config: RegressionPhase(self.network, config))]
+        return [PhaseSchedule("regression", 1.0, partial(NetworkPhase, self.network, pixel_loss))]
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ generator ascend the same loss (Ganin 2015). A reimplementation; as published th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
-from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 SCALE = 2
@@ -78,27 +79,22 @@ class StanCT(nn.Module):
         self.generator, self.discriminator = Generator(), Discriminator()
 
 
-class AdversarialPhase(nn.Module):
-    """The generator against the discriminator, with hinge losses."""
+def adversarial_loss(model: StanCT, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
+    """The generator against the discriminator, with hinge losses.
 
-    def __init__(self, model: StanCT, config: PhaseConfig) -> None:
-        super().__init__()
-        self.model, self.config = model, config
-
-    @override
-    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        """`val_loss` is the pixel term, since the adversarial one says nothing about closeness."""
-        source, target = (to_input(batch[name]) for name in ("source", "target"))
-        made = self.model.generator(source)
-        pixel = functional.l1_loss(made.float(), target)
-        if not self.training:
-            return {"loss": pixel}
-        real_features, real = self.model.discriminator(source, target)
-        _, verdict = self.model.discriminator(source, _reverse(made))
-        # reversed on its way to the generator: descent for the discriminator is ascent for the generator
-        adversarial = functional.relu(1 - real.float()).mean() + functional.relu(1 + verdict.float()).mean()
-        latent = _generator_only(self.model.discriminator, source, made, real_features.detach())
-        return {"loss": adversarial + L1_WEIGHT * pixel + LATENT_WEIGHT * latent, "pixel_loss": pixel}
+    `val_loss` is the pixel term, since the adversarial one says nothing about closeness.
+    """
+    source, target = (to_input(batch[name]) for name in ("source", "target"))
+    made = model.generator(source)
+    pixel = functional.l1_loss(made.float(), target)
+    if not model.training:
+        return {"loss": pixel}
+    real_features, real = model.discriminator(source, target)
+    _, verdict = model.discriminator(source, _reverse(made))
+    # reversed on its way to the generator: descent for the discriminator is ascent for the generator
+    adversarial = functional.relu(1 - real.float()).mean() + functional.relu(1 + verdict.float()).mean()
+    latent = _generator_only(model.discriminator, source, made, real_features.detach())
+    return {"loss": adversarial + L1_WEIGHT * pixel + LATENT_WEIGHT * latent, "pixel_loss": pixel}
 
 
 class StanCTMethod(ImageNetwork):
@@ -113,7 +109,7 @@ class StanCTMethod(ImageNetwork):
 
     @override
     def schedules(self) -> list[PhaseSchedule]:
-        return [PhaseSchedule("adversarial", 1.0, lambda config: AdversarialPhase(self.network, config))]
+        return [PhaseSchedule("adversarial", 1.0, partial(NetworkPhase, self.network, adversarial_loss))]
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

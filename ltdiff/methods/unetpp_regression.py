@@ -7,14 +7,16 @@ which printed versions do not.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
 from ltdiff.model.config import AutoencoderConfig
 from ltdiff.model.unetpp import Decoder, Encoder
-from ltdiff.training.config import LossConfig, PhaseConfig, TrainingConfig
+from ltdiff.training.config import LossConfig, TrainingConfig
 from ltdiff.training.losses import charbonnier, supervise
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
@@ -35,19 +37,10 @@ class UNetPP(nn.Module):
         return [x + head for head in self.decoder(latents, features)]
 
 
-class SupervisedPhase(nn.Module):
-    """Train every head of a UNet++ with a pixel loss on pairs."""
-
-    def __init__(self, model: UNetPP, config: PhaseConfig) -> None:
-        super().__init__()
-        self.model = model
-        self.config = config
-
-    @override
-    def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        heads = self.model(to_input(batch["source"]))
-        weights = LossConfig().supervision_weights
-        return {"loss": supervise(charbonnier, heads, to_input(batch["target"]), weights)}
+def supervised_loss(model: UNetPP, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
+    """Pixel loss of every head, on pairs."""
+    heads = model(to_input(batch["source"]))
+    return {"loss": supervise(charbonnier, heads, to_input(batch["target"]), LossConfig().supervision_weights)}
 
 
 class UNetPPMethod(ImageNetwork):
@@ -63,7 +56,7 @@ class UNetPPMethod(ImageNetwork):
 
     @override
     def schedules(self) -> list[PhaseSchedule]:
-        return [PhaseSchedule("regression", 1.0, lambda config: SupervisedPhase(self.network, config))]
+        return [PhaseSchedule("regression", 1.0, partial(NetworkPhase, self.network, supervised_loss))]
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
 
+Network = TypeVar("Network", bound=nn.Module)
 Batch = Mapping[str, Tensor]
 """Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
 and `x_mm`, the place of each pixel."""
@@ -87,7 +88,7 @@ class AutoencoderPhase(nn.Module):
     def __init__(self, model: LTDiff, settings: Settings) -> None:
         super().__init__()
         self.config = settings.training.autoencoder
-        self.model = _train_only(model, "encoder", "decoder")
+        self.model = train_only(model, "encoder", "decoder")
         self.weights = settings.loss.supervision_weights
         self.image_loss = _image_loss(settings.loss)
 
@@ -109,7 +110,7 @@ class DDPMPhase(nn.Module):
     def __init__(self, model: LTDiff, settings: Settings) -> None:
         super().__init__()
         self.config = settings.training.ddpm
-        self.model = _train_only(model, "denoiser")
+        self.model = train_only(model, "denoiser")
         self.process = make_process(settings.diffusion)
 
     @override
@@ -140,7 +141,7 @@ class JointPhase(DDPMPhase):
     def __init__(self, model: LTDiff, settings: Settings) -> None:
         super().__init__(model, settings)
         self.config = settings.training.joint
-        _train_only(model, "denoiser", "decoder")
+        train_only(model, "denoiser", "decoder")
         self.loss_config = settings.loss
         self.image_loss = _image_loss(settings.loss)
 
@@ -182,7 +183,8 @@ class _Diffused(NamedTuple):
     features: list[Tensor]
 
 
-def _train_only(model: LTDiff, *parts: str) -> LTDiff:
+def train_only(model: Network, *parts: str) -> Network:
+    """Leave all of a network but these parts as they are; "" is all of it."""
     model.requires_grad_(False)
     for part in parts:
         model.get_submodule(part).requires_grad_(True)

@@ -7,7 +7,8 @@ from tiny_run import make_volumes
 from torch.nn import functional
 
 from ltdiff.methods import stan_ct
-from ltdiff.methods.stan_ct import AdversarialPhase, StanCT
+from ltdiff.methods.image_network import NetworkPhase
+from ltdiff.methods.stan_ct import StanCT, adversarial_loss
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phases import BatchNoise, to_input
 
@@ -21,7 +22,7 @@ def batch():
 @pytest.fixture
 def phase():
     torch.manual_seed(0)
-    return AdversarialPhase(StanCT(), PhaseConfig(num_steps=1))
+    return NetworkPhase(StanCT(), adversarial_loss, PhaseConfig(num_steps=1))
 
 
 def _weigh(monkeypatch, *, l1, latent):
