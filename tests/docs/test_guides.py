@@ -27,24 +27,25 @@ BLOCK = re.compile(r"(?:^<!-- (?P<mark>.*?) -->\n)?^```bash\n(?P<text>.*?)^```$"
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 OF_JOBS = {"train_autoencoder": "train", "train_ddpm": "train", "train_joint": "train", "search": "tune"}
 
-SHORT_TRAINING = {"patch_size": 32, "batch_size_per_worker": 2, "checkpoint_every_steps": 2}
+SMALL_SCANS = {
+    "simulation.num_patients": 3,
+    "simulation.num_slices": 3,
+    "simulation.matrix": 128,
+    "simulation.fov_mm": 330,
+    "simulation.scanner.num_views": 300,
+    "simulation.scanner.num_detectors": 320,
+    "simulation.scanner.detector_pitch_mm": 1.6,
+}
+SHORT = {"training.patch_size": 32, "training.batch_size_per_worker": 2, "training.checkpoint_every_steps": 2}
+STEPS = {f"training.{phase}.num_steps": 4 for phase in ("autoencoder", "ddpm", "joint")}
+FEW_TRIALS = {"search.share": 1.0, "search.num_rois": 12, "search.num_pairs": 2, "search.num_scores": 1}
+FEW_ROIS = {"evaluation.num_rois": 12}
 SMALLER = {
-    "simulate": {
-        **{
-            "simulation.num_patients": 3,
-            "simulation.num_slices": 3,
-            "simulation.matrix": 128,
-            "simulation.fov_mm": 300,
-        },
-        **{"simulation.scanner.num_views": 300, "simulation.scanner.num_detectors": 320},
-        **{"simulation.scanner.detector_pitch_mm": 1.6},
-    },
-    "train": {f"training.{key}": value for key, value in SHORT_TRAINING.items()},
-    "compare": {f"training.{key}": value for key, value in SHORT_TRAINING.items()} | {"evaluation.num_rois": 12},
-    "tune": {f"training.{key}": value for key, value in SHORT_TRAINING.items()}
-    | {f"training.{phase}.num_steps": 4 for phase in ("autoencoder", "ddpm", "joint")}
-    | {"search.share": 1.0, "search.num_rois": 12, "search.num_pairs": 2, "search.num_scores": 1},
-    "evaluate": {"evaluation.num_rois": 12},
+    "simulate": SMALL_SCANS,
+    "train": SHORT,
+    "compare": SHORT | FEW_ROIS,
+    "tune": SHORT | STEPS | FEW_TRIALS,
+    "evaluate": FEW_ROIS,
 }
 FEWER = {"--minutes": "0.05", "--num_trials": "2"}
 
@@ -59,7 +60,7 @@ if __name__ == "__main__":
         words += [] if name in named else ["--set", f"{{name}}={{value}}"]
     if words[0] in ("train", "tune", "compare", "calibrate"):
         from ltdiff.uncertainty import calibration
-        calibration.NUM_ROIS, calibration.NUM_DRAWS = 20, 4
+        calibration.NUM_DRAWS = 4
     sys.argv[1:] = words
     main()
 """
