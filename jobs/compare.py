@@ -6,8 +6,6 @@ PAIRS and OUT must be absolute paths on storage that the node can reach. It trai
 again to resume.
 """
 
-from __future__ import annotations
-
 import sys
 
 from ltdiff.commands.command_line import run

@@ -6,8 +6,6 @@ PAIRS, MODEL and OUT must be absolute paths on storage that the node can reach. 
 done lie in OUT/regions.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 

@@ -6,8 +6,6 @@ For a model that was trained on pairs of `ltdiff simulate`, which left simulatio
 absolute paths on storage that the node can reach. It runs in its own process, on one node, in a minute or two.
 """
 
-from __future__ import annotations
-
 import sys
 
 from ltdiff.commands.command_line import run

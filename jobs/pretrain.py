@@ -5,8 +5,6 @@
 It runs in its own process, on one node. Run it again to resume.
 """
 
-from __future__ import annotations
-
 import sys
 
 from ltdiff.commands.command_line import run

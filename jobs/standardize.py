@@ -5,8 +5,6 @@
 IN, MODEL and OUT must be absolute paths on storage that all nodes share. Submit it again to resume.
 """
 
-from __future__ import annotations
-
 import sys
 
 from ltdiff.commands.command_line import run

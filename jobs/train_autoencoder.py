@@ -5,8 +5,6 @@
 PAIRS and RUN must be absolute paths on storage that all nodes share. Submit it again to resume.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 

@@ -4,8 +4,6 @@ standardizer = Standardizer.load(Path("runs/first/model"))
 standardized_hu = standardizer.standardize(hu, spacing_mm=(0.7, 0.7))
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """The program `ltdiff`: the table of its commands, each of which is imported when it is called."""
 
-from __future__ import annotations
-
 import sys
 
 from ltdiff.commands.command_line import make_app, run

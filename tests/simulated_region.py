@@ -1,7 +1,5 @@
 """Regions like those of lesions, with texture."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 
@@ -16,9 +14,7 @@ def simulated_region(seed: int, *, num_slices: int = 5) -> Region:
     radius = rng.uniform(6, 12)
     inside = ((z - num_slices / 2) * 3) ** 2 + (y - 14) ** 2 + (x - 17) ** 2 <= radius**2
     mask = inside & (rng.random(shape) > 0.05)
-    mask &= (
-        ndimage.convolve(mask.astype(int), np.ones((1, 3, 3), int), mode="constant") > 1
-    )  # see the test of lone voxels
+    mask &= ndimage.convolve(mask.astype(int), np.ones((1, 3, 3), int), mode="constant") > 1  # see the test of lone voxels
     hu = rng.normal(rng.choice([-700.0, 40.0]), rng.uniform(40, 250), shape)
     hu = ((hu + np.roll(hu, 1, axis=2) + np.roll(hu, 1, axis=1)) / 3).round()
     return cut_region(hu, mask, spacing_mm=(0.8, 0.7))

@@ -23,9 +23,7 @@ def to_mm(series: Series, slice_index: float, row: float, column: float) -> list
     spacing_y, spacing_x = series.spacing_mm
     position = np.array(series.slices[0].position_mm) + column * spacing_x * along_row + row * spacing_y * along_column
     distance_mm = series.slice_spacing_mm
-    return [
-        round(float(value), 6) for value in position + slice_index * distance_mm * np.cross(along_row, along_column)
-    ]
+    return [round(float(value), 6) for value in position + slice_index * distance_mm * np.cross(along_row, along_column)]
 
 
 def write_structure_set(
@@ -50,9 +48,7 @@ def write_structure_set(
         dataset.ReferencedFrameOfReferenceSequence = [frame]
     dataset.StructureSetROISequence = [_roi(n, name, frame_uid) for n, (name, _) in enumerate(rois, 1)]
     dataset.ROIContourSequence = [
-        _roi_contour(n, contours, geometric_type, image_uid)
-        for n, (_, contours) in enumerate(rois, 1)
-        if contours is not None
+        _roi_contour(n, contours, geometric_type, image_uid) for n, (_, contours) in enumerate(rois, 1) if contours is not None
     ]
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

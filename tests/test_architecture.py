@@ -43,9 +43,7 @@ def test_an_import_that_runs_upwards_is_found(tmp_path):
 
 def _lint_imports(folder: Path, *options: str) -> subprocess.CompletedProcess:
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", *options]
-    return subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True)
 
 
 def test_there_are_few_dependencies_between_rooms():

@@ -57,9 +57,7 @@ print([name for name in {HEAVY} if name in sys.modules])
 
 @pytest.mark.parametrize("command", ALL_COMMANDS, ids=" ".join)
 def test_options_are_few_and_have_their_help(command):
-    arguments = [
-        argument for argument in _app(*command).assemble_argument_collection(parse_docstring=True) if argument.parse
-    ]
+    arguments = [argument for argument in _app(*command).assemble_argument_collection(parse_docstring=True) if argument.parse]
     assert len(arguments) <= MAX_OPTIONS
     assert [argument.name for argument in arguments if not argument.parameter.help] == []
 
@@ -125,25 +123,16 @@ def test_without_a_command_the_help_names_them_and_ends_with_2(arguments, capsys
     ("arguments", "sentence"),
     [
         (["train", "absent.parquet", "--out", "run"], "absent.parquet"),
-        (
-            ["train", "x.parquet", "--out", "run", "--config", "quick"],
-            "no configuration 'quick': neither default, demo",
-        ),
+        (["train", "x.parquet", "--out", "run", "--config", "quick"], "no configuration 'quick': neither default, demo"),
         (["pair", "absent"], "absent"),
         (["evaluate", "absent.parquet", "--model", "m", "--out", "o"], "absent.parquet"),
         (["standardize", "absent", "--model", "m", "--out", "o"], "m"),
         (["compare", "absent.parquet", "--out", "o"], "absent.parquet"),
-        (
-            ["compare", "absent.parquet", "--out", "o", "--methods", "linear, magic"],
-            "no method 'magic'; known are source",
-        ),
+        (["compare", "absent.parquet", "--out", "o", "--methods", "linear, magic"], "no method 'magic'; known are source"),
         (["calibrate", "p.parquet", "--model", "models:/ltdiff@champion"], "is what was registered and stays so"),
         (["radiomics", "absent", "mask.nrrd"], "absent does not exist"),
         (["radiomics", "absent.nrrd", "mask.nrrd"], "absent.nrrd: there is no such file"),
-        (
-            ["radiomics", "a.nrrd", "b.nrrd", "--only", "GLCM"],
-            "no feature or class of features 'GLCM'; the classes are GLCM25D",
-        ),
+        (["radiomics", "a.nrrd", "b.nrrd", "--only", "GLCM"], "no feature or class of features 'GLCM'; the classes are GLCM25D"),
         (["radiomics", "a.nrrd", "b.nrrd", "--out", "f.xlsx"], "f.xlsx: the name of a table ends with .parquet or"),
     ],
 )
@@ -252,7 +241,5 @@ def test_ctrl_c_says_how_to_go_on(capsys):
 
 
 def test_the_module_is_the_command():
-    shown = subprocess.run(
-        [sys.executable, "-m", "ltdiff.cli", "--version"], capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run([sys.executable, "-m", "ltdiff.cli", "--version"], capture_output=True, text=True, check=True)
     assert f"ltdiff {__version__}" in shown.stdout

@@ -59,7 +59,5 @@ def test_the_wheel_holds_every_file_of_the_package(pyproject, tmp_path):
     assert {name.split("/")[0] for name in names} == {"ltdiff", f"ltdiff-{ltdiff.__version__}.dist-info"}
     packed = {name for name in names if name.startswith(PACKAGES)}
     assert "ltdiff/py.typed" in packed
-    files = {
-        path.relative_to(REPOSITORY) for name in PACKAGES for path in (REPOSITORY / name).rglob("*") if path.is_file()
-    }
+    files = {path.relative_to(REPOSITORY) for name in PACKAGES for path in (REPOSITORY / name).rglob("*") if path.is_file()}
     assert packed == {file.as_posix() for file in files if "__pycache__" not in file.parts}

@@ -17,12 +17,7 @@ PAIRS = "a" * 64
 
 
 def record(
-    run: Path,
-    *,
-    glcm: float | None = None,
-    pairs: str = PAIRS,
-    seed: int = 0,
-    kernel_match: KernelMatch | None = None,
+    run: Path, *, glcm: float | None = None, pairs: str = PAIRS, seed: int = 0, kernel_match: KernelMatch | None = None
 ) -> Path:
     """Record a finished run; its model is calibrated where it has a CCC, `glcm`. Returns the model's folder."""
     torch.manual_seed(seed)

@@ -40,9 +40,7 @@ def tiny_settings(*, num_steps: int = 4, kappa: float = 0.1, process: str = "bri
     )
 
 
-def save_tiny_model(
-    folder: Path, *, source_kernel: str, target_kernel: str, facts: Mapping[str, Any] | None = None
-) -> Path:
+def save_tiny_model(folder: Path, *, source_kernel: str, target_kernel: str, facts: Mapping[str, Any] | None = None) -> Path:
     """An untrained model, described as if it had been trained on pairs of these kernels; `facts` say more of it."""
     settings = tiny_settings()
     about = {

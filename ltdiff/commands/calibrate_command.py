@@ -1,7 +1,5 @@
 """`ltdiff calibrate`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ltdiff.commands.model_argument import MODEL_CACHE, is_registered
@@ -18,8 +16,6 @@ def calibrate(pairs: Path, /, *, model: str, num_workers: int = 2) -> int:
     from ltdiff.uncertainty.calibration import calibrate as calibrate_model
 
     if is_registered(model) or Path(model).absolute().is_relative_to(MODEL_CACHE):
-        raise ValueError(
-            f"{model} is what was registered and stays so: `ltdiff models export` it and calibrate the folder"
-        )
+        raise ValueError(f"{model} is what was registered and stays so: `ltdiff models export` it and calibrate the folder")
     print(calibrate_model(pairs, model=Path(model), num_workers=num_workers))
     return 0

@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 something failed, and one sentence says what; 2 wrong argu
 after a checkpoint.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`ltdiff compare`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,11 +47,7 @@ def compare(
     from ltdiff.methods.compare_methods import compare_methods
 
     configuration = read_settings_of(
-        config,
-        settings,
-        sections=[*TRAINING_SECTIONS, "evaluation"],
-        unused=UNUSED,
-        options={"evaluation.features": features},
+        config, settings, sections=[*TRAINING_SECTIONS, "evaluation"], unused=UNUSED, options={"evaluation.features": features}
     )
     tables = compare_methods(
         pairs,

@@ -1,7 +1,5 @@
 """Settings of a command: a configuration, by name or as a file, with the changes of `--set`."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields

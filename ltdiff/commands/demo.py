@@ -1,7 +1,5 @@
 """The whole path on simulated scans: scanner → pairs → three phases on Ray → registry → derived series → CCC table."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time
@@ -75,12 +73,7 @@ def _run_stages(out: Path, report: Path) -> None:
         tables = stages.run(
             "evaluate",
             lambda: evaluate_model(
-                pairs,
-                model=run / MODEL_FOLDER,
-                out=report,
-                config=EvaluationConfig(),
-                inference=InferenceConfig(),
-                mask=archive,
+                pairs, model=run / MODEL_FOLDER, out=report, config=EvaluationConfig(), inference=InferenceConfig(), mask=archive
             ),
         )
     add_to_summary(

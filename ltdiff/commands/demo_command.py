@@ -1,7 +1,5 @@
 """`ltdiff demo`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

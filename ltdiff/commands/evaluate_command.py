@@ -1,7 +1,5 @@
 """`ltdiff evaluate`, and the job that extracts the features on Ray."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal

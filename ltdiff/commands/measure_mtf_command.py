@@ -1,21 +1,12 @@
 """The command of the job that measures the MTF of a model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ltdiff.commands.command_line import Config, Set
 
 
 def measure_mtf(
-    model: str,
-    /,
-    *,
-    simulation: Path,
-    out: Path,
-    num_images: int = 20,
-    config: Config = "default",
-    settings: Set = (),
+    model: str, /, *, simulation: Path, out: Path, num_images: int = 20, config: Config = "default", settings: Set = ()
 ) -> int:
     """Measure how source, linear match and LTDiff++ pass on edges, beside the target kernel.
 

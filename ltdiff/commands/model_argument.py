@@ -1,7 +1,5 @@
 """The argument --model: a folder, or the URI of a registered model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 MODEL_CACHE = Path.home() / ".cache" / "ltdiff"

@@ -1,7 +1,5 @@
 """`ltdiff models`: the registered models, and which of them is the champion."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`ltdiff pair`."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
@@ -35,9 +33,7 @@ def pair(
     if (root is None) == (source is None) or (source is None) != (target is None):
         raise UsageError("name either a folder to search, or both --source and --target")
     if source is not None and (source_kernel is not None or target_kernel is not None):
-        raise UsageError(
-            "--source_kernel and --target_kernel choose series of an archive: --source and --target are chosen"
-        )
+        raise UsageError("--source_kernel and --target_kernel choose series of an archive: --source and --target are chosen")
     from ltdiff.data.manifest import LEFT_OUT, SPLITS, write_manifest
     from ltdiff.data.pairing import pair_archive, pair_named
 

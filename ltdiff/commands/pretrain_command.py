@@ -6,8 +6,6 @@ out/training/                   the training, a run that resumes
 out/ltdiff.safetensors          the pretrained weights
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context

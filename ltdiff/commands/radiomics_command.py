@@ -1,7 +1,5 @@
 """`ltdiff radiomics`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`ltdiff settings`."""
 
-from __future__ import annotations
-
 import textwrap
 
 from ltdiff.commands.command_line import UsageError, print_lines

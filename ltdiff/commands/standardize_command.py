@@ -1,7 +1,5 @@
 """`ltdiff standardize`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ltdiff.commands.command_line import Config, Set

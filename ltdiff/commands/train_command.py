@@ -1,7 +1,5 @@
 """`ltdiff train`, and the jobs that train one of its phases."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`ltdiff tune`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ltdiff.commands.command_line import Config, Set
@@ -36,10 +34,7 @@ def tune(
     from ltdiff.search.tune import search
 
     configuration = read_settings_of(
-        config,
-        settings,
-        sections=[*TRAINING_SECTIONS, "search"],
-        options={"search.num_trials": num_trials},
+        config, settings, sections=[*TRAINING_SECTIONS, "search"], options={"search.num_trials": num_trials}
     )
     report = search(
         pairs,

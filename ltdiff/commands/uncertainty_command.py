@@ -1,7 +1,5 @@
 """`ltdiff uncertainty`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """How a series was acquired: tags, grid and noise level, to be compared with the training domain of a model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +23,11 @@ class AcquisitionInfo:
     noise_hu: float | None = None
 
     @classmethod
-    def of(cls, scan: Scan) -> AcquisitionInfo:
+    def of(cls, scan: Scan) -> "AcquisitionInfo":
         """From the header, and the noise from the middle slice. A volume file's thickness is its slices' distance."""
         if isinstance(scan, VolumeFile):
             return cls(scan.spacing_mm, slice_thickness_mm=scan.distance_mm, noise_hu=_middle_noise_hu(scan))
-        return cls(
-            scan.spacing_mm, scan.kernel, scan.manufacturer, scan.slice_thickness_mm, noise_hu=_middle_noise_hu(scan)
-        )
+        return cls(scan.spacing_mm, scan.kernel, scan.manufacturer, scan.slice_thickness_mm, noise_hu=_middle_noise_hu(scan))
 
 
 def _middle_noise_hu(scan: Scan) -> float | None:

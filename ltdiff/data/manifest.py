@@ -4,8 +4,6 @@ Two rows with the same `pair_id` show the same anatomy from the same raw data, r
 that is the target of several sources has one row per pair. Rows without a pair train the autoencoder only (phase 1).
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math
@@ -259,9 +257,7 @@ def _parse_split(spec: str, *, num_patients: int) -> tuple[str, float]:
     if by not in ("patient", "z") or not 0 < fraction <= 1:
         raise ValueError(f"split {spec!r} is none of auto, patient:FRACTION and z:FRACTION with a fraction up to 1")
     if by == "patient" and num_patients < 2 and fraction < 1:
-        raise ValueError(
-            f"split {spec!r} needs at least 2 paired patients and there is {num_patients}: take z:FRACTION"
-        )
+        raise ValueError(f"split {spec!r} needs at least 2 paired patients and there is {num_patients}: take z:FRACTION")
     return by, fraction
 
 

@@ -3,8 +3,6 @@
 They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT Structure Sets.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Sequence
@@ -49,9 +47,7 @@ def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> N
 def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[Any]:
     series_uids = manifest.loc[manifest["role"] == "source", "series_uid"].unique()
     if len(series_uids) != 1:
-        raise ValueError(
-            f"{mask}: a mask file belongs to one series, and the manifest has {len(series_uids)} source series"
-        )
+        raise ValueError(f"{mask}: a mask file belongs to one series, and the manifest has {len(series_uids)} source series")
     path = Path(pairs["path"].iloc[0])
     if is_volume_file(path):
         return _numbered(_read_on_grid(mask, read_volume(path)))[pairs["slice_index"]]
@@ -65,9 +61,7 @@ def _numbered(labels: NDArray[Any]) -> NDArray[Any]:
         return labels
     numbered, num_lesions = ndimage.label(labels, structure=np.ones((3, 3, 3)))
     if num_lesions > np.iinfo(np.uint8).max:
-        logger.warning(
-            "the mask has one label and %d separate parts, too many to number: they are one region", num_lesions
-        )
+        logger.warning("the mask has one label and %d separate parts, too many to number: they are one region", num_lesions)
         return labels
     if num_lesions < 2:
         return labels
@@ -95,9 +89,7 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
 def _only(paths: Sequence[Path]) -> Path | None:
     """The only one of these masks, or None. Raise ValueError where there are several."""
     if len(paths) > 1:
-        raise ValueError(
-            f"{printable(paths[0])} and {printable(paths[1])} are masks of the same slices: name one of them"
-        )
+        raise ValueError(f"{printable(paths[0])} and {printable(paths[1])} are masks of the same slices: name one of them")
     return paths[0] if paths else None
 
 
@@ -113,9 +105,7 @@ def _find_series(series_uid: str, manifest: pd.DataFrame) -> Series:
     folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
     found = {one.series_instance_uid: one for one in find_series(folder)[0]}
     if series_uid not in found or not paths <= {str(header.path) for header in found[series_uid].slices}:
-        raise ValueError(
-            f"{printable(folder)}: the series that the mask belongs to is no longer what it was when it was paired"
-        )
+        raise ValueError(f"{printable(folder)}: the series that the mask belongs to is no longer what it was when it was paired")
     return found[series_uid]
 
 
@@ -193,7 +183,6 @@ def _affine(volume: Volume) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _describe_grid(volume: Volume) -> str:
     spacing, origin, direction = (
-        "\\".join(f"{value:.5g}" for value in values)
-        for values in (volume.spacing_mm[::-1], volume.origin_mm, volume.direction)
+        "\\".join(f"{value:.5g}" for value in values) for values in (volume.spacing_mm[::-1], volume.origin_mm, volume.direction)
     )
     return f"spacing {spacing} mm, origin {origin} mm, direction {direction}"

@@ -1,7 +1,5 @@
 """What networks are given: intensities in network units instead of HU, and the position of each pixel in mm."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import numpy as np

@@ -4,8 +4,6 @@ Two kernels applied to the same raw data give two series that share frame of ref
 pixel spacing, size and slice thickness. Everything else that is alike is a coincidence or another acquisition.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections import defaultdict
@@ -67,9 +65,7 @@ def pair_archive(
         found = sorted({pair.source.kernel for pair in pairs})
         pairs = [pair for pair in pairs if pair.source.kernel == source_kernel]
         if found and not pairs:
-            raise ValueError(
-                f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found)}"
-            )
+            raise ValueError(f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found)}")
     paired_uids = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]
     if not pairs and not unpaired:
@@ -126,9 +122,7 @@ def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) ->
     slices agree (meant as a pair), "skip" where it is another kind of series.
     """
     series = sorted(series, key=lambda one: one.series_instance_uid)
-    issues = [
-        _issue(one, "skip", "is derived, so it is neither paired nor trained on") for one in series if one.derived
-    ]
+    issues = [_issue(one, "skip", "is derived, so it is neither paired nor trained on") for one in series if one.derived]
     originals = [one for one in series if not one.derived]
     grids = [grid for grid in _group_by_grid(originals) if len(_kernels(grid)) > 1]
     targets, unreadable = _target_kernels(grids, target_kernel)
@@ -201,9 +195,7 @@ def _explain_unpaired(series: Sequence[Series], pairs: Sequence[SeriesPair], tar
 
 def _is_candidate(one: Series, other: Series) -> bool:
     same_frame = one.frame_of_reference_uid == other.frame_of_reference_uid
-    return one.kernel != other.kernel and (
-        same_frame or (bool(one.acquisition_key) and _is_same_acquisition(one, other))
-    )
+    return one.kernel != other.kernel and (same_frame or (bool(one.acquisition_key) and _is_same_acquisition(one, other)))
 
 
 def _is_same_acquisition(one: Series, other: Series) -> bool:
@@ -232,9 +224,7 @@ def _no_target(one: Series, target_kernel: str | None) -> str:
 
 
 def _issue(series: Series, action: Literal["skip", "fail"], reason: str) -> Issue:
-    return Issue(
-        _folder(series), action, f"{printable(_folder(series))}: the series of kernel {series.kernel!r} {reason}"
-    )
+    return Issue(_folder(series), action, f"{printable(_folder(series))}: the series of kernel {series.kernel!r} {reason}")
 
 
 def _folder(series: Series) -> Path:

@@ -4,8 +4,6 @@ A sample is one patch of one slice (or slice pair); `PATCHES_PER_SLICE` samples 
 epoch. Which slice sample k sees (a permutation per epoch), crop and turns are functions of (seed, sample) alone.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -54,9 +52,7 @@ def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]
     if pairs:
         paired = rows[rows["pair_id"].notna()]
         by_role = {role: paired[paired["role"] == role].set_index("pair_id") for role in ("source", "target")}
-        items = [
-            {role: by_role[role].loc[pair_id].to_dict() for role in by_role} for pair_id in by_role["source"].index
-        ]
+        items = [{role: by_role[role].loc[pair_id].to_dict() for role in by_role} for pair_id in by_role["source"].index]
     else:
         unique = rows.drop_duplicates(["path", "slice_index"])
         items = [{"image": dict(row)} for row in unique.to_dict("records")]

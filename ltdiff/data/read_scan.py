@@ -1,7 +1,5 @@
 """The scan that a path names: a volume file, or the only CT series of a folder or file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ltdiff.data.volume_files import is_volume_file, read_volume_scan

@@ -1,7 +1,5 @@
 """Regions of interest: seeded random discs and the lesions of a label volume, in one slice or through several."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -170,9 +168,7 @@ def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
     return border, min(RADIUS_RANGE_PX[1], border)
 
 
-def _candidates(
-    shape: tuple[int, ...], border: int, largest_radius: int, seed: int, limit: int
-) -> Iterator[np.ndarray]:
+def _candidates(shape: tuple[int, ...], border: int, largest_radius: int, seed: int, limit: int) -> Iterator[np.ndarray]:
     """Batches of rows (slice, y, x, radius) of int64, each uniform within its bounds."""
     low = np.array([0, border, border, RADIUS_RANGE_PX[0]])
     high = np.array([shape[0], shape[1] - border, shape[2] - border, largest_radius + 1])

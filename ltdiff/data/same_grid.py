@@ -1,7 +1,5 @@
 """Whether two scans lie on the same grid: same patient, frame of reference, pixels and slice positions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which of several kernels is the sharpest, judged by the images themselves: kernel names follow no common rule."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

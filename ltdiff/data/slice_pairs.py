@@ -1,7 +1,5 @@
 """Slice pairs of a manifest in memory, for what is fitted to a sample of them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -98,11 +96,7 @@ def read_validation_pairs(
     is_cut = split == "val" and not has_validation_pairs(manifest)
     pairs = []
     for stack in read_stacks(
-        manifest,
-        split="train" if is_cut else split,
-        at_most=at_most,
-        purpose=purpose,
-        choose=evenly_spaced_adjacent_pairs,
+        manifest, split="train" if is_cut else split, at_most=at_most, purpose=purpose, choose=evenly_spaced_adjacent_pairs
     ):
         source_hu, target_hu = stack.source_hu[0], stack.target_hu[0]
         columns = slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS)) if is_cut else slice(None)

@@ -12,8 +12,6 @@ Memory is bounded by the blocks in flight, whatever the size of the data set.
 The actor that runs a stream imports this module: without torch and what decodes slices it starts seconds earlier.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass
@@ -47,7 +45,7 @@ class WorkerShard:
         return ((self.first_step + steps) * self.world_size + self.rank) * self.batch_size + places
 
 
-def make_stream(loader: PatchLoader, shard: WorkerShard, *, num_samples: int) -> ray.data.DataIterator:
+def make_stream(loader: "PatchLoader", shard: WorkerShard, *, num_samples: int) -> ray.data.DataIterator:
     """The lazy Ray Data stream of a worker's next `num_samples` samples, in order.
 
     It is run by an actor of its own (`streaming_split`): run by the worker itself, Ray Data's scheduler would hold Python's
@@ -92,7 +90,7 @@ class _SchedulerThrottle:
 
 
 def _load_block(
-    block: dict[str, NDArray[np.int64]], loader: ray.ObjectRef[PatchLoader], shard: WorkerShard
+    block: dict[str, NDArray[np.int64]], loader: "ray.ObjectRef[PatchLoader]", shard: WorkerShard
 ) -> dict[str, NDArray[np.int16]]:
     import torch
 
@@ -101,7 +99,7 @@ def _load_block(
 
 
 @lru_cache(maxsize=1)
-def _fetch(loader: ray.ObjectRef[PatchLoader]) -> PatchLoader:
+def _fetch(loader: "ray.ObjectRef[PatchLoader]") -> "PatchLoader":
     """Once for all blocks that a process loads."""
     fetched: PatchLoader = ray.get(loader)
     return fetched

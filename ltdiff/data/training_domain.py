@@ -1,7 +1,5 @@
 """What a model was trained for, and what speaks against using it for a series."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -44,7 +42,7 @@ class TrainingDomain:
     noise_hu: Range | None = None  # see `noise_level_hu`
 
     @classmethod
-    def of(cls, manifest: pd.DataFrame) -> TrainingDomain:
+    def of(cls, manifest: pd.DataFrame) -> "TrainingDomain":
         """Of a model that is trained on the pairs of split `train`. Slices that cannot be read are named in the log."""
         pairs = manifest[(manifest["split"] == "train") & manifest["pair_id"].notna()]
         sources, targets = (pairs[pairs["role"] == role] for role in ("source", "target"))
@@ -58,7 +56,7 @@ class TrainingDomain:
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainingDomain:
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainingDomain":
         """From what `to_dict` gave."""
         tuples: dict[str, Any] = {name: None if entries is None else tuple(entries) for name, entries in values.items()}
         return cls(**tuples)
@@ -81,9 +79,7 @@ class TrainingDomain:
             wanted = either(self.source_kernels) or "an unknown one"
             violations.append(f"{name_kernel(acquisition.kernel)} instead of {wanted}")
         if self.fits_manufacturer(acquisition) is False:
-            violations.append(
-                f"manufacturer {quoted(acquisition.manufacturer)} instead of {either(self.manufacturers)}"
-            )
+            violations.append(f"manufacturer {quoted(acquisition.manufacturer)} instead of {either(self.manufacturers)}")
         return violations
 
     def fits_manufacturer(self, acquisition: AcquisitionInfo) -> bool | None:

@@ -4,8 +4,6 @@ Whatever order a file keeps its voxels in, arrays here hold axial slices in asce
 posterior and columns from right to left, as a standard axial DICOM series does. `write_volume` restores the file's order.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """What a derived CT slice says about itself: PS3.3 C.7.6.1.1.3 (derived images) and what must not be copied."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -136,17 +134,12 @@ def _set_series(dataset: pydicom.Dataset, *, derivation: Derivation, series_uid:
     dataset.Modality = "CT"
     dataset.SeriesInstanceUID = series_uid
     dataset.SeriesNumber = int(dataset.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
-    dataset.SeriesDescription = _ascii(f"ltdiff {derivation.source_kernel} to {derivation.target_kernel} (derived)")[
-        :64
-    ]
+    dataset.SeriesDescription = _ascii(f"ltdiff {derivation.source_kernel} to {derivation.target_kernel} (derived)")[:64]
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = made.strftime("%Y%m%d")
     dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = made.strftime("%H%M%S")
     if not dataset.get("FrameOfReferenceUID"):
         dataset.FrameOfReferenceUID = stable_uid(series_uid, "frame of reference")
-    dataset.ContributingEquipmentSequence = [
-        *dataset.get("ContributingEquipmentSequence", []),
-        _equipment_item(derivation, made),
-    ]
+    dataset.ContributingEquipmentSequence = [*dataset.get("ContributingEquipmentSequence", []), _equipment_item(derivation, made)]
 
 
 def _set_image(dataset: pydicom.Dataset, *, source: Header, derivation: Derivation, sharper: bool) -> None:

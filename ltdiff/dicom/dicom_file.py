@@ -3,8 +3,6 @@
 Every error names file and value, and never a patient's name, ID or dates.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 import zlib
@@ -121,9 +119,7 @@ def _check_is_dicom(file: BinaryIO) -> None:
 
 def _transfer_syntax(file: BinaryIO) -> UID:
     try:
-        meta = read_dataset(
-            file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2
-        )
+        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2)
         media = UID(str(meta.get("MediaStorageSOPClassUID", "")))
         transfer_syntax = UID(str(meta.get("TransferSyntaxUID", "")))
     except Exception as error:  # as above

@@ -1,7 +1,5 @@
 """The values of single DICOM elements, checked: a value of the wrong kind raises BadFile naming keyword and value."""
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """Do the slices of one series form a regular grid? If not: BadFile, naming the positions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 
@@ -99,11 +97,7 @@ def _check_spacing(ordered: Sequence[Header]) -> None:
     if not steps_mm.size:
         return
     usual_mm = float(np.median(steps_mm))
-    gaps = [
-        f"{low:.2f} to {high:.2f}"
-        for low, high in pairwise(z_mm)
-        if abs(high - low - usual_mm) > SLICE_SPACING_TOLERANCE_MM
-    ]
+    gaps = [f"{low:.2f} to {high:.2f}" for low, high in pairwise(z_mm) if abs(high - low - usual_mm) > SLICE_SPACING_TOLERANCE_MM]
     if gaps:
         raise BadFile(f"has gaps: its slices are {usual_mm:.2f} mm apart, but not from z = {_listed(gaps)} mm")
 

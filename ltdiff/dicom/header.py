@@ -1,7 +1,5 @@
 """The header of one CT slice: what is read, what must be in it, what makes a file unusable."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterator
@@ -13,25 +11,8 @@ from typing import BinaryIO
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage
 
-from ltdiff.dicom.dicom_file import (
-    MULTI_FRAME_CT,
-    BadFile,
-    ParsedFile,
-    SkippedFile,
-    open_file,
-    parse_file,
-    without_warnings,
-)
-from ltdiff.dicom.elements import (
-    integer_of,
-    number_of,
-    numbers_of,
-    optional_number_of,
-    text_of,
-    texts_of,
-    uid_of,
-    value_of,
-)
+from ltdiff.dicom.dicom_file import MULTI_FRAME_CT, BadFile, ParsedFile, SkippedFile, open_file, parse_file, without_warnings
+from ltdiff.dicom.elements import integer_of, number_of, numbers_of, optional_number_of, text_of, texts_of, uid_of, value_of
 from ltdiff.system.text import printable, quoted
 
 MAX_PIXELS = 4096 * 4096
@@ -172,11 +153,7 @@ def _checked_header(path: Path, parsed: ParsedFile) -> Header:
 def _check_frame(dataset: Dataset) -> None:
     if (optional_number_of(dataset, "NumberOfFrames") or 1) > 1:
         raise BadFile("has several frames, which is not supported: convert it to single slices")
-    for keyword, needed in (
-        ("SamplesPerPixel", 1),
-        ("PhotometricInterpretation", "MONOCHROME2"),
-        ("BitsAllocated", 16),
-    ):
+    for keyword, needed in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2"), ("BitsAllocated", 16)):
         if (value := value_of(dataset, keyword)) != needed:
             raise BadFile(f"has {keyword} {quoted(value)} where a CT slice has {needed}")
 
@@ -205,9 +182,7 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         sop_instance_uid=uid_of(dataset, "SOPInstanceUID"),
         series_instance_uid=uid_of(dataset, "SeriesInstanceUID"),
         study_instance_uid=uid_of(dataset, "StudyInstanceUID"),
-        frame_of_reference_uid=uid_of(dataset, "FrameOfReferenceUID")
-        if text_of(dataset, "FrameOfReferenceUID")
-        else "",
+        frame_of_reference_uid=uid_of(dataset, "FrameOfReferenceUID") if text_of(dataset, "FrameOfReferenceUID") else "",
         patient_key=_patient_key(parsed),
         kernel=text_of(dataset, "ConvolutionKernel"),
         manufacturer=text_of(dataset, "Manufacturer"),

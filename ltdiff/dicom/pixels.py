@@ -1,7 +1,5 @@
 """The pixels of one CT slice: stored values, which of them are padding, HU."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,12 +21,7 @@ OUTSIDE_FOV_HU = -1500.0
 
 # The largest share of a CT slice's pixels that is below or above so many HU. Wrong signedness, wrong BitsStored or a
 # wrong rescale puts far more of them there.
-PLAUSIBLE_SHARES = (
-    ("below", -2000.0, 0.001),
-    ("below", -1200.0, 0.5),
-    ("above", 1500.0, 0.5),
-    ("above", 2500.0, 0.1),
-)
+PLAUSIBLE_SHARES = (("below", -2000.0, 0.001), ("below", -1200.0, 0.5), ("above", 1500.0, 0.5), ("above", 2500.0, 0.1))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 A DICOM series is one (dicom/series), and so is a volume file (data/volume_files).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Lesion masks as DICOM Segmentation (PS3.3 A.51), one segment per lesion, bound to the slices of a CT series."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -33,9 +31,7 @@ def write_segmentation(series: Series, labels: NDArray[Any], *, path: Path, algo
     Raises ValueError when the shape is not the series' or there is no lesion.
     """
     if labels.shape != (series.num_slices, series.rows, series.columns):
-        raise ValueError(
-            f"labels of shape {labels.shape} do not fit {series.num_slices} × {series.rows} × {series.columns}"
-        )
+        raise ValueError(f"labels of shape {labels.shape} do not fit {series.num_slices} × {series.rows} × {series.columns}")
     if not labels.any():
         raise ValueError(f"there is no lesion to write to {printable(path)}")
     with without_warnings():
@@ -91,9 +87,7 @@ class _UnusableFrameError(Exception):
 
 def _labels(segmentation: hd.seg.Segmentation, series: Series) -> NDArray[Any]:
     if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.BINARY:
-        raise _UnusableFrameError(
-            f"is a {segmentation.segmentation_type.value} segmentation, and only BINARY ones are read"
-        )
+        raise _UnusableFrameError(f"is a {segmentation.segmentation_type.value} segmentation, and only BINARY ones are read")
     labels = np.zeros((series.num_slices, series.rows, series.columns), np.uint8)
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
@@ -179,9 +173,7 @@ def _segmented_series(path: Path) -> str:
     """SeriesInstanceUID of the series that a segmentation belongs to; "" for any other file."""
     try:
         with without_warnings():
-            dataset = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ReferencedSeriesSequence"]
-            )
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ReferencedSeriesSequence"])
             is_segmentation = dataset.SOPClassUID == SegmentationStorage
             return str(dataset.ReferencedSeriesSequence[0].SeriesInstanceUID) if is_segmentation else ""
     except Exception:  # whatever pydicom raises: not a file that could be read as a segmentation

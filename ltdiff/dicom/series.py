@@ -1,7 +1,5 @@
 """Find the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence

@@ -4,8 +4,6 @@ The polygons are filled here: an even-odd fill is a dozen lines of numpy, for wh
 takes in every pixel that the line touches and so adds half a pixel all round.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import defaultdict
 from collections.abc import Container, Sequence
@@ -88,9 +86,7 @@ def _parse(path: Path) -> tuple[list[_Roi], set[str]]:
             dataset = pydicom.dcmread(path)
             if dataset.SOPClassUID != RTStructureSetStorage:
                 raise TypeError("not a structure set")
-            contours = {
-                int(item.ReferencedROINumber): _closed_contours(item) for item in dataset.get("ROIContourSequence", [])
-            }
+            contours = {int(item.ReferencedROINumber): _closed_contours(item) for item in dataset.get("ROIContourSequence", [])}
             rois = [
                 _Roi(_name(item), str(item.get("ReferencedFrameOfReferenceUID", "")), contours[int(item.ROINumber)])
                 for item in dataset.StructureSetROISequence

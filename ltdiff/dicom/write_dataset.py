@@ -1,7 +1,5 @@
 """Writing DICOM: stable UIDs, and datasets as Explicit VR Little Endian."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Writing a standardized series: new images of the same patient and place, which say what they are and came from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -73,12 +71,7 @@ def _derived_datasets(
             sharper = _roughness(hu) > _roughness(source.hu)
         with without_warnings():
             describe_derived(
-                source.dataset,
-                source=source.header,
-                derivation=derivation,
-                series_uid=series_uid,
-                sharper=sharper,
-                made=made,
+                source.dataset, source=source.header, derivation=derivation, series_uid=series_uid, sharper=sharper, made=made
             )
             number = source.header.instance_number
             source.dataset.InstanceNumber = index + 1 if number is None else number  # some begin with 0

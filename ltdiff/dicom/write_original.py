@@ -1,7 +1,5 @@
 """Writing a volume as an original CT series, as a scanner does."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Settings of the diffusion: noise process, noise schedule, sampler."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,9 +57,7 @@ class DiffusionConfig:
         if not 0 <= self.endpoint_fraction <= 1:
             raise ValueError(f"endpoint_fraction must lie in 0…1, got {self.endpoint_fraction}")
         if not 1 <= self.start_timestep <= self.schedule.num_train_timesteps:
-            raise ValueError(
-                f"start_timestep must lie in 1…{self.schedule.num_train_timesteps}, got {self.start_timestep}"
-            )
+            raise ValueError(f"start_timestep must lie in 1…{self.schedule.num_train_timesteps}, got {self.start_timestep}")
         if self.num_inference_steps is not None and self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
 

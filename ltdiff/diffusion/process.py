@@ -6,8 +6,6 @@ transition names both of its times, `step(z_t, t, s)` with s < t, so strided sam
 The condition is the source's latent, the target's is only ever a training target.
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -1,7 +1,5 @@
 """The sampler: from the source's latents to a draw of the standardized ones, whatever the process and the network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

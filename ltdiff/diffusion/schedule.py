@@ -1,7 +1,5 @@
 """The noise schedule β_t: data, read by training and by sampling, so that the two cannot disagree."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

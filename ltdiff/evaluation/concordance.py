@@ -7,8 +7,6 @@ class differ by orders of magnitude (energy 10⁸, entropy 3), so the largest ru
 Source: L. I-Kuei Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 45 (1989) 255.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,9 +57,7 @@ def ccc_per_column(source: Values, target: Values) -> Values:
     return weighted_ccc(np.ones((1, len(source))), source, target)[0]
 
 
-def ccc_across_rois(
-    source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> Concordance:
+def ccc_across_rois(source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Concordance:
     """Primary definition, for the features of one class (num_rois, num_features)."""
     per_feature = ccc_per_column(source, target)
     resampled = weighted_ccc(_resample(len(source), num_resamples, seed), source, target)
@@ -70,9 +66,7 @@ def ccc_across_rois(
     return _summary(per_feature, nan_mean(resampled), num_features=_count(per_feature), num_rois=num_rois)
 
 
-def ccc_across_features(
-    source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> Concordance:
+def ccc_across_features(source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Concordance:
     """Second definition, for the features of one class (num_rois, num_features)."""
     per_roi = ccc_per_column(source.T, target.T)
     defined = np.isfinite(per_roi)

@@ -5,8 +5,6 @@ out/mtf.md     the largest difference of each
 out/mtf.png    the curves
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -50,9 +48,7 @@ def measure_model_mtf(
     return summary
 
 
-def measure_mtf(
-    methods: Mapping[str, Method], *, simulation: SimulationConfig, num_images: int, seed: int = 0
-) -> pd.DataFrame:
+def measure_mtf(methods: Mapping[str, Method], *, simulation: SimulationConfig, num_images: int, seed: int = 0) -> pd.DataFrame:
     """The `mtf_table` of methods, and of the source, over `num_images` scans of the same edges.
 
     Each scan has its own noise, at the thickness and dose of a patient of that number: a method that is not linear is measured

@@ -4,8 +4,6 @@ Both methods are scored on the same regions of the same slices, and regions of o
 the same ones for both.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -31,9 +29,7 @@ def remaining_error_ratios(features: FeatureArray, *, method: str | None, seed: 
         slices = np.array([roi.slice_index for roi in block.rois])
         num_slices = len(set(slices.tolist()))
         weights = _resample(slices, seed=seed)
-        errors = {
-            name: 1 - nan_mean(weighted_ccc(weights, values, block.target)) for name, values in block.values.items()
-        }
+        errors = {name: 1 - nan_mean(weighted_ccc(weights, values, block.target)) for name, values in block.values.items()}
         own = errors.pop(method)
         for other, error in errors.items():
             with np.errstate(divide="ignore", invalid="ignore"):

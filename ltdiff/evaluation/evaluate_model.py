@@ -1,7 +1,5 @@
 """Scoring methods on the pairs of a manifest, and a trained model beside what a user would pick instead."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

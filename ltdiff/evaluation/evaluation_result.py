@@ -1,7 +1,5 @@
 """All that an evaluation measured, before any of it is written."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +13,7 @@ from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.paper import group_ccc
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import slice_correlation
-from ltdiff.evaluation.structure_fidelity import (
-    count_changed_places,
-    describe_lesions,
-    structure_summary,
-    structure_table,
-)
+from ltdiff.evaluation.structure_fidelity import count_changed_places, describe_lesions, structure_summary, structure_table
 from ltdiff.evaluation.structures import find_structures
 from ltdiff.inference.method import Slices
 

@@ -1,7 +1,5 @@
 """The slice pairs of a manifest that are scored, and the regions on them: the same for every method."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -75,12 +73,7 @@ class EvaluationSet:
     def standardize(self, name: str, method: Method) -> Slices:
         """The source slices standardized by a method; `name` is for the progress bar."""
         return standardize_slices(
-            method,
-            self.source_hu,
-            self.spacings_mm,
-            numbers=self.slice_numbers,
-            num_workers=self.config.num_workers,
-            name=name,
+            method, self.source_hu, self.spacings_mm, numbers=self.slice_numbers, num_workers=self.config.num_workers, name=name
         )
 
 
@@ -169,9 +162,7 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
         raise ValueError(f"the manifest has no pair in its split {split!r}; see the option --split of `ltdiff pair`")
     sizes = sorted(set(zip(rows["rows"], rows["columns"], strict=True)))
     if len(sizes) > 1:
-        raise ValueError(
-            f"the pairs of split {split!r} have different sizes ({sizes}); pair the series of each size separately"
-        )
+        raise ValueError(f"the pairs of split {split!r} have different sizes ({sizes}); pair the series of each size separately")
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets

@@ -1,7 +1,5 @@
 """Features of every region in the images of every method, as one array from which all tables are computed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -117,7 +115,5 @@ def _region(volume_hu: Slices, roi: Roi | VolumeRoi, spacings_mm: NDArray[np.flo
     mask = roi.volume_mask
     spacing_y, spacing_x = spacings_mm[roi.slice_index]
     hu = volume_hu[roi.slice_index : roi.slice_index + len(mask)]
-    assert hu.shape == mask.shape, (
-        f"the {roi.roi_set} region {roi.label} of slice {roi.slice_index} lies outside the images"
-    )
+    assert hu.shape == mask.shape, f"the {roi.roi_set} region {roi.label} of slice {roi.slice_index} lies outside the images"
     return RegionCut.of(hu, mask, (float(spacing_y), float(spacing_x)))

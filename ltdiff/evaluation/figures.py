@@ -1,7 +1,5 @@
 """Pictures of an evaluation (the only import of matplotlib). Each function returns a figure; the report saves it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,18 +17,7 @@ DIFFERENCE_HU = 200.0
 """Full colour of the difference images."""
 _ZOOM_MARGIN_PX = 24
 _PANEL_INCHES = 2.4
-_COLOURS = [
-    "#9aa3ad",
-    "#e0a030",
-    "#1f6fb4",
-    "#3b9b6d",
-    "#b5517a",
-    "#7a5bb0",
-    "#c0653a",
-    "#4aa7b8",
-    "#8a8a2b",
-    "#444444",
-]
+_COLOURS = ["#9aa3ad", "#e0a030", "#1f6fb4", "#3b9b6d", "#b5517a", "#7a5bb0", "#c0653a", "#4aa7b8", "#8a8a2b", "#444444"]
 
 
 def draw_slices(images_hu: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], roi: Roi) -> Figure:
@@ -69,11 +56,7 @@ def draw_ccc(ccc: pd.DataFrame, *, definition: str = "across_rois") -> Figure:
         axis.set_title(f"CCC {definition.replace('_', ' ')}, {roi_set} regions", fontsize=10, loc="left")
     methods = chosen["method"].nunique()
     figure.legend(
-        *figure.axes[0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=min(methods, 4),
-        frameon=False,
-        fontsize=9,
+        *figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(methods, 4), frameon=False, fontsize=9
     )
     return figure
 

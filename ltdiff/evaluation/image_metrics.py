@@ -1,7 +1,5 @@
 """How close two images are, in HU. Arrays are (Y, X) or (Z, Y, X); every metric is over all their pixels."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage

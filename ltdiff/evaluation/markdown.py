@@ -1,7 +1,5 @@
 """An evaluation as Markdown: tables, and what a reader needs to know of each."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -112,9 +110,7 @@ def _table_markdown(table: pd.DataFrame, columns: Mapping[str, tuple[str, str]] 
 
 def _by_class(table: pd.DataFrame, cell: Callable[[Row], str], *, index: tuple[str, ...] = ("method",)) -> pd.DataFrame:
     """The rows of a table, one per method and class of features, laid out with a column for every class."""
-    cells = pd.Series(
-        [cell(row) for row in table.to_dict("records")], [table[key] for key in (*index, "feature_class")]
-    )
+    cells = pd.Series([cell(row) for row in table.to_dict("records")], [table[key] for key in (*index, "feature_class")])
     return cells.unstack("feature_class", sort=False).reset_index()
 
 

@@ -6,8 +6,6 @@ that are not linear this is the task transfer function, which depends on contras
 Source: Richard et al., Med. Phys. 39 (2012) 4115; AAPM TG-233 (2019).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,16 +18,7 @@ WINDOW_MM = 8.0
 STEPS_PER_PIXEL = 8
 FRACTIONS = tuple(np.round(np.arange(0, 0.901, 0.05), 2).tolist())
 """Frequencies, as fractions of the pixel grid's Nyquist frequency."""
-COLUMNS = (
-    "kind",
-    "method",
-    "frequency_per_mm",
-    "fraction_of_nyquist",
-    "mtf",
-    "target_mtf",
-    "difference",
-    "standard_error",
-)
+COLUMNS = ("kind", "method", "frequency_per_mm", "fraction_of_nyquist", "mtf", "target_mtf", "difference", "standard_error")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ every image alike.
 Source: ICRU Report 87 (2012), chapter 4, with a Hann taper instead of overlapping rectangles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import product
 

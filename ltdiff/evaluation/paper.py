@@ -4,8 +4,6 @@ Its tables pool 2.5D and 3D. Its own numbers are of other patients, scanners and
 which neither reproduces the whole of a table: they are shown for orientation.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import pandas as pd

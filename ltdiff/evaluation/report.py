@@ -3,8 +3,6 @@
 Every file is written beside its place and moved there when complete, so a reader never meets half of one.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import partial

@@ -4,8 +4,6 @@ Images are compared as they are given. What a viewer or a feature extractor will
 them, inside the range that the target series can store: round and clip before scoring.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -30,10 +28,7 @@ RELATIVE_ERROR_EPSILON = 1e-6
 REPRODUCIBLE_CCC = (0.85, 0.90)
 _KEYS = ("method", "roi_set", "feature_set", "feature_class")
 CCC_COLUMNS = (*_KEYS, "definition", "ccc_mean", "ccc_sd", "ci_low", "ci_high", "num_features", "num_rois")
-_DEFINITIONS: dict[str, Callable[..., Concordance]] = {
-    "across_rois": ccc_across_rois,
-    "across_features": ccc_across_features,
-}
+_DEFINITIONS: dict[str, Callable[..., Concordance]] = {"across_rois": ccc_across_rois, "across_features": ccc_across_features}
 _METRICS: dict[str, Callable[[Slices, Slices], float]] = {
     "mae_hu": image_metrics.mae_hu,
     "rmse_hu": image_metrics.rmse_hu,
@@ -136,9 +131,7 @@ def feature_tables(features: FeatureArray, *, seed: int) -> tuple[pd.DataFrame, 
             keys = (method, block.roi_set, features.feature_set.name, block.feature_class)
             for definition, of_class in _DEFINITIONS.items():
                 ccc.append((*keys, definition, *astuple(of_class(values, block.target, seed=seed))))
-            feature_ccc += [
-                (*keys, *row) for row in zip(block.features, ccc_per_column(values, block.target), strict=True)
-            ]
+            feature_ccc += [(*keys, *row) for row in zip(block.features, ccc_per_column(values, block.target), strict=True)]
             errors.append((*keys, *_relative_error(values, block.target)))
     return (
         pd.DataFrame(ccc, columns=list(CCC_COLUMNS)),

@@ -5,8 +5,6 @@ scan share the raw data of what they have in common, and with it the noise. A me
 lowers the correlation, one that smooths the noise away raises it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,9 +23,7 @@ COLUMNS = ("method", "correlation", "target_correlation", "relative_difference",
 Neighbours = Sequence[tuple[int, int]]
 
 
-def find_neighbours(
-    series: Sequence[int] | NDArray[np.int64], slice_numbers: Sequence[int] | NDArray[np.int64]
-) -> Neighbours:
+def find_neighbours(series: Sequence[int] | NDArray[np.int64], slice_numbers: Sequence[int] | NDArray[np.int64]) -> Neighbours:
     """Indices (i, j) of the slices of one series whose numbers follow each other; for each slice its series and its number."""
     places = {place: i for i, place in enumerate(zip(map(int, series), map(int, slice_numbers), strict=True))}
     return [(i, places[of, number + 1]) for (of, number), i in places.items() if (of, number + 1) in places]

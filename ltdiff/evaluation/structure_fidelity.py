@@ -4,8 +4,6 @@ Judged against the target's image, for lesions, vessels and airways one by one, 
 over whole slices, by counting the places as large as the smallest lesion where the two images differ by more than noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,23 +32,11 @@ ERASED_CONTRAST = 0.5
 CHANGED_HU = 50.0
 CHANGED_DIAMETER_MM = 3.0
 """A place has changed where the smoothed difference exceeds CHANGED_HU over a disc of this diameter: a lesion made or lost."""
-COLUMNS = (
-    "method",
-    "roi_set",
-    "slice_index",
-    "label",
-    "mean_difference_hu",
-    "diameter_difference_px",
-    "contrast_ratio",
-)
+COLUMNS = ("method", "roi_set", "slice_index", "label", "mean_difference_hu", "diameter_difference_px", "contrast_ratio")
 
 
 def structure_table(
-    images: Mapping[str, NDArray[np.float32]],
-    *,
-    target_hu: NDArray[np.float32],
-    rois: Sequence[Roi],
-    neighbours: Neighbours,
+    images: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], rois: Sequence[Roi], neighbours: Neighbours
 ) -> pd.DataFrame:
     """One row per method and structure (COLUMNS): A' − B of its mean and of its diameter at half maximum.
 
@@ -169,7 +155,7 @@ class _Structure:
         smooth = ndimage.gaussian_filter(plane, SMOOTHING_PX)
         self.smooth = ndimage.zoom(smooth, FINER, order=1, grid_mode=True, mode="nearest")
 
-    def diameter_px(self, target: _Structure) -> float:
+    def diameter_px(self, target: "_Structure") -> float:
         """Of a disc as large as the area in and just round the mask that lies on the mask's side of the target's half maximum."""
         beyond = self.smooth > target.level_hu if target.is_mask_above else self.smooth < target.level_hu
         return float(2 * np.sqrt((beyond & self.reach).sum() / np.pi) / FINER)

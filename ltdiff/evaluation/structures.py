@@ -1,7 +1,5 @@
 """Cross-sections of vessels and airways, found in the target's slices: what every reconstruction must show as it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -29,10 +27,7 @@ Bool = NDArray[np.bool_]
 
 
 def find_structures(
-    target_hu: NDArray[np.float32],
-    *,
-    spacings_mm: Sequence[Sequence[float]] | NDArray[np.float64],
-    lesions: Sequence[Roi] = (),
+    target_hu: NDArray[np.float32], *, spacings_mm: Sequence[Sequence[float]] | NDArray[np.float64], lesions: Sequence[Roi] = ()
 ) -> list[Roi]:
     """Cross-sections of vessels and airways in (Z, Y, X) HU with spacing (y, x) per slice; without those of `lesions`.
 
@@ -54,9 +49,7 @@ def body_mask(smooth_hu: NDArray[np.floating]) -> Bool:
     """The body (Y, X) in a smoothed slice: the largest part above BODY_HU, with all that it encloses, the lungs among it."""
     parts, _ = ndimage.label(ndimage.binary_opening(smooth_hu > BODY_HU, iterations=2))
     sizes = np.bincount(parts.ravel())[1:]
-    body: Bool = (
-        ndimage.binary_fill_holes(parts == 1 + sizes.argmax()) if len(sizes) else np.zeros(smooth_hu.shape, bool)
-    )
+    body: Bool = ndimage.binary_fill_holes(parts == 1 + sizes.argmax()) if len(sizes) else np.zeros(smooth_hu.shape, bool)
     return body
 
 

@@ -1,7 +1,5 @@
 """What there is to do in an archive: a task for each scan that a model is for, a result for everything else."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,9 +49,7 @@ def _find_volume(path: Path, trained_models: Sequence[TrainedModel]) -> tuple[li
         return [], [SeriesResult(path, "skip", f"{name} is derived itself: it is not standardized again")]
     if len(trained_models) > 1:
         models = ", ".join(printable(trained_model.folder) for trained_model in trained_models)
-        raise ValueError(
-            f"{name} does not tell its kernel: name the model that it is for with --model, one of {models}"
-        )
+        raise ValueError(f"{name} does not tell its kernel: name the model that it is for with --model, one of {models}")
     wanted = either(trained_models[0].domain.source_kernels) or "images whose kernel it does not know"
     logger.info("a volume file does not tell its kernel: it is taken for one that the model is for (%s)", wanted)
     return [read_volume_scan(path)], []

@@ -8,8 +8,6 @@ process holds a series. A slice is always computed by one thread, with noise tha
 the result depends neither on the number of workers nor on how many slices a worker has in hand at a time.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import shutil
@@ -178,13 +176,7 @@ class _Worker:
     """The actor: does one task after the other, and holds the models that these were for."""
 
     def __init__(
-        self,
-        tasks: list[ray.ObjectRef],
-        *,
-        inference: InferenceConfig,
-        attempts: Path,
-        workers_per_node: int,
-        use_gpu: bool,
+        self, tasks: list[ray.ObjectRef], *, inference: InferenceConfig, attempts: Path, workers_per_node: int, use_gpu: bool
     ) -> None:
         configure_logging(force=True)
         restore_umask()

@@ -1,7 +1,5 @@
 """What can standardize slices, and the simplest that can: the linear kernel match."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Trained models with their settings: one in a folder, or several in a folder of such folders; and which one a series is for."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +31,7 @@ class TrainedModel:
     derivation: Derivation
 
     @classmethod
-    def load(cls, model: Path, inference: InferenceConfig) -> TrainedModel:
+    def load(cls, model: Path, inference: InferenceConfig) -> "TrainedModel":
         """Of the model in the folder `model`, whose files are verified and whose networks are not built.
 
         Raises:
@@ -70,9 +68,7 @@ def load_models(folder: Path, inference: InferenceConfig, *, target_kernel: str 
     domains = [read_training_domain(model) for model in models]
     targets = sorted({domain.target_kernels for domain in domains})
     if target_kernel is not None:
-        models = [
-            model for model, domain in zip(models, domains, strict=True) if target_kernel in domain.target_kernels
-        ]
+        models = [model for model, domain in zip(models, domains, strict=True) if target_kernel in domain.target_kernels]
     elif len(targets) > 1:
         raise ValueError(
             f"the models in {printable(folder)} have different target kernels ({_list(targets)}): "
@@ -133,12 +129,7 @@ def _rank(acquisition: AcquisitionInfo, domain: TrainingDomain) -> tuple[bool, i
 
 
 def check_domain(
-    acquisition: AcquisitionInfo,
-    domain: TrainingDomain,
-    *,
-    name: str,
-    verb: Literal["standardize", "measure"],
-    force: bool,
+    acquisition: AcquisitionInfo, domain: TrainingDomain, *, name: str, verb: Literal["standardize", "measure"], force: bool
 ) -> str:
     """What of the scan called `name` the model was not trained for, if `force` lets it pass; "" where all is well.
 
@@ -147,9 +138,7 @@ def check_domain(
     """
     violations = "; ".join(domain.violations(acquisition))
     if violations and not force:
-        raise ValueError(
-            f"{name} is outside what the model was trained for: {violations}; --force {verb}s it nevertheless"
-        )
+        raise ValueError(f"{name} is outside what the model was trained for: {violations}; --force {verb}s it nevertheless")
     if violations:
         logger.warning("%s is %sd nevertheless, outside what the model was trained for: %s", name, verb, violations)
     return violations

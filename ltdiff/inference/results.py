@@ -1,7 +1,5 @@
 """What became of each series and file of an archive: for the log, the report and the exit code."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

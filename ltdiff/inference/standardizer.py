@@ -1,7 +1,5 @@
 """Standardizing slices: pure torch, no files and no Ray. The target image plays no part in any of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +36,7 @@ class Procedure:
     residual_noise: ResidualNoiseModel | None = None
 
     @classmethod
-    def read(cls, folder: Path, inference: InferenceConfig) -> Procedure:
+    def read(cls, folder: Path, inference: InferenceConfig) -> "Procedure":
         """From `model.json` and the calibration of a model folder.
 
         Raises:
@@ -100,7 +98,7 @@ class Standardizer:
     @classmethod
     def load(
         cls, folder: Path, inference: InferenceConfig = InferenceConfig(), *, device: torch.device | None = None
-    ) -> Standardizer:
+    ) -> "Standardizer":
         """The trained model in `folder` (written by training), ready for use on `device`.
 
         Raises:

@@ -1,7 +1,5 @@
 """One piece of work: a scan to be standardized slice by slice into a derived series or volume file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """LTDiff++ and what a user would pick instead. To add a method: a file with a `Comparator`, a line in METHODS, and a test."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -30,14 +28,12 @@ METHODS = {
 METHOD_NAMES = (SOURCE, *METHODS)
 
 
-def make_method(name: str, settings: Settings, evaluation: EvaluationConfig) -> Comparator | ComBat:
+def make_method(name: str, settings: "Settings", evaluation: "EvaluationConfig") -> "Comparator | ComBat":
     """A method of METHODS, not fitted yet.
 
     Raises:
         ValueError: it cannot be made with these settings, or a package is missing.
     """
     file, _, class_name = METHODS[name].partition(":")
-    method: Comparator | ComBat = getattr(import_module(f"ltdiff.methods.{file}"), class_name).make(
-        settings, evaluation
-    )
+    method: Comparator | ComBat = getattr(import_module(f"ltdiff.methods.{file}"), class_name).make(settings, evaluation)
     return method

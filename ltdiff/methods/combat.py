@@ -5,8 +5,6 @@ training pairs, of as many slices as the scored ones, and applied to the feature
 among them; no image comes of it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,16 +100,11 @@ def _import_combat() -> Any:
 
 def _training_regions(manifest: pd.DataFrame, *, depth: int) -> Iterator[tuple[RegionCut, RegionCut]]:
     """Random discs through stacks of the training pairs, NUM_TRAINING_ROIS or a few more: of the source, and of the target."""
-    num_pairs = int(
-        ((manifest["split"] == "train") & (manifest["role"] == "target") & manifest["pair_id"].notna()).sum()
-    )
+    num_pairs = int(((manifest["split"] == "train") & (manifest["role"] == "target") & manifest["pair_id"].notna()).sum())
     num_rois = math.ceil(NUM_TRAINING_ROIS / max(1, min(num_pairs, MAX_TRAINING_PAIRS)))
     stacks = read_stacks(manifest, split="train", at_most=MAX_TRAINING_PAIRS, purpose="ComBat", depth=depth)
     for number, stack in enumerate(stacks):
         for roi in random_rois(stack.target_hu[[stack.centre]], num_rois=num_rois, seed=SEED + number):
             mask = np.broadcast_to(roi.mask, stack.target_hu.shape)
             source, target = (RegionCut.of(hu, mask, stack.spacing_mm) for hu in (stack.source_hu, stack.target_hu))
-            yield (
-                source._replace(hu=source.hu.copy()),
-                target._replace(hu=target.hu.copy()),
-            )  # not all of the stack is kept
+            yield (source._replace(hu=source.hu.copy()), target._replace(hu=target.hu.copy()))  # not all of the stack is kept

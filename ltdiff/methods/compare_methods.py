@@ -4,8 +4,6 @@ out/methods/<method>/   the method's training, kept and resumed: the table can b
 out/ccc.csv, …          the report (see evaluation/report), of the methods named in the latest run
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import platform
@@ -120,9 +118,7 @@ def _fit(
     return fitted, harmonizers, failed
 
 
-def _describe_training(
-    methods: Sequence[str], training: pd.DataFrame, *, out: Path, given: TrainingConfig
-) -> dict[str, Any]:
+def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, given: TrainingConfig) -> dict[str, Any]:
     """What a reader of the report needs to know of the training of all methods."""
     return {
         "minutes": given.minutes,

@@ -5,8 +5,6 @@ result is decoded directly. As published there is no kernel match and there are 
 leave open (sizes, schedule) is chosen so that it trains on the same machine in the same time as LTDiff++.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -107,7 +105,5 @@ class DiffusionCTMethod(ImageNetwork):
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         source = self.network.encode(x)
         sampler = Sampler(self.process, num_steps=NUM_INFERENCE_STEPS)
-        latent = sampler.sample(
-            lambda z_t, t: self.network.denoiser(z_t, source, t.to(x.device)), source, generator=generator
-        )
+        latent = sampler.sample(lambda z_t, t: self.network.denoiser(z_t, source, t.to(x.device)), source, generator=generator)
         return self.network.decode(latent)

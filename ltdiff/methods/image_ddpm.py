@@ -4,8 +4,6 @@ At half resolution (2×2 pixels folded into channels). Sampling starts from the 
 both faster and better than from pure noise; `NUM_INFERENCE_STEPS` strided steps.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

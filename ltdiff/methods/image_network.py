@@ -9,8 +9,6 @@ and the same time. The learning rate of every phase is chosen on the validation 
     folder/<phase>/result.safetensors  its weights
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """The linear kernel match as a method of its own: a radial Wiener filter fitted in closed form (model/kernel_match)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Self
 

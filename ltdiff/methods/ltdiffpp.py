@@ -1,7 +1,5 @@
 """LTDiff++ itself behind the protocol of the comparators: `folder` is a run as of `ltdiff train`, trained in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every method of a comparison can do."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, Self

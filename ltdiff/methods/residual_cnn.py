@@ -3,8 +3,6 @@
 About half a million parameters at half resolution (a 2×2 block of pixels is folded into channels), trained with a pixel loss.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

@@ -5,8 +5,6 @@ B. Both networks are trained in one backward pass: a gradient reversal between t
 generator ascend the same loss (Ganin 2015). A reimplementation; as published there is no kernel match.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -5,8 +5,6 @@ latents, and no last layers at full resolution. Given its best chance: it starts
 which printed versions do not.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,7 +1,5 @@
 """Building blocks. None of them normalizes over space: statistics of a training patch are not those of a whole slice."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -86,9 +84,7 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         half = size // 2
         self.frequencies: Tensor
-        self.register_buffer(
-            "frequencies", 1000 * torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False
-        )
+        self.register_buffer("frequencies", 1000 * torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False)
         self.mlp = nn.Sequential(nn.Linear(2 * half, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU())
 
     def forward(self, t: Tensor) -> Tensor:

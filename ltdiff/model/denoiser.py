@@ -1,7 +1,5 @@
 """The denoiser: one UNet on the finest latent grid that serves all levels. It knows no noise schedule."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import Tensor, cat, nn

@@ -6,8 +6,6 @@ by least squares over all frequencies of all training pairs (a Wiener filter: wh
 falls by itself), and its output Ã = h∗A is what LTDiff++ starts from.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -65,9 +63,7 @@ class KernelMatchFit:
         self.moment = np.zeros(NUM_KNOTS)
         self.extremes_hu = self.saturated_hu = (np.inf, -np.inf)
 
-    def add(
-        self, source_hu: NDArray[np.float32], target_hu: NDArray[np.float32], *, spacing_mm: tuple[float, float]
-    ) -> None:
+    def add(self, source_hu: NDArray[np.float32], target_hu: NDArray[np.float32], *, spacing_mm: tuple[float, float]) -> None:
         """Add one slice pair (H, W) in HU with PixelSpacing (y, x)."""
         if source_hu.shape != target_hu.shape:
             raise ValueError(f"source {source_hu.shape} and target {target_hu.shape} slices differ in size")
@@ -147,9 +143,7 @@ def _sum_at(index: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np
     return np.bincount(index, weights=values, minlength=NUM_KNOTS).astype(np.float64)
 
 
-def _hat_weights(
-    frequency: NDArray[np.float64], knots: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _hat_weights(frequency: NDArray[np.float64], knots: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     position = np.clip(frequency / knots[1], 0, len(knots) - 1)
     lower = np.minimum(position.astype(np.int64), len(knots) - 2)
     return lower, position - lower

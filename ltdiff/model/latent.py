@@ -1,7 +1,5 @@
 """Raw latents (the encoder's) and scaled ones (the diffusion's): whitening beside its inverse."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The composed model: kernel match, encoder, latent scaling, denoiser, decoder; built, saved and loaded as one."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path

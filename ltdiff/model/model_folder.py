@@ -6,8 +6,6 @@ calibration.json      written by `ltdiff calibrate`: residual noise, intervals, 
 SHA256SUMS            of an exported model: the sha256 of all files, as `sha256sum -c` reads them
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

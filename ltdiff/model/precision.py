@@ -1,7 +1,5 @@
 """Arithmetic of the networks: bfloat16 where the device has instructions for it, float32 elsewhere."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """The decoder's last layers, at the image's own resolution."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, cat, nn
 from torch.nn import functional

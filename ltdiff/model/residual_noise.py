@@ -6,8 +6,6 @@ have. Fitted on validation pairs, where the network has not seen B. The bridge's
 tenth of the error (docs/notes/uncertainty.md).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -59,7 +57,7 @@ class ResidualNoiseModel:
     num_pooled: int
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ResidualNoiseModel:
+    def from_dict(cls, values: Mapping[str, Any]) -> "ResidualNoiseModel":
         """Rebuild from the result of `to_dict`."""
         return cls(
             roughness_edges_hu=tuple(values["roughness_edges_hu"]),
@@ -105,9 +103,7 @@ def read_residual_noise(model: Path) -> ResidualNoiseModel:
     """
     calibration = read_calibration(model)
     if not calibration:
-        raise ValueError(
-            f"{printable(model)} is not calibrated; run `ltdiff calibrate PAIRS --model {printable(model)}` first"
-        )
+        raise ValueError(f"{printable(model)} is not calibrated; run `ltdiff calibrate PAIRS --model {printable(model)}` first")
     try:
         return ResidualNoiseModel.from_dict(calibration["residual_noise"])
     except (ValueError, KeyError, TypeError) as error:
@@ -144,9 +140,7 @@ def fit_residual_noise(
     places = [_bins(hu, edges) for hu in standardized]
     rows, columns = (np.concatenate([place[axis].ravel() for place in places]) for axis in (0, 1))
     sigma = _sigma_table(flat, rows, columns)
-    relative = [
-        residual / np.maximum(sigma[place], MIN_SIGMA_HU) for residual, place in zip(residuals, places, strict=True)
-    ]
+    relative = [residual / np.maximum(sigma[place], MIN_SIGMA_HU) for residual, place in zip(residuals, places, strict=True)]
     return ResidualNoiseModel(
         roughness_edges_hu=tuple(map(float, edges)),
         sigma_hu=tuple(tuple(map(float, row)) for row in sigma),

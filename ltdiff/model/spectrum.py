@@ -1,7 +1,5 @@
 """Power spectra of images: windows, taper and radial frequencies, for all who need one."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import numpy as np

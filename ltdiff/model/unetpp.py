@@ -8,8 +8,6 @@ autoencoder cannot hold must not be lost from a patient's image); the other head
 are X[i, j] = H([X[i, 0] … X[i, j−1], U(X[i+1, j−1])]), with an image head on every X[0, j], j ≥ 1.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import Tensor, cat, nn
@@ -81,9 +79,7 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.heads[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.heads[-1].bias)  # type: ignore[arg-type]
         self.refinement = (
-            PixelRefinement(channels[0], config.scale, config.refinement_channels)
-            if config.refinement_channels
-            else None
+            PixelRefinement(channels[0], config.scale, config.refinement_channels) if config.refinement_channels else None
         )
 
     def forward(

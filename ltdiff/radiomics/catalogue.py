@@ -11,8 +11,6 @@ A feature's column is `class_direction_offset_feature`, or `class_feature` where
 What a region does not define is NaN, with a reason.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -95,9 +93,7 @@ def _select(only: tuple[str, ...] | None) -> tuple[str, ...]:
     if only is None:
         return tuple(of_class)
     if unknown := [name for name in only if name not in _CLASSES and name not in of_class]:
-        raise ValueError(
-            f"there is no feature or class of features {unknown[0]!r}; the classes are {', '.join(_CLASSES)}"
-        )
+        raise ValueError(f"there is no feature or class of features {unknown[0]!r}; the classes are {', '.join(_CLASSES)}")
     chosen = set(only)
     return tuple(feature for feature, name in of_class.items() if feature in chosen or name in chosen)
 
@@ -141,9 +137,7 @@ class _Class:
 def _co_occurrence_class(name: str, directions: Mapping[str, Shift], *, is_3d: bool) -> _Class:
     """Every direction and their sum at every offset."""
     shifts = {
-        (direction, offset): [
-            _multiply(directions[d], offset) for d in (directions if direction == SUM else (direction,))
-        ]
+        (direction, offset): [_multiply(directions[d], offset) for d in (directions if direction == SUM else (direction,))]
         for direction in (*directions, SUM)
         for offset in OFFSETS
     }
@@ -173,9 +167,7 @@ def _reaches_across(levels: Levels, shifts: Sequence[Shift]) -> bool:
 
 def _run_length_class(name: str) -> _Class:
     directions = (*RUN_DIRECTIONS, SUM)
-    shifts = [
-        [DIRECTIONS_2D[d] for d in (RUN_DIRECTIONS if direction == SUM else (direction,))] for direction in directions
-    ]
+    shifts = [[DIRECTIONS_2D[d] for d in (RUN_DIRECTIONS if direction == SUM else (direction,))] for direction in directions]
     names = tuple(f"{name}_{direction}_{feature}" for direction in directions for feature in run_length.FEATURES)
 
     def compute(prepared: _Prepared, _: AbstractSet[str]) -> Iterator[_Column]:
@@ -196,9 +188,7 @@ def _intensity_class(name: str) -> _Class:
                 yield column, feature.compute(x), ONE_VALUE
         yield from ((f"{name}_{feature}", value, ONE_VALUE) for feature, value in percentiles(x.values).items())
 
-    return _Class(
-        names, compute, _ids(names, intensity_direct.FEATURES) | {f"{name}_{p}": i for p, i in PERCENTILE_IDS.items()}
-    )
+    return _Class(names, compute, _ids(names, intensity_direct.FEATURES) | {f"{name}_{p}": i for p, i in PERCENTILE_IDS.items()})
 
 
 def _histogram_class(name: str, describe_region: Callable[[_Prepared], dict[str, float]], *, reason: str) -> _Class:

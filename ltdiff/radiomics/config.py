@@ -1,7 +1,5 @@
 """Settings of the feature catalogue."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ltdiff.radiomics.histogram import INTENSITY_HISTOGRAM, Histogram

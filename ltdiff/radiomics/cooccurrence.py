@@ -1,7 +1,5 @@
 """The 22 features of grey-level co-occurrence matrices p(i, j), symmetric, levels from 1 to N_g (Haralick 1973; IBEX; IBSI)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ltdiff.radiomics.feature import FeatureTable

@@ -1,7 +1,5 @@
 """`ltdiff radiomics`: the feature catalogue of every region of a mask, as a table."""
 
-from __future__ import annotations
-
 import csv
 import json
 import logging
@@ -27,9 +25,7 @@ logger = logging.getLogger(__name__)
 TABLE_SUFFIXES: Final = (".parquet", ".csv")
 
 
-def extract_radiomics(
-    image: Path, mask: Path, *, config: CatalogueConfig, only: Sequence[str] | None = None
-) -> pd.DataFrame:
+def extract_radiomics(image: Path, mask: Path, *, config: CatalogueConfig, only: Sequence[str] | None = None) -> pd.DataFrame:
     """One row per region: roi, num_voxels, volume_mm3, the features in the order of the catalogue, and how they were made.
 
     `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `only` names some classes or features, None all.

@@ -1,7 +1,5 @@
 """A feature: its name, its formula, its IBSI id, and the function that computes it."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass

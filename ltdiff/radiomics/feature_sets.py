@@ -1,7 +1,5 @@
 """The two sets of features that images are judged by, behind one interface: `pyradiomics` and `catalogue`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

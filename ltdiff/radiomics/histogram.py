@@ -4,8 +4,6 @@ IH, the intensity histogram, is of the region's HU, cut to the histogram's range
 the directions in which HU rise in the plane, in degrees from 0 to 180.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -42,14 +40,8 @@ class Histogram:
 
     def __post_init__(self) -> None:
         """Refuse a range that holds no whole number of bins."""
-        if (
-            not self.width > 0
-            or self.num_bins < 1
-            or not math.isclose(self.low + self.num_bins * self.width, self.high)
-        ):
-            raise ValueError(
-                f"a histogram from {self.low:g} to {self.high:g} has no whole number of bins of {self.width:g}"
-            )
+        if not self.width > 0 or self.num_bins < 1 or not math.isclose(self.low + self.num_bins * self.width, self.high):
+            raise ValueError(f"a histogram from {self.low:g} to {self.high:g} has no whole number of bins of {self.width:g}")
 
     @property
     def num_bins(self) -> int:
@@ -107,9 +99,7 @@ def gradient_orientations(region: Region) -> Floats:
     """
     if min(region.hu.shape[1:]) < 2:
         return np.empty(0)
-    f_y, f_x = (
-        np.gradient(region.hu, mm, axis=a)[region.mask] for a, mm in zip((1, 2), region.spacing_mm, strict=True)
-    )
+    f_y, f_x = (np.gradient(region.hu, mm, axis=a)[region.mask] for a, mm in zip((1, 2), region.spacing_mm, strict=True))
     rises = np.isfinite(f_y) & np.isfinite(f_x) & ((f_y != 0) | (f_x != 0))
     return np.degrees(np.arctan2(f_y[rises], f_x[rises])) % 180
 

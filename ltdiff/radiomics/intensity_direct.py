@@ -4,8 +4,6 @@ Local features: a value for every voxel, from the voxels of the region in its ne
 the region. The neighbourhoods are MATLAB's, which IBEX uses: 3 × 3 for range and standard deviation, 9 × 9 for the entropy.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cached_property

@@ -4,8 +4,6 @@ Grey levels (Z, Y, X) are whole numbers from 1 on, 0 outside the region. Matrice
 not zero, several matrices one after the other: with 5000 grey levels a full one would have 25 million entries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

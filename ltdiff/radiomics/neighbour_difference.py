@@ -1,7 +1,5 @@
 """The 5 neighbour intensity difference features: s_i and p_i of the grey levels, N voxels (Amadasun 1989, as IBEX has them)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

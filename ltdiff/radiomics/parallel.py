@@ -4,8 +4,6 @@ A crash ends the pool of processes and with it all that was in hand. What was is
 ends a process by itself is given up: all its features are NaN, and the rest goes on.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import multiprocessing
@@ -38,15 +36,13 @@ class RegionCut(NamedTuple):
     spacing_mm: tuple[float, float]
 
     @classmethod
-    def of(cls, hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> RegionCut:
+    def of(cls, hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> "RegionCut":
         """Cut the region out of whole slices (Z, Y, X) by its mask."""
         box = (slice(None), *bounding_box(np.any(mask, axis=0), margin_px=1))
         return cls(hu[box], mask[box], spacing_mm)
 
 
-def extract_regions(
-    regions: Sequence[RegionCut], feature_set: FeatureSet, *, num_workers: int = 1
-) -> list[dict[str, float]]:
+def extract_regions(regions: Sequence[RegionCut], feature_set: FeatureSet, *, num_workers: int = 1) -> list[dict[str, float]]:
     """Features of every region, in their order; with one worker in this process, which a crash would end.
 
     Raises:
@@ -91,9 +87,7 @@ class ExtractorPool:
                 singly = deque(range(number, number + 1) for chunk in suspects for number in chunk)
                 while singly:
                     for culprit in self._run(singly, regions, rows, num_in_hand=1, count=bar.update):
-                        logger.error(
-                            "region %d of %d crashed its process and is left out", culprit.start + 1, len(regions)
-                        )
+                        logger.error("region %d of %d crashed its process and is left out", culprit.start + 1, len(regions))
                         bar.update()
         return [dict.fromkeys(self.feature_set.features, math.nan) if row is None else row for row in rows]
 

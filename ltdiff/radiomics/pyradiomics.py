@@ -4,8 +4,6 @@ Every value equals that of PyRadiomics' `RadiomicsFeatureExtractor` with the sam
 classes directly saves a third of the time, which for a 2-D region is nearly all overhead.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import logging
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ each of `num_workers`, with a process of its own that may crash) → values, kep
 A region's key is the hash of its voxels, mask and spacing, so what is kept holds for these voxels alone.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """One region of interest, cut out of its image, and its grey levels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,10 +50,7 @@ class Region:
 
 
 def cut_region(
-    hu: NDArray[np.floating] | NDArray[np.integer],
-    mask: NDArray[np.bool_],
-    *,
-    spacing_mm: tuple[float, float],
+    hu: NDArray[np.floating] | NDArray[np.integer], mask: NDArray[np.bool_], *, spacing_mm: tuple[float, float]
 ) -> Region:
     """The region where `mask` (Z, Y, X) is true of an image `hu` (Z, Y, X) with PixelSpacing (y, x).
 
@@ -63,9 +58,7 @@ def cut_region(
         ValueError: image and mask differ in shape; the mask is empty; the region holds values that are not finite.
     """
     if hu.shape != mask.shape or hu.ndim != 3:
-        raise ValueError(
-            f"A region of interest needs an image and a mask of one shape (Z, Y, X): {hu.shape}, {mask.shape}."
-        )
+        raise ValueError(f"A region of interest needs an image and a mask of one shape (Z, Y, X): {hu.shape}, {mask.shape}.")
     (box,) = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
     if box is None:
         raise ValueError("The mask of a region of interest is empty.")

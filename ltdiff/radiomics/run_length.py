@@ -1,7 +1,5 @@
 """The 11 features of grey-level run-length matrices: r(i, l) runs of l voxels of level i, N_s in all (Galloway 1975; IBSI)."""
 
-from __future__ import annotations
-
 from ltdiff.radiomics.feature import FeatureTable
 from ltdiff.radiomics.matrices import RunLengths
 from ltdiff.radiomics.region import Floats

@@ -9,20 +9,10 @@ Training does not depend on MLflow: where it is down, hangs or fails, `log_run` 
 and return None, and the same call, later, adds what is missing. Nothing given to this package may name a patient.
 """
 
-from __future__ import annotations
-
 from ltdiff.registry.client import find_tracking_uri
 from ltdiff.registry.register import read_validation, register_model
 from ltdiff.registry.runs import code_version, log_run
-from ltdiff.registry.versions import (
-    ModelVersion,
-    download,
-    export_model,
-    find_model,
-    list_models,
-    read_run,
-    set_champion,
-)
+from ltdiff.registry.versions import ModelVersion, download, export_model, find_model, list_models, read_run, set_champion
 
 __all__ = [
     "ModelVersion",

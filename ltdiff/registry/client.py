@@ -4,8 +4,6 @@ Where MLFLOW_TRACKING_URI is not set, MLflow is a SQLite file and a folder of ar
 server is needed.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import queue
@@ -50,7 +48,7 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 
 @contextmanager
-def open_client(tracking_uri: str) -> Iterator[MlflowClient]:
+def open_client(tracking_uri: str) -> Iterator["MlflowClient"]:
     """An MLflow client that is quiet and gives up soon; afterwards the environment is what it was."""
     retries = logging.getLogger("urllib3.connectionpool")  # a warning for every attempt
     level = retries.level
@@ -65,7 +63,7 @@ def open_client(tracking_uri: str) -> Iterator[MlflowClient]:
 
 
 @contextmanager
-def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple[MlflowClient, str]]:
+def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple["MlflowClient", str]]:
     """A client of the registry that is there, and its tracking URI: the given one, else MLFLOW_TRACKING_URI.
 
     Raises:
@@ -73,9 +71,7 @@ def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple[Mlfl
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        raise ValueError(
-            f"{failure}: set MLFLOW_TRACKING_URI to the registry, such as sqlite:////folder of a run/mlflow.db"
-        )
+        raise ValueError(f"{failure}: set MLFLOW_TRACKING_URI to the registry, such as sqlite:////folder of a run/mlflow.db")
     database = sqlite_file(uri)
     if database is not None and not database.is_file():  # MLflow would make an empty one
         raise ValueError(f"{failure}: there is no registry at {database}")

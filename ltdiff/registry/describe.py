@@ -1,7 +1,5 @@
 """`ltdiff models list`, `show` and `export`: the registered versions as text, and one of them as a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

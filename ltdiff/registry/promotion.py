@@ -4,8 +4,6 @@ Both are scored on the validation pairs of one manifest or, without one, compare
 were made on the same pairs. No test pair is looked at: they stay for the evaluation of what was chosen.
 """
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -62,9 +60,7 @@ def promote(reference: str, *, pairs: Path | None = None, force: bool = False, t
     return _report(model, champion, comparison)
 
 
-def _compare(
-    model: ModelVersion, champion: ModelVersion, *, pairs: Path | None, tracking_uri: str | None
-) -> Comparison | None:
+def _compare(model: ModelVersion, champion: ModelVersion, *, pairs: Path | None, tracking_uri: str | None) -> Comparison | None:
     """By the validation pairs of `pairs`, or by what is on record; None where that is not of the same pairs."""
     if pairs is not None:
         return _score(model, champion, pairs=pairs, tracking_uri=tracking_uri)
@@ -82,9 +78,7 @@ def _score(model: ModelVersion, champion: ModelVersion, *, pairs: Path, tracking
     torch.set_num_threads(1)  # as they were calibrated
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         methods = {
-            role: Standardizer.load(
-                download(f"models:/ltdiff/{each.number}", out_dir=Path(temporary), tracking_uri=tracking_uri)
-            )
+            role: Standardizer.load(download(f"models:/ltdiff/{each.number}", out_dir=Path(temporary), tracking_uri=tracking_uri))
             for role, each in (("model", model), ("champion", champion))
         }
     ccc = regions.ccc(methods)

@@ -4,8 +4,6 @@ A tag of the registered version holds the sha256 of `model.json`, which holds th
 found wherever it is. Other tags tie the version to its data, code and score, and the whole to its parts.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile
@@ -29,11 +27,7 @@ if TYPE_CHECKING:
 CANDIDATE, CHAMPION = "candidate", "champion"
 """Aliases: the newest version, and the one in use."""
 COMPOSED = "ltdiff"
-PARTS = {
-    "ltdiff-encoder": "encoder.safetensors",
-    "ltdiff-ddpm": "denoiser.safetensors",
-    "ltdiff-decoder": "decoder.safetensors",
-}
+PARTS = {"ltdiff-encoder": "encoder.safetensors", "ltdiff-ddpm": "denoiser.safetensors", "ltdiff-decoder": "decoder.safetensors"}
 """Registered name → its weights in the model folder."""
 
 SHA256_TAG = "ltdiff.model_sha256"
@@ -48,9 +42,7 @@ PARTS_TAG = "ltdiff.parts"
 _COMPLETE_TAG = "ltdiff.complete"
 
 
-def register_model(
-    model_dir: Path, *, run_id: str, out: Path, tracking_uri: str | None = None
-) -> dict[str, int] | None:
+def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str | None = None) -> dict[str, int] | None:
     """Register a trained model, whole and in parts; return versions by name, or None with one warning.
 
     A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files, and the
@@ -92,7 +84,7 @@ def register_model(
     return attempt(register, f"the model of run {run_id} was not registered in MLflow")
 
 
-def _run_tags(client: MlflowClient, run_id: str) -> dict[str, str]:
+def _run_tags(client: "MlflowClient", run_id: str) -> dict[str, str]:
     """Tags that a version takes over from its run."""
     run = client.get_run(run_id)
     known = {name: run.data.tags[name] for name in (DATA_TAG, CODE_TAG, REVISION_TAG) if name in run.data.tags}
@@ -106,9 +98,7 @@ def _calibration_tags(model_dir: Path) -> dict[str, str]:
     return {VALIDATION_TAG: json.dumps(validation), CALIBRATION_TAG: file_sha256(model_dir / CALIBRATION_FILE)}
 
 
-def _register_once(
-    client: MlflowClient, name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]
-) -> Any:
+def _register_once(client: "MlflowClient", name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]) -> Any:
     """The version of this name, run and content, calibration included: the one that there is, or a new one with these tags."""
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         staged = Path(temporary, "model")
@@ -120,7 +110,7 @@ def _register_once(
         return next(same, None) or _create_version(client, name, staged, run_id, tags | {SHA256_TAG: sha256})
 
 
-def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Any:
+def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -129,18 +119,14 @@ def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, 
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     # By content: a later model of the same run, or the same one calibrated anew, overwrites no earlier one.
-    place = "-".join(
-        [f"{name}/{tags[SHA256_TAG][:12]}", *([tags[CALIBRATION_TAG][:12]] if CALIBRATION_TAG in tags else [])]
-    )
+    place = "-".join([f"{name}/{tags[SHA256_TAG][:12]}", *([tags[CALIBRATION_TAG][:12]] if CALIBRATION_TAG in tags else [])])
     client.log_artifacts(run_id, str(folder), place)
     return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
 
 
-def _set_aliases(client: MlflowClient, versions: dict[str, int]) -> None:
+def _set_aliases(client: "MlflowClient", versions: dict[str, int]) -> None:
     aliases = client.get_registered_model(COMPOSED).aliases
-    is_newest = (
-        int(aliases.get(CANDIDATE, 0)) <= versions[COMPOSED]
-    )  # not one whose registration was cut off and completed
+    is_newest = int(aliases.get(CANDIDATE, 0)) <= versions[COMPOSED]  # not one whose registration was cut off and completed
     moved = [*([CANDIDATE] if is_newest else []), *([CHAMPION] if CHAMPION not in aliases else [])]
     for alias in moved:
         for name, number in versions.items():
@@ -153,9 +139,7 @@ def copy_model(source: Path, target: Path, files: Iterable[str]) -> None:
     description = json.loads((source / DESCRIPTION_FILE).read_bytes())
     kept = {name: sha256 for name, sha256 in description["files"].items() if name in files}
     if kept == description["files"]:
-        shutil.copyfile(
-            source / DESCRIPTION_FILE, target / DESCRIPTION_FILE
-        )  # byte for byte: its sha256 is known elsewhere
+        shutil.copyfile(source / DESCRIPTION_FILE, target / DESCRIPTION_FILE)  # byte for byte: its sha256 is known elsewhere
     else:
         (target / DESCRIPTION_FILE).write_text(json.dumps(description | {"files": kept}, indent=2))
     for name in files:

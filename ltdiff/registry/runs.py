@@ -1,7 +1,5 @@
 """One MLflow run for each finished run of ours: settings, figures over time, data fingerprint, code version."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -98,7 +96,7 @@ def log_run(
     return run_id
 
 
-def _experiment_id(client: MlflowClient, tracking_uri: str) -> str:
+def _experiment_id(client: "MlflowClient", tracking_uri: str) -> str:
     known = client.get_experiment_by_name(EXPERIMENT)
     if known is not None:
         return known.experiment_id
@@ -107,14 +105,12 @@ def _experiment_id(client: MlflowClient, tracking_uri: str) -> str:
     return client.create_experiment(EXPERIMENT, artifact_location=place)
 
 
-def _find_or_create_run(client: MlflowClient, experiment_id: str, run_name: str, tags: dict[str, str]) -> Any:
+def _find_or_create_run(client: "MlflowClient", experiment_id: str, run_name: str, tags: dict[str, str]) -> Any:
     known = client.search_runs([experiment_id], f"tags.`{_RUN_KEY_TAG}` = '{tags[_RUN_KEY_TAG]}'", max_results=1)
     return known[0] if known else client.create_run(experiment_id, run_name=run_name, tags=tags)
 
 
-def _log_contents(
-    client: MlflowClient, run: Any, settings: Mapping[str, str], figures: list[tuple[str, float, int]]
-) -> None:
+def _log_contents(client: "MlflowClient", run: Any, settings: Mapping[str, str], figures: list[tuple[str, float, int]]) -> None:
     from mlflow.entities import Metric, Param
 
     run_id, time_ms = run.info.run_id, run.info.start_time

@@ -1,7 +1,5 @@
 """Registered versions of the composed model, by number or alias: fetch them with checked sha256, set the champion."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -88,8 +86,7 @@ def list_models(tracking_uri: str | None = None) -> list[ModelVersion]:
             return []
         numbers = client.get_registered_model(COMPOSED).aliases  # a search leaves them out
         models = [
-            _describe(each, [alias for alias, number in numbers.items() if int(number) == int(each.version)])
-            for each in versions
+            _describe(each, [alias for alias, number in numbers.items() if int(number) == int(each.version)]) for each in versions
         ]
     return sorted(models, key=lambda model: model.number, reverse=True)
 
@@ -165,7 +162,7 @@ def export_model(model: ModelVersion, *, out: Path, tracking_uri: str | None = N
     verify_model_folder(out, registered={DESCRIPTION_FILE: model.sha256})
 
 
-def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str) -> Path:
+def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
     sha256 = version.tags.get(SHA256_TAG)

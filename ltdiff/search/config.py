@@ -1,7 +1,5 @@
 """Settings of a search; read from YAML and the command line like those of a training."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

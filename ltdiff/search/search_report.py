@@ -1,7 +1,5 @@
 """What a search found: a table of its trials, the best settings as YAML, plots of history and importance."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from pathlib import Path

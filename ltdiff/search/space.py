@@ -6,8 +6,6 @@
 A parameter with `when` exists only where those before it have these values.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

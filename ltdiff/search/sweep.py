@@ -10,8 +10,6 @@ checkpoint, and reports again what it had; ASHA is told what the finished ones r
 interrupted search is the same, trial for trial, as one that never was.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil
@@ -81,10 +79,7 @@ def run_trials(context: SearchContext, *, on_end: Callable[[optuna.Study], None]
         logger.info("%d of %d trials to run", num_missing, context.config.num_trials)
         num_cpus = context.config.num_concurrent * (num_cpus_needed(context.base) + 1)
         num_gpus = context.config.num_concurrent * context.base.training.num_workers * context.base.training.use_gpu
-        with (
-            ray_session(num_cpus=num_cpus, num_gpus=num_gpus, dashboard=True, show_workers=False),
-            environment(TUNE_ENVIRONMENT),
-        ):
+        with ray_session(num_cpus=num_cpus, num_gpus=num_gpus, dashboard=True, show_workers=False), environment(TUNE_ENVIRONMENT):
             _fit(context, study, num_missing, on_end)
     return study
 
@@ -127,11 +122,7 @@ def _fit(context: SearchContext, study: optuna.Study, num_missing: int, on_end: 
             max_concurrent_trials=context.config.num_concurrent,
         ),
         run_config=tune.RunConfig(
-            name=TUNE_FOLDER,
-            storage_path=str(context.out),
-            callbacks=[progress],
-            stop=_StopAfterFailures(progress),
-            verbose=0,
+            name=TUNE_FOLDER, storage_path=str(context.out), callbacks=[progress], stop=_StopAfterFailures(progress), verbose=0
         ),
     )
     # It complains, trial for trial, that the logs that nobody reads are not there.
@@ -166,9 +157,7 @@ def _open_study(context: SearchContext) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     directions = [optuna.study.StudyDirection.MINIMIZE] * len(context.config.objective_names)
-    return optuna.create_study(
-        storage=_url(context.out), study_name=STUDY_NAME, directions=directions, load_if_exists=True
-    )
+    return optuna.create_study(storage=_url(context.out), study_name=STUDY_NAME, directions=directions, load_if_exists=True)
 
 
 def _url(out: Path) -> str:
@@ -219,11 +208,7 @@ def _scheduler(context: SearchContext, study: optuna.Study) -> TrialScheduler:
     if not config.early_stopping or len(config.objective_names) > 1:
         return FIFOScheduler()
     scheduler = ASHAScheduler(
-        metric=REMAINING_ERROR,
-        mode="min",
-        max_t=config.num_scores,
-        grace_period=1,
-        reduction_factor=config.reduction_factor,
+        metric=REMAINING_ERROR, mode="min", max_t=config.num_scores, grace_period=1, reduction_factor=config.reduction_factor
     )
     for trial in ended_trials(study):  # as if they had run in this experiment
         known = SimpleNamespace(trial_id=f"earlier {trial.number}")
@@ -247,9 +232,7 @@ class _SweepProgress(tune.Callback):
         """Nothing: Tune pickles it for a restart of its own, and what `on_end` holds (threads, connections) cannot be."""
         return {}
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Say now and then that it goes on."""
         if time.monotonic() - self.logged_s > PROGRESS_S:
             self.logged_s = time.monotonic()

@@ -5,8 +5,6 @@
 Trials that agree in all that phase 1 depends on share its result: it is trained once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -142,9 +140,7 @@ def _score_maker(context: SearchContext, settings: Settings) -> Callable[[], Sco
             ccc = regions.ccc({"trial": method})["trial"]
             figures = {f"ccc_{name}": value for name, value in ccc.items()}
             if not math.isfinite(overall(ccc)):
-                raise FloatingPointError(
-                    f"the CCC of a trial is {overall(ccc)}: its features are not finite, or all alike"
-                )
+                raise FloatingPointError(f"the CCC of a trial is {overall(ccc)}: its features are not finite, or all alike")
             return {REMAINING_ERROR: 1 - overall(ccc), SECONDS: method.seconds_per_slice, **figures}
 
         return score

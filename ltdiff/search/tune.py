@@ -1,7 +1,5 @@
 """A complete search: the trials, their report and runs in MLflow, then the best settings at full length, registered."""
 
-from __future__ import annotations
-
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -5,20 +5,11 @@ cage, the mediastinum (heart, aorta, great vessels, trachea) and the domes of th
 heart. All lengths are in mm and all values in HU.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from ltdiff.simulation.shapes import (
-    Coordinate,
-    Ellipsoid,
-    coverage,
-    rounded_box_distance,
-    smooth_step,
-    union,
-)
+from ltdiff.simulation.shapes import Coordinate, Ellipsoid, coverage, rounded_box_distance, smooth_step, union
 
 AIR_HU = -1000.0
 _RIB_PERIOD_MM, _RIB_DESCENT_MM = 28.0, 80.0
@@ -125,9 +116,7 @@ class Anatomy:
             middle = union(middle, organ.distance(bx, by, z), blend_mm=6)
         return np.minimum(cage, -middle)
 
-    def _paint_wall(
-        self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, cage: np.ndarray, texture: SliceTexture
-    ) -> None:
+    def _paint_wall(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, cage: np.ndarray, texture: SliceTexture) -> None:
         trunk = self._trunk(bx, by)
         canvas.paint(trunk, 10.0)  # skin
         canvas.paint(trunk - 2, -105 + 10 * texture.fine)
@@ -141,7 +130,7 @@ class Anatomy:
         canvas.paint(cage + 3, self.soft_tissue_hu - 5)  # pleura
 
     def _paint_mediastinum(
-        self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
+        self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
     ) -> None:
         nodes = smooth_step(texture.coarse, -0.4, 0.85)
         canvas.paint(cage, -95 + 125 * nodes + 8 * texture.fine)
@@ -153,14 +142,14 @@ class Anatomy:
         canvas.paint(self.vessels.distance(bx, by, z) - 6 + 7 * texture.coarse, 42 + 7 * texture.fine)
         canvas.paint(self.aorta.distance(bx, by, z) - 1, 44 + 7 * texture.fine)
 
-    def _paint_airway(self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float) -> None:
+    def _paint_airway(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float) -> None:
         if z > 35:  # above the carina
             trachea = self.trachea.distance(bx, by, z)
             canvas.paint(trachea + 1.5, 40.0)
             canvas.paint(trachea, AIR_HU)
 
     def _paint_ribs(
-        self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
+        self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, cage: np.ndarray, texture: SliceTexture
     ) -> None:
         angle = np.abs(np.arctan2(bx, by - self.centre_y_mm))  # 0 at the back, π at the front
         height = z - self.rib_phase_mm + _RIB_DESCENT_MM * (1 - np.cos(angle)) / 2 + 3 * np.sign(bx)
@@ -182,7 +171,7 @@ class Anatomy:
             canvas.paint(scapula, 480 + 85 * texture.fine)
             canvas.paint(scapula - 1.5, self.marrow_hu + 99 * texture.fine)
 
-    def _paint_spine(self, canvas: _Canvas, bx: np.ndarray, by: np.ndarray, z: float, texture: SliceTexture) -> None:
+    def _paint_spine(self, canvas: "_Canvas", bx: np.ndarray, by: np.ndarray, z: float, texture: SliceTexture) -> None:
         y = self.spine_y_mm
         in_disc = (z % _VERTEBRA_PERIOD_MM) < _DISC_MM
         body = Ellipsoid((0.0, y, 0.0), 19, 15).distance(bx, by, z)
@@ -263,9 +252,7 @@ def _draw_bends(rng: np.random.Generator) -> np.ndarray:
     ).astype(np.float32)
 
 
-def _bar(
-    x: np.ndarray, y: np.ndarray, start: tuple[float, float], end: tuple[float, float], radius_mm: float
-) -> np.ndarray:
+def _bar(x: np.ndarray, y: np.ndarray, start: tuple[float, float], end: tuple[float, float], radius_mm: float) -> np.ndarray:
     """Distance to a bar with round ends."""
     (sx, sy), (ex, ey) = start, end
     along = np.clip(((x - sx) * (ex - sx) + (y - sy) * (ey - sy)) / ((ex - sx) ** 2 + (ey - sy) ** 2), 0, 1)

@@ -1,7 +1,5 @@
 """Settings of a simulation: patients, scanner and the two kernels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ltdiff.simulation.kernels import KERNELS, Kernel
@@ -91,9 +89,7 @@ class SimulationConfig:
         length_mm = max((self.num_slices - 1 + self.num_slabs(n)) * self.spacing_mm(n) for n in patients)
         if length_mm > Z_RANGE_MM[1] - Z_RANGE_MM[0]:
             longest = Z_RANGE_MM[1] - Z_RANGE_MM[0]
-            raise ValueError(
-                f"{self.num_slices} slices cover {length_mm:g} mm, but the phantom has only {longest:g} mm"
-            )
+            raise ValueError(f"{self.num_slices} slices cover {length_mm:g} mm, but the phantom has only {longest:g} mm")
 
     def kernels(self) -> tuple[Kernel, Kernel]:
         """Source and target kernel. Raises ValueError for a name that is neither built in nor custom."""

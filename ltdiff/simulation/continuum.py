@@ -3,8 +3,6 @@
 Each scan is one simulated patient with a scanner setting of its own. Pretrained weights are trained on these (jobs/pretrain).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

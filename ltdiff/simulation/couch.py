@@ -3,8 +3,6 @@
 The cut matters: an image that ends in something bright has power at all frequencies in which no kernel shows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

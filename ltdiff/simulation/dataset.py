@@ -9,8 +9,6 @@
 A patient's folder appears complete or not at all, and one that is there is not simulated again.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed

@@ -3,8 +3,6 @@
 It is the same in every slice, so one set of line integrals serves for any number of noisy scans.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

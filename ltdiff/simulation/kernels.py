@@ -7,8 +7,6 @@ never Siemens data. `SMOOTH` and `LUNG` follow the response ratio measured on a 
 smooth and an edge-enhancing lung kernel, and are the simulator's default pair.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,9 +26,7 @@ class Kernel:
         if len(self.window) != len(_FRACTIONS):
             raise ValueError(f"kernel {self.name!r} needs {len(_FRACTIONS)} window values, has {len(self.window)}")
         if self.window[0] != 1.0 or min(self.window) < 0:
-            raise ValueError(
-                f"kernel {self.name!r} needs a window that starts at 1 and is never negative: {self.window}"
-            )
+            raise ValueError(f"kernel {self.name!r} needs a window that starts at 1 and is never negative: {self.window}")
 
     def response(self, frequency_per_mm: np.ndarray, *, nyquist_per_mm: float) -> np.ndarray:
         """Weight of the ramp at each frequency (cycles/mm, sign ignored); 0 beyond Nyquist.

@@ -1,7 +1,5 @@
 """Lung lesions: their shapes, densities and places, and how much of a pixel they fill."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -141,9 +139,7 @@ def _lobes(dx: np.ndarray, dy: np.ndarray, dz: np.ndarray, lobes: np.ndarray) ->
     return distance
 
 
-def _spikes(
-    dx: np.ndarray, dy: np.ndarray, dz: np.ndarray, r: np.ndarray, radius_mm: float, spikes: np.ndarray
-) -> np.ndarray:
+def _spikes(dx: np.ndarray, dy: np.ndarray, dz: np.ndarray, r: np.ndarray, radius_mm: float, spikes: np.ndarray) -> np.ndarray:
     """Rows of `spikes` are a direction and the width of a cone that ends `radius_mm` from the centre, round a core."""
     distance = 0.6 * radius_mm - r
     for ux, uy, uz, width in spikes:

@@ -1,7 +1,5 @@
 """Edge-preserving noise reduction, as iterative reconstruction does to a soft image: what makes it non-linear."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A chest phantom: `build_phantom` draws a patient; slices of it are attenuation in HU and exact lesion masks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,13 +106,7 @@ class Phantom:
         return [s for s in self.lesions if abs(s.centre_mm[2] - z_mm) < (s.diameter_mm + thickness_mm) / 2]
 
     def _paint_lesions(
-        self,
-        hu: np.ndarray,
-        grid: Grid,
-        texture: SliceTexture,
-        window: tuple[slice, slice],
-        z_mm: float,
-        thickness_mm: float,
+        self, hu: np.ndarray, grid: Grid, texture: SliceTexture, window: tuple[slice, slice], z_mm: float, thickness_mm: float
     ) -> None:
         full = np.zeros_like(hu)
         full[window] = texture.fine
@@ -142,9 +134,7 @@ def build_phantom(
         fine=Texture(seed=4 * seed, exponent=2.5, min_wavelength_mm=1.0),
         coarse=Texture(seed=4 * seed + 1, exponent=4.0, min_wavelength_mm=8.0),
         lung=lung,
-        lesions=tuple(
-            draw_lesions(num_lesions, z_range_mm=z_range_mm, lung_distance=anatomy.lung_distance, rng=lesion_rng)
-        ),
+        lesions=tuple(draw_lesions(num_lesions, z_range_mm=z_range_mm, lung_distance=anatomy.lung_distance, rng=lesion_rng)),
         z_range_mm=z_range_mm,
     )
 
@@ -153,9 +143,7 @@ def _grow(anatomy: Anatomy, lung: LungStructure, side: int, z_mm: float, rng: np
     """A tree from the hilum of one lung (side −1 right, 1 left), `z_mm` high, to points spread evenly in it."""
     found: list[np.ndarray] = []
     while sum(map(len, found)) < lung.leaves_per_tree:
-        points = rng.uniform(
-            (5, -120, Z_RANGE_MM[0] - 10), (150, 120, Z_RANGE_MM[1] + 10), (4 * lung.leaves_per_tree, 3)
-        )
+        points = rng.uniform((5, -120, Z_RANGE_MM[0] - 10), (150, 120, Z_RANGE_MM[1] + 10), (4 * lung.leaves_per_tree, 3))
         points[:, 0] *= side
         found.append(points[anatomy.lung_distance(*points.T) > 1])
     targets = np.concatenate(found)[: lung.leaves_per_tree]

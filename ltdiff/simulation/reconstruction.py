@@ -4,8 +4,6 @@ The detector reads slabs, one slice spacing thick, once each. A slice pools the 
 overlapping slices share the noise of the slabs that they share. Where slices are adjacent, each is one slab.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -51,8 +49,7 @@ def scan_patient(config: SimulationConfig, patient: int) -> SimulatedScan:
     image_grid = Grid(config.matrix, pixel_mm)
     slabs = (read_slab(phantom, config, patient, z_mm=float(z), rng=rng) for z in slabs_z_mm)
     sinograms = (
-        config.scanner.to_line_integrals(counts, thickness_mm=thickness_mm, dose=dose)
-        for counts in _pool(slabs, num_slabs)
+        config.scanner.to_line_integrals(counts, thickness_mm=thickness_mm, dose=dose) for counts in _pool(slabs, num_slabs)
     )
     pairs = [reconstruct_pair(sinogram, config) for sinogram in sinograms]
     labels = [phantom.lesion_labels(image_grid, z_mm=float(z), thickness_mm=thickness_mm) for z in z_mm]
@@ -77,9 +74,7 @@ def reconstruct_pair(sinogram: np.ndarray, config: SimulationConfig) -> np.ndarr
     return np.clip(np.rint(images), MIN_HU, MAX_HU)
 
 
-def read_slab(
-    phantom: Phantom, config: SimulationConfig, patient: int, *, z_mm: float, rng: np.random.Generator
-) -> np.ndarray:
+def read_slab(phantom: Phantom, config: SimulationConfig, patient: int, *, z_mm: float, rng: np.random.Generator) -> np.ndarray:
     """The detector's readings (num_views, num_detectors) of one slab, in photons."""
     scanner, grid, thickness_mm = config.scanner, object_grid(config), config.spacing_mm(patient)
     attenuation = phantom.attenuation(grid, z_mm=z_mm, thickness_mm=thickness_mm)

@@ -10,8 +10,6 @@ frequencies is the one-dimensional transform of its projections. Filtered back-p
 Images have the isocentre at index size // 2; x grows with the column and y with the row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,9 +73,7 @@ class Scanner:
         spectrum *= (pixel_mm**2 / self.detector_pitch_mm * aperture * centring).astype(np.float32)
         return scipy.fft.irfft(spectrum, n=self.num_detectors, axis=1)
 
-    def expose(
-        self, line_integrals: np.ndarray, *, thickness_mm: float, dose: float, rng: np.random.Generator
-    ) -> np.ndarray:
+    def expose(self, line_integrals: np.ndarray, *, thickness_mm: float, dose: float, rng: np.random.Generator) -> np.ndarray:
         """Noisy line integrals of a slice, whose detector rows are pooled: the noise variance falls with dose and thickness."""
         counts = self.count_photons(line_integrals, thickness_mm=thickness_mm, dose=dose, rng=rng)
         return self.to_line_integrals(counts, thickness_mm=thickness_mm, dose=dose)
@@ -166,7 +162,5 @@ def _plan(transform: int, num_views: int, cycles_per_pixel: np.ndarray, size: in
     plan = finufft.Plan(
         transform, (size, size), eps=_MAX_RELATIVE_ERROR, isign=sign, dtype="complex64", nthreads=1, upsampfac=1.25
     )
-    plan.setpts(
-        (np.sin(angle) * radians).ravel().astype(np.float32), (np.cos(angle) * radians).ravel().astype(np.float32)
-    )
+    plan.setpts((np.sin(angle) * radians).ravel().astype(np.float32), (np.cos(angle) * radians).ravel().astype(np.float32))
     return plan

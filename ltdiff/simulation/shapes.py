@@ -4,8 +4,6 @@ All functions broadcast: `x`, `y` and `z` are coordinates in mm as arrays or num
 image's right), y to the back (down) and z to the head.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +52,7 @@ def along_ray(radius_mm: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     return radius_mm / np.maximum(scaled, 1e-3) - radius_mm
 
 
-def rounded_box_distance(
-    dx: np.ndarray, dy: np.ndarray, radius_x_mm: Coordinate, radius_y_mm: Coordinate
-) -> np.ndarray:
+def rounded_box_distance(dx: np.ndarray, dy: np.ndarray, radius_x_mm: Coordinate, radius_y_mm: Coordinate) -> np.ndarray:
     """Distance to an outline half way between an ellipse and a superellipse of power 4: a trunk, seen along z."""
     u, v = (dx / radius_x_mm) ** 2, (dy / radius_y_mm) ** 2
     scaled = 0.5 * (np.sqrt(u + v) + np.sqrt(np.sqrt(u * u + v * v)))

@@ -5,8 +5,6 @@ between; a slice averages them over its thickness. So neighbouring slices share 
 fine structure, as they do in a real object, and a slice costs one Fourier transform.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +42,7 @@ class Texture:
         rows = np.r_[0:high, -high:0]
         radius = np.hypot(rows[:, None], np.arange(high))
         # Of a slice through an isotropic field: one power of frequency is integrated away, hence 1 - exponent.
-        amplitude = np.where(
-            (radius >= high / 2) & (radius < high), np.maximum(radius, 1) ** ((1 - self.exponent) / 2), 0
-        )
+        amplitude = np.where((radius >= high / 2) & (radius < high), np.maximum(radius, 1) ** ((1 - self.exponent) / 2), 0)
         num_kept = min(high, spectrum.shape[0] // 2)  # what the grid cannot hold is left out
         kept = np.r_[0:num_kept, high * 2 - num_kept : high * 2] if num_kept < high else slice(None)
         noise = self._noise(high, z_mm, thickness_mm, longest_mm / 2) * amplitude.astype(np.float32)

@@ -1,7 +1,5 @@
 """Branching tubes in the lungs: vessels down to a fraction of a millimetre, and bronchi."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

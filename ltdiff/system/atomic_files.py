@@ -1,7 +1,5 @@
 """Files and folders that are whole or not there, that outlive a crash of the machine, and that are what they were."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Whose folder is this: a file in it says what is made there, and only the same settings and data go on with it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,9 +8,7 @@ from typing import Any
 from ltdiff.system.atomic_files import write_text
 
 
-def claim(
-    path: Path, description: Mapping[str, Any], *, ignored: Collection[str] = (), remedy: str = "another folder"
-) -> None:
+def claim(path: Path, description: Mapping[str, Any], *, ignored: Collection[str] = (), remedy: str = "another folder") -> None:
     """Note `description` in the file `path`, or check that it is noted there; what is `ignored` is noted anew.
 
     Raises:

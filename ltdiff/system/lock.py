@@ -1,7 +1,5 @@
 """One writer at a time for an output folder."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

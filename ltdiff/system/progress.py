@@ -1,7 +1,5 @@
 """Log lines and progress of a long command: a bar in a terminal, elsewhere a line now and then; with the time left."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -32,7 +30,7 @@ def configure_logging(*, force: bool = False) -> None:
     logging.getLogger("ltdiff").setLevel(logging.INFO)
 
 
-def progress(items: Iterable[Any] = (), *, name: str, unit: str, total: int | None = None) -> tqdm[Any]:
+def progress(items: Iterable[Any] = (), *, name: str, unit: str, total: int | None = None) -> "tqdm[Any]":
     """Pass `items` on and show how many are done and how long the others will take.
 
     Without `items` it is a context manager, whose `update` counts. What takes less than `LINE_EVERY_S` writes no line.

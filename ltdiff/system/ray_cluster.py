@@ -1,7 +1,5 @@
 """Joining a Ray cluster, or starting a small private one on this machine for as long as it is needed."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os
@@ -36,9 +34,7 @@ NUM_STARTS = 3
 
 
 @contextmanager
-def ray_session(
-    *, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, show_workers: bool = True
-) -> Iterator[None]:
+def ray_session(*, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, show_workers: bool = True) -> Iterator[None]:
     """Have Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs inside the block.
 
     Joins the cluster that `RAY_ADDRESS` names (a submitted job's does) or a Ray that this process has already started;
@@ -226,9 +222,7 @@ def _start_patiently(**options: Any) -> None:
         for process in set(this.children(recursive=True)) - others:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-    raise ValueError(
-        f"Ray has not started in {NUM_STARTS} tries of 30 s: this machine is too busy, or has too little memory"
-    )
+    raise ValueError(f"Ray has not started in {NUM_STARTS} tries of 30 s: this machine is too busy, or has too little memory")
 
 
 def _free_port() -> int:

@@ -1,7 +1,5 @@
 """Resources of this process: cores, freed memory, environment variables for a block, peak memory with its children."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import threading
@@ -70,14 +68,12 @@ class PeakMemory:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> "PeakMemory":
         """Start sampling."""
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Stop sampling."""
         self._stop.set()
         self._thread.join()

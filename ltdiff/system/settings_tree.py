@@ -1,7 +1,5 @@
 """Typed settings: nested frozen dataclasses, made of the nested values of a YAML file, a JSON file or the command line."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass

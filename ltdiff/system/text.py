@@ -1,7 +1,5 @@
 """Paths and values of headers as they may stand in a message: on one line, escaped and cut."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

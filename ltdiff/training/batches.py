@@ -1,7 +1,5 @@
 """The batches of a phase, made in this process: patches of the training slices, and the same few of the validation slices."""
 
-from __future__ import annotations
-
 import sys
 from collections import deque
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ is undamaged, and its result is the one with the lowest validation loss. Ray Tra
 learns of them some seconds later, and cannot start where its own list of them is damaged.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

@@ -1,7 +1,5 @@
 """Settings of a training run: one frozen, typed section per owner; made by system/settings_tree.py."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,9 +47,7 @@ class PhaseConfig:
     def __post_init__(self) -> None:
         """Refuse lengths and rates outside their ranges."""
         if self.num_steps < 0 or self.learning_rate <= 0:
-            raise ValueError(
-                f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}"
-            )
+            raise ValueError(f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}")
 
 
 SHARES = {"autoencoder": 0.1, "ddpm": 0.15}
@@ -167,8 +163,7 @@ class Settings:
             )
         if self.training.patch_size % self.model.autoencoder.size_divisor:
             raise ValueError(
-                f"training.patch_size must be a multiple of {self.model.autoencoder.size_divisor}, "
-                f"got {self.training.patch_size}"
+                f"training.patch_size must be a multiple of {self.model.autoencoder.size_divisor}, got {self.training.patch_size}"
             )
 
 

@@ -1,7 +1,5 @@
 """What comes after training: the model is calibrated, and the run recorded in the registry with settings, losses and data."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fitting the linear kernel match on the training pairs, and applying it within the data stream."""
 
-from __future__ import annotations
-
 import copy
 import logging
 
@@ -43,9 +41,7 @@ class KernelMatcher:
     """A kernel match on numpy slices, for the data stream; None leaves them as they are."""
 
     def __init__(self, kernel_match: KernelMatch | None) -> None:
-        self.kernel_match = copy.deepcopy(
-            kernel_match
-        )  # stays on the CPU, where slices are read, when the model moves to a GPU
+        self.kernel_match = copy.deepcopy(kernel_match)  # stays on the CPU, where slices are read, when the model moves to a GPU
 
     def __call__(self, hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
         """(H, W) in HU, PixelSpacing (y, x) → Ã (H, W) in HU."""

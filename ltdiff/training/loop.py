@@ -1,7 +1,5 @@
 """One training loop for all phases. It sees a worker context and an iterator of batches, not Ray."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import math
@@ -152,12 +150,7 @@ class _Trainer:
 
     def take_step(self, batch: Batch, step: int, part_done: float) -> dict[str, Tensor]:
         """One optimizer step, when `part_done` of the phase is done; the losses, detached."""
-        rate = learning_rate(
-            step,
-            peak=self.learning_rate,
-            num_warmup_steps=self.num_warmup_steps,
-            part_done=part_done,
-        )
+        rate = learning_rate(step, peak=self.learning_rate, num_warmup_steps=self.num_warmup_steps, part_done=part_done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.phase.train()

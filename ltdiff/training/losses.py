@@ -1,7 +1,5 @@
 """Reconstruction losses on images in network units, (B, 1, H, W)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -39,9 +37,7 @@ def bce_dice(prediction: Tensor, target: Tensor) -> Tensor:
 
 def supervise(loss: ImageLoss, heads: Sequence[Tensor], target: Tensor, weights: Sequence[float]) -> Tensor:
     """Deep supervision: Σ_j w_j·loss(head_j, target) / Σ_j w_j."""
-    total = sum(
-        (weight * loss(head, target) for weight, head in zip(weights, heads, strict=True)), start=torch.zeros(())
-    )
+    total = sum((weight * loss(head, target) for weight, head in zip(weights, heads, strict=True)), start=torch.zeros(()))
     return total / sum(weights)
 
 

@@ -6,8 +6,6 @@ folder/metrics.jsonl    losses at every checkpoint
 folder_rate_0.001/      the trial of a learning rate, while it lasts
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import logging
@@ -29,15 +27,7 @@ from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Phase, PhaseTask
-from ltdiff.training.run import (
-    METRICS_FILE,
-    MODEL_FOLDER,
-    PendingPhase,
-    finish_phase,
-    prepare_run,
-    read_metrics,
-    train_phases,
-)
+from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, PendingPhase, finish_phase, prepare_run, read_metrics, train_phases
 from ltdiff.training.worker_context import WorkerContext, local_context
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,6 @@
    encoder is fixed and Z_B carries no gradient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +41,7 @@ class BatchNoise:
 
     def like(self, z: Tensor) -> Tensor:
         """Standard normal, of the shape (B, …) and on the device of `z`."""
-        return torch.stack([torch.randn(z.shape[1:], generator=generator) for generator in self.generators]).to(
-            z.device
-        )
+        return torch.stack([torch.randn(z.shape[1:], generator=generator) for generator in self.generators]).to(z.device)
 
     def times(self, process: Process) -> Tensor:
         """One of the process's training times for each patch (B,)."""
@@ -117,7 +113,7 @@ class DDPMPhase(nn.Module):
     def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         return {"loss": self.diffuse(batch, noise).loss}
 
-    def diffuse(self, batch: Batch, noise: BatchNoise) -> _Diffused:
+    def diffuse(self, batch: Batch, noise: BatchNoise) -> "_Diffused":
         """Noise Z_B to a random time, predict it back, and compare: one mean square for every level."""
         with torch.no_grad():
             source, features = self.model.encode(to_input(batch["source"]))
@@ -129,8 +125,7 @@ class DDPMPhase(nn.Module):
         goals = [self.process.network_target(z, source=a, eps=e) for z, a, e in zip(target, source, eps, strict=True)]
         loss = torch.stack([functional.mse_loss(o.float(), g) for o, g in zip(outputs, goals, strict=True)]).mean()
         estimate = [
-            self.process.predict_z0(o.float(), z_t=z, source=a, t=t)
-            for o, z, a in zip(outputs, z_t, source, strict=True)
+            self.process.predict_z0(o.float(), z_t=z, source=a, t=t) for o, z, a in zip(outputs, z_t, source, strict=True)
         ]
         return _Diffused(loss, estimate, source, features)
 
@@ -149,13 +144,9 @@ class JointPhase(DDPMPhase):
     def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
         diffused = self.diffuse(batch, noise)
         image = self.image_term(diffused, batch)
-        return {
-            "loss": diffused.loss + self.loss_config.lambda_image * image,
-            "latent_loss": diffused.loss,
-            "image_loss": image,
-        }
+        return {"loss": diffused.loss + self.loss_config.lambda_image * image, "latent_loss": diffused.loss, "image_loss": image}
 
-    def image_term(self, diffused: _Diffused, batch: Batch) -> Tensor:
+    def image_term(self, diffused: "_Diffused", batch: Batch) -> Tensor:
         """ρ(A' − B) at every head. `residual` keeps a `direct` term, without which direct decoding would be unlearned."""
         weights, position_mm = self.loss_config.supervision_weights, to_position_mm(batch)
         source, target = to_input(batch["source"]), to_input(batch["target"])

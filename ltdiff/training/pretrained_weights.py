@@ -4,8 +4,6 @@ configs/pretrained/README.md is their model card. A network is filled whole or n
 (`PixelRefinement`), which hold what is peculiar to a scanner, have none and change nothing until they are trained.
 """
 
-from __future__ import annotations
-
 from importlib import resources
 
 import torch

@@ -1,7 +1,5 @@
 """Training on Ray: one TorchTrainer for all phases of a run that are pending. What its workers do is in ray_worker."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import signal
@@ -94,9 +92,7 @@ def _fit(task: TrainingTask, callbacks: Sequence[ray.train.UserCallback]) -> Non
     shutil.rmtree(task.out / RAY_FOLDER, ignore_errors=True)  # a damaged note of Ray's would keep it from starting
     trainer = TorchTrainer(
         partial(work, task),
-        torch_config=TorchConfig(
-            backend="nccl" if training.use_gpu and on_gpu_node(torch.cuda.is_available) else "gloo"
-        ),
+        torch_config=TorchConfig(backend="nccl" if training.use_gpu and on_gpu_node(torch.cuda.is_available) else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,
             use_gpu=training.use_gpu,

@@ -1,7 +1,5 @@
 """What each worker of Ray Train does: the pending phases of a run in order, on its shard of the batches."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

@@ -8,8 +8,6 @@ out/<phase>/model/        the phase's result
 out/model/                the trained model
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -1,7 +1,5 @@
 """What the training loop knows of the outside: who it is among the workers, and where to report. Not Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ model/calibration.json   the residual noise model, the distribution of every fea
                          trained on these pairs.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -48,7 +46,7 @@ class OutputChoice(NamedTuple):
     ccc: dict[str, dict[str, float]]
 
     @classmethod
-    def of(cls, ccc: dict[str, dict[str, float]]) -> OutputChoice:
+    def of(cls, ccc: dict[str, dict[str, float]]) -> "OutputChoice":
         """The output with the highest CCC, over all classes; of two alike the mean."""
         return cls("sample" if overall(ccc["sample"]) > overall(ccc["mean"]) else "mean", ccc)
 
@@ -62,9 +60,7 @@ class Sampled(Method):
     @override
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
         means = self.method.standardize(hu, spacing_mm, first_slice=first_slice)
-        return np.stack(
-            [self.residual_noise.draw(mean, seed=0, number=first_slice + i) for i, mean in enumerate(means)]
-        )
+        return np.stack([self.residual_noise.draw(mean, seed=0, number=first_slice + i) for i, mean in enumerate(means)])
 
 
 def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
@@ -154,9 +150,7 @@ def _fit(
     return residual_noise, intervals
 
 
-def _fit_noise(
-    pairs: Sequence[ValidationPair], means: Sequence[Image], *, range_hu: tuple[float, float]
-) -> ResidualNoiseModel:
+def _fit_noise(pairs: Sequence[ValidationPair], means: Sequence[Image], *, range_hu: tuple[float, float]) -> ResidualNoiseModel:
     return fit_residual_noise(
         [mean[:, pair.columns] for mean, pair in zip(means, pairs, strict=True)],
         [pair.target_hu[:, pair.columns] for pair in pairs],
@@ -165,17 +159,13 @@ def _fit_noise(
     )
 
 
-def _measure(
-    regions: ValidationRegions, means: Sequence[Image], residual_noise: ResidualNoiseModel
-) -> NDArray[np.float64]:
+def _measure(regions: ValidationRegions, means: Sequence[Image], residual_noise: ResidualNoiseModel) -> NDArray[np.float64]:
     """Features (1 + NUM_DRAWS, regions, features) of A' and of its draws."""
     numbers = [pair.place[1] for pair in regions.pairs]
     return regions.features(draw_images(means, residual_noise, numbers=numbers))
 
 
-def draw_images(
-    means: Sequence[Image], residual_noise: ResidualNoiseModel, *, numbers: Sequence[int]
-) -> Iterator[list[Image]]:
+def draw_images(means: Sequence[Image], residual_noise: ResidualNoiseModel, *, numbers: Sequence[int]) -> Iterator[list[Image]]:
     """Images A' (Y, X) themselves, then NUM_DRAWS draws; the noise of a slice is a function of its number and the draw's."""
     yield list(means)
     for k in range(NUM_DRAWS):

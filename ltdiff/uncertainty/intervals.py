@@ -6,8 +6,6 @@ draws' own standard deviation, has quantiles, and those are the distribution for
 the calibration for the coverage to hold (size, kind of tissue), and those of one patient are not independent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +34,7 @@ class FeatureIntervals:
     quantiles: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FeatureIntervals:
+    def from_dict(cls, values: Mapping[str, Any]) -> "FeatureIntervals":
         """From what `dataclasses.asdict` gave."""
         return cls(tuple(values["features"]), tuple(values["floors"]), tuple(map(tuple, values["quantiles"])))
 
@@ -51,9 +49,7 @@ class FeatureIntervals:
         tail = (1 - LEVEL) / 2
         centre, scale = _summarize(draws)
         scale = scale + np.asarray(self.floors)
-        low, high = (
-            np.array([np.interp(p, PROBABILITIES, quantiles) for quantiles in self.quantiles]) for p in (tail, 1 - tail)
-        )
+        low, high = (np.array([np.interp(p, PROBABILITIES, quantiles) for quantiles in self.quantiles]) for p in (tail, 1 - tail))
         return centre + scale * low, centre + scale * high
 
 
@@ -75,9 +71,7 @@ def fit_intervals(features: tuple[str, ...], *, draws: NDArray[np.float64], targ
     )
 
 
-def coverage_table(
-    intervals: FeatureIntervals, *, draws: NDArray[np.float64], value: Table, target: Table
-) -> pd.DataFrame:
+def coverage_table(intervals: FeatureIntervals, *, draws: NDArray[np.float64], value: Table, target: Table) -> pd.DataFrame:
     """COVERAGE_COLUMNS per feature class over held-out regions.
 
     `coverage`: share of true values inside their interval. `relative_width`: median over the features of the mean width over the
@@ -96,9 +90,7 @@ def coverage_table(
     }
     table = pd.DataFrame(scores).assign(feature_class=[name.split("_")[0] for name in intervals.features])
     by_class = table.dropna().groupby("feature_class", sort=False)
-    combined = by_class.agg(
-        {"coverage": "mean", "relative_width": "median", "crps": "median", "crps_of_value": "median"}
-    )
+    combined = by_class.agg({"coverage": "mean", "relative_width": "median", "crps": "median", "crps_of_value": "median"})
     combined["num_features"] = by_class.size()
     combined["num_rois"] = len(target)
     return combined.reset_index()[list(COVERAGE_COLUMNS)]

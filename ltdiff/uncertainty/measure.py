@@ -1,7 +1,5 @@
 """`ltdiff uncertainty`: how far a standardized image, and each radiomic feature of it, can be trusted."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -71,9 +69,7 @@ def measure_uncertainty(
     write_volume(replace(volume, hu=np.stack([residual_noise.sigma(hu) for hu in standardized])), out / MAP_FILE)
     (out / FEATURES_FILE).unlink(missing_ok=True)  # of an earlier series
     if rois:
-        table = _interval_table(
-            standardized, rois, residual_noise, intervals, spacing_mm=spacing_mm, num_workers=num_workers
-        )
+        table = _interval_table(standardized, rois, residual_noise, intervals, spacing_mm=spacing_mm, num_workers=num_workers)
         replace_file(out / FEATURES_FILE, partial(table.assign(out_of_domain=out_of_domain).to_csv, index=False))
 
 
@@ -91,9 +87,7 @@ def _interval_table(
     parts = []
     for first in range(0, len(chosen), SLICES_AT_A_TIME):
         slices = chosen[first : first + SLICES_AT_A_TIME]
-        volumes = [
-            np.stack(images) for images in draw_images(list(standardized[slices]), residual_noise, numbers=slices)
-        ]
+        volumes = [np.stack(images) for images in draw_images(list(standardized[slices]), residual_noise, numbers=slices)]
         moved = [replace(roi, slice_index=slices.index(roi.slice_index)) for roi in rois if roi.slice_index in slices]
         part, features = feature_array(volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers)
         if features != intervals.features:
@@ -112,9 +106,7 @@ def _interval_table(
 def _find_rois(masks: Mapping[str, NDArray[np.bool_]], path: Path) -> list[Roi]:
     """The cross-sections of every region."""
     rois = [
-        replace(roi, label=name)
-        for name, voxels in masks.items()
-        for roi in mask_rois(voxels.astype(np.uint8), roi_set="mask")
+        replace(roi, label=name) for name, voxels in masks.items() for roi in mask_rois(voxels.astype(np.uint8), roi_set="mask")
     ]
     if not rois:
         raise ValueError(f"{printable(path)}: no region has {MIN_LESION_PIXELS} pixels or more in a slice")

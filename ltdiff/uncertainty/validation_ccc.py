@@ -1,7 +1,5 @@
 """CCC of radiomic features on validation pairs: what outputs, trials and models are chosen by. No test pair is looked at."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +50,7 @@ class ValidationRegions:
         num_pairs: int = MAX_VALIDATION_PAIRS,
         num_rois: int = NUM_ROIS,
         num_workers: int = 1,
-    ) -> ValidationRegions:
+    ) -> "ValidationRegions":
         """On the pairs of a split; see `read_validation_pairs`.
 
         Raises:

@@ -64,8 +64,4 @@ def _standardize(standardizer: Standardizer, hu: np.ndarray) -> None:
     torch.set_num_threads(1)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for _ in range(NUM_SERIES):
-            list(
-                pool.map(
-                    lambda i: standardizer.standardize(hu[i : i + 1], SPACING_MM[1:], first_slice=i), range(len(hu))
-                )
-            )
+            list(pool.map(lambda i: standardizer.standardize(hu[i : i + 1], SPACING_MM[1:], first_slice=i), range(len(hu))))

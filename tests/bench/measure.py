@@ -22,13 +22,7 @@ class Benchmark(NamedTuple):
 
 
 def compare_rates(
-    name: str,
-    ours: Callable[[], object],
-    reference: Callable[[], object],
-    *,
-    count: int,
-    unit: str,
-    repetitions: int = 7,
+    name: str, ours: Callable[[], object], reference: Callable[[], object], *, count: int, unit: str, repetitions: int = 7
 ) -> Benchmark:
     """Rates, things per second, of two functions that each do `count` things, run in turns; one run of each warms up."""
     rates = [(count / seconds(ours), count / seconds(reference)) for _ in range(repetitions + 1)][1:]

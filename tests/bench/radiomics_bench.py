@@ -45,9 +45,7 @@ def make_region(shape: tuple[int, int, int], radius_px: float, *, seed: int) -> 
 def pyradiomics_extractor(*, in_plane: bool) -> RadiomicsFeatureExtractor:
     """PyRadiomics set up for the features that both have, and nothing else."""
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
-    extractor = RadiomicsFeatureExtractor(
-        binWidth=25, force2D=in_plane, weightingNorm="no_weighting", additionalInfo=False
-    )
+    extractor = RadiomicsFeatureExtractor(binWidth=25, force2D=in_plane, weightingNorm="no_weighting", additionalInfo=False)
     extractor.disableAllFeatures()
     extractor.enableFeaturesByName(**SHARED)
     return extractor

@@ -77,9 +77,7 @@ def _compare_peaks() -> Benchmark:
 def _peak_mb(num_files: int) -> float:
     """Of a training with all its Ray processes."""
     phases = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(NUM_STEPS), "joint": PhaseConfig(0)}
-    settings = tiny_settings(
-        patch_size=32, batch_size_per_worker=BATCH_SIZE, checkpoint_every_steps=NUM_STEPS, **phases
-    )
+    settings = tiny_settings(patch_size=32, batch_size_per_worker=BATCH_SIZE, checkpoint_every_steps=NUM_STEPS, **phases)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         few = read_manifest(write_pairs(folder, num_slices=50, size_px=64))

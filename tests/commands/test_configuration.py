@@ -79,9 +79,7 @@ def test_a_file_and_assignments_that_only_fit_together_are_taken(tmp_path):
         read_settings_of(str(tmp_path / "two.yaml"), (), sections=ALL)
 
 
-@pytest.mark.parametrize(
-    "assignment", ["inference.seed=1", "training.joint.num_steps=5", "training.joint={num_steps: 5}"]
-)
+@pytest.mark.parametrize("assignment", ["inference.seed=1", "training.joint.num_steps=5", "training.joint={num_steps: 5}"])
 def test_what_has_no_effect_is_refused(assignment):
     with pytest.raises(UsageError, match="has no effect here"):
         read_settings_of("default", [assignment], sections=["training"], unused=["training.joint.num_steps"])
@@ -101,9 +99,7 @@ def test_every_setting_has_a_meaning_and_takes_its_own_default():
     assert change_settings(Configuration(), {}) == Configuration()
 
 
-@pytest.mark.parametrize(
-    "unused", ["num_workers=3", "minutes=5", "init=pretrained", "use_gpu=true", "joint.num_steps=5"]
-)
+@pytest.mark.parametrize("unused", ["num_workers=3", "minutes=5", "init=pretrained", "use_gpu=true", "joint.num_steps=5"])
 def test_a_comparison_refuses_settings_without_effect(tmp_path, unused):
     with pytest.raises(UsageError, match="has no effect here"):
         compare(tmp_path / "pairs.parquet", out=tmp_path / "out", settings=(f"training.{unused}",))

@@ -30,9 +30,7 @@ def pair_of(make_series):
 
     def pair(name="1", patient="p1", num_slices=4, step_mm=5.0):
         z_mm = tuple(step_mm * np.arange(num_slices))
-        soft, sharp = (
-            make_series(f"{name}.{k}", kernel=k, patient=patient, z_mm=z_mm, thickness_mm=5.0) for k in ("B", "L")
-        )
+        soft, sharp = (make_series(f"{name}.{k}", kernel=k, patient=patient, z_mm=z_mm, thickness_mm=5.0) for k in ("B", "L"))
         return SeriesPair(source=soft, target=sharp)
 
     return pair
@@ -111,18 +109,14 @@ def test_standard_split_of_64_slices(pair_of):
     assert list(sources["split"]) == ["train"] * 40 + ["val"] * 5 + ["test"] * 19
 
 
-@pytest.mark.parametrize(
-    "splits", [["train"], ["train", "test"], ["train", "val", "test"], ["train", "train", "val", "test"]]
-)
+@pytest.mark.parametrize("splits", [["train"], ["train", "test"], ["train", "val", "test"], ["train", "train", "val", "test"]])
 def test_few_slices_train_first(pair_of, splits):
     split = split_manifest(build_manifest([pair_of(num_slices=len(splits))]), "z:0.7")
     assert list(split.loc[split["role"] == "source", "split"]) == splits
 
 
 def test_slices_that_share_raw_data_with_another_block_are_in_no_split(pair_of):
-    split = split_manifest(
-        build_manifest([pair_of(num_slices=30, step_mm=2.0)]), "z:0.7"
-    )  # 5 mm thick: two neighbours overlap
+    split = split_manifest(build_manifest([pair_of(num_slices=30, step_mm=2.0)]), "z:0.7")  # 5 mm thick: two neighbours overlap
     for role in ("source", "target"):
         splits = list(split[split["role"] == role].sort_values("z_mm")["split"])
         assert splits == ["train"] * 16 + ["none"] * 2 + ["val"] * 3 + ["none"] * 2 + ["test"] * 7

@@ -21,8 +21,7 @@ def _kernels(pairs):
 
 def _shifted(series, *, by_mm):
     slices = tuple(
-        replace(one, position_mm=tuple(np.add(one.position_mm, by_mm)), z_mm=one.z_mm + by_mm[2])
-        for one in series.slices
+        replace(one, position_mm=tuple(np.add(one.position_mm, by_mm)), z_mm=one.z_mm + by_mm[2]) for one in series.slices
     )
     return replace(series, slices=slices)
 
@@ -145,10 +144,7 @@ def test_an_archive_is_paired_by_itself(tmp_path, write_dicom, images, caplog):
         ("source", "ZSOFT"): 8,
         ("target", "ASHARP"): 8,
     }
-    assert sorted((issue.action, issue.path.name) for issue in result.issues) == [
-        ("skip", "made"),
-        ("skip", "note.txt"),
-    ]
+    assert sorted((issue.action, issue.path.name) for issue in result.issues) == [("skip", "made"), ("skip", "note.txt")]
     assert result.manifest.attrs["split"] == "z:0.7"
     for row in result.manifest.to_dict("records"):
         expected = sharp if row["role"] == "target" else soft
@@ -223,10 +219,7 @@ def test_named_files_pair(tmp_path, write_dicom, images):
         ({"patient": "p2"}, "different patients"),
         ({"frame": "1.2.10"}, "FrameOfReferenceUID differs"),
         ({"spacing_mm": 0.7}, "pixel spacing"),
-        (
-            {"z_mm": (0.0, 5.0, 10.0, 15.1)},
-            "1 of 4 slices of kernel 'B' have no partner .* and 1 of 4 slices of kernel 'L'",
-        ),
+        ({"z_mm": (0.0, 5.0, 10.0, 15.1)}, "1 of 4 slices of kernel 'B' have no partner .* and 1 of 4 slices of kernel 'L'"),
         ({"z_mm": (0.0, 5.0, 15.0, 20.0)}, "gaps"),
         ({"image_type": "DERIVED"}, "this series is derived"),
     ],
@@ -275,9 +268,7 @@ def test_a_volume_file_pairs_with_a_dicom_folder(tmp_path, write_dicom, images):
     manifest = pair_named(soft, tmp_path / "sharp.nii.gz").manifest
     assert manifest["patient"].nunique() == 1
     assert manifest.groupby("role")["kernel"].first().to_dict() == {"source": "B", "target": ""}
-    write_volume(
-        Volume(images[1].astype(np.float32), **(grid | {"origin_mm": (-50.0, -40.0, 2.5)})), tmp_path / "off.nrrd"
-    )
+    write_volume(Volume(images[1].astype(np.float32), **(grid | {"origin_mm": (-50.0, -40.0, 2.5)})), tmp_path / "off.nrrd")
     with pytest.raises(ValueError, match="4 of 4 slices"):
         pair_named(soft, tmp_path / "off.nrrd")
 

@@ -10,14 +10,7 @@ import pytest
 from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.patches import (
-    PATCHES_PER_SLICE,
-    PatchLoader,
-    fit_in_memory,
-    make_items,
-    make_loader,
-    samples_per_block,
-)
+from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader, fit_in_memory, make_items, make_loader, samples_per_block
 
 PATCH = 16
 SHAPE = (5, 100, 120)
@@ -172,9 +165,7 @@ def test_the_kernel_match_sees_whole_sources_and_their_spacing(items):
 def test_slices_that_are_kept_are_read_and_matched_once(tmp_path):
     items = _items_of(tmp_path, _coordinates() + 0.5, _coordinates())
     matches = _Match(), _Match()
-    keeping, reading = (
-        PatchLoader(items, PATCH, 0, match, kept=kept) for match, kept in zip(matches, ({}, None), strict=True)
-    )
+    keeping, reading = (PatchLoader(items, PATCH, 0, match, kept=kept) for match, kept in zip(matches, ({}, None), strict=True))
     samples = {"id": np.arange(2 * len(items) * PATCHES_PER_SLICE)}  # two epochs
     expected = reading(samples)
     for name, patches in keeping(samples).items():

@@ -83,9 +83,7 @@ def test_fewer_rois_where_nothing_fits():
 
 
 @settings(max_examples=20)
-@given(
-    num_slices=st.integers(1, 4), rows=st.integers(32, 256), columns=st.integers(32, 256), seed=st.integers(0, 2**32)
-)
+@given(num_slices=st.integers(1, 4), rows=st.integers(32, 256), columns=st.integers(32, 256), seed=st.integers(0, 2**32))
 def test_discs_lie_whole_inside_images_of_any_size(num_slices, rows, columns, seed):
     for roi in random_rois(np.zeros((num_slices, rows, columns), np.float32), num_rois=5, seed=seed):
         radius = int(roi.label.split("_r")[1])

@@ -22,9 +22,7 @@ SCOPE = TrainingDomain(
     slice_thickness_mm=(5.0, 5.0),
     noise_hu=(6.0, 10.0),
 )
-FITTING = AcquisitionInfo(
-    spacing_mm=(0.75, 0.75), kernel="B", manufacturer="Philips", slice_thickness_mm=5.0, noise_hu=8.0
-)
+FITTING = AcquisitionInfo(spacing_mm=(0.75, 0.75), kernel="B", manufacturer="Philips", slice_thickness_mm=5.0, noise_hu=8.0)
 
 
 def slices_hu(num_slices: int, *, noise_hu: float = 10.0) -> np.ndarray:
@@ -74,9 +72,7 @@ def test_unreadable_slices_are_named_and_left_out(tmp_path, caplog):
 
 def test_few_slices_are_read_for_the_noise_and_from_end_to_end(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(
-        "ltdiff.data.training_domain.read_hu", lambda row: read.append(row["slice_index"]) or np.zeros((9, 9))
-    )
+    monkeypatch.setattr("ltdiff.data.training_domain.read_hu", lambda row: read.append(row["slice_index"]) or np.zeros((9, 9)))
     TrainingDomain.of(make_manifest(tmp_path, num_slices=100, splits=("train",) * 100))
     assert len(read) == NUM_NOISE_SLICES
     assert (read[0], read[-1], max(np.diff(read))) == (0, 99, 4)
@@ -149,11 +145,7 @@ def test_a_series_is_known_by_its_tags_and_its_middle_slice(write_dicom, tmp_pat
     hu = slices_hu(3)
     (series,), _ = find_series(write_dicom(tmp_path / "series", hu))
     acquisition = AcquisitionInfo.of(series)
-    assert (
-        (acquisition.kernel, acquisition.manufacturer)
-        == (series.kernel, series.manufacturer)
-        == ("B", "GE MEDICAL SYSTEMS")
-    )
+    assert (acquisition.kernel, acquisition.manufacturer) == (series.kernel, series.manufacturer) == ("B", "GE MEDICAL SYSTEMS")
     assert (acquisition.spacing_mm, acquisition.slice_thickness_mm) == ((0.8, 0.8), 5.0)
     assert acquisition.noise_hu == pytest.approx(noise_level_hu(hu[1]))
 

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ltdiff.data.volume_files import (
-    is_volume_file,
-    read_mask,
-    read_volume,
-    read_volume_scan,
-    read_volume_slice,
-    write_volume,
-)
+from ltdiff.data.volume_files import is_volume_file, read_mask, read_volume, read_volume_scan, read_volume_slice, write_volume
 from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.dicom.series import find_series
 

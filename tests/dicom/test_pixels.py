@@ -57,8 +57,7 @@ def test_compressed_encodings(one_slice, transfer_syntax):
 @pytest.mark.parametrize("bits_stored", [12, 16])
 @pytest.mark.parametrize("is_signed", [False, True], ids=["unsigned", "signed"])
 @pytest.mark.parametrize(
-    "transfer_syntax",
-    [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless],
+    "transfer_syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless]
 )
 def test_pixels_are_those_of_plain_pydicom(one_slice, transfer_syntax, is_signed, bits_stored):
     """Read by the path, without the other elements, they are bit by bit those of the whole dataset."""
@@ -169,8 +168,7 @@ def test_implausible_hu_fail(one_slice, elements, sentence):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "JPEG-lossy.dcm", "JPGExtended.dcm", "MR_small_jpeg_ls_lossless.dcm"],
+    "name", ["693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "JPEG-lossy.dcm", "JPGExtended.dcm", "MR_small_jpeg_ls_lossless.dcm"]
 )
 def test_the_frame_says_what_the_header_says(name):
     dataset = pydicom.dcmread(bundled(name))

@@ -75,8 +75,6 @@ def test_writing_says_nothing(write_series, tmp_path, everything_said, caplog, r
     caplog.clear()
     derived = derive(folder, tmp_path / "out")
     with pytest.raises(ValueError, match="NaN") as caught:
-        derive(
-            write_series("other", series_uid=stable_uid("other")), tmp_path / "out", np.full_like(sharpened(), np.nan)
-        )
+        derive(write_series("other", series_uid=stable_uid("other")), tmp_path / "out", np.full_like(sharpened(), np.nan))
     assert CANARY not in everything_said() + str(caught.value) + str(derived)
     assert CANARY in next(derived.iterdir()).read_bytes().decode("latin-1")  # the patient keeps the derived images

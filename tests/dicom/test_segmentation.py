@@ -65,9 +65,7 @@ def test_segments_that_overlap_are_said_to(series, segmentation):
     segments = {frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber for frame in frames}
     assert segments == {1, 3}
     size = dataset.Rows * dataset.Columns // 8
-    first = next(
-        n for n, frame in enumerate(frames) if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 1
-    )
+    first = next(n for n, frame in enumerate(frames) if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 1)
     pixels = bytearray(dataset.PixelData)
     for n in range(len(frames)):
         pixels[n * size : (n + 1) * size] = dataset.PixelData[first * size : (first + 1) * size]

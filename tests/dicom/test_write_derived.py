@@ -307,12 +307,7 @@ def test_a_compressed_source(write_series, out_dir, transfer_syntax):
 def test_lossy_stays_lossy(write_series, out_dir):
     folder = write_series()
     for path in folder.iterdir():
-        edit(
-            path,
-            LossyImageCompression="01",
-            LossyImageCompressionRatio="12.5",
-            LossyImageCompressionMethod="ISO_15444_1",
-        )
+        edit(path, LossyImageCompression="01", LossyImageCompressionRatio="12.5", LossyImageCompressionMethod="ISO_15444_1")
     new = derive_first(folder, out_dir)
     assert (new.LossyImageCompression, new.LossyImageCompressionRatio) == ("01", 12.5)
     assert new.LossyImageCompressionMethod == "ISO_15444_1"

@@ -120,10 +120,7 @@ def test_times_of_each_sample_are_its_own():
     z_0, source, eps = torch.randn(3, 4, 2, 3, 3, generator=torch.Generator().manual_seed(0)).unbind()
     t = torch.tensor([1, 20, 300, 400])
     together = process.add_noise(z_0, source=source, t=t, eps=eps)
-    alone = [
-        process.add_noise(z_0[i : i + 1], source=source[i : i + 1], t=t[i : i + 1], eps=eps[i : i + 1])
-        for i in range(4)
-    ]
+    alone = [process.add_noise(z_0[i : i + 1], source=source[i : i + 1], t=t[i : i + 1], eps=eps[i : i + 1]) for i in range(4)]
     torch.testing.assert_close(together, torch.cat(alone))
 
 
@@ -163,16 +160,12 @@ def test_training_times_cover_what_the_sampler_visits(process):
     assert 0 < t.min() <= 0.01 * process.t_max
     assert 0.99 * process.t_max <= t.max() <= process.t_max
     endpoint_fraction = (t == 1).double().mean().item() if process.t_max == 1 else 0
-    assert t.double().mean().item() == pytest.approx(
-        endpoint_fraction + (1 - endpoint_fraction) * process.t_max / 2, rel=0.02
-    )
+    assert t.double().mean().item() == pytest.approx(endpoint_fraction + (1 - endpoint_fraction) * process.t_max / 2, rel=0.02)
     unit = process.unit_time(t)
     assert 0 < unit.min() <= unit.max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("settings", "num_steps"), [({}, 1), ({"process": "ddpm"}, 50), ({"num_inference_steps": 7}, 7)]
-)
+@pytest.mark.parametrize(("settings", "num_steps"), [({}, 1), ({"process": "ddpm"}, 50), ({"num_inference_steps": 7}, 7)])
 def test_each_process_has_its_default_number_of_steps(settings, num_steps):
     assert DiffusionConfig(**settings).num_steps == num_steps
 

@@ -183,9 +183,7 @@ def commands_of(text: str) -> list[list[str]]:
 
 
 def test_calls_are_found():
-    text = (
-        'ray job submit -- python jobs/train_$phase.py P \\\n  --out R\n(cd x; ltdiff pair "a b" --out c) # ltdiff x\n'
-    )
+    text = 'ray job submit -- python jobs/train_$phase.py P \\\n  --out R\n(cd x; ltdiff pair "a b" --out c) # ltdiff x\n'
     assert commands_of(text) == [["train", "P", "--out", "R"], ["pair", "a b", "--out", "c)"]]
 
 

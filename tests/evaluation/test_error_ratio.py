@@ -52,8 +52,7 @@ def test_the_error_is_that_of_the_mean_over_the_features_of_the_class():
     methods, slices = _noisy()
     row = _ratio(methods, slices)
     errors = {
-        name: 1 - np.mean([ccc(methods[name][:, f], methods[TARGET][:, f]) for f in range(4)])
-        for name in ("ltdiff", "other")
+        name: 1 - np.mean([ccc(methods[name][:, f], methods[TARGET][:, f]) for f in range(4)]) for name in ("ltdiff", "other")
     }
     assert row["remaining_error"] == pytest.approx(errors["ltdiff"])
     assert row["ratio"] == pytest.approx(errors["ltdiff"] / errors["other"])
@@ -87,9 +86,7 @@ def test_regions_of_one_slice_are_drawn_together():
     """Regions that say again what others of their slice have said make no interval narrower."""
     methods, _ = _noisy(num_slices=20, rois_per_slice=1)
     once = _ratio(methods, np.arange(20))
-    often = _ratio(
-        {name: np.repeat(values, 5, axis=0) for name, values in methods.items()}, np.repeat(np.arange(20), 5)
-    )
+    often = _ratio({name: np.repeat(values, 5, axis=0) for name, values in methods.items()}, np.repeat(np.arange(20), 5))
     for name in ("ratio", "ci_low", "ci_high"):
         assert often[name] == pytest.approx(once[name])
     assert once["num_slices"] == often["num_slices"] == 20

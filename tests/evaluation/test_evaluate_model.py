@@ -27,9 +27,7 @@ def test_the_linear_match_is_the_model_s_own(tmp_path):
         inference=InferenceConfig(),
     )
     error = pd.read_csv(tmp_path / "report" / "image_metrics.csv").set_index("method")["mae_hu"]
-    assert error["linear"] == pytest.approx(
-        error["source"], rel=0.05
-    )  # the filter of an untrained model passes everything
+    assert error["linear"] == pytest.approx(error["source"], rel=0.05)  # the filter of an untrained model passes everything
 
 
 def test_of_a_calibrated_model_both_outputs_have_a_row(tmp_path, monkeypatch):

@@ -107,9 +107,7 @@ def test_slices_know_their_series_and_their_place(volumes, tmp_path):
     rows = manifest[(manifest["split"] == "test") & (manifest["role"] == "source")]
     assert places.index.tolist() == list(range(6))
     assert places["slice_number"].tolist() == [7, 8, 9, 7, 8, 9]
-    assert set(zip(places["series_uid"], places["z_mm"], strict=True)) == set(
-        zip(rows["series_uid"], rows["z_mm"], strict=True)
-    )
+    assert set(zip(places["series_uid"], places["z_mm"], strict=True)) == set(zip(rows["series_uid"], rows["z_mm"], strict=True))
 
 
 def test_lesion_cross_sections_are_counted_whatever_their_size(volumes, tmp_path):

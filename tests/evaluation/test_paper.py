@@ -8,11 +8,7 @@ from ltdiff.radiomics.catalogue import feature_names
 
 
 def make_feature_ccc(classes: dict[str, list[float]]) -> pd.DataFrame:
-    rows = [
-        ("better", "random", "catalogue", name, str(i), v)
-        for name, values in classes.items()
-        for i, v in enumerate(values)
-    ]
+    rows = [("better", "random", "catalogue", name, str(i), v) for name, values in classes.items() for i, v in enumerate(values)]
     columns = ["method", "roi_set", "feature_set", "feature_class", "feature", "ccc"]
     return pd.DataFrame(rows, columns=columns).astype({"feature_class": "category"})
 

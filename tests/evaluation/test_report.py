@@ -154,10 +154,7 @@ def test_a_reader_is_told_where_one_region_decides(scores, rois, collect):
     )
     outliers = largest_shares(many).query("method == 'better'")
     text = to_markdown(replace(result, scores=replace(scores, features=many), outliers=outliers))
-    assert (
-        f"**One region decides:** {rois[3].label} of slice {rois[3].slice_index} alone holds 100% of the squared error"
-        in text
-    )
+    assert f"**One region decides:** {rois[3].label} of slice {rois[3].slice_index} alone holds 100% of the squared error" in text
 
 
 def test_a_report_that_compares_nothing_has_no_remaining_error(report):

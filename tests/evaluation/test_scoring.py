@@ -44,8 +44,7 @@ def test_ccc_table(scores):
     for row in scores.ccc.query("roi_set == 'random'").itertuples():
         concordance = {"across_rois": ccc_across_rois, "across_features": ccc_across_features}[row.definition]
         expected = concordance(
-            values(scores, row.method, row.roi_set, row.feature_class),
-            values(scores, TARGET, row.roi_set, row.feature_class),
+            values(scores, row.method, row.roi_set, row.feature_class), values(scores, TARGET, row.roi_set, row.feature_class)
         )
         found = [row.ccc_mean, row.ccc_sd, row.ci_low, row.ci_high]
         assert found == pytest.approx([expected.mean, expected.sd, expected.ci_low, expected.ci_high], abs=1e-12)
@@ -57,9 +56,7 @@ def test_better_images_score_better(scores):
         table = scores.ccc[(scores.ccc["roi_set"] == "random") & (scores.ccc["definition"] == definition)]
         means = table.pivot(index="feature_class", columns="method", values="ccc_mean")
         assert (means["better"] > means["source"]).all()
-    errors = scores.relative_error.pivot(
-        index=["roi_set", "feature_class"], columns="method", values="relative_error_median"
-    )
+    errors = scores.relative_error.pivot(index=["roi_set", "feature_class"], columns="method", values="relative_error_median")
     assert (errors["better"] < errors["source"]).all()
 
 
@@ -67,9 +64,7 @@ def test_feature_table(scores, volumes, rois):
     images, _, _ = volumes
     features = scores.features.to_table()
     assert len(features) == 3 * len(rois) * len(feature_names())
-    assert (
-        features["feature_class"].astype(str) + "_" + features["feature"].astype(str)
-    ).unique().tolist() == feature_names()
+    assert (features["feature_class"].astype(str) + "_" + features["feature"].astype(str)).unique().tolist() == feature_names()
     row = features.query("method == 'source' and roi_index == 3 and feature == 'JointEntropy'").squeeze()
     image_hu = images["source"][rois[3].slice_index]
     assert row["value"] == extract_features(image_hu, rois[3].mask, spacing_mm=(0.8, 0.7))["glcm_JointEntropy"]
@@ -113,11 +108,7 @@ def test_harmonizers_change_the_features_of_the_source(scores, volumes, rois):
     pd.testing.assert_frame_equal(of["nothing"], of["source"])
     assert of["perfect"]["ccc_mean"].dropna().to_numpy() == pytest.approx(1)  # one region alone has no CCC across them
     assert list(perfect.given.columns) == feature_names()
-    row = (
-        result.features.to_table()
-        .query("method == 'source' and roi_index == 3 and feature == 'JointEntropy'")
-        .squeeze()
-    )
+    row = result.features.to_table().query("method == 'source' and roi_index == 3 and feature == 'JointEntropy'").squeeze()
     assert perfect.given.loc[3, "glcm_JointEntropy"] == row["value"]
     assert list(result.image_metrics["method"]) == ["better", "source"]  # there are no images of the others
     before = scores.ccc.query("method == 'better'")[columns].reset_index(drop=True)
@@ -160,9 +151,7 @@ def test_spacing_per_slice(volumes, rois):
 
 
 def test_reproducible_shares():
-    table = pd.DataFrame(
-        {"method": "m", "roi_set": "random", "feature_class": "glcm", "ccc": [0.84, 0.86, 0.95, np.nan]}
-    )
+    table = pd.DataFrame({"method": "m", "roi_set": "random", "feature_class": "glcm", "ccc": [0.84, 0.86, 0.95, np.nan]})
     shares = reproducible_shares(table).squeeze()
     assert [shares[f"ccc_from_{least:.2f}"] for least in REPRODUCIBLE_CCC] == pytest.approx([2 / 3, 1 / 3])
 
@@ -195,9 +184,7 @@ def test_source_against_target_of_a_real_pair(real_data):
     """
     folder = real_data / "lung-pet-ct-dx-a0001"
     source_hu, target_hu = (read_series(folder / kernel)[45:] for kernel in ("soft_B", "sharp_L"))
-    drawings = [
-        replace(roi, roi_set=f"random_{seed}") for seed in range(3) for roi in random_rois(target_hu, seed=seed)
-    ]
+    drawings = [replace(roi, roi_set=f"random_{seed}") for seed in range(3) for roi in random_rois(target_hu, seed=seed)]
     scores = score({"source": source_hu}, target_hu=target_hu, spacing_mm=(0.842, 0.842), rois=drawings, num_workers=2)
     primary = scores.ccc[scores.ccc["definition"] == "across_rois"].groupby("feature_class")["ccc_mean"].mean()
     known = {"firstorder": 0.807, "glcm": 0.353, "glrlm": 0.374, "ngtdm": 0.303}

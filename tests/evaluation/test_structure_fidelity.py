@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 
 from ltdiff.data.rois import Roi, disc_mask
-from ltdiff.evaluation.structure_fidelity import (
-    count_changed_places,
-    describe_lesions,
-    structure_summary,
-    structure_table,
-)
+from ltdiff.evaluation.structure_fidelity import count_changed_places, describe_lesions, structure_summary, structure_table
 from ltdiff.evaluation.structures import AIRWAY
 
 SHAPE = (80, 80)
@@ -25,9 +20,7 @@ def _image(*, radius_px=7.0, hu=100.0, background_hu=-850.0, num_slices=3, centr
 
 
 def _rois(radii=(5, 7, 6), label="label_1"):
-    return [
-        Roi("tumour", z, disc_mask(SHAPE, centre_yx=CENTRE, radius_px=radius), label) for z, radius in enumerate(radii)
-    ]
+    return [Roi("tumour", z, disc_mask(SHAPE, centre_yx=CENTRE, radius_px=radius), label) for z, radius in enumerate(radii)]
 
 
 def _row(image, **kwargs):
@@ -76,9 +69,7 @@ def test_size(change_px):
 
 def test_an_erased_lesion_is_counted():
     erased = _image(hu=-840.0)
-    table = structure_table(
-        {"erased": erased, "kept": _image()}, target_hu=_image(), rois=_rois(), neighbours=NEIGHBOURS
-    )
+    table = structure_table({"erased": erased, "kept": _image()}, target_hu=_image(), rois=_rois(), neighbours=NEIGHBOURS)
     summary = structure_summary(table).set_index("method")
     assert summary[["judged", "erased"]].to_numpy().tolist() == [[1, 1], [1, 0]]
 
@@ -118,9 +109,7 @@ def test_of_an_airway_the_wall_and_the_lumen_are_judged():
 
 
 def test_every_set_is_summed_up_for_itself():
-    vessel, lesion = (
-        Roi(name, 0, disc_mask(SHAPE, centre_yx=CENTRE, radius_px=7), "a") for name in ("vessel", "tumour")
-    )
+    vessel, lesion = (Roi(name, 0, disc_mask(SHAPE, centre_yx=CENTRE, radius_px=7), "a") for name in ("vessel", "tumour"))
     images = {"denser": _image(hu=104.0), "thinner": _image(hu=90.0)}
     table = structure_table(images, target_hu=_image(), rois=[lesion, vessel], neighbours=NEIGHBOURS)
     summary = structure_summary(table).set_index(["roi_set", "method"])

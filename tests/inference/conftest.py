@@ -71,12 +71,7 @@ def make_series() -> SeriesFactory:
     """make_series(folder, kernel=…, num_slices=…): writes a CT series of a patient called CANARY."""
 
     def make(
-        folder: Path,
-        *,
-        kernel: str = "B",
-        num_slices: int = 3,
-        size: tuple[int, int] = (40, 36),
-        manufacturer: str = "ltdiff",
+        folder: Path, *, kernel: str = "B", num_slices: int = 3, size: tuple[int, int] = (40, 36), manufacturer: str = "ltdiff"
     ) -> Path:
         rng = np.random.default_rng(len(folder.name))
         hu = np.full((num_slices, *size), -1000.0) + rng.normal(0, 20, (num_slices, *size))

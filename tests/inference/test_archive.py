@@ -38,10 +38,7 @@ def test_force_takes_kernels_that_the_model_does_not_know(make_series, trained_m
     tasks, results = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=[trained_model], force=True)
     assert results == []
     assert [task.derivation.source_kernel for task in tasks] == [kernel]
-    assert (
-        tasks[0].derivation.out_of_domain
-        == f"{'kernel ' + repr(kernel) if kernel else 'no ConvolutionKernel'} instead of 'B'"
-    )
+    assert tasks[0].derivation.out_of_domain == f"{'kernel ' + repr(kernel) if kernel else 'no ConvolutionKernel'} instead of 'B'"
     assert f"standardized nevertheless, {tasks[0].derivation.warning}" in caplog.text
 
 
@@ -84,9 +81,7 @@ def test_a_series_outside_the_scope_is_refused_or_marked(make_series, make_model
     assert (results, task.derivation.out_of_domain) == ([], out_of_domain)
     assert task.derivation.warning in task.derivation.description
     within = make_model(tmp_path / "within", **{name: (0.1, 100.0) for name in facts if name != "manufacturers"})
-    (task,), _ = find_tasks(
-        tmp_path / "in", out=tmp_path / "out", trained_models=load_models(within, InferenceConfig())
-    )
+    (task,), _ = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=load_models(within, InferenceConfig()))
     assert task.derivation.warning == ""
 
 

@@ -82,16 +82,8 @@ def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
         ("derived", "skip", "is derived itself: it is not standardized again"),
         ("MR_small", "skip", "is no CT image"),
         ("notes.txt", "skip", "notes.txt"),
-        (
-            "unknown kernel",
-            "fail",
-            "outside what the model was trained for: kernel 'STANDARD' instead of 'B'; --force",
-        ),
-        (
-            "no kernel",
-            "fail",
-            "outside what the model was trained for: no ConvolutionKernel instead of 'B'; --force",
-        ),
+        ("unknown kernel", "fail", "outside what the model was trained for: kernel 'STANDARD' instead of 'B'; --force"),
+        ("no kernel", "fail", "outside what the model was trained for: no ConvolutionKernel instead of 'B'; --force"),
         ("truncated", "fail", "slice_0002.dcm is truncated"),
         ("implausible", "fail", "slice_0003.dcm has implausible HU"),
     ],
@@ -150,11 +142,7 @@ def test_a_second_run_computes_nothing(first_run, archive, model, monkeypatch):
     again = standardize_archive(archive / "a", model=model, out=out, inference=INFERENCE)
     (archive / "a" / "good moved").rename(archive / "a" / "good")
     assert outcome_of("good", again) == SeriesResult(
-        archive / "a/good moved/slice_0001.dcm",
-        "present",
-        output=outcome_of("a/good", results).output,
-        num_slices=5,
-        model=model,
+        archive / "a/good moved/slice_0001.dcm", "present", output=outcome_of("a/good", results).output, num_slices=5, model=model
     )
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == before
 
@@ -201,10 +189,7 @@ def test_what_is_forced_is_marked_in_image_and_report(session, make_series, mode
     run = {"model": model, "inference": INFERENCE, "force": True}
     for status in ("written", "present"):
         (result,) = standardize_archive(tmp_path / "in", out=tmp_path / "out", **run)
-        assert (result.status, result.reason) == (
-            status,
-            "outside what the model was trained for: kernel 'X' instead of 'B'",
-        )
+        assert (result.status, result.reason) == (status, "outside what the model was trained for: kernel 'X' instead of 'B'")
         assert result.reason in (tmp_path / "out" / "report.csv").read_text()
         for path in result.output.iterdir():
             assert result.reason in pydicom.dcmread(path).DerivationDescription

@@ -134,10 +134,7 @@ def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session,
     command += ["--set", f"inference.num_inference_steps={SLOW.num_inference_steps}"]
     joined = {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     driver = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=REPOSITORY,
-        env=os.environ | joined,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, *map(str, command)], cwd=REPOSITORY, env=os.environ | joined, stderr=subprocess.DEVNULL
     )
     wait_until(lambda: len(found(out, "*/slice_*.dcm")) == 6 and found(out, ".partial-*/*/slice_0002.dcm"))
     driver.send_signal(signal.SIGKILL)
@@ -152,10 +149,7 @@ def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session,
 
 def test_a_second_job_on_the_same_output_is_refused_at_once(make_series, model, tmp_path):
     make_series(tmp_path / "in")
-    with (
-        only_writer(tmp_path / "out"),
-        pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on "),
-    ):
+    with only_writer(tmp_path / "out"), pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on "):
         standardize_archive(tmp_path / "in", model=model, out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".ltdiff.system.lock"]
 

@@ -16,17 +16,10 @@ def test_the_report_gathers_several_runs(tmp_path):
         path,
         root=Path("/a"),
     )
-    done = SeriesResult(
-        Path("/a"), "written", output=Path("/out/1.2"), num_slices=3, seconds=1.5, model=Path("/models/one")
-    )
+    done = SeriesResult(Path("/a"), "written", output=Path("/out/1.2"), num_slices=3, seconds=1.5, model=Path("/models/one"))
     write_report([done], path, root=Path("/a"))
     table = pd.read_csv(path, keep_default_na=False).set_index("source")
-    assert table.loc["/a", ["status", "reason", "output", "model"]].tolist() == [
-        "written",
-        "",
-        "/out/1.2",
-        "/models/one",
-    ]
+    assert table.loc["/a", ["status", "reason", "output", "model"]].tolist() == ["written", "", "/out/1.2", "/models/one"]
     assert table.index.tolist() == [r"'/b\n'", "/a"]
     assert [one.name for one in tmp_path.iterdir()] == ["report.csv"]
 
@@ -58,9 +51,7 @@ def test_the_log_names_all_series_and_failures_and_the_first_files(caplog):
     caplog.set_level(logging.INFO)
     files = [SeriesResult(Path(f"/{n}.txt"), "skip", f"file {n} is no CT") for n in range(MAX_LOGGED_FILES + 5)]
     series = [SeriesResult(Path("/s"), "skip", "series is derived", num_slices=4)]
-    log_results(
-        [*files, *series, SeriesResult(Path("/f"), "fail", "it is broken"), SeriesResult(Path("/w"), "written")]
-    )
+    log_results([*files, *series, SeriesResult(Path("/f"), "fail", "it is broken"), SeriesResult(Path("/w"), "written")])
     lines = [record.getMessage() for record in caplog.records]
     assert sum("is no CT" in line for line in lines) == MAX_LOGGED_FILES
     assert lines[-4:] == [
@@ -72,11 +63,7 @@ def test_the_log_names_all_series_and_failures_and_the_first_files(caplog):
 
 
 def test_only_failures_make_the_exit_code():
-    fine = [
-        SeriesResult(Path("/a"), "skip", "no CT"),
-        SeriesResult(Path("/b"), "written"),
-        SeriesResult(Path("/c"), "present"),
-    ]
+    fine = [SeriesResult(Path("/a"), "skip", "no CT"), SeriesResult(Path("/b"), "written"), SeriesResult(Path("/c"), "present")]
     assert exit_code(fine) == 0
     assert exit_code([*fine, SeriesResult(Path("/d"), "fail", "it is broken")]) == 1
 

@@ -11,9 +11,7 @@ from ltdiff.dicom.derivation import Derivation
 from ltdiff.inference.models import TrainedModel, select_model
 
 DERIVATION = Derivation("LTDiff++", "1", "abc", "bridge without noise in bf16", "residual", 4, 0, "", "L")
-SERIES = AcquisitionInfo(
-    spacing_mm=(0.8, 0.8), kernel="B", manufacturer="Philips", slice_thickness_mm=5.0, noise_hu=8.0
-)
+SERIES = AcquisitionInfo(spacing_mm=(0.8, 0.8), kernel="B", manufacturer="Philips", slice_thickness_mm=5.0, noise_hu=8.0)
 THICK, THIN = {"slice_thickness_mm": (5.0, 5.0)}, {"slice_thickness_mm": (1.0, 1.0)}
 
 
@@ -39,10 +37,7 @@ def made_by(*names: str) -> dict[str, tuple[str, ...]]:
         ([trained_model("any", "B"), trained_model("GE", "B", **made_by("GE"))], "any"),
         ([trained_model("thin", "B", **THIN), trained_model("thick", "B", **THICK)], "thick"),
         ([trained_model("thin", "B", **made_by("Philips"), **THIN), trained_model("thick", "B", **THICK)], "thin"),
-        (
-            [trained_model("S", "S", **made_by("Philips")), trained_model("T", "T", **made_by("GE"))],
-            "S",
-        ),  # no kernel: the vendor
+        ([trained_model("S", "S", **made_by("Philips")), trained_model("T", "T", **made_by("GE"))], "S"),  # no kernel: the vendor
     ],
 )
 def test_kernel_then_manufacturer_then_grid(trained_models, chosen):

@@ -129,9 +129,7 @@ def test_a_slice_does_not_depend_on_how_its_series_is_cut_up(source, process):
 
 def test_the_noise_of_a_slice_is_a_function_of_seed_and_number(source):
     same = np.stack([source[0], source[0]])
-    first, again, other = (
-        _make_standardizer(process="ddpm", seed=seed).standardize(same, IN_PLANE_MM) for seed in (0, 0, 1)
-    )
+    first, again, other = (_make_standardizer(process="ddpm", seed=seed).standardize(same, IN_PLANE_MM) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first[0], first[1])
@@ -141,8 +139,7 @@ def test_the_noise_of_a_slice_is_a_function_of_seed_and_number(source):
 def test_the_bridge_is_sampled_without_noise(source, num_inference_steps):
     same = np.stack([source[0], source[0]])
     first, other = (
-        _make_standardizer(seed=seed, num_inference_steps=num_inference_steps).standardize(same, IN_PLANE_MM)
-        for seed in (0, 1)
+        _make_standardizer(seed=seed, num_inference_steps=num_inference_steps).standardize(same, IN_PLANE_MM) for seed in (0, 1)
     )
     np.testing.assert_array_equal(first, other)
     np.testing.assert_array_equal(first[0], first[1])
@@ -205,8 +202,7 @@ def test_an_inner_head_gives_another_image(source):
     )
     model = LTDiff(config)
     pruned, whole = (
-        Standardizer(model, Procedure(DiffusionConfig(), "direct", InferenceConfig(decoder_depth=depth)))
-        for depth in (1, None)
+        Standardizer(model, Procedure(DiffusionConfig(), "direct", InferenceConfig(decoder_depth=depth))) for depth in (1, None)
     )
     assert not np.array_equal(pruned.standardize(source, IN_PLANE_MM), whole.standardize(source, IN_PLANE_MM))
 

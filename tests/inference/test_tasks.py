@@ -87,9 +87,7 @@ def test_a_volume_output_says_how_it_was_made(volume, tmp_path):
 def test_a_volume_output_says_what_was_outside_the_scope(volume, tmp_path):
     write_volume(volume, tmp_path / "scan.mha")
     task = volume_task(tmp_path / "scan.mha")
-    forced = dataclasses.replace(
-        task, derivation=dataclasses.replace(DERIVATION, out_of_domain="noise 48 HU instead of 6 HU")
-    )
+    forced = dataclasses.replace(task, derivation=dataclasses.replace(DERIVATION, out_of_domain="noise 48 HU instead of 6 HU"))
     run(forced)
     origin = json.loads((tmp_path / "out" / "scan_ltdiff.mha.json").read_text())
     assert origin["out_of_domain"] == "noise 48 HU instead of 6 HU"

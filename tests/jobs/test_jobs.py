@@ -106,10 +106,7 @@ def cluster(tmp_path_factory):
     options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=6", "--object-store-memory=500000000"]
     options += [f"--dashboard-agent-listen-port={agent}"]  # its default is one port for all clusters of a machine
     head = subprocess.Popen(
-        ["ray", "start", "--head", "--block", *options],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        ["ray", "start", "--head", "--block", *options], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     head.send_signal(signal.SIGTERM)
@@ -163,13 +160,7 @@ def _submit(environment, job, arguments, *options):
     deadline_s = time.monotonic() + START_S
     while True:
         done = subprocess.run(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=300,
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300
         )
         if "Failed to connect" not in done.stdout and "No available agent" not in done.stdout:
             return done

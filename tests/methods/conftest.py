@@ -14,9 +14,7 @@ def make_training():
 
     def make(**training):
         quick = {"minutes": 0.005, "learning_rates": (1e-2,)}
-        return TrainingConfig(
-            **{**quick, "patch_size": 16, "batch_size_per_worker": 2, "precision": "fp32", **training}
-        )
+        return TrainingConfig(**{**quick, "patch_size": 16, "batch_size_per_worker": 2, "precision": "fp32", **training})
 
     return make
 

@@ -203,9 +203,7 @@ def test_a_second_comparison_in_the_same_folder_at_the_same_time_is_refused(tmp_
 
 def test_other_minutes_in_the_same_folder_are_refused(compared, pairs):
     out, _ = compared
-    with pytest.raises(
-        ValueError, match=r"residual_cnn holds work with other settings or data \(training\.minutes was "
-    ):
+    with pytest.raises(ValueError, match=r"residual_cnn holds work with other settings or data \(training\.minutes was "):
         _compare(pairs, out, methods=["residual_cnn"], minutes=2 * MINUTES)
 
 
@@ -248,8 +246,7 @@ def test_what_trains_is_not_scored(tmp_path, pairs):
 
 
 @pytest.mark.parametrize(
-    ("methods", "named"),
-    [(["linear", "magic", "luck"], "there is no method 'magic', 'luck'"), ([], "name at least one method")],
+    ("methods", "named"), [(["linear", "magic", "luck"], "there is no method 'magic', 'luck'"), ([], "name at least one method")]
 )
 def test_an_unknown_method_is_refused(tmp_path, pairs, methods, named):
     with pytest.raises(ValueError, match=f"{named}; known are source, combat, linear, "):

@@ -146,10 +146,7 @@ def test_a_method_may_do_without_the_kernel_match(tmp_path, source, make_trainin
 
 def test_a_single_slice_is_enough(tmp_path, make_training):
     hu = make_volumes(num_slices=1)[1]
-    rows = [
-        make_rows(save_volume(hu, tmp_path / f"{role}.nrrd"), shape=hu.shape, role=role)
-        for role in ("source", "target")
-    ]
+    rows = [make_rows(save_volume(hu, tmp_path / f"{role}.nrrd"), shape=hu.shape, role=role) for role in ("source", "target")]
     method = _Comparator(make_training())
     method.fit(pd.concat(rows), folder=tmp_path / "fit")
     assert method.phases[0].notes.validated_on
@@ -240,9 +237,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(interrupted, manifest):
 def test_a_fit_whose_minutes_are_over_takes_no_step(interrupted, manifest):
     folder, training, _ = interrupted
     _set_elapsed(folder, 30.0)
-    averaged = load_file(folder / "phase 0" / "checkpoints" / "step_00000002" / "averaged.safetensors")[
-        "module.model.weight"
-    ]
+    averaged = load_file(folder / "phase 0" / "checkpoints" / "step_00000002" / "averaged.safetensors")["module.model.weight"]
     method = _Comparator(training)
     method.fit(manifest, folder=folder)
     assert _weights(method) == []

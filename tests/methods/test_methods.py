@@ -249,9 +249,7 @@ def test_a_phase_changes_its_own_parts_alone(name, phase, trained, fitted):
     method, folder = fitted(name)
     if name in LTDIFFS:
         before_it = {"autoencoder": "start", "ddpm": "autoencoder/model", "joint": "ddpm/model"}[phase]
-        before, after = (
-            load_model(folder / one)[0].networks.state_dict() for one in (before_it, folder / phase / "model")
-        )
+        before, after = (load_model(folder / one)[0].networks.state_dict() for one in (before_it, folder / phase / "model"))
     else:
         names = [schedule.name for schedule in method.schedules()]
         results = [TRAINED[name](method.training).network.state_dict()]
@@ -282,9 +280,7 @@ def test_ltdiff_has_variants_with_another_number_of_steps_and_the_other_output(n
     variants = method.variants()
     assert set(variants) == ({f"_mean{ending}", "_mean"} if is_sample else {ending, "_sample"})
     precise = {"precision": "fp32"}
-    loaded = Standardizer.load(
-        folder / "model", InferenceConfig(num_inference_steps=num_steps, output="mean", **precise)
-    )
+    loaded = Standardizer.load(folder / "model", InferenceConfig(num_inference_steps=num_steps, output="mean", **precise))
     result = variants[f"_mean{ending}" if is_sample else ending].standardize(source, IN_PLANE_MM)
     np.testing.assert_array_equal(result, loaded.standardize(source, IN_PLANE_MM))
     mean, sample = (

@@ -36,9 +36,7 @@ def _gradients(phase, loss):
     def of(part):
         parameters = list(part.parameters())
         found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
-        return torch.cat(
-            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)]
-        )
+        return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)])
 
     return of(phase.model.generator), of(phase.model.discriminator)
 

@@ -63,17 +63,13 @@ def test_it_learns_to_level_pixels_that_stand_out_in_one_place():
     torch.manual_seed(0)
     finish = PixelRefinement(IN_CHANNELS, SCALE, 16)
     generator = torch.Generator().manual_seed(2)
-    position_mm = torch.stack(torch.meshgrid(torch.linspace(-80, 80, 32), torch.linspace(-80, 80, 32), indexing="ij"))[
-        None
-    ]
+    position_mm = torch.stack(torch.meshgrid(torch.linspace(-80, 80, 32), torch.linspace(-80, 80, 32), indexing="ij"))[None]
     is_inside = (position_mm.abs().amax(1, keepdim=True) < 40).float()
 
     def batch():
         hu = 50 + 40 * torch.randn(8, 1, 32, 32, generator=generator)
         padded = torch.nn.functional.pad(hu, (1, 1, 1, 1), mode="replicate")
-        sides = torch.stack(
-            [padded[..., :-2, 1:-1], padded[..., 2:, 1:-1], padded[..., 1:-1, :-2], padded[..., 1:-1, 2:]]
-        )
+        sides = torch.stack([padded[..., :-2, 1:-1], padded[..., 2:, 1:-1], padded[..., 1:-1, :-2], padded[..., 1:-1, 2:]])
         levelled = hu.clamp(min=sides.amin(0), max=sides.amax(0))
         return to_network(hu), to_network(is_inside * levelled + (1 - is_inside) * hu)
 

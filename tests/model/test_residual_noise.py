@@ -114,9 +114,7 @@ def test_errors(tmp_path):
         read_residual_noise(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", '{"residual_noise": {}}', '{"residual_noise": {"roughness_edges_hu": 1}}']
-)
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"residual_noise": {}}', '{"residual_noise": {"roughness_edges_hu": 1}}'])
 def test_a_damaged_file_is_one_sentence(content, tmp_path):
     (tmp_path / CALIBRATION_FILE).write_text(content)
     with pytest.raises(ValueError, match=r"calibration\.json is damaged"):

@@ -25,8 +25,7 @@ IMAGE_LATENT = AutoencoderConfig(channels=(4, 6, 8), latent_channels=(5, 3, 1))
 
 def _latents(config, batch_size=1, size=16):
     return [
-        torch.randn(batch_size, c, size // 2**i, size // 2**i, requires_grad=True)
-        for i, c in enumerate(config.latent_channels)
+        torch.randn(batch_size, c, size // 2**i, size // 2**i, requires_grad=True) for i, c in enumerate(config.latent_channels)
     ]
 
 

@@ -1,7 +1,5 @@
 """The catalogue: its columns, and regions that are odd."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 
@@ -41,9 +39,7 @@ def test_regions_that_define_little_say_why():
     values, reasons = extract(hu, mask)
     assert values["ID_GlobalMean"] == hu[2, 3, 0]
     assert values["GLRLM25D_sum_RunPercentage"] == 1
-    assert (
-        reasons["ID_GlobalVariance"] == reasons["ID_Skewness"] == "all voxels of the region are alike to this feature"
-    )
+    assert reasons["ID_GlobalVariance"] == reasons["ID_Skewness"] == "all voxels of the region are alike to this feature"
     assert reasons["GLCM3D_sum_1_Energy"] == reasons["NID3D_Coarseness"] == "the region lies in one slice"
     assert reasons["NID25D_Coarseness"] == "no voxel of the region has a neighbour in it"
     mask[2] = True  # a whole slice

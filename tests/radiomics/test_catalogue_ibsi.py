@@ -1,7 +1,5 @@
 """IBSI's published values of its digital phantom, for every feature with an id."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every feature that PyRadiomics and IBSI lack equals a naive loop, and some a computation by hand."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics
@@ -61,9 +59,7 @@ def test_co_occurrences_at_every_offset_equal_a_naive_loop(seed):
                 assert ours[f"{prefix}_{name}_{offset}_Contrast"] == pytest.approx(contrast)
                 assert ours[f"{prefix}_{name}_{offset}_Energy"] == pytest.approx(energy)
                 assert ours[f"{prefix}_{name}_{offset}_SumVariance"] == pytest.approx(naive_sum_variance(pairs))
-            expected = (
-                naive_sum_variance(pooled) if is_across else math.nan
-            )  # see the test of regions that are too thin
+            expected = naive_sum_variance(pooled) if is_across else math.nan  # see the test of regions that are too thin
             assert ours[f"{prefix}_sum_{offset}_SumVariance"] == pytest.approx(expected, nan_ok=True)
 
 
@@ -98,9 +94,7 @@ def test_neighbour_differences_equal_a_naive_loop(prefix, reach):
     steps = [step for step in itertools.product(*(range(-r, r + 1) for r in reach)) if any(step)]
     for place in zip(*np.nonzero(levels), strict=True):
         others = [tuple(p + q for p, q in zip(place, step, strict=True)) for step in steps]
-        around = [
-            levels[o] for o in others if all(0 <= p < m for p, m in zip(o, levels.shape, strict=True)) and levels[o]
-        ]
+        around = [levels[o] for o in others if all(0 <= p < m for p, m in zip(o, levels.shape, strict=True)) and levels[o]]
         if around:
             n[int(levels[place])] += 1
             s[int(levels[place])] += abs(levels[place] - np.mean(around))

@@ -1,7 +1,5 @@
 """Where the catalogue has PyRadiomics' features it has their values, along every direction too."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np
@@ -50,9 +48,7 @@ def glcm_angles(region: Region, **settings) -> list[tuple[int, int, int]]:
 
 
 def assert_equal(ours: dict[str, float], theirs: dict[str, float]) -> None:
-    assert {name: ours[name] for name in theirs} == pytest.approx(
-        {name: float(v) for name, v in theirs.items()}, rel=1e-6
-    )
+    assert {name: ours[name] for name in theirs} == pytest.approx({name: float(v) for name, v in theirs.items()}, rel=1e-6)
 
 
 def assert_shared_values(region: Region) -> None:
@@ -68,10 +64,7 @@ def assert_shared_values(region: Region) -> None:
     theirs["ID_GlobalStd"] = np.sqrt(theirs["ID_GlobalVariance"])
     for prefix, settings in (("NID25D", {"force2D": True, "force2Ddimension": 0}), ("NID3D", {})):
         differences = pyradiomics(ngtdm.RadiomicsNGTDM, region, **settings).execute()
-        theirs |= {
-            f"{prefix}_Complexity": differences["Complexity"],
-            f"{prefix}_TextureStrength": differences["Strength"],
-        }
+        theirs |= {f"{prefix}_Complexity": differences["Complexity"], f"{prefix}_TextureStrength": differences["Strength"]}
     assert_equal(ours, theirs)
 
 

@@ -112,9 +112,7 @@ def full_extractor(image_hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[flo
 
 
 def test_values_of_pyradiomics_3_0_1():
-    features = extract_features(
-        np.array(GOLDEN["image_hu"]), np.array(GOLDEN["mask"]), spacing_mm=tuple(GOLDEN["spacing_mm"])
-    )
+    features = extract_features(np.array(GOLDEN["image_hu"]), np.array(GOLDEN["mask"]), spacing_mm=tuple(GOLDEN["spacing_mm"]))
     assert features == pytest.approx(GOLDEN["features"], rel=1e-9)
 
 

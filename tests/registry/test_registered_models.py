@@ -61,9 +61,7 @@ def test_a_saved_model_is_the_same_after_the_registry(out, tmp_path):
     save_model(model, tmp_path / "model", about={"process": "bridge"})
     run_id = log(out, weights_sha256(tmp_path / "model"))
     version = register_model(tmp_path / "model", run_id=run_id, out=out)["ltdiff"]
-    loaded, about = load_model(
-        download(f"models:/ltdiff/{version}", out_dir=tmp_path / "cache", tracking_uri=uri_of(out))
-    )
+    loaded, about = load_model(download(f"models:/ltdiff/{version}", out_dir=tmp_path / "cache", tracking_uri=uri_of(out)))
     assert about == {"process": "bridge"}
     for name, value in model.state_dict().items():
         assert loaded.state_dict()[name].equal(value), name

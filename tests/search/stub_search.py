@@ -32,9 +32,7 @@ def make_plan(out: Path, **config) -> SearchContext:
         write_pairs(out.parent)
         space.write_text(SPACE)
     settings = tiny_settings()
-    return SearchContext(
-        pairs, out, settings, SearchSpace.read(space, base=settings), SearchConfig(num_scores=4, **config)
-    )
+    return SearchContext(pairs, out, settings, SearchSpace.read(space, base=settings), SearchConfig(num_scores=4, **config))
 
 
 def make_run_trial(pause_s: float):

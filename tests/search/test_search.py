@@ -67,9 +67,7 @@ def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder, 
     assert len(list((folder / "killed" / "trials").iterdir())) == NUM_TRIALS  # none was begun anew
     trained = sorted((folder / "killed").glob("trials/*/autoencoder/metrics.jsonl"))
     assert len(trained) == 1  # phase 1, once for both
-    for path in (folder / "killed").glob(
-        f"trials/*/joint/{METRICS_FILE}"
-    ):  # from its checkpoint: no step was done again
+    for path in (folder / "killed").glob(f"trials/*/joint/{METRICS_FILE}"):  # from its checkpoint: no step was done again
         steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
         assert steps == sorted(set(steps))
     best = folder / "killed" / f"best-{table['number'][0]:04d}"

@@ -65,10 +65,7 @@ def test_settings_go_through_yaml_and_back():
         ("a: [", "is no search space"),
         ("diffusion.kapa: {low: 0.1, high: 0.2}", "diffusion.kapa = 0.1: there is no setting 'diffusion.kapa'"),
         ("diffusion: {choices: [1, 2]}", "diffusion is a section and takes settings by their names, got 1"),
-        (
-            "diffusion.kappa.low: {low: 0.1, high: 0.2}",
-            r"diffusion\.kappa should be a valid number, got \{'low': 0\.1\}",
-        ),
+        ("diffusion.kappa.low: {low: 0.1, high: 0.2}", r"diffusion\.kappa should be a valid number, got \{'low': 0\.1\}"),
         (
             "diffusion.kappa.low.er: {low: 0.1, high: 0.2}",
             r"diffusion\.kappa should be a valid number, got \{'low': \{'er': 0\.1\}\}",
@@ -101,9 +98,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_networks_that_pretrained_do_not_fit_are_refused(tmp_path):
     base = replace(BASE, training=replace(BASE.training, init="pretrained"))
     (tmp_path / "space.yaml").write_text("model.autoencoder.latent_channels: {choices: [[8, 8, 8], [4, 4, 4]]}")
-    with pytest.raises(
-        ValueError, match=r"space\.yaml: model\.autoencoder\.latent_channels = \[4, 4, 4\]: .*pretrained weights"
-    ):
+    with pytest.raises(ValueError, match=r"space\.yaml: model\.autoencoder\.latent_channels = \[4, 4, 4\]: .*pretrained weights"):
         SearchSpace.read(tmp_path / "space.yaml", base=base)
 
 

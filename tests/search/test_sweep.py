@@ -34,10 +34,7 @@ NUM_TRIALS = 6
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     context = make_plan(tmp_path_factory.mktemp("session") / "unused")
-    with (
-        ray_session(num_cpus=2 * (num_cpus_needed(context.base) + 1), dashboard=True),
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with ray_session(num_cpus=2 * (num_cpus_needed(context.base) + 1), dashboard=True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "run_trial", make_run_trial(0.0))
         yield
 

@@ -66,13 +66,7 @@ def _start(context, chosen, *, train):
     if train:
         model, _ = load_model(folder / START_FOLDER)
         next(model.decoder.parameters()).data += 1
-        finish_phase(
-            model,
-            name="autoencoder",
-            start=folder / START_FOLDER,
-            folder=folder / "autoencoder",
-            metrics={"loss": 0.5},
-        )
+        finish_phase(model, name="autoencoder", start=folder / START_FOLDER, folder=folder / "autoencoder", metrics={"loss": 0.5})
     return settings, folder
 
 

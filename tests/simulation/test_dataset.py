@@ -50,9 +50,7 @@ def test_lesions_are_described_and_masked(out, small_config):
         (target,), _ = find_series(folder / "target")
         described = json.loads((folder / "lesions.json").read_text())
         labels = scan_patient(small_config, patient).labels
-        assert [lesion["num_voxels"] for lesion in described] == [
-            int((labels == lesion["label"]).sum()) for lesion in described
-        ]
+        assert [lesion["num_voxels"] for lesion in described] == [int((labels == lesion["label"]).sum()) for lesion in described]
         if labels.any():
             np.testing.assert_array_equal(read_segmentation(folder / "lesions.dcm", target), labels)
     assert (out / "patient_000" / "lesions.dcm").exists()
@@ -97,8 +95,7 @@ def test_several_processes_write_the_same(out, tmp_path, small_config):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
-    [({"seed": 7}, "seed was 0, now 7"), ({"slice_spacing_mm": 2.5}, r"slice_spacing_mm was None, now 2\.5")],
+    ("change", "named"), [({"seed": 7}, "seed was 0, now 7"), ({"slice_spacing_mm": 2.5}, r"slice_spacing_mm was None, now 2\.5")]
 )
 def test_another_configuration_is_refused(out, small_config, change, named):
     with pytest.raises(ValueError, match=named):

@@ -117,10 +117,7 @@ def test_series_say_thickness_and_spacing_and_stay_pairs(tmp_path, small_config)
 
 def test_uids_of_adjacent_slices_are_those_of_before_slices_could_overlap(small_config):
     identities = [_identity(small_config, patient, is_target=True).series_uid for patient in (0, 1)]
-    assert identities == [
-        "2.25.287965151802475521338133745973409983618",
-        "2.25.228683021203619569210093034700761376101",
-    ]
+    assert identities == ["2.25.287965151802475521338133745973409983618", "2.25.228683021203619569210093034700761376101"]
     overlapping = replace(small_config, slice_spacing_mm=2.5)
     assert _identity(overlapping, 0, is_target=True).series_uid != identities[0]
 

@@ -18,10 +18,7 @@ def test_a_second_job_is_refused_naming_the_first_and_a_dead_one_holds_nothing(t
     command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as job:
         assert job.stdout.readline() == b"held\n"
-        with (
-            pytest.raises(ValueError, match=f"is being written by process {job.pid} on "),
-            only_writer(tmp_path / "out"),
-        ):
+        with pytest.raises(ValueError, match=f"is being written by process {job.pid} on "), only_writer(tmp_path / "out"):
             pass
         job.kill()
         job.wait()

@@ -114,9 +114,7 @@ with ray_session(num_cpus=1):
 
 
 def test_told_to_stop_it_ends_by_its_exit_code_without_a_trace():
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         assert any("waiting" in line for line in process.stdout)
         descendants = psutil.Process(process.pid).children(recursive=True)

@@ -1,7 +1,5 @@
 """Settings of nested values: what is given, what is not, and how what is wrong is named."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -76,9 +74,7 @@ def test_values_may_be_nested_or_dotted_or_both():
 def test_values_of_yaml_become_the_types_of_the_fields():
     values = {"level": "1e-4", "name": 64, "weights": [1, 2], "kernels": [{"name": "a", "window": [1, 0]}]}
     part = make_settings(Whole, {"part": {**values, "kernel": {"name": "b", "window": [1, 1]}}}).part
-    assert part == Part(
-        level=1e-4, name="64", weights=(1.0, 2.0), kernels=(Kernel("a", (1, 0)),), kernel=Kernel("b", (1, 1))
-    )
+    assert part == Part(level=1e-4, name="64", weights=(1.0, 2.0), kernels=(Kernel("a", (1, 0)),), kernel=Kernel("b", (1, 1)))
     assert change_settings(Whole(part=part), {"part.kernel": None}).part.kernel is None
 
 
@@ -86,10 +82,7 @@ def test_values_of_yaml_become_the_types_of_the_fields():
     ("values", "sentence"),
     [
         ({"part": {"levle": 1}}, "there is no setting 'part.levle'; the nearest is 'part.level'"),
-        (
-            {"part.phase.num_step": 1},
-            "there is no setting 'part.phase.num_step'; the nearest is 'part.phase.num_steps'",
-        ),
+        ({"part.phase.num_step": 1}, "there is no setting 'part.phase.num_step'; the nearest is 'part.phase.num_steps'"),
         ({"prat": {}}, "there is no setting 'prat'"),
         ({"part": {"level": "much"}}, "part.level should be a valid number, unable to parse .*, got 'much'"),
         ({"part": {"level": -1}}, "part: level must not be negative, got -1"),

@@ -16,14 +16,7 @@ from small_disk import fill, small_disk
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ltdiff.training.checkpoint import (
-    META_FILE,
-    find_checkpoint,
-    keep_checkpoint,
-    load_best,
-    load_checkpoint,
-    save_checkpoint,
-)
+from ltdiff.training.checkpoint import META_FILE, find_checkpoint, keep_checkpoint, load_best, load_checkpoint, save_checkpoint
 
 
 def _make_state(seed):
@@ -50,9 +43,7 @@ def _take_steps(state, count):
 def _assert_same(a, b):
     for name in ("module", "averaged"):
         torch.testing.assert_close(a[name].state_dict(), b[name].state_dict(), rtol=0, atol=0)
-    torch.testing.assert_close(
-        a["optimizer"].state_dict()["state"], b["optimizer"].state_dict()["state"], rtol=0, atol=0
-    )
+    torch.testing.assert_close(a["optimizer"].state_dict()["state"], b["optimizer"].state_dict()["state"], rtol=0, atol=0)
 
 
 @pytest.fixture

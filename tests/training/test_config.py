@@ -75,9 +75,7 @@ def test_sections_that_contradict_each_other_are_refused():
 
 def test_the_paper_as_printed():
     paper = read_settings("paper")
-    assert paper.diffusion == DiffusionConfig(
-        process="ddpm", paper_start=True, start_timestep=1000, num_inference_steps=50
-    )
+    assert paper.diffusion == DiffusionConfig(process="ddpm", paper_start=True, start_timestep=1000, num_inference_steps=50)
     assert (paper.loss.reconstruction, paper.loss.decode) == ("bce_dice", "direct")
     assert paper.model.autoencoder.encoder_skips
     assert not paper.model.kernel_match

@@ -8,10 +8,7 @@ from tiny_run import make_volumes, tiny_settings
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.training.ray_driver import train_on_ray
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 def test_a_model_trained_on_a_gpu_standardizes_there_as_on_the_cpu(tmp_path, manifest_path):

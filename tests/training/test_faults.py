@@ -101,9 +101,7 @@ def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(folder, 
     before = reported_steps(folder / "killed")
     assert max(before) < NUM_STEPS
     assert start(folder, "killed").wait(timeout=300) == 0
-    assert (
-        reported_steps(folder / "killed")[len(before)] <= max(before) + EVERY
-    )  # no more than an interval was done again
+    assert reported_steps(folder / "killed")[len(before)] <= max(before) + EVERY  # no more than an interval was done again
     assert weights_sha256(folder / "killed" / MODEL_FOLDER) == undisturbed
 
 
@@ -178,12 +176,7 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
 
         thread = threading.Thread(target=lose_a_node)
         thread.start()
-        train_on_ray(
-            ["ddpm"],
-            manifest_path=folder / "pairs.parquet",
-            out=folder / "spread",
-            settings=settings(num_workers=4),
-        )
+        train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "spread", settings=settings(num_workers=4))
         thread.join()
     finally:
         ray.shutdown()
@@ -208,9 +201,7 @@ def test_more_workers_with_as_many_patches_in_all_follow_the_same_loss(folder):
                 ["ddpm"],
                 manifest_path=folder / "pairs.parquet",
                 out=run,
-                settings=settings(
-                    num_workers=num_workers, batch_size_per_worker=4 // num_workers, ddpm=PhaseConfig(4 * EVERY)
-                ),
+                settings=settings(num_workers=num_workers, batch_size_per_worker=4 // num_workers, ddpm=PhaseConfig(4 * EVERY)),
             )
             lines = (run / "ddpm" / METRICS_FILE).read_text().splitlines()
             losses[num_workers] = [[json.loads(line)[key] for key in ("loss", "val_loss")] for line in lines]

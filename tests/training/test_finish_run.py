@@ -41,9 +41,7 @@ def train(folder, **environment):
 def test_a_server_that_hangs_holds_a_training_up_for_a_minute_at_most(tmp_path):
     write_pairs(tmp_path)
     run = tmp_path / "run"
-    (tmp_path / "settings.yaml").write_text(
-        json.dumps(asdict(tiny_settings(autoencoder=PhaseConfig(0), ddpm=PhaseConfig(0))))
-    )
+    (tmp_path / "settings.yaml").write_text(json.dumps(asdict(tiny_settings(autoencoder=PhaseConfig(0), ddpm=PhaseConfig(0)))))
     with hanging_server() as uri:
         done = train(tmp_path, MLFLOW_TRACKING_URI=uri)
     ended_s = time.time()

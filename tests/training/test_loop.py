@@ -73,16 +73,7 @@ def _scales(values):
 
 
 def _train_one_weight(
-    phase,
-    report,
-    *,
-    scales=(1.0,) * 5,
-    validation=(),
-    rank=0,
-    minutes=None,
-    resume_from=None,
-    must_save=bool,
-    **config,
+    phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, minutes=None, resume_from=None, must_save=bool, **config
 ):
     config = {"checkpoint_every_steps": 2, "precision": "fp32"} | config
     context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module, must_save=must_save)
@@ -322,12 +313,7 @@ def interrupted(tmp_path):
 
     def make(elapsed_s):
         with pytest.raises(_Killed):
-            _train_one_weight(
-                _OneWeight(rate=RATE),
-                _Reports(tmp_path, die_at=2),
-                scales=itertools.repeat(1.0),
-                minutes=0.5,
-            )
+            _train_one_weight(_OneWeight(rate=RATE), _Reports(tmp_path, die_at=2), scales=itertools.repeat(1.0), minutes=0.5)
         assert 0 < _elapsed_s(tmp_path / "2") < 30
         meta = json.loads((tmp_path / "2" / META_FILE).read_text())
         (tmp_path / "2" / META_FILE).write_text(json.dumps(meta | {"elapsed_s": elapsed_s}))

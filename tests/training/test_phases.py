@@ -90,8 +90,7 @@ def test_the_loss_is_a_function_of_the_seed(patches, name, process):
 
 
 @pytest.mark.parametrize(
-    ("name", "process"),
-    [("autoencoder", "bridge"), ("ddpm", "bridge"), ("ddpm", "ddpm"), ("joint", "bridge"), ("joint", "ddpm")],
+    ("name", "process"), [("autoencoder", "bridge"), ("ddpm", "bridge"), ("ddpm", "ddpm"), ("joint", "bridge"), ("joint", "ddpm")]
 )
 def test_a_phase_learns_one_batch_by_heart(patches, name, process):
     report = _learn_by_heart(_make_phase(name, num_steps=200, process=process), patches, num_steps=200)
@@ -161,9 +160,7 @@ def test_joint_is_the_latent_loss_plus_lambda_times_the_image_loss(patches, lamb
 
 def test_residual_training_keeps_direct_decoding_alive(patches):
     """Half of the image loss is the direct one: trained on the residual image alone, D forgets how to decode."""
-    residual, direct = (
-        _losses(_make_phase("joint", trained=True, loss={"decode": d}), patches) for d in ("residual", "direct")
-    )
+    residual, direct = (_losses(_make_phase("joint", trained=True, loss={"decode": d}), patches) for d in ("residual", "direct"))
     phase = _make_phase("joint", trained=True)
     with torch.no_grad():
         source, features = phase.model.encode(to_network(patches["source"])[:, None])

@@ -96,9 +96,7 @@ def test_a_run_leaves_a_model_that_standardizes(folder, trained):
     assert result.stat().st_mode & 0o777 == 0o777 & ~mask  # not Ray's own, which lets nobody else read
     assert about["trained"]["ddpm"]["step"] in (2, 4, NUM_STEPS)
     assert all(torch.equal(a, b) for a, b in zip(start.decoder.parameters(), model.decoder.parameters(), strict=True))
-    assert any(
-        not torch.equal(a, b) for a, b in zip(start.denoiser.parameters(), model.denoiser.parameters(), strict=True)
-    )
+    assert any(not torch.equal(a, b) for a, b in zip(start.denoiser.parameters(), model.denoiser.parameters(), strict=True))
     hu = make_volumes()[0].astype(np.float32)
     assert Standardizer.load(folder / "whole" / MODEL_FOLDER).standardize(hu, (0.8, 0.7)).shape == hu.shape
 
@@ -189,10 +187,7 @@ def test_ray_train_keeps_no_list_of_checkpoints_that_could_be_torn(folder):
 
 
 def test_a_second_job_on_the_same_run_is_refused_at_once(folder):
-    with (
-        only_writer(folder / "taken"),
-        pytest.raises(ValueError, match=f"taken is being written by process {os.getpid()}"),
-    ):
+    with only_writer(folder / "taken"), pytest.raises(ValueError, match=f"taken is being written by process {os.getpid()}"):
         _train(folder, "taken")
 
 
@@ -200,16 +195,11 @@ def test_a_second_job_on_the_same_run_is_refused_at_once(folder):
     ("error", "sentence"),
     [
         (
-            ray.train.WorkerGroupError(
-                "long", {1: ValueError("Traceback …\n  File …\nFloatingPointError: not finite\n")}
-            ),
+            ray.train.WorkerGroupError("long", {1: ValueError("Traceback …\n  File …\nFloatingPointError: not finite\n")}),
             "phase ddpm failed: FloatingPointError: not finite; the same command resumes it",
         ),
         (ray.train.WorkerGroupError("long", {0: MemoryError()}), "phase ddpm failed: MemoryError; the same"),
-        (
-            ray.train.ControllerError(RuntimeError("no worker came up")),
-            "phase ddpm failed: no worker came up; the same",
-        ),
+        (ray.train.ControllerError(RuntimeError("no worker came up")), "phase ddpm failed: no worker came up; the same"),
     ],
     ids=["error", "no message", "controller"],
 )
@@ -252,11 +242,7 @@ def test_all_phases_are_trained_by_the_same_workers_and_a_search_can_score_them(
         return lambda name, phase: {"num_weights": float(sum(p.numel() for p in phase.model.networks.parameters()))}
 
     train_on_ray(
-        list(PHASES),
-        manifest_path=folder / "pairs.parquet",
-        out=folder / "scored",
-        settings=settings,
-        make_score=make_score,
+        list(PHASES), manifest_path=folder / "pairs.parquet", out=folder / "scored", settings=settings, make_score=make_score
     )
     assert notes.read_text() == "made\n"  # the first worker, once
     model, about = load_model(folder / "scored" / MODEL_FOLDER)
@@ -279,11 +265,7 @@ def test_a_phase_that_cannot_be_scored_fails_at_once(folder):
     started_s = time.monotonic()
     with pytest.raises(ValueError, match="phase ddpm failed: the CCC of a trial is nan"):
         train_on_ray(
-            ["ddpm"],
-            manifest_path=folder / "pairs.parquet",
-            out=folder / "not scored",
-            settings=SETTINGS,
-            make_score=make_score,
+            ["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "not scored", settings=SETTINGS, make_score=make_score
         )
     assert time.monotonic() - started_s < 120
 

@@ -144,12 +144,8 @@ def test_a_model_that_went_on_with_other_data_knows_all_its_series(out, manifest
     other = read_manifest(manifest_path).assign(kernel=lambda rows: rows["kernel"].replace("soft", "softer"))
     write_manifest(other.assign(series_uid="other " + other["series_uid"]), manifest_path)
     prepare_run(read_manifest(manifest_path), out=out, settings=SETTINGS, allow_changes=True)
-    prepare_run(
-        read_manifest(manifest_path), out=out, settings=tiny_settings(kappa=0.2), allow_changes=True
-    )  # no new data
-    finish_phase(
-        model=load_model(out / START_FOLDER)[0], name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={}
-    )
+    prepare_run(read_manifest(manifest_path), out=out, settings=tiny_settings(kappa=0.2), allow_changes=True)  # no new data
+    finish_phase(model=load_model(out / START_FOLDER)[0], name="ddpm", start=out / START_FOLDER, folder=out / "ddpm", metrics={})
     about = read_description(out / "ddpm" / MODEL_FOLDER)["about"]
     assert about["training_domain"]["source_kernels"] == ["softer"]
     assert set(about["trained_series"]) > set(before["trained_series"])

@@ -46,9 +46,7 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, pairs):
-    folder = save_tiny_model(
-        tmp_path_factory.mktemp("calibrated") / "model", source_kernel="soft", target_kernel="sharp"
-    )
+    folder = save_tiny_model(tmp_path_factory.mktemp("calibrated") / "model", source_kernel="soft", target_kernel="sharp")
     (folder / "report").write_text(calibrate(pairs, model=folder, num_workers=1))
     return folder
 
@@ -88,9 +86,7 @@ def test_test_pairs_that_cannot_be_measured_cost_no_calibration(tmp_path, caplog
     pairs = write_pairs(tmp_path, volumes=(source, target))
     folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
     assert calibrate(pairs, model=folder, num_workers=1) == ""
-    assert (
-        "what its intervals cover is not measured: 1 pairs of split 'test' have room for 0 of 20 regions" in caplog.text
-    )
+    assert "what its intervals cover is not measured: 1 pairs of split 'test' have room for 0 of 20 regions" in caplog.text
     assert Standardizer.load(folder)
     assert (folder / CALIBRATION_FILE).is_file()
 
@@ -136,11 +132,7 @@ def test_map_and_intervals(model, series, tmp_path):
     assert deviation.spacing_mm == pytest.approx(source.spacing_mm)
     assert 0 < deviation.hu.mean() < 500
     table = pd.read_csv(tmp_path / "out" / "features.csv")
-    assert set(zip(table["slice_index"], table["label"], strict=True)) == {
-        (1, "label_1"),
-        (2, "label_1"),
-        (2, "label_7"),
-    }
+    assert set(zip(table["slice_index"], table["label"], strict=True)) == {(1, "label_1"), (2, "label_1"), (2, "label_7")}
     assert len(table) == 3 * len(feature_names())
     assert table.pop("out_of_domain").isna().all()
     known = table.dropna()
@@ -199,10 +191,7 @@ def test_a_sample_scatters_as_the_map_says(model):
     mean = Standardizer.load(model, InferenceConfig(output="mean")).standardize(source, (0.8, 0.7))
     sampler = Standardizer.load(model, InferenceConfig(output="sample"))
     samples = np.stack(
-        [
-            Standardizer.load(model, InferenceConfig(output="sample", seed=k)).standardize(source, (0.8, 0.7))
-            for k in (0, 1)
-        ]
+        [Standardizer.load(model, InferenceConfig(output="sample", seed=k)).standardize(source, (0.8, 0.7)) for k in (0, 1)]
     )
     assert not np.array_equal(*samples)
     assert np.array_equal(samples[0], sampler.standardize(source, (0.8, 0.7)))
@@ -388,15 +377,10 @@ def test_the_noise_of_a_sample_is_a_function_of_the_slice_s_number(tmp_path):
 def test_a_sample_is_fitted_to_what_validates_alone(tmp_path):
     """Slices, or where there are none columns, that nothing was trained on."""
     source, target = make_volumes(size=64)
-    for name, splits, spoil in (
-        ("slices", ["val"] * 4 + ["train"] * 2, np.s_[4:]),
-        ("columns", ["train"] * 6, np.s_[:, :, :32]),
-    ):
+    for name, splits, spoil in (("slices", ["val"] * 4 + ["train"] * 2, np.s_[4:]), ("columns", ["train"] * 6, np.s_[:, :, :32])):
         spoiled = target.copy()
         spoiled[spoil] += 1000
-        one, other = (
-            _fit_sampled(tmp_path / f"{name} {i}", (source, of), splits) for i, of in enumerate((target, spoiled))
-        )
+        one, other = (_fit_sampled(tmp_path / f"{name} {i}", (source, of), splits) for i, of in enumerate((target, spoiled)))
         assert one.residual_noise == other.residual_noise
 
 

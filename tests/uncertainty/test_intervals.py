@@ -84,6 +84,4 @@ def test_crps_known_values():
     assert crps(np.array([2.0]), np.array(5.0)) == 3.0  # one member: the absolute error
     assert crps(np.array([1.0, 3.0]), np.array(2.0)) == 0.5
     members = np.random.default_rng(5).standard_normal((4000, 1))
-    assert crps(members, np.array([0.0]))[0] == pytest.approx(
-        (np.sqrt(2) - 1) / np.sqrt(np.pi), abs=0.01
-    )  # Gneiting 2005
+    assert crps(members, np.array([0.0]))[0] == pytest.approx((np.sqrt(2) - 1) / np.sqrt(np.pi), abs=0.01)  # Gneiting 2005
