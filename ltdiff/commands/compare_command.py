@@ -44,11 +44,13 @@ def compare(
         features: Four classes of PyRadiomics (the default), or all 1,450 features of the catalogue.
     """
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
-    from ltdiff.methods.compare_methods import compare_methods
 
     configuration = read_settings_of(
         config, settings, sections=[*TRAINING_SECTIONS, "evaluation"], unused=UNUSED, options={"evaluation.features": features}
     )
+
+    from ltdiff.methods.compare_methods import compare_methods
+
     tables = compare_methods(
         pairs,
         methods=METHOD_NAMES if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()],

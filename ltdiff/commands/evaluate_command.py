@@ -30,11 +30,13 @@ def evaluate(
     """
     from ltdiff.commands.configuration import read_settings_of
     from ltdiff.commands.model_argument import resolve_model
-    from ltdiff.evaluation.evaluate_model import evaluate_model
-    from ltdiff.radiomics.ray_extraction import extract_on_ray
 
     options = {"evaluation.features": features}
     configuration = read_settings_of(config, settings, sections=["inference", "evaluation"], options=options)
+
+    from ltdiff.evaluation.evaluate_model import evaluate_model
+    from ltdiff.radiomics.ray_extraction import extract_on_ray
+
     extract = partial(extract_on_ray, folder=out / "regions", num_workers=configuration.evaluation.num_workers)
     tables = evaluate_model(
         pairs,

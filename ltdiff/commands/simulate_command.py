@@ -15,8 +15,10 @@ def simulate(*, out: Path, num_workers: int = 2, config: Config = "default", set
         num_workers: Processes.
     """
     from ltdiff.commands.configuration import read_settings_of
-    from ltdiff.simulation.dataset import simulate as simulate_patients
 
     configuration = read_settings_of(config, settings, sections=["simulation"])
+
+    from ltdiff.simulation.dataset import simulate as simulate_patients
+
     simulate_patients(out, config=configuration.simulation, num_workers=num_workers)
     return 0

@@ -34,10 +34,12 @@ def standardize(
     """
     from ltdiff.commands.configuration import read_settings_of
     from ltdiff.commands.model_argument import resolve_model
+
+    inference = read_settings_of(config, settings, sections=["inference"]).inference
+
     from ltdiff.inference.batch import standardize_archive
     from ltdiff.inference.results import exit_code
 
-    inference = read_settings_of(config, settings, sections=["inference"]).inference
     results = standardize_archive(
         root,
         model=resolve_model(model),

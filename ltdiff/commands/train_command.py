@@ -33,12 +33,14 @@ def train(
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in the run's folder.
     """
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
+
+    unused, options = () if minutes is None else NUM_STEPS, {"training.minutes": minutes}
+    run = read_settings_of(config, settings, sections=TRAINING_SECTIONS, unused=unused, options=options).run
+
     from ltdiff.training.finish_run import finish_run
     from ltdiff.training.phases import PHASES
     from ltdiff.training.ray_driver import train_on_ray
 
-    unused, options = () if minutes is None else NUM_STEPS, {"training.minutes": minutes}
-    run = read_settings_of(config, settings, sections=TRAINING_SECTIONS, unused=unused, options=options).run
     phases = list(PHASES) if phase is None else [phase]
     is_last = phases[-1] == list(PHASES)[-1]
     if tracking_uri is not None and not is_last:

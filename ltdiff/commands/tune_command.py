@@ -31,11 +31,13 @@ def tune(
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in the search's folder.
     """
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
-    from ltdiff.search.tune import search
 
     configuration = read_settings_of(
         config, settings, sections=[*TRAINING_SECTIONS, "search"], options={"search.num_trials": num_trials}
     )
+
+    from ltdiff.search.tune import search
+
     report = search(
         pairs,
         out=out,
