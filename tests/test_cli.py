@@ -130,7 +130,7 @@ def test_without_a_command_the_help_names_them_and_ends_with_2(arguments, capsys
         (["compare", "absent.parquet", "--out", "o"], "absent.parquet"),
         (["compare", "absent.parquet", "--out", "o", "--methods", "linear, magic"], "no method 'magic'; known are source"),
         (["calibrate", "p.parquet", "--model", "models:/ltdiff@champion"], "is what was registered and stays so"),
-        (["radiomics", "absent", "mask.nrrd"], "absent does not exist"),
+        (["radiomics", "absent", "mask.nrrd"], "absent: there is no such file or folder"),
         (["radiomics", "absent.nrrd", "mask.nrrd"], "absent.nrrd: there is no such file"),
         (["radiomics", "a.nrrd", "b.nrrd", "--only", "GLCM"], "no feature or class of features 'GLCM'; the classes are GLCM25D"),
         (["radiomics", "a.nrrd", "b.nrrd", "--out", "f.xlsx"], "f.xlsx: the name of a table ends with .parquet or"),
