@@ -12,6 +12,7 @@ from ltdiff.model.model_folder import CALIBRATION_FILE
 from ltdiff.model.residual_noise import read_output
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.uncertainty import calibration
+from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
 TINY = [
     *("--set=training.patch_size=32", "--set=training.batch_size_per_worker=2"),
@@ -31,8 +32,8 @@ def folder(tmp_path_factory):
         "--num_workers=1",
     ]
     with ray_session(num_cpus=5, dashboard=True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "NUM_ROIS", 20)
-        patch.setattr(calibration, "NUM_DRAWS", 4)
+        patch.setitem(ValidationRegions.read.__kwdefaults__, "num_rois", 20)
+        patch.setattr(calibration, "NUM_DRAWS", 2)
         assert run_ltdiff(["simulate", "--out", str(folder / "archive"), *simulation]) == 0
         assert run_ltdiff(["pair", str(folder / "archive"), "--out", str(folder / "pairs.parquet")]) == 0
         assert run_ltdiff(["train", str(folder / "pairs.parquet"), "--out", str(folder / "run"), *TINY]) == 0

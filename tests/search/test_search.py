@@ -48,7 +48,7 @@ def _arguments(folder, name, *, share=1.0):
 @pytest.mark.timeout(900)
 def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder, monkeypatch):
     """The second trial is killed in its last phase, and goes on from its checkpoint."""
-    monkeypatch.setattr(calibration, "NUM_ROIS", 20)
+    monkeypatch.setattr(calibration, "NUM_DRAWS", 2)
     command = [sys.executable, ROOT / "tuning" / "search.py", *_arguments(folder, "killed")]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     rows = []
