@@ -28,7 +28,7 @@ PATCHES_PER_SLICE = 4
 MAX_KEPT_SLICES = 512
 """Decoded slices are kept in memory up to this number, about 1 MB each."""
 VAL_COLUMNS = 0.3
-"""Where no slice is left to validate, this shard of the columns of every training slice does, at its right edge."""
+"""Where no slice is left to validate, this share of the columns of every training slice does, at its right edge."""
 TRAINING_COLUMNS, VALIDATING_COLUMNS = (0.0, 1 - VAL_COLUMNS), (1 - VAL_COLUMNS, 1.0)
 MIN_MEAN_HU = -950.0
 """A patch whose target is emptier than this is drawn again: air outside the body teaches nothing."""
@@ -38,7 +38,7 @@ Image = NDArray[np.float32]
 MatchKernel = Callable[[Image, tuple[float, float]], Image]
 """(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
 Item = Mapping[str, Mapping[Any, Any]]
-"""Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item shard their geometry."""
+"""Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item share their geometry."""
 
 
 def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:

@@ -85,14 +85,14 @@ class ValidationPair(NamedTuple):
 
 
 def has_validation_pairs(manifest: pd.DataFrame) -> bool:
-    """Whether the manifest has pairs of split `val`."""
+    """Tell whether the manifest has pairs of split `val`."""
     return bool(((manifest["split"] == "val") & manifest["pair_id"].notna()).any())
 
 
 def read_validation_pairs(
     manifest: pd.DataFrame, *, split: str = "val", at_most: int = MAX_VALIDATION_PAIRS, purpose: str
 ) -> list[ValidationPair]:
-    """Pairs of a split, spread in twos; where none are of split `val`, the validating columns of training pairs."""
+    """Read pairs of a split, spread in twos; without pairs of split `val`, the validating columns of training pairs."""
     is_cut = split == "val" and not has_validation_pairs(manifest)
     pairs = []
     for stack in read_stacks(

@@ -94,7 +94,7 @@ def _load_block(
 ) -> dict[str, NDArray[np.int16]]:
     import torch
 
-    torch.set_num_threads(1)  # the stream shards its cores with the training
+    torch.set_num_threads(1)  # the stream shares its cores with the training
     return _fetch(loader)({"id": shard.samples(block["id"])})
 
 

@@ -27,11 +27,11 @@ from ltdiff.training.run import RUN_FILE
 
 NUM_TRAINING_ROIS = 300
 MAX_TRAINING_PAIRS = 100
-"""ResidualNoiseModel evenly over the training set."""
+"""Pairs whose regions are measured, spread evenly over the training set."""
 SEED = 1
-"""Of the training regions; they lie on other slices than the scored ones anyway."""
+"""Seed of the training regions, which lie on other slices than the scored ones."""
 LEAST_DEFINED = 0.9
-"""Of the training regions of either kernel, for a feature to be fitted; where it is not defined its mean stands in."""
+"""Least share of regions of either kernel with a value, for a feature to be fitted; its mean replaces missing values."""
 SOURCE, TARGET = "source", "target"
 
 

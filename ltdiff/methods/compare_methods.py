@@ -96,7 +96,7 @@ def compare_methods(
 def _fit(
     methods: Sequence[str], training: pd.DataFrame, *, out: Path, settings: Settings, config: EvaluationConfig
 ) -> tuple[dict[str, Method], dict[str, Harmonizer], dict[str, FitError]]:
-    """The fitted methods and their variants by name, those that change features instead of images, and why others failed."""
+    """Fit the methods; return them and their variants by name, those that change features, and the errors of the others."""
     fitted: dict[str, Method] = {}
     harmonizers: dict[str, Harmonizer] = {}
     failed: dict[str, FitError] = {}
@@ -119,7 +119,7 @@ def _fit(
 
 
 def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, given: TrainingConfig) -> dict[str, Any]:
-    """What a reader of the report needs to know of the training of all methods."""
+    """The facts of the training that the report shows."""
     return {
         "minutes": given.minutes,
         "training_seed": given.seed,
@@ -132,7 +132,7 @@ def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: P
 
 
 def describe_fit(folder: Path) -> dict[str, Any]:
-    """What a method's folder says of its training: rates tried, steps and losses of each phase; mean or sample."""
+    """Read a method's training from its folder: rates tried, steps and losses of each phase; mean or sample."""
     model = folder / MODEL_FOLDER
     results = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{RESULT_FILE}"))}
     fit: dict[str, Any] = read_description(model)["about"]["trained"] if model.is_dir() else results
@@ -152,7 +152,7 @@ def _check_names(methods: Sequence[str]) -> None:
 
 
 def _manifests(pairs: Path, test: Path | None, split: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What trains (with its validation rows), and what is scored."""
+    """Return the manifest that trains, with its validation rows, and the one that is scored."""
     manifest = read_manifest(pairs)
     if test is None:
         manifest = split_manifest(manifest, split) if split else manifest

@@ -1,4 +1,4 @@
-"""What all comparators share whose network makes an image of an image: how they are trained, kept, resumed and applied.
+"""The methods whose network makes an image of an image: their training, their folder and their use.
 
 Every one of them gets the same patches, augmentation, optimizer, moving average and loop as LTDiff++ (training/phase_training),
 and the same time. The learning rate of every phase is chosen on the validation slices.

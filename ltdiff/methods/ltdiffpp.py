@@ -29,13 +29,13 @@ class LTDiffMethod(Comparator):
     is_calibrated = True
 
     def __init__(self, settings: Settings, *, num_workers: int = 2) -> None:
-        """`num_workers` are those of the calibration."""
+        """Take the settings of a run, and the number of workers of its calibration."""
         self.settings, self.num_workers = settings, num_workers
 
     @classmethod
     @override
     def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
-        """From random weights, like all others."""
+        """Make the method with random weights, like all others."""
         training = replace(settings.training, init="scratch")
         return cls(replace(settings, training=training), num_workers=evaluation.num_workers)
 
@@ -56,7 +56,7 @@ class LTDiffMethod(Comparator):
 
     @override
     def variants(self) -> Mapping[str, Method]:
-        """The mean with another number of steps; and of mean and sample the one that was not chosen."""
+        """Return the mean with another number of steps, and the mean or the sample, whichever was not chosen."""
         steps = (2, "2_steps") if self.settings.diffusion.num_steps == 1 else (1, "1_step")
         is_mean = self.standardizer.procedure.residual_noise is None
         ending = "" if is_mean else "_mean"
@@ -86,7 +86,7 @@ class PretrainedLTDiffMethod(LTDiffMethod):
 
     @override
     def variants(self) -> Mapping[str, Method]:
-        """Also the pretrained weights before anything was trained on the pairs."""
+        """Add the pretrained weights as they were before the training."""
         ending = "" if self.standardizer.procedure.residual_noise is None else "_mean"
         return {**super().variants(), f"{ending}_untrained": self._load(self.folder / START_FOLDER)}
 

@@ -1,4 +1,4 @@
-"""What every method of a comparison can do."""
+"""The protocol of the methods of a comparison."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -65,7 +65,7 @@ class ResidualCNNMethod(ImageNetwork):
 
     @override
     def variants(self) -> Mapping[str, Method]:
-        """A sample: a CNN's is what tells whether LTDiff++'s own is any better."""
+        """Return a sample, beside which a sample of LTDiff++ shows whether it is any better."""
         return {} if self.sample is None else {"_sample": self.sample}
 
     @override

@@ -132,7 +132,7 @@ def fit_residual_noise(
         ValueError: there is no pair.
     """
     if not standardized:
-        raise ValueError("a residual_noise needs at least one pair")
+        raise ValueError("a residual noise model needs at least one pair")
     roughness = np.concatenate([_local(hu)[1].ravel() for hu in standardized])
     edges = np.quantile(roughness, np.linspace(0, 1, NUM_ROUGHNESS_BINS + 1)[1:-1])
     residuals = [target - hu for hu, target in zip(standardized, targets, strict=True)]

@@ -9,7 +9,7 @@ REMAINING_ERROR, SECONDS = "remaining_error", "seconds_per_slice"
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How much is searched, and how.
+    """Extent and method of a search.
 
     Args:
         num_trials: trials in all, with those of earlier calls; a larger number adds to a finished search.
@@ -50,5 +50,5 @@ class SearchConfig:
 
     @property
     def objective_names(self) -> list[str]:
-        """Of the figures that are made small."""
+        """Names of the figures that are minimized."""
         return [REMAINING_ERROR] if self.objectives == "error" else [REMAINING_ERROR, SECONDS]

@@ -1,4 +1,4 @@
-"""What a search found: a table of its trials, the best settings as YAML, plots of history and importance."""
+"""The report of a search: a table of its trials, the best settings as YAML, plots of history and importance."""
 
 import logging
 import warnings
@@ -60,7 +60,7 @@ def write_report(study: optuna.Study, context: SearchContext) -> str:
 
 
 def best_trial(study: optuna.Study, context: SearchContext) -> FrozenTrial:
-    """Of the trials that came to their end the one with the smallest remaining error.
+    """Return the finished trial with the smallest remaining error.
 
     Raises:
         ValueError: there is none.
@@ -95,7 +95,7 @@ def trial_table(study: optuna.Study, context: SearchContext) -> pd.DataFrame:
 
 
 def outcome(trial: FrozenTrial, context: SearchContext) -> str:
-    """How a trial ended."""
+    """Describe the end of a trial."""
     if trial.state != TrialState.COMPLETE:
         return "failed"
     several = len(context.config.objective_names) > 1  # none is stopped, and Optuna is told the end alone

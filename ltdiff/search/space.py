@@ -37,7 +37,7 @@ class Choices:
 
     @property
     def examples(self) -> list[Any]:
-        """All of them."""
+        """All choices."""
         return self.choices
 
     def suggest(self, trial: Trial, name: str) -> Any:

@@ -44,24 +44,24 @@ logger = logging.getLogger(__name__)
 
 SEARCH_FILE, STUDY_FILE = "search.json", "study.db"
 HOW_MUCH = "num_trials", "num_concurrent"
-"""Settings of a search that may change when it goes on."""
+"""Settings of a search that may change when it is resumed."""
 STUDY_NAME = "ltdiff"
 TUNE_FOLDER = ".tune"
-"""What Ray Tune notes for itself; nothing is read from it again."""
+"""Folder of Ray Tune's own notes; nothing is read from it again."""
 NUMBER = "number"
-"""Of a trial in the study, beside its values."""
+"""Key of a trial's number, beside its values."""
 CONTINUES = "continues"
 """User attribute of a trial: the number of the interrupted one that it goes on with."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 MAX_FAILED_ALIKE = 5
-"""So many trials in a row that fail with the same words end the search: what is wrong is not the trials'."""
+"""Number of trials in a row with the same failure that ends the search: the cause is not in their values."""
 NOT_FINITE = "not finite"
-"""In the words of a trial that fails by its own values, a learning rate, say."""
+"""Part of the error of a trial that fails because of its own values, for example a learning rate."""
 PROGRESS_S = 20.0
 TUNE_ENVIRONMENT = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
 NUM_RANDOM_TRIALS = 12
-"""Before the estimator has anything to go by. After fewer, and where it draws parameters jointly (`multivariate`), some searches
+"""Random trials before the estimator chooses. After fewer, and where it draws parameters jointly (`multivariate`), some searches
 settle on a wrong process and never leave it (docs/notes/search.md)."""
 
 
@@ -137,7 +137,7 @@ def _fit(context: SearchContext, study: optuna.Study, num_missing: int, on_end: 
 
 
 def _suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
-    """What Tune adds to the values that the trial was asked for."""
+    """Ask for the values of a trial; return what Tune adds to them."""
     space.suggest(trial)
     return {NUMBER: trial.number}
 
@@ -240,7 +240,7 @@ class _SweepProgress(tune.Callback):
             logger.info("trial %d: %s, remaining error %.4f", trial.config[NUMBER], place, result[REMAINING_ERROR])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Also where ASHA has stopped it."""
+        """Report a trial that has ended or was stopped by ASHA."""
         self.num_failed_alike = 0
         result = trial.last_result
         num_scores = result["training_iteration"]
@@ -279,7 +279,7 @@ def _tidy(folder: Path) -> None:
 
 
 def _without_numbers(failure: str) -> str:
-    """What failures of one cause have in common."""
+    """Remove paths and numbers, in which failures of one cause differ."""
     return re.sub(r"\S*/\S*|\d+", "", failure)
 
 

@@ -41,7 +41,7 @@ LAST_PHASE = "joint"
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What all trials of a search share; `out` is its folder, `base` the settings that a trial changes, at full length."""
+    """The common context of a search's trials: its folder `out`, and the settings `base` that a trial changes, at full length."""
 
     manifest_path: Path
     out: Path
@@ -73,17 +73,17 @@ class SearchContext:
         return self.out / "trials" / digest(to_dict(self.settings(chosen)))
 
     def scores(self, chosen: Mapping[str, Any]) -> list[dict[str, float]]:
-        """What a trial has reported so far, its last checkpoint included."""
+        """Read the scores that a trial has reported, with that of its last checkpoint."""
         rows = read_metrics(self.folder(chosen) / LAST_PHASE)
         return list({row["step"]: row for row in rows}.values())  # a step that was done again counts once
 
     def num_steps(self, chosen: Mapping[str, Any]) -> int:
-        """How many steps of all phases a trial has trained itself, up to its last checkpoint."""
+        """Count the steps that a trial itself has trained, up to its last checkpoint."""
         return sum(int(rows[-1]["step"]) for name in PHASES if (rows := read_metrics(self.folder(chosen) / name)))
 
 
 def run_trial(config: dict[str, Any], context: SearchContext) -> None:
-    """What Ray Tune runs. A trial that was interrupted reports again what it had, and goes on."""
+    """Run a trial of Ray Tune. One that was interrupted reports its earlier scores again and resumes."""
     restore_umask()
     chosen = context.space.decode(config)
     settings, folder = context.settings(chosen), context.folder(chosen)
@@ -112,7 +112,7 @@ class _ReportScores(TuneReportCallback):
 
 
 def validation_regions(context: SearchContext) -> ValidationRegions:
-    """What trials are scored on.
+    """Draw the regions on which trials are scored.
 
     Raises:
         ValueError: validation pairs have no room for two regions, which a CCC needs.
@@ -122,7 +122,7 @@ def validation_regions(context: SearchContext) -> ValidationRegions:
 
 
 def _score_maker(context: SearchContext, settings: Settings) -> Callable[[], Score]:
-    """What makes the score of a phase's model, on the worker that reads the validation pairs."""
+    """Make the function that makes a score, on the worker that reads the validation pairs."""
 
     def make() -> Score:
         regions = validation_regions(context)
@@ -180,12 +180,12 @@ def _take_phase_1(folder: Path, settings: Settings) -> None:
 
 
 def _phase_1_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """All that phase 1 depends on, beside the data."""
+    """The settings on which phase 1 depends."""
     training = {key: value for key, value in settings["training"].items() if key not in ("ddpm", "joint")}
     loss = {key: settings["loss"][key] for key in ("reconstruction", "supervision_weights")}
     return {"model": settings["model"], "loss": loss, "training": training}
 
 
 def digest(values: dict[str, Any]) -> str:
-    """The same for the same values: 16 hexadecimal digits of their sha256."""
+    """16 hexadecimal digits of the sha256 of the values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

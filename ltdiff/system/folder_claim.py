@@ -1,4 +1,4 @@
-"""Whose folder is this: a file in it says what is made there, and only the same settings and data go on with it."""
+"""The claim of an output folder: a file in it says what is made there, and only the same settings and data resume it."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -9,7 +9,7 @@ from ltdiff.system.atomic_files import write_text
 
 
 def claim(path: Path, description: Mapping[str, Any], *, ignored: Collection[str] = (), remedy: str = "another folder") -> None:
-    """Note `description` in the file `path`, or check that it is noted there; what is `ignored` is noted anew.
+    """Write `description` to the file `path`, or check that the file holds it; keys that are `ignored` are written anew.
 
     Raises:
         ValueError: the file notes something else, whose differences are named with the `remedy`; or the folder of a file that is
@@ -31,7 +31,7 @@ def claim(path: Path, description: Mapping[str, Any], *, ignored: Collection[str
 
 
 def find_changes(path: Path, description: Mapping[str, Any], *, ignored: Collection[str] = ()) -> list[str]:
-    """The differences between what the file `path` notes and `description`, in words: those of keys that the latter has."""
+    """Describe how `description` differs from the file `path`, in the keys that `description` has."""
     noted = read_claim(path)
     wanted = {key: value for key, value in _as_json(description).items() if key not in ignored}
     differences = _compare({key: noted.get(key) for key in wanted}, wanted)
@@ -39,17 +39,17 @@ def find_changes(path: Path, description: Mapping[str, Any], *, ignored: Collect
 
 
 def read_claim(path: Path) -> dict[str, Any]:
-    """What a folder's file notes."""
+    """Read a folder's description."""
     return dict(json.loads(path.read_text()))
 
 
 def write_claim(path: Path, description: Mapping[str, Any]) -> None:
-    """Note it, in place of what was noted."""
+    """Write a folder's description in place of the one before."""
     write_text(path, json.dumps(description, indent=1) + "\n")
 
 
 def _as_json(description: Mapping[str, Any]) -> dict[str, Any]:
-    """As it will be read again: tuples are lists."""
+    """Convert to what JSON gives back: tuples become lists."""
     return dict(json.loads(json.dumps(description)))
 
 

@@ -14,7 +14,7 @@ from ltdiff.training.phases import Batch, PhaseTask
 from ltdiff.training.worker_context import WorkerContext
 
 NUM_VALIDATION_BATCHES = 8
-"""Of each worker; a validation loss is their mean."""
+"""Batches per worker; a validation loss is their mean."""
 
 
 class BatchSource:
@@ -60,7 +60,7 @@ class BatchSource:
             deque(self.validation(), maxlen=0)
 
     def validation(self) -> Iterator[Batch]:
-        """The same few unaugmented patches every time: as many as in some batches of all workers."""
+        """Yield the validation batches: the same few unaugmented patches every time."""
         return (self._load("val", step) for step in range(NUM_VALIDATION_BATCHES * self.context.world_size))
 
     def _load(self, split: str, step: int) -> Batch:

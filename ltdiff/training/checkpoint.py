@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 4
 META_FILE = "meta.json"
 CHECKPOINTS_FOLDER = "checkpoints"
-"""Of a phase, in its folder."""
+"""Folder of the checkpoints, in that of their phase."""
 NUM_KEPT = 2
 """Checkpoints of a phase beside the best: the newest, and the one before should that one be damaged."""
 VALIDATION_LOSS = "val_loss"
-"""Of a checkpoint's metrics: the best has the lowest."""
+"""Key in a checkpoint's metrics: the best checkpoint has the lowest."""
 
 
 def save_checkpoint(
@@ -153,7 +153,7 @@ def _first_usable(folders: list[Path], among: Path) -> tuple[Path, dict[str, Any
 
 
 def _validation_loss(folder: Path) -> float:
-    """Infinite where there is none."""
+    """Read the validation loss of a checkpoint; infinite without one."""
     try:
         loss = float(_read_meta(folder)["metrics"].get(VALIDATION_LOSS, math.inf))
     except ValueError:  # damaged: not the best, and no reason to lose the others

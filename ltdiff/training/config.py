@@ -10,7 +10,7 @@ from ltdiff.system.settings_tree import make_settings, read_configuration
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the networks are trained towards.
+    """Losses and their weights.
 
     Args:
         reconstruction: robust regression (Charbonnier) per head, or the paper's BCE + soft Dice on intensities in [0, 1].
@@ -56,7 +56,7 @@ SHARES = {"autoencoder": 0.1, "ddpm": 0.15}
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the three phases are run.
+    """Training of the three phases.
 
     Args:
         autoencoder: phase 1, encoder and decoder on all images.
@@ -124,14 +124,14 @@ class TrainingConfig:
         return tuple(name for name in names if getattr(self, name).num_steps > 0)
 
     def minutes_of(self, name: str) -> float | None:
-        """The time of a phase; None where it has steps instead."""
+        """Return the minutes of a phase; None where its length is given in steps."""
         if self.minutes is None:
             return None
         rest = 1 - sum(SHARES[each] for each in self.phases if each in SHARES)
         return SHARES.get(name, rest) * self.minutes
 
     def rates_of(self, name: str) -> tuple[float, ...]:
-        """The learning rates that are tried for a phase, or the single one that it has."""
+        """Return the learning rates to try for a phase; a single one is used as it is."""
         rate = getattr(self, name).learning_rate
         is_tried = self.minutes is not None and name == "joint" and rate == PhaseConfig(0).learning_rate
         return self.learning_rates if is_tried else (rate,)

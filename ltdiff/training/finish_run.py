@@ -1,4 +1,4 @@
-"""What comes after training: the model is calibrated, and the run recorded in the registry with settings, losses and data."""
+"""The end of a run: its model is calibrated, and the run recorded in the registry with settings, losses and data."""
 
 import json
 from pathlib import Path

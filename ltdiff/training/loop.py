@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 NUM_WARMUP_STEPS = 50
 BETAS = 0.9, 0.99
-"""Of AdamW."""
+"""Decay rates of AdamW's moments."""
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -107,24 +107,24 @@ def clip_to_usual_norms(optimizer: torch.optim.AdamW) -> bool:
 
 
 class Clock:
-    """How much of a phase is done, by its steps, or by its minutes where it has some."""
+    """The part of a phase that is done, by its minutes where these are given, or else by its steps."""
 
     def __init__(self, num_steps: int, minutes: float | None = None, elapsed_s: float = 0.0) -> None:
-        """`elapsed_s`: time that the phase has taken before this run of it."""
+        """Start the clock; `elapsed_s` is the time that earlier runs of the phase took."""
         self.num_steps, self.minutes = num_steps, minutes
         self.start(elapsed_s)
 
     def start(self, elapsed_s: float) -> None:
-        """Count from now on, and from this."""
+        """Count from now on, beginning at `elapsed_s`."""
         self.started_s = time.monotonic() - elapsed_s
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of this run and those before it."""
+        """Seconds that this run and earlier ones took."""
         return time.monotonic() - self.started_s
 
     def part_done(self, num_steps_done: int) -> float:
-        """From 0 to 1."""
+        """Return the part that is done, 0 to 1."""
         if self.minutes is None:
             return min(num_steps_done / self.num_steps, 1.0)
         return min(self.elapsed_s / (60 * self.minutes), 1.0)
@@ -145,7 +145,7 @@ class _Trainer:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Module, moving average and optimizer: the content of a checkpoint."""
         return {"module": self.phase, "averaged": self.averaged, "optimizer": self.optimizer}
 
     def take_step(self, batch: Batch, step: int, part_done: float) -> dict[str, Tensor]:
@@ -218,7 +218,7 @@ class _Progress:
         self.history.clear()
 
     def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches, with a note of how long each but the first was waited for."""
+        """Pass batches on and measure the wait for each but the first."""
         yield from itertools.islice(batches, 1)
         while True:
             started_s = time.monotonic()
@@ -245,12 +245,12 @@ class _Progress:
 
     @property
     def wait_share(self) -> float:
-        """Of the time since the last checkpoint."""
+        """Share of the time since the last checkpoint that was spent waiting for data."""
         return self.waited_s / max(self.clock.elapsed_s - self.start, 1e-9)
 
     @property
     def steps_per_s(self) -> float:
-        """Since the last checkpoint."""
+        """Steps per second since the last checkpoint."""
         return self.num_steps / max(self.clock.elapsed_s - self.start, 1e-9)
 
     def means(self) -> dict[str, float]:

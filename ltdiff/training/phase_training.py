@@ -1,4 +1,4 @@
-"""Training one phase in its folder, whoever runs it: workers of Ray Train or this process, for so many steps or minutes.
+"""Training of one phase in its folder, by workers of Ray Train or by this process, for a number of steps or minutes.
 
 folder/rates.json       validation loss of each learning rate that was tried
 folder/checkpoints/     where an interrupted training goes on; the one with the lowest validation loss is the result
@@ -39,7 +39,7 @@ TRIAL_SHARE, MIN_TRIAL_MINUTES = 0.05, 0.75
 
 @dataclass(frozen=True)
 class Runner:
-    """Who trains: `make_context` gives a worker that reports into a folder, `make_source` the batches of a phase."""
+    """The place where phases are trained: `make_context` makes a worker that reports to a folder, `make_source` its batches."""
 
     make_context: Callable[[Path], WorkerContext]
     make_source: Callable[[PhaseTask, WorkerContext], BatchSource]
@@ -53,14 +53,14 @@ class Recorder:
         self._end_torn_line()
 
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Of every worker after each checkpoint; the first one's is in the folder `checkpoint`."""
+        """Take the report of a worker after a checkpoint, which the first worker has saved in the folder `checkpoint`."""
         if checkpoint is not None:
             keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
             with (self.folder / METRICS_FILE).open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
 
     def _end_torn_line(self) -> None:
-        """Where a full disk cut the last line off, the next one must not go on with it."""
+        """End a line that a full disk cut off, so that the next one does not continue it."""
         path = self.folder / METRICS_FILE
         content = path.read_text() if path.is_file() else ""
         if content and not content.endswith("\n"):
@@ -69,12 +69,14 @@ class Recorder:
 
 
 def local_runner(manifest: pd.DataFrame) -> Runner:
-    """This process."""
+    """Make the runner that trains in this process."""
     return Runner(lambda folder: local_context(Recorder(folder)), partial(BatchSource, manifest))
 
 
 def train_here(manifest: pd.DataFrame, *, out: Path, settings: Settings) -> Path:
-    """Train all phases of a run in this process, resuming; the folder of the model. See `ray_driver.train_on_ray`.
+    """Train all phases of a run in this process, or resume it; return the folder of the model.
+
+    `ray_driver.train_on_ray` does the same on Ray.
 
     Raises:
         ValueError: see `prepare_run`.
@@ -123,7 +125,9 @@ def train_pending(pending: PendingPhase, *, settings: Settings, runner: Runner) 
 
 
 def train_phase(task: PhaseTask, runner: Runner) -> tuple[nn.Module, dict[str, float]]:
-    """The trained phase with the weights of its best checkpoint, and the metrics of that one (on the first worker alone).
+    """Train a phase; return it with the weights of its best checkpoint, and the metrics of that checkpoint.
+
+    Only the first worker gets these; the others get their last weights and no metrics.
 
     Raises:
         FloatingPointError: a gradient is not finite.
@@ -155,7 +159,7 @@ def train_phase(task: PhaseTask, runner: Runner) -> tuple[nn.Module, dict[str, f
 
 
 def _choose_rate(task: PhaseTask, train_in: Callable[[Path, float, float | None, str], nn.Module]) -> float:
-    """The learning rate with the lowest validation loss after a short training; each starts from the same weights."""
+    """Return the learning rate with the lowest validation loss after a short training from the same weights."""
     if len(task.learning_rates) == 1 or task.minutes is None:
         return task.learning_rates[0]
     path = task.folder / RATES_FILE

@@ -49,7 +49,7 @@ class BatchNoise:
 
 
 class Phase(Protocol):
-    """What the training loop needs of a phase, which is an `nn.Module`."""
+    """The part of a phase, an `nn.Module`, that the training loop uses."""
 
     config: PhaseConfig
 
@@ -164,7 +164,7 @@ PHASES: dict[str, type[AutoencoderPhase] | type[DDPMPhase] | type[JointPhase]] =
     "ddpm": DDPMPhase,
     "joint": JointPhase,
 }
-"""In the order in which they are trained."""
+"""The phases in their order."""
 
 
 class _Diffused(NamedTuple):
@@ -175,7 +175,7 @@ class _Diffused(NamedTuple):
 
 
 def train_only(model: Network, *parts: str) -> Network:
-    """Leave all of a network but these parts as they are; "" is all of it."""
+    """Freeze a network except for these parts; "" stands for the whole network."""
     model.requires_grad_(False)
     for part in parts:
         model.get_submodule(part).requires_grad_(True)

@@ -31,11 +31,11 @@ NUM_DATA_CPUS = 2
 """Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
 MAX_FAILURES = 3
 STOP_S = 20.0
-"""How long a run that is to end waits at most for a last checkpoint."""
+"""Longest wait for a last checkpoint when a run is told to end."""
 NO_WATCHER = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """A process of Ray's own tells workers that their node is about to be taken away. Ours do not ask: they have checkpoints."""
 RAY_FOLDER = ".ray"
-"""In the run's folder: what Ray Train notes for itself. Nothing is read from it again: checkpoints are ours."""
+"""Folder of Ray Train's own notes, in that of the run. Nothing is read from it again: checkpoints are ours."""
 
 
 def num_cpus_needed(settings: Settings) -> int:

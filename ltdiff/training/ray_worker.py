@@ -1,4 +1,4 @@
-"""What each worker of Ray Train does: the pending phases of a run in order, on its shard of the batches."""
+"""The work of each worker of Ray Train: the pending phases of a run in order, on its shard of the batches."""
 
 import json
 import logging
@@ -38,14 +38,14 @@ STEPS_PER_STREAM = 20_000
 """Ray Data plans all blocks of a stream when it begins: a training whose length is a time has one stream after the other."""
 LOOK_EVERY_S = 1.0
 STOP_FILE = ".stop"
-"""In the run's folder while a run that is to end waits for a last checkpoint."""
+"""File in the run's folder that asks for a last checkpoint."""
 FAILURE_FILE = ".failure"
-"""In the run's folder: why a training ended that would end the same way if it were tried again."""
+"""File in the run's folder with the reason of a failure that a second try would repeat."""
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What the workers are given; all paths absolute, on storage that all nodes shard.
+    """The task of the workers; all paths are absolute, on storage that all nodes share.
 
     `make_score` makes, on the first worker, what measures a phase's model at every checkpoint. `num_threads` are torch's, on each
     worker; None: the node's cores, divided among its workers.
@@ -107,7 +107,7 @@ class Reporter(Recorder):
         ray.train.report(metrics)
 
     def must_save(self) -> bool:
-        """Whether the run is to end; looked up once in a while, for on NFS it is a question to the server."""
+        """Tell whether the run must end; it is looked up once in a while, because NFS asks the server."""
         now_s = time.monotonic()
         if now_s - self.looked_s < LOOK_EVERY_S:
             return False
@@ -116,12 +116,12 @@ class Reporter(Recorder):
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a file is there, by the listing of its folder: asked for it by name, NFS may answer from memory for a minute."""
+    """Look a file up in the listing of its folder: asked for it by name, NFS may answer from its cache for a minute."""
     return path in path.parent.iterdir()
 
 
 def worker_context(report: Reporter, *, score: Score = no_score, num_threads: int | None = None) -> WorkerContext:
-    """What the training loop is to know of Ray Train."""
+    """Make the context of this worker of Ray Train."""
     train_context = ray.train.get_context()
     torch.set_num_threads(num_threads or max(1, num_cores() // train_context.get_local_world_size()))
     # Ray names the GPU that it assigned even where torch sees none (GPUs that are permits only, in tests).
@@ -148,7 +148,7 @@ def _mean_over_workers(values: dict[str, float], *, device: torch.device) -> dic
 
 
 def _read_manifest(task: TrainingTask) -> pd.DataFrame:
-    """The manifest that the run began with: a phase may start hours later, and its model says what it was trained on."""
+    """Read the manifest and check that the run began with it: a phase may start hours later."""
     manifest = read_manifest(task.manifest_path)
     began_with = json.loads((task.out / RUN_FILE).read_text())["data_fingerprint"]
     if data_fingerprint(manifest) != began_with:

@@ -39,7 +39,7 @@ START_FOLDER = "start"
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
 IGNORED = ("version",)
-"""In a run's file: another version makes it no other run."""
+"""Keys of a run's file that may change: another version resumes the run."""
 UNCHANGEABLE = "settings.model.", "settings.training.init "
 """Settings that what is trained so far does not fit any more."""
 
@@ -77,7 +77,7 @@ def prepare_run(manifest: pd.DataFrame, *, out: Path, settings: Settings, allow_
 
 
 def _accept(changes: list[str], path: Path, manifest: pd.DataFrame, description: dict[str, Any]) -> None:
-    """Note in the run's file how it goes on, and what its models must say of the data."""
+    """Write the changes, and the facts of other data, to the run's file, from where its models take them."""
     logger.warning("%s goes on although %s", path.parent, "; ".join(changes))
     begun = read_claim(path)
     description = begun | description | {CHANGES: [*begun.get(CHANGES, []), *changes]}
@@ -99,7 +99,7 @@ def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings) -> None
 
 
 def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """What tells a run from another: only the same settings and data resume it. Pixels are not read."""
+    """The facts that identify a run: only the same settings and data resume it. No pixel is read."""
     return {
         "version": __version__,
         "settings": asdict(settings),
@@ -109,12 +109,12 @@ def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
 
 
 def describe_model(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """What the model of a run says about itself: the run, what it is for (which reads some slices), no training so far."""
+    """The facts that a run's model holds before its training: the run, and its training domain (which reads some slices)."""
     return describe_run(manifest, settings) | _describe_data(manifest) | {"trained": {}}
 
 
 def _describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
-    """What a model is for, and which series have trained it."""
+    """The domain of a model, and the series that train it."""
     return {
         "training_domain": TrainingDomain.of(manifest).to_dict(),
         "trained_series": sorted(series_digests(manifest, ("train", "val"))),
@@ -122,7 +122,7 @@ def _describe_data(manifest: pd.DataFrame) -> dict[str, Any]:
 
 
 def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callable[[list[PendingPhase]], None]) -> Path:
-    """Have `run` train the named phases in order, those already done left alone; the folder of the last result.
+    """Let `run` train the named phases that are not done yet, in order; return the folder of the last result.
 
     Phases that are not among `settings.training.phases` are skipped. When the last one is done its result becomes `out`/model.
 
@@ -156,7 +156,7 @@ def train_phases(names: list[str], *, out: Path, settings: Settings, run: Callab
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """What a phase noted at its checkpoints, in order, steps that were done again too; none of a phase that was not trained."""
+    """Read the metrics of a phase's checkpoints in order, with those of steps that were done again; [] without a training."""
     path = folder / METRICS_FILE
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else ():

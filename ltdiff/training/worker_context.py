@@ -1,4 +1,4 @@
-"""What the training loop knows of the outside: who it is among the workers, and where to report. Not Ray."""
+"""The training loop's view of its surroundings: its rank among the workers, and where to report. Without Ray."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ Score = Callable[[str, nn.Module], dict[str, float]]
 
 
 def no_score(name: str, phase: nn.Module) -> dict[str, float]:
-    """The losses are enough."""
+    """Return no figures: the losses are enough."""
     return {}
 
 
@@ -41,10 +41,10 @@ class WorkerContext:
 
 
 def local_device() -> torch.device:
-    """What a single process computes on."""
+    """Return the device of a single process: its GPU, or else its CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def local_context(report: Report) -> WorkerContext:
-    """The only worker, in this process."""
+    """Make the context of the only worker, in this process."""
     return WorkerContext(rank=0, world_size=1, device=local_device(), report=report, wrap=lambda module: module)

@@ -1,1 +1,1 @@
-"""How far a standardized image and its features can be trusted: calibration, intervals, mean or sample."""
+"""The uncertainty of a standardized image and its features: calibration, intervals, mean or sample."""

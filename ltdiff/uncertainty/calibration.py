@@ -47,7 +47,7 @@ class OutputChoice(NamedTuple):
 
     @classmethod
     def of(cls, ccc: dict[str, dict[str, float]]) -> "OutputChoice":
-        """The output with the highest CCC, over all classes; of two alike the mean."""
+        """Choose the output with the highest CCC over all classes; the mean if both are equal."""
         return cls("sample" if overall(ccc["sample"]) > overall(ccc["mean"]) else "mean", ccc)
 
 
@@ -114,7 +114,7 @@ def calibrate_run(manifest: pd.DataFrame, *, model: Path, num_workers: int = 2) 
 
 
 def read_choice(model: Path) -> OutputChoice | None:
-    """What the validation pairs chose for the model in a folder; None where it is not calibrated."""
+    """Read the choice of mean or sample from a model folder; None where the model is not calibrated."""
     if not (model / CALIBRATION_FILE).is_file():
         return None
     content = read_calibration(model)
@@ -122,7 +122,7 @@ def read_choice(model: Path) -> OutputChoice | None:
 
 
 def fit_sampled(method: Method, manifest: pd.DataFrame, *, range_hu: tuple[float, float]) -> Sampled:
-    """A sample of a fitted method, of what is left over on the pairs on which models are calibrated.
+    """Make a sampling method of a fitted one, with its residual noise on the pairs on which models are calibrated.
 
     Raises:
         ValueError: there are no such pairs.
@@ -160,13 +160,13 @@ def _fit_noise(pairs: Sequence[ValidationPair], means: Sequence[Image], *, range
 
 
 def _measure(regions: ValidationRegions, means: Sequence[Image], residual_noise: ResidualNoiseModel) -> NDArray[np.float64]:
-    """Features (1 + NUM_DRAWS, regions, features) of A' and of its draws."""
+    """Measure the features (1 + NUM_DRAWS, regions, features) of A' and of its draws."""
     numbers = [pair.place[1] for pair in regions.pairs]
     return regions.features(draw_images(means, residual_noise, numbers=numbers))
 
 
 def draw_images(means: Sequence[Image], residual_noise: ResidualNoiseModel, *, numbers: Sequence[int]) -> Iterator[list[Image]]:
-    """Images A' (Y, X) themselves, then NUM_DRAWS draws; the noise of a slice is a function of its number and the draw's."""
+    """Yield the images A' (Y, X), then NUM_DRAWS draws; the noise depends on the number of the slice and of the draw."""
     yield list(means)
     for k in range(NUM_DRAWS):
         yield [residual_noise.draw(hu, seed=k, number=z) for hu, z in zip(means, numbers, strict=True)]

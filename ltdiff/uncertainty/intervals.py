@@ -19,9 +19,9 @@ Table = NDArray[np.float64]
 
 LEVEL = 0.9
 PROBABILITIES = tuple(float(p) for p in (np.arange(50) + 0.5) / 50)
-"""Of the stored quantiles: 50 equally likely values of the error."""
+"""Probabilities of the stored quantiles: 50 equally likely values of the error."""
 FLOOR_SHARE = 0.25
-"""Of the median scale: draws that happen to agree do not make an error impossible."""
+"""Least scale, as a share of the median scale: an error is possible even where all draws agree."""
 COVERAGE_COLUMNS = ("feature_class", "coverage", "relative_width", "crps", "crps_of_value", "num_features", "num_rois")
 
 
@@ -35,7 +35,7 @@ class FeatureIntervals:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FeatureIntervals":
-        """From what `dataclasses.asdict` gave."""
+        """Make the intervals from the output of `dataclasses.asdict`."""
         return cls(tuple(values["features"]), tuple(values["floors"]), tuple(map(tuple, values["quantiles"])))
 
     def distribution(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ def _summarize(draws: NDArray[np.float64]) -> tuple[Table, Table]:
 
 
 def _or_nan(values: NDArray[Any]) -> NDArray[Any]:
-    """The same, with NaN for whatever is not finite; a column of nothing else gets one 0 so that its statistic is no warning."""
+    """Replace what is not finite by NaN; a column without any number gets one 0, so that its statistics do not warn."""
     cleaned = np.where(np.isfinite(values), values, np.nan)
     if cleaned.ndim == 2:
         cleaned[0, np.isnan(cleaned).all(axis=0)] = 0.0

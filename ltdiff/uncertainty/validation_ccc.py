@@ -1,4 +1,4 @@
-"""CCC of radiomic features on validation pairs: what outputs, trials and models are chosen by. No test pair is looked at."""
+"""CCC of radiomic features on validation pairs, by which outputs, trials and models are chosen. No test pair is used."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ NUM_ROIS = 300
 ROI_SEED = 1
 """Not the seed of the regions that an evaluation scores."""
 MIN_WIDTH_PX = 32
-"""Width and height of what validates, for discs to fit into it."""
+"""Least width and height of an image for discs to fit into it."""
 
 Image = NDArray[np.float32]
 Table = NDArray[np.float64]
@@ -51,7 +51,7 @@ class ValidationRegions:
         num_rois: int = NUM_ROIS,
         num_workers: int = 1,
     ) -> "ValidationRegions":
-        """On the pairs of a split; see `read_validation_pairs`.
+        """Draw regions on the pairs of a split; see `read_validation_pairs`.
 
         Raises:
             ValueError: the split has no pair, or its pairs no room for the two regions that a CCC needs.
@@ -66,18 +66,18 @@ class ValidationRegions:
         return regions
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of regions."""
         return sum(map(len, self.rois))
 
     @property
     def target(self) -> Table:
-        """Features of the regions of the targets, measured once."""
+        """Features of the targets' regions, measured once."""
         if self._target is None:
             (self._target,) = self.features([[pair.target_hu for pair in self.pairs]])
         return self._target
 
     def standardize(self, method: Method) -> list[Image]:
-        """A' (Y, X) of each pair's source; its noise is that of the slice's number in its series."""
+        """Standardize each pair's source (Y, X); a slice's noise depends on its number in its series."""
 
         def standardize(pair: ValidationPair) -> Image:
             standardized: Image = method.standardize(pair.source_hu[None], pair.spacing_mm, first_slice=pair.place[1])
@@ -88,19 +88,19 @@ class ValidationRegions:
             return list(progress(made, name="standardize", unit="slice", total=len(self.pairs)))
 
     def features(self, image_sets: Iterable[Sequence[Image]]) -> NDArray[np.float64]:
-        """Features (sets, regions, PYRADIOMICS.features) of sets that have an image (Y, X) for each pair."""
+        """Measure the features (sets, regions, PYRADIOMICS.features) of sets with an image (Y, X) for each pair."""
         cuts = [cut for images in image_sets for cut in self._cuts(images)]
         rows = extract_regions(cuts, PYRADIOMICS, num_workers=self.num_workers)
         values = [[row[name] for name in PYRADIOMICS.features] for row in rows]
         return np.array(values).reshape(-1, len(self), len(PYRADIOMICS.features))
 
     def ccc(self, methods: Mapping[str, Method]) -> dict[str, dict[str, float]]:
-        """For each method and each class of features the mean CCC with the target, by features across the regions."""
+        """Measure, for each method and class of features, the mean CCC with the target across the regions."""
         values = self.features(self.standardize(method) for method in methods.values())
         return {name: self.ccc_of(of_method) for name, of_method in zip(methods, values, strict=True)}
 
     def ccc_of(self, values: Table) -> dict[str, float]:
-        """For each class of features the mean CCC with the target; features that no region defines (NaN) do not count."""
+        """Return the mean CCC with the target for each class of features; features without a value (NaN) do not count."""
         ccc = ccc_per_column(values, self.target)
         classes = np.array([name.split("_", 1)[0] for name in PYRADIOMICS.features])
         return {str(name): float(np.nanmean(ccc[classes == name])) for name in np.unique(classes)}
@@ -115,5 +115,5 @@ class ValidationRegions:
 
 
 def overall(ccc: Mapping[str, float]) -> float:
-    """One figure for all classes, which weigh alike."""
+    """Average the CCC of all classes, with equal weights."""
     return float(np.mean(list(ccc.values())))
