@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/ltdiff demo --out demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 4 --dist loadfile --no-loadscope-reorder
 
 # What takes minutes: killed drivers, lost nodes, submitted jobs, servers that are down.
 test-faults: setup

@@ -11,6 +11,13 @@ settings.register_profile("ltdiff", deadline=None)  # a busy machine is no failu
 settings.load_profile("ltdiff")
 
 REPOSITORY = Path(__file__).parents[1]
+LONGEST = ("test_ray_driver", "test_sweep", "test_end_to_end", "test_guides", "test_batch_faults", "test_jobs", "test_batch")
+"""Files that wait for Ray most of the time."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first: begun last, one of them would keep a single process busy when all others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
