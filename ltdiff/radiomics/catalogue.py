@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -32,16 +33,7 @@ from ltdiff.radiomics.histogram import (
     gradient_orientations,
     percentiles,
 )
-from ltdiff.radiomics.matrices import (
-    DIRECTIONS_2D,
-    DIRECTIONS_3D,
-    Shift,
-    count_co_occurrences,
-    count_runs,
-    has_pair,
-    neighbour_differences,
-)
-from ltdiff.radiomics.region import Levels, Region
+from ltdiff.radiomics.region import DIRECTIONS_2D, DIRECTIONS_3D, Levels, Region, Shift
 
 EXTRACTOR = "ltdiff catalogue"
 EXTRACTOR_VERSION = __version__
@@ -150,7 +142,7 @@ def _co_occurrence_class(name: str, directions: Mapping[str, Shift], *, is_3d: b
         if is_3d and prepared.is_flat:
             yield from ((columns[*key, f], math.nan, ONE_SLICE) for key in keys for f in features)
             return
-        matrices = count_co_occurrences(prepared.levels, [shifts[key] for key in keys])
+        matrices = cooccurrence.count_co_occurrences(prepared.levels, [shifts[key] for key in keys])
         undefined = matrices.is_empty | [is_3d and not _reaches_across(prepared.levels, shifts[key]) for key in keys]
         for f in features:
             values = cooccurrence.FEATURES[f].compute(matrices)
@@ -162,7 +154,7 @@ def _co_occurrence_class(name: str, directions: Mapping[str, Shift], *, is_3d: b
 
 def _reaches_across(levels: Levels, shifts: Sequence[Shift]) -> bool:
     """Return True if there are pairs across the slices; without any, all directions in space are those of the plane."""
-    return len(shifts) == 1 or any(has_pair(levels, shift) for shift in shifts if shift[0])
+    return len(shifts) == 1 or any(cooccurrence.has_pair(levels, shift) for shift in shifts if shift[0])
 
 
 def _run_length_class(name: str) -> _Class:
@@ -171,7 +163,7 @@ def _run_length_class(name: str) -> _Class:
     names = tuple(f"{name}_{direction}_{feature}" for direction in directions for feature in run_length.FEATURES)
 
     def compute(prepared: _Prepared, _: AbstractSet[str]) -> Iterator[_Column]:
-        matrices = count_runs(prepared.levels, shifts)
+        matrices = run_length.count_runs(prepared.levels, shifts)
         values = np.stack([feature.compute(matrices) for feature in run_length.FEATURES.values()], axis=1)
         yield from ((column, value, ONE_VALUE) for column, value in zip(names, values.ravel(), strict=True))
 
@@ -183,8 +175,8 @@ def _intensity_class(name: str) -> _Class:
 
     def compute(prepared: _Prepared, wanted: AbstractSet[str]) -> Iterator[_Column]:
         x = intensity_direct.Intensities(prepared.region, prepared.levels)
-        for feature in intensity_direct.FEATURES.values():
-            if (column := f"{name}_{feature.name}") in wanted:  # the local ones take their time
+        for feature_name, feature in intensity_direct.FEATURES.items():
+            if (column := f"{name}_{feature_name}") in wanted:  # the local ones take their time
                 yield column, feature.compute(x), ONE_VALUE
         yield from ((f"{name}_{feature}", value, ONE_VALUE) for feature, value in percentiles(x.values).items())
 
@@ -207,7 +199,7 @@ def _neighbour_difference_class(name: str, size: tuple[int, int, int]) -> _Class
         if size == IN_SPACE and prepared.is_flat:
             yield from ((column, math.nan, ONE_SLICE) for column in names)
             return
-        differences = neighbour_differences(prepared.levels, size=size)
+        differences = neighbour_difference.neighbour_differences(prepared.levels, size=size)
         reason = ONE_VALUE if differences.num_voxels else NO_NEIGHBOURS
         for column, feature in zip(names, neighbour_difference.FEATURES.values(), strict=True):
             yield column, feature.compute(differences), reason
@@ -215,7 +207,7 @@ def _neighbour_difference_class(name: str, size: tuple[int, int, int]) -> _Class
     return _Class(names, compute, _ids(names, neighbour_difference.FEATURES))
 
 
-def _ids(names: tuple[str, ...], table: Mapping[str, Feature]) -> dict[str, str]:
+def _ids(names: tuple[str, ...], table: Mapping[str, Feature[Any]]) -> dict[str, str]:
     found = {name: table.get(name.rsplit("_", 1)[1]) for name in names}
     return {name: feature.ibsi for name, feature in found.items() if feature and feature.ibsi}
 

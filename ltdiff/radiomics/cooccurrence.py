@@ -1,162 +1,196 @@
-"""The 22 features of grey-level co-occurrence matrices p(i, j), symmetric, levels from 1 to N_g (Haralick 1973; IBEX; IBSI)."""
+"""The 22 features of grey-level co-occurrence matrices p(i, j), symmetric, levels from 1 to N_g (Haralick 1973; IBEX; IBSI).
+
+Matrices are kept as lists of their entries that are not zero, several matrices one after the other: with 5000 grey levels a full
+one would have 25 million entries.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ltdiff.radiomics.feature import FeatureTable
-from ltdiff.radiomics.matrices import CoOccurrences, entropies
-from ltdiff.radiomics.region import Floats
-
-FEATURES = FeatureTable()
+from ltdiff.radiomics.feature import Feature, entropies, sum_by
+from ltdiff.radiomics.region import Floats, Levels, Shift
 
 
-@FEATURES.add("AutoCorrelation", ibsi="QWB0")
-def auto_correlation(m: CoOccurrences) -> Floats:
-    """Σ i j p(i, j)"""
-    return m.expect(m.i * m.j)
+@dataclass(frozen=True, eq=False)
+class CoOccurrences:
+    """M symmetric grey-level co-occurrence matrices p(i, j), each of sum 1 (or without any entry).
 
-
-@FEATURES.add("ClusterProminence", ibsi="AE86")
-def cluster_prominence(m: CoOccurrences) -> Floats:
-    """Σ (i + j − 2μ)⁴ p(i, j)"""
-    return m.expect(_from_cluster(m) ** 4)
-
-
-@FEATURES.add("ClusterShade", ibsi="7NFM")
-def cluster_shade(m: CoOccurrences) -> Floats:
-    """Σ (i + j − 2μ)³ p(i, j)"""
-    return m.expect(_from_cluster(m) ** 3)
-
-
-@FEATURES.add("ClusterTendency", ibsi="DG8W")
-def cluster_tendency(m: CoOccurrences) -> Floats:
-    """Σ (i + j − 2μ)² p(i, j)"""
-    return m.expect(_from_cluster(m) ** 2)
-
-
-@FEATURES.add("Contrast", ibsi="ACUI")
-def contrast(m: CoOccurrences) -> Floats:
-    """Σ (i − j)² p(i, j)"""
-    return m.expect((m.i - m.j) ** 2)
-
-
-@FEATURES.add("Correlation", ibsi="NI2N")
-def correlation(m: CoOccurrences) -> Floats:
-    """Σ (i − μ)(j − μ) p(i, j) / σ²
-
-    Undefined for a single grey level.
+    `matrix` (K,) says to which of the `num_matrices` an entry belongs, `i` and `j` (K,) are its levels, `p` (K,) its share.
     """
+
+    matrix: Levels
+    i: Levels
+    j: Levels
+    p: Floats
+    num_matrices: int
+    num_levels: int
+
+    def expect(self, values: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
+        """Σ_ij values · p(i, j) of every matrix (M,), for values of the entries (K,)."""
+        return sum_by(self.matrix, self.p * values, self.num_matrices)
+
+    @cached_property
+    def is_empty(self) -> NDArray[np.bool_]:
+        """Mask (M,) of the matrices that count nothing."""
+        return np.bincount(self.matrix, minlength=self.num_matrices) == 0
+
+    @cached_property
+    def mean(self) -> Floats:
+        """μ = Σ i p(i, j), of rows and columns alike (M,)."""
+        return self.expect(self.i)
+
+    @cached_property
+    def variance(self) -> Floats:
+        """σ² = Σ (i − μ)² p(i, j) (M,)."""
+        return self.expect((self.i - self.mean[self.matrix]) ** 2)
+
+    @cached_property
+    def p_x(self) -> Floats:
+        """p_x(i) = Σ_j p(i, j), which is p_y too (M, num_levels + 1)."""
+        return self._gather(self.i, self.num_levels + 1)
+
+    @cached_property
+    def p_sum(self) -> Floats:
+        """p_{x+y}(k) = Σ over i + j = k (M, 2 num_levels + 1)."""
+        return self._gather(self.i + self.j, 2 * self.num_levels + 1)
+
+    @cached_property
+    def p_difference(self) -> Floats:
+        """p_{x−y}(k) = Σ over |i − j| = k (M, num_levels)."""
+        return self._gather(abs(self.i - self.j), self.num_levels)
+
+    @cached_property
+    def entropy(self) -> Floats:
+        """HXY = −Σ p(i, j) log₂ p(i, j) (M,)."""
+        return -self.expect(np.log2(self.p))
+
+    @cached_property
+    def marginal_entropy(self) -> Floats:
+        """HX = HY = −Σ p_x(i) log₂ p_x(i) (M,)."""
+        return entropies(self.p_x)
+
+    def _gather(self, index: Levels, size: int) -> Floats:
+        sums = sum_by(self.matrix * size + index, self.p, self.num_matrices * size)
+        return sums.reshape(self.num_matrices, size)
+
+    @cached_property
+    def from_cluster(self) -> Floats:
+        """i + j − 2μ of every entry (K,)."""
+        return self.i + self.j - 2 * self.mean[self.matrix]
+
+    @cached_property
+    def difference(self) -> Levels:
+        """|i − j| of every entry (K,)."""
+        return abs(self.i - self.j)
+
+
+def _correlation(m: CoOccurrences) -> Floats:
     mean = m.mean[m.matrix]
     return _divide(m.expect((m.i - mean) * (m.j - mean)), m.variance)
 
 
-@FEATURES.add("DifferenceEntropy", ibsi="NTRS")
-def difference_entropy(m: CoOccurrences) -> Floats:
-    """−Σ p_{x−y}(k) log₂ p_{x−y}(k)"""
-    return entropies(m.p_difference)
-
-
-@FEATURES.add("Dissimilarity", ibsi="8S9J")
-def dissimilarity(m: CoOccurrences) -> Floats:
-    """Σ |i − j| p(i, j)"""
-    return m.expect(abs(m.i - m.j))
-
-
-@FEATURES.add("Energy", ibsi="8ZQL")
-def energy(m: CoOccurrences) -> Floats:
-    """Σ p(i, j)²"""
-    return m.expect(m.p)
-
-
-@FEATURES.add("Entropy", ibsi="TU9B")
-def entropy(m: CoOccurrences) -> Floats:
-    """HXY = −Σ p(i, j) log₂ p(i, j)"""
-    return m.entropy
-
-
-@FEATURES.add("Homogeneity", ibsi="IB1Z")
-def homogeneity(m: CoOccurrences) -> Floats:
-    """Σ p(i, j) / (1 + |i − j|)"""
-    return m.expect(1 / (1 + abs(m.i - m.j)))
-
-
-@FEATURES.add("Homogeneity2", ibsi="WF0Z")
-def homogeneity2(m: CoOccurrences) -> Floats:
-    """Σ p(i, j) / (1 + (i − j)²)"""
-    return m.expect(1 / (1 + (m.i - m.j) ** 2))
-
-
-@FEATURES.add("InformationMeasureCorr1", ibsi="R8DG")
-def information_measure_corr1(m: CoOccurrences) -> Floats:
-    """(HXY − HXY1) / HX with HXY1 = −Σ p(i, j) log₂(p_x(i) p_x(j)) = 2 HX
-
-    Undefined for a single grey level.
-    """
-    return _divide(m.entropy - 2 * m.marginal_entropy, m.marginal_entropy)
-
-
-@FEATURES.add("InformationMeasureCorr2", ibsi="JN9H")
-def information_measure_corr2(m: CoOccurrences) -> Floats:
-    """√(1 − exp(−2 (HXY2 − HXY))) with HXY2 = −Σ p_x(i) p_x(j) log₂(p_x(i) p_x(j)) = 2 HX"""
+def _information_measure_2(m: CoOccurrences) -> Floats:
     return np.sqrt(np.maximum(0, 1 - np.exp(-2 * (2 * m.marginal_entropy - m.entropy))))
 
 
-@FEATURES.add("InverseDiffMomentNorm", ibsi="1QCO")
-def inverse_diff_moment_norm(m: CoOccurrences) -> Floats:
-    """Σ p(i, j) / (1 + ((i − j) / N_g)²)"""
-    return m.expect(1 / (1 + ((m.i - m.j) / m.num_levels) ** 2))
-
-
-@FEATURES.add("InverseDiffNorm", ibsi="NDRX")
-def inverse_diff_norm(m: CoOccurrences) -> Floats:
-    """Σ p(i, j) / (1 + |i − j| / N_g)"""
-    return m.expect(1 / (1 + abs(m.i - m.j) / m.num_levels))
-
-
-@FEATURES.add("InverseVariance", ibsi="E8JP")
-def inverse_variance(m: CoOccurrences) -> Floats:
-    """Σ over i ≠ j of p(i, j) / (i − j)²"""
-    squared = (m.i - m.j) ** 2
+def _inverse_variance(m: CoOccurrences) -> Floats:
+    squared = m.difference**2
     return m.expect(np.where(squared > 0, 1 / np.maximum(squared, 1), 0))
 
 
-@FEATURES.add("MaxProbability", ibsi="GYBY")
-def max_probability(m: CoOccurrences) -> Floats:
-    """max p(i, j)"""
+def _max_probability(m: CoOccurrences) -> Floats:
     largest = np.zeros(m.num_matrices)
     np.maximum.at(largest, m.matrix, m.p)
     return largest
 
 
-@FEATURES.add("SumAverage", ibsi="ZGXS")
-def sum_average(m: CoOccurrences) -> Floats:
-    """Σ k p_{x+y}(k)"""
-    return m.expect(m.i + m.j)
-
-
-@FEATURES.add("SumEntropy", ibsi="P6QZ")
-def sum_entropy(m: CoOccurrences) -> Floats:
-    """−Σ p_{x+y}(k) log₂ p_{x+y}(k)"""
-    return entropies(m.p_sum)
-
-
-@FEATURES.add("SumVariance")
-def sum_variance(m: CoOccurrences) -> Floats:
-    """Σ (k − SumEntropy)² p_{x+y}(k)
-
-    As Haralick prints it; IBSI's sum variance is taken around the sum average and equals ClusterTendency.
-    """
-    return m.expect((m.i + m.j - sum_entropy(m)[m.matrix]) ** 2)
-
-
-@FEATURES.add("Variance", ibsi="UR99")
-def variance(m: CoOccurrences) -> Floats:
-    """σ² = Σ (i − μ)² p(i, j)"""
-    return m.variance
-
-
-def _from_cluster(m: CoOccurrences) -> Floats:
-    return m.i + m.j - 2 * m.mean[m.matrix]
-
-
 def _divide(above: Floats, below: Floats) -> Floats:
+    """NaN where there is nothing to divide by: in a matrix of a single grey level."""
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 1e-12)
+
+
+FEATURES: Mapping[str, Feature[CoOccurrences]] = {
+    "AutoCorrelation": Feature("QWB0", "Σ i j p(i, j)", lambda m: m.expect(m.i * m.j)),
+    "ClusterProminence": Feature("AE86", "Σ (i + j − 2μ)⁴ p(i, j)", lambda m: m.expect(m.from_cluster**4)),
+    "ClusterShade": Feature("7NFM", "Σ (i + j − 2μ)³ p(i, j)", lambda m: m.expect(m.from_cluster**3)),
+    "ClusterTendency": Feature("DG8W", "Σ (i + j − 2μ)² p(i, j)", lambda m: m.expect(m.from_cluster**2)),
+    "Contrast": Feature("ACUI", "Σ (i − j)² p(i, j)", lambda m: m.expect(m.difference**2)),
+    "Correlation": Feature("NI2N", "Σ (i − μ)(j − μ) p(i, j) / σ²", _correlation),
+    "DifferenceEntropy": Feature("NTRS", "−Σ p_{x−y}(k) log₂ p_{x−y}(k)", lambda m: entropies(m.p_difference)),
+    "Dissimilarity": Feature("8S9J", "Σ |i − j| p(i, j)", lambda m: m.expect(m.difference)),
+    "Energy": Feature("8ZQL", "Σ p(i, j)²", lambda m: m.expect(m.p)),
+    "Entropy": Feature("TU9B", "HXY = −Σ p(i, j) log₂ p(i, j)", lambda m: m.entropy),
+    "Homogeneity": Feature("IB1Z", "Σ p(i, j) / (1 + |i − j|)", lambda m: m.expect(1 / (1 + m.difference))),
+    "Homogeneity2": Feature("WF0Z", "Σ p(i, j) / (1 + (i − j)²)", lambda m: m.expect(1 / (1 + m.difference**2))),
+    "InformationMeasureCorr1": Feature(
+        "R8DG",
+        "(HXY − HXY1) / HX with HXY1 = −Σ p(i, j) log₂(p_x(i) p_x(j)) = 2 HX",
+        lambda m: _divide(m.entropy - 2 * m.marginal_entropy, m.marginal_entropy),
+    ),
+    "InformationMeasureCorr2": Feature(
+        "JN9H", "√(1 − exp(−2 (HXY2 − HXY))) with HXY2 = −Σ p_x(i) p_x(j) log₂(p_x(i) p_x(j)) = 2 HX", _information_measure_2
+    ),
+    "InverseDiffMomentNorm": Feature(
+        "1QCO", "Σ p(i, j) / (1 + ((i − j) / N_g)²)", lambda m: m.expect(1 / (1 + (m.difference / m.num_levels) ** 2))
+    ),
+    "InverseDiffNorm": Feature(
+        "NDRX", "Σ p(i, j) / (1 + |i − j| / N_g)", lambda m: m.expect(1 / (1 + m.difference / m.num_levels))
+    ),
+    "InverseVariance": Feature("E8JP", "Σ over i ≠ j of p(i, j) / (i − j)²", _inverse_variance),
+    "MaxProbability": Feature("GYBY", "max p(i, j)", _max_probability),
+    "SumAverage": Feature("ZGXS", "Σ k p_{x+y}(k)", lambda m: m.expect(m.i + m.j)),
+    "SumEntropy": Feature("P6QZ", "−Σ p_{x+y}(k) log₂ p_{x+y}(k)", lambda m: entropies(m.p_sum)),
+    # As Haralick prints it; IBSI's sum variance is taken around the sum average and equals ClusterTendency.
+    "SumVariance": Feature(
+        "", "Σ (k − SumEntropy)² p_{x+y}(k)", lambda m: m.expect((m.i + m.j - entropies(m.p_sum)[m.matrix]) ** 2)
+    ),
+    "Variance": Feature("UR99", "σ² = Σ (i − μ)² p(i, j)", lambda m: m.variance),
+}
+
+
+def count_co_occurrences(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> CoOccurrences:
+    """One matrix for each entry of `shifts`: all pairs of voxels of the region that lie at one of its shifts."""
+    num_levels = int(levels.max())
+    size = num_levels + 1
+    pairs = {shift: _pair_codes(levels, shift, size) for shift in {shift for group in shifts for shift in group}}
+    codes = [m * size**2 + pairs[shift] for m, group in enumerate(shifts) for shift in group]
+    found, counts = np.unique(np.concatenate(codes), return_counts=True)
+    matrix, pair = np.divmod(found, size**2)
+    low, high = np.divmod(pair, size)
+    share = counts / sum_by(matrix, counts, len(shifts))[matrix]
+    twice = low != high  # such a pair is counted at (i, j) and at (j, i)
+    p = np.where(twice, share / 2, share)
+    return CoOccurrences(
+        matrix=np.concatenate([matrix, matrix[twice]]),
+        i=np.concatenate([low, high[twice]]),
+        j=np.concatenate([high, low[twice]]),
+        p=np.concatenate([p, p[twice]]),
+        num_matrices=len(shifts),
+        num_levels=num_levels,
+    )
+
+
+def has_pair(levels: Levels, shift: Shift) -> bool:
+    """Return True if two voxels of the region lie at that shift."""
+    first, second = _shifted(levels, shift)
+    return bool(((first > 0) & (second > 0)).any())
+
+
+def _pair_codes(levels: Levels, shift: Shift, size: int) -> Levels:
+    """The lower level · size + the higher one, of all pairs of voxels in the region at that shift."""
+    first, second = _shifted(levels, shift)
+    inside = (first > 0) & (second > 0)
+    a, b = first[inside], second[inside]
+    return np.minimum(a, b) * size + np.maximum(a, b)
+
+
+def _shifted(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:
+    """Two views of equal shape, in which voxels at that shift have the same place."""
+    steps = list(zip(shift, levels.shape, strict=True))
+    first = levels[tuple(slice(max(0, -step), max(0, n - max(0, step))) for step, n in steps)]
+    second = levels[tuple(slice(max(0, step), max(0, n + min(0, step))) for step, n in steps)]
+    return first, second

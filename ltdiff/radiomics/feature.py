@@ -1,36 +1,34 @@
-"""A feature: its name, its formula, its IBSI id, and the function that computes it."""
+"""A feature: its IBSI id, its formula, and the function that computes it; and sums that several classes of features need."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdiff.radiomics.region import Floats, Levels
+
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
-class Feature:
+class Feature(Generic[Prepared]):
     """`compute` takes what its class prepares of a region (matrices, voxel values) and returns a value, or one per matrix.
 
     `ibsi` is the id of the Image Biomarker Standardisation Initiative where its definition is the same, else "".
     """
 
-    name: str
-    compute: Callable[[Any], Any]
-    ibsi: str = ""
-
-    @property
-    def formula(self) -> str:
-        """The first paragraph of the function's docstring, in one line."""
-        return " ".join((inspect.getdoc(self.compute) or "").partition("\n\n")[0].split())
+    ibsi: str
+    formula: str
+    compute: Callable[[Prepared], Any]
 
 
-class FeatureTable(dict[str, Feature]):
-    """The features of one class by name, in the order in which they are defined."""
+def entropies(p: Floats) -> Floats:
+    """−Σ p log₂ p over the last axis; 0 log 0 is 0."""
+    return 0.0 - (p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1)  # not −0
 
-    def add(self, name: str, *, ibsi: str = "") -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-        """A decorator that enters the function below it."""
 
-        def enter(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-            self[name] = Feature(name, function, ibsi)
-            return function
-
-        return enter
+def sum_by(index: Levels, weights: NDArray[np.floating] | NDArray[np.integer], size: int) -> Floats:
+    """Sums of the weights (K,) that share an index: (size,)."""
+    return np.asarray(np.bincount(index, weights, size), np.float64)

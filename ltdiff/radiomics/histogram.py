@@ -8,14 +8,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from ltdiff.radiomics.intensity_direct import (
-    inter_quartile_range,
-    kurtosis,
-    mean_absolute_deviation,
-    median_absolute_deviation,
-    skewness,
-)
+from ltdiff.radiomics.intensity_direct import mean_absolute_deviation, standard_moment
 from ltdiff.radiomics.region import Floats, Region
 
 PERCENTILES = tuple(range(5, 100, 5))
@@ -81,12 +76,12 @@ def describe(values: Floats, histogram: Histogram) -> dict[str, float]:
     values = values.clip(histogram.low, histogram.high)
     areas = histogram.invert(values, np.array(PERCENTILES) / 100)
     return {
-        "InterQuartileRange": inter_quartile_range(values),
-        "Kurtosis": kurtosis(values),
+        "InterQuartileRange": float(stats.iqr(values)),
+        "Kurtosis": standard_moment(values, 4),
         "MeanAbsoluteDeviation": mean_absolute_deviation(values),
-        "MedianAbsoluteDeviation": median_absolute_deviation(values),
+        "MedianAbsoluteDeviation": float(stats.median_abs_deviation(values)),
         "Range": float(np.ptp(values)),
-        "Skewness": skewness(values),
+        "Skewness": standard_moment(values, 3),
         **percentiles(values),
         **{f"PercentileArea{p:02d}": float(area) for p, area in zip(PERCENTILES, areas, strict=True)},
     }

@@ -5,18 +5,17 @@ the region. The neighbourhoods are MATLAB's, which IBEX uses: 3 × 3 for range a
 """
 
 import math
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import ndimage
+from scipy import ndimage, stats
 
-from ltdiff.radiomics.feature import FeatureTable
-from ltdiff.radiomics.matrices import entropies
+from ltdiff.radiomics.feature import Feature, entropies
 from ltdiff.radiomics.region import Floats, Levels, Region
 
-FEATURES = FeatureTable()
 LOCAL_SIZE, LOCAL_ENTROPY_SIZE = (1, 3, 3), (1, 9, 9)
 _CHUNK_VOXELS = 8192
 """Number of neighbourhoods sorted at a time: 8192 of 81 levels take 5 MB."""
@@ -64,140 +63,6 @@ class Intensities:
         return np.sqrt(np.maximum(variance, 0))
 
 
-@FEATURES.add("Energy", ibsi="N8CA")
-def energy(x: Intensities) -> float:
-    """Σ v²"""
-    return float((x.values**2).sum())
-
-
-@FEATURES.add("GlobalEntropy", ibsi="TLU2")
-def global_entropy(x: Intensities) -> float:
-    """−Σ p_i log₂ p_i over the grey levels"""
-    return float(entropies(x.level_shares))
-
-
-@FEATURES.add("GlobalMax", ibsi="84IY")
-def global_max(x: Intensities) -> float:
-    """max v"""
-    return float(x.values.max())
-
-
-@FEATURES.add("GlobalMean", ibsi="Q4LE")
-def global_mean(x: Intensities) -> float:
-    """μ = Σ v / N"""
-    return x.mean
-
-
-@FEATURES.add("GlobalMedian", ibsi="Y12H")
-def global_median(x: Intensities) -> float:
-    """median of v"""
-    return float(np.median(x.values))
-
-
-@FEATURES.add("GlobalMin", ibsi="1GSF")
-def global_min(x: Intensities) -> float:
-    """min v"""
-    return float(x.values.min())
-
-
-@FEATURES.add("GlobalStd")
-def global_std(x: Intensities) -> float:
-    """√(Σ (v − μ)² / (N − 1))
-
-    Undefined for a single voxel.
-    """
-    return math.sqrt(global_variance(x))
-
-
-@FEATURES.add("GlobalVariance")
-def global_variance(x: Intensities) -> float:
-    """Σ (v − μ)² / (N − 1); IBSI and PyRadiomics divide by N
-
-    Undefined for a single voxel.
-    """
-    return float(x.values.var(ddof=1)) if len(x.values) > 1 else math.nan
-
-
-@FEATURES.add("GlobalUniformity", ibsi="BJ5W")
-def global_uniformity(x: Intensities) -> float:
-    """Σ p_i² over the grey levels"""
-    return float((x.level_shares**2).sum())
-
-
-@FEATURES.add("InterQuartileRange", ibsi="SALO")
-def _inter_quartile_range(x: Intensities) -> float:
-    """75th less 25th percentile of v"""
-    return inter_quartile_range(x.values)
-
-
-@FEATURES.add("Kurtosis")
-def _kurtosis(x: Intensities) -> float:
-    """Σ (v − μ)⁴ / N / (Σ (v − μ)² / N)²; IBSI subtracts 3
-
-    Undefined where all voxels are alike.
-    """
-    return kurtosis(x.values)
-
-
-@FEATURES.add("Skewness", ibsi="KE2A")
-def _skewness(x: Intensities) -> float:
-    """Σ (v − μ)³ / N / (Σ (v − μ)² / N)^1.5
-
-    Undefined where all voxels are alike.
-    """
-    return skewness(x.values)
-
-
-@FEATURES.add("MeanAbsoluteDeviation", ibsi="4FUA")
-def _mean_absolute_deviation(x: Intensities) -> float:
-    """Σ |v − μ| / N"""
-    return mean_absolute_deviation(x.values)
-
-
-@FEATURES.add("MedianAbsoluteDeviation")
-def _median_absolute_deviation(x: Intensities) -> float:
-    """median of |v − median of v|; IBSI's feature of that name is a mean"""
-    return median_absolute_deviation(x.values)
-
-
-@FEATURES.add("Range", ibsi="2OJQ")
-def _value_range(x: Intensities) -> float:
-    """max v − min v"""
-    return float(np.ptp(x.values))
-
-
-@FEATURES.add("RootMeanSquare", ibsi="5ZWQ")
-def root_mean_square(x: Intensities) -> float:
-    """√(Σ v² / N)"""
-    return math.sqrt((x.values**2).mean())
-
-
-def inter_quartile_range(values: Floats) -> float:
-    """75th less 25th percentile, interpolated linearly."""
-    low, high = np.percentile(values, [25, 75])
-    return float(high - low)
-
-
-def kurtosis(values: Floats) -> float:
-    """Σ (v − μ)⁴ / N / σ⁴, 3 for a normal distribution; NaN where all values are alike."""
-    return _standard_moment(values, 4)
-
-
-def skewness(values: Floats) -> float:
-    """Σ (v − μ)³ / N / σ³; NaN where all values are alike."""
-    return _standard_moment(values, 3)
-
-
-def mean_absolute_deviation(values: Floats) -> float:
-    """Σ |v − μ| / N."""
-    return float(abs(values - values.mean()).mean())
-
-
-def median_absolute_deviation(values: Floats) -> float:
-    """Median of |v − median of v|."""
-    return float(np.median(abs(values - np.median(values))))
-
-
 def local_entropy(levels: Levels) -> Floats:
     """Entropy in bits of the levels above 0 in the 9 × 9 neighbourhood of every voxel above 0 of (Z, Y, X): (N,).
 
@@ -222,7 +87,13 @@ def local_entropy(levels: Levels) -> Floats:
     return np.where(result > 1e-12, result, 0)  # one level alone leaves rounding
 
 
-def _standard_moment(values: Floats, order: int) -> float:
+def mean_absolute_deviation(values: Floats) -> float:
+    """Σ |v − μ| / N."""
+    return float(abs(values - values.mean()).mean())
+
+
+def standard_moment(values: Floats, order: int) -> float:
+    """Σ (v − μ)ᵏ / N / σᵏ, k = 3 (skewness) or 4 (kurtosis, 3 for a normal distribution); NaN where all values are alike."""
     if np.ptp(values) == 0:
         return math.nan
     centred = values - values.mean()
@@ -235,24 +106,48 @@ def _local_sum(image: Floats) -> Floats:
     return ndimage.uniform_filter(image, LOCAL_SIZE, mode="constant") * math.prod(LOCAL_SIZE)
 
 
-_STATISTICS: dict[str, Callable[[Floats], float]] = {
-    "Max": lambda v: float(v.max()),
-    "Mean": lambda v: float(v.mean()),
-    "Median": lambda v: float(np.median(v)),
-    "Min": lambda v: float(v.min()),
-    "Std": lambda v: float(v.std(ddof=1)) if len(v) > 1 else math.nan,
+_STATISTICS: Mapping[str, Callable[[Floats], Any]] = {
+    "Max": np.max,
+    "Mean": np.mean,
+    "Median": np.median,
+    "Min": np.min,
+    "Std": lambda v: v.std(ddof=1) if len(v) > 1 else math.nan,
 }
 
 
-def _add_local_features() -> None:
-    for name in ("entropy", "range", "std"):
-        for statistic, compute in _STATISTICS.items():
-
-            def feature(x: Intensities, name: str = name, compute: Callable[[Floats], float] = compute) -> float:
-                return compute(getattr(x, f"local_{name}"))
-
-            feature.__doc__ = f"{statistic} over the region of local_{name}"
-            FEATURES.add(f"Local{name.title()}{statistic}")(feature)
+def _local(x: Intensities, *, name: str, statistic: str) -> float:
+    return _STATISTICS[statistic](getattr(x, f"local_{name}"))
 
 
-_add_local_features()
+def _variance(x: Intensities) -> float:
+    """NaN for a single voxel."""
+    return x.values.var(ddof=1) if len(x.values) > 1 else math.nan
+
+
+FEATURES: Mapping[str, Feature[Intensities]] = {
+    "Energy": Feature("N8CA", "Σ v²", lambda x: (x.values**2).sum()),
+    "GlobalEntropy": Feature("TLU2", "−Σ p_i log₂ p_i over the grey levels", lambda x: entropies(x.level_shares)),
+    "GlobalMax": Feature("84IY", "max v", lambda x: x.values.max()),
+    "GlobalMean": Feature("Q4LE", "μ = Σ v / N", lambda x: x.mean),
+    "GlobalMedian": Feature("Y12H", "median of v", lambda x: np.median(x.values)),
+    "GlobalMin": Feature("1GSF", "min v", lambda x: x.values.min()),
+    "GlobalStd": Feature("", "√(Σ (v − μ)² / (N − 1))", lambda x: math.sqrt(_variance(x))),
+    "GlobalVariance": Feature("", "Σ (v − μ)² / (N − 1); IBSI and PyRadiomics divide by N", _variance),
+    "GlobalUniformity": Feature("BJ5W", "Σ p_i² over the grey levels", lambda x: (x.level_shares**2).sum()),
+    "InterQuartileRange": Feature("SALO", "75th less 25th percentile of v", lambda x: stats.iqr(x.values)),
+    "Kurtosis": Feature("", "Σ (v − μ)⁴ / N / (Σ (v − μ)² / N)²; IBSI subtracts 3", lambda x: standard_moment(x.values, 4)),
+    "Skewness": Feature("KE2A", "Σ (v − μ)³ / N / (Σ (v − μ)² / N)^1.5", lambda x: standard_moment(x.values, 3)),
+    "MeanAbsoluteDeviation": Feature("4FUA", "Σ |v − μ| / N", lambda x: mean_absolute_deviation(x.values)),
+    "MedianAbsoluteDeviation": Feature(
+        "", "median of |v − median of v|; IBSI's feature of that name is a mean", lambda x: stats.median_abs_deviation(x.values)
+    ),
+    "Range": Feature("2OJQ", "max v − min v", lambda x: np.ptp(x.values)),
+    "RootMeanSquare": Feature("5ZWQ", "√(Σ v² / N)", lambda x: math.sqrt((x.values**2).mean())),
+    **{
+        f"Local{name.title()}{statistic}": Feature(
+            "", f"{statistic} over the region of local_{name}", partial(_local, name=name, statistic=statistic)
+        )
+        for name in ("entropy", "range", "std")
+        for statistic in _STATISTICS
+    },
+}

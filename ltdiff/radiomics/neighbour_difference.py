@@ -1,52 +1,43 @@
 """The 5 neighbour intensity difference features: s_i and p_i of the grey levels, N voxels (Amadasun 1989, as IBEX has them)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from ltdiff.radiomics.feature import FeatureTable
-from ltdiff.radiomics.matrices import NeighbourDifferences
-from ltdiff.radiomics.region import Floats
+from ltdiff.radiomics.feature import Feature, sum_by
+from ltdiff.radiomics.region import Floats, Levels
 
-FEATURES = FeatureTable()
 _ROWS = 256
 """Pairs of levels are summed in strips of so many rows: with 5000 levels all of them at once would take gigabytes."""
 
 
-@FEATURES.add("Coarseness")
-def coarseness(m: NeighbourDifferences) -> float:
-    """1 / (Σ s_i / N)
+@dataclass(frozen=True, eq=False)
+class NeighbourDifferences:
+    """For every grey level of a region, i (L,): its share `p` (L,) and `s` (L,), Σ |i − mean of the neighbours| over its voxels.
 
-    Undefined where no voxel differs from its neighbours.
+    Neighbours are those inside the region; a voxel without any is left out. `num_voxels` counts the others.
     """
-    return _divide(m.num_voxels, m.s.sum())
+
+    level: Levels
+    p: Floats
+    s: Floats
+    num_voxels: int
 
 
-@FEATURES.add("Contrast")
-def contrast(m: NeighbourDifferences) -> float:
-    """(Σ s_i / N) · mean over all n² pairs of occupied levels, i = j included, of p_i p_j (i − j)²
-
-    Amadasun, IBSI and PyRadiomics divide by n (n − 1).
-    """
+def _contrast(m: NeighbourDifferences) -> float:
     # Σ_ij p_i p_j (i − j)² = 2 (Σ i² p_i − (Σ i p_i)²), taken from the mean for the sake of its digits
     spread = 2 * np.dot(m.p, (m.level - np.dot(m.p, m.level)) ** 2)
     return _divide(float(m.s.sum() * spread), m.num_voxels * len(m.level) ** 2)
 
 
-@FEATURES.add("Busyness")
-def busyness(m: NeighbourDifferences) -> float:
-    """(Σ s_i / N) / Σ_ij |i p_i − j p_j|
-
-    Undefined for a single grey level.
-    """
+def _busyness(m: NeighbourDifferences) -> float:
     weighted = m.level * m.p
     return _divide(m.s.sum() / max(m.num_voxels, 1), _sum_pairs(m, lambda a: abs(weighted[a, None] - weighted)))
 
 
-@FEATURES.add("Complexity", ibsi="HDEZ")
-def complexity(m: NeighbourDifferences) -> float:
-    """Σ_ij |i − j| (p_i s_i + p_j s_j) / (N (p_i + p_j))"""
+def _complexity(m: NeighbourDifferences) -> float:
     weighted = m.p * m.s
 
     def term(a: slice) -> Floats:
@@ -56,12 +47,7 @@ def complexity(m: NeighbourDifferences) -> float:
     return _divide(_sum_pairs(m, term), m.num_voxels)
 
 
-@FEATURES.add("TextureStrength", ibsi="1X9X")
-def texture_strength(m: NeighbourDifferences) -> float:
-    """Σ_ij (p_i + p_j)(i − j)² / Σ s_i
-
-    Undefined where no voxel differs from its neighbours.
-    """
+def _texture_strength(m: NeighbourDifferences) -> float:
     distances = _sum_pairs(m, lambda a: (m.p[a, None] + m.p) * (m.level[a, None] - m.level) ** 2)
     return _divide(distances, m.s.sum())
 
@@ -71,4 +57,35 @@ def _sum_pairs(m: NeighbourDifferences, term: Callable[[slice], Floats]) -> floa
 
 
 def _divide(above: float, below: float) -> float:
+    """NaN where there is nothing to divide by: no voxel differs from its neighbours, or there is a single grey level."""
     return above / below if below > 0 else math.nan
+
+
+FEATURES: Mapping[str, Feature[NeighbourDifferences]] = {
+    "Coarseness": Feature("", "1 / (Σ s_i / N)", lambda m: _divide(m.num_voxels, m.s.sum())),
+    # Amadasun, IBSI and PyRadiomics divide by n (n − 1).
+    "Contrast": Feature(
+        "", "(Σ s_i / N) · mean over all n² pairs of occupied levels, i = j included, of p_i p_j (i − j)²", _contrast
+    ),
+    "Busyness": Feature("", "(Σ s_i / N) / Σ_ij |i p_i − j p_j|", _busyness),
+    "Complexity": Feature("HDEZ", "Σ_ij |i − j| (p_i s_i + p_j s_j) / (N (p_i + p_j))", _complexity),
+    "TextureStrength": Feature("1X9X", "Σ_ij (p_i + p_j)(i − j)² / Σ s_i", _texture_strength),
+}
+
+
+def neighbour_differences(levels: Levels, *, size: tuple[int, int, int]) -> NeighbourDifferences:
+    """Differences within neighbourhoods of `size` voxels (z, y, x), all odd."""
+    padded = np.pad(levels, [(n // 2, n // 2) for n in size])
+    total, count = np.zeros(levels.shape), np.zeros(levels.shape, np.int64)
+    for offset in np.ndindex(size):
+        if offset != tuple(n // 2 for n in size):
+            part = padded[tuple(slice(o, o + n) for o, n in zip(offset, levels.shape, strict=True))]
+            total += part
+            count += part > 0
+    valid = (levels > 0) & (count > 0)
+    level = levels[valid]
+    difference = abs(level - total[valid] / count[valid])
+    occupied, index = np.unique(level, return_inverse=True)
+    num_voxels = len(level)
+    p = np.bincount(index, minlength=len(occupied)) / max(num_voxels, 1)
+    return NeighbourDifferences(occupied, p, sum_by(index, difference, len(occupied)), num_voxels)

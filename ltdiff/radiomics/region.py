@@ -1,5 +1,6 @@
-"""One region of interest, cut out of its image, and its grey levels."""
+"""One region of interest, cut out of its image, its grey levels, and the directions in which they are compared."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,19 @@ MAX_LEVELS = 65_536
 
 Floats = NDArray[np.float64]
 Levels = NDArray[np.int64]
+"""Grey levels (Z, Y, X): whole numbers from 1 on, 0 outside the region."""
+Shift = tuple[int, int, int]
+"""A step (z, y, x) in voxels."""
+DIRECTIONS_2D: Mapping[str, Shift] = {"0": (0, 0, 1), "45": (0, -1, 1), "90": (0, 1, 0), "135": (0, 1, 1)}
+"""Directions in degrees, counter-clockwise on the screen; opposite directions give the same pairs."""
+DIRECTIONS_3D: Mapping[str, Shift] = {
+    f"z{z:+d}y{y:+d}x{x:+d}".replace("+0", "0"): (z, y, x)
+    for z in (0, 1)
+    for y in (-1, 0, 1)
+    for x in (-1, 0, 1)
+    if (z, y, x) > (0, 0, 0)
+}
+"""Half of the 26 neighbours."""
 
 
 @dataclass(frozen=True, eq=False)

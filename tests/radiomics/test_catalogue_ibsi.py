@@ -9,8 +9,7 @@ import pytest
 from ltdiff.radiomics import cooccurrence, intensity_direct, neighbour_difference, run_length
 from ltdiff.radiomics.catalogue import extract_catalogue, ibsi_ids
 from ltdiff.radiomics.config import CatalogueConfig
-from ltdiff.radiomics.matrices import DIRECTIONS_2D, DIRECTIONS_3D, count_runs
-from ltdiff.radiomics.region import Region, cut_region
+from ltdiff.radiomics.region import DIRECTIONS_2D, DIRECTIONS_3D, Region, cut_region
 
 IBSI = json.loads((Path(__file__).parent / "ibsi_digital_phantom.json").read_text())
 IBSI_PHANTOM = [  # 0 is outside the region
@@ -52,7 +51,7 @@ def test_ibsi_run_lengths(ibsi_phantom):
     """The same, along the 4 and the 13 directions of IBSI; the catalogue has two of them."""
     levels = ibsi_phantom.discretise(1)
     for directions, averaged, merged in ((DIRECTIONS_2D, "JJUI", "ZW7Z"), (DIRECTIONS_3D, "ITBB", "IAZD")):
-        matrices = count_runs(levels, [*([shift] for shift in directions.values()), list(directions.values())])
+        matrices = run_length.count_runs(levels, [*([shift] for shift in directions.values()), list(directions.values())])
         values = {feature.ibsi: feature.compute(matrices) for feature in run_length.FEATURES.values()}
         assert len(values) == 11
         means = {key: value[:-1].mean() for key, value in values.items()}

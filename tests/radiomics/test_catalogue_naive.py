@@ -12,8 +12,7 @@ from simulated_region import simulated_region
 from ltdiff.radiomics.catalogue import extract_catalogue
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.histogram import Histogram
-from ltdiff.radiomics.matrices import DIRECTIONS_2D, DIRECTIONS_3D
-from ltdiff.radiomics.region import cut_region
+from ltdiff.radiomics.region import DIRECTIONS_2D, DIRECTIONS_3D, cut_region
 
 
 def naive_pairs(levels: np.ndarray, shift: tuple[int, int, int]) -> Counter:

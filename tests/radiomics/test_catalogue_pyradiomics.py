@@ -12,8 +12,7 @@ from simulated_region import simulated_region
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
 from ltdiff.radiomics.catalogue import extract_catalogue
-from ltdiff.radiomics.matrices import DIRECTIONS_2D, DIRECTIONS_3D
-from ltdiff.radiomics.region import Region, cut_region
+from ltdiff.radiomics.region import DIRECTIONS_2D, DIRECTIONS_3D, Region, cut_region
 
 
 def pyradiomics(feature_class, region: Region, **settings):
