@@ -15,6 +15,6 @@ def resolve_model(model: str) -> Path:
     """Return the folder of a model; a registered one is downloaded and verified."""
     if not is_registered(model):
         return Path(model)
-    from ltdiff.registry import download
+    from ltdiff.registry.versions import download
 
     return download(model, out_dir=MODEL_CACHE)

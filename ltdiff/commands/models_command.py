@@ -50,7 +50,7 @@ def export(model: str, /, *, out: Path, tracking_uri: TrackingUri = None) -> int
         model: Number of the version, or an alias: candidate, champion.
         out: Folder for it; must not hold anything yet.
     """
-    from ltdiff.registry.describe import export as export_model
+    from ltdiff.registry.versions import export_model
 
     version = export_model(model, out=out, tracking_uri=tracking_uri)
     print(f"{out}: version {version.number}; `ltdiff standardize --model {out}` needs no registry")

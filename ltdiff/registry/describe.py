@@ -1,13 +1,11 @@
-"""`ltdiff models list`, `show` and `export`: the registered versions as text, and one of them as a folder."""
+"""`ltdiff models list` and `show`: the registered versions as text."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ltdiff.model.model_folder import write_sums
-from ltdiff.registry import ModelVersion, export_model, find_model, list_models, read_run
+from ltdiff.registry.versions import ModelVersion, find_model, list_models, read_run
 from ltdiff.uncertainty.validation_ccc import overall
 
 SHORT = 10
@@ -32,12 +30,13 @@ def show_text(reference: str, *, tracking_uri: str | None = None) -> str:
     """
     model = find_model(reference, list_models(tracking_uri))
     settings, metrics = read_run(model, tracking_uri)
+    ccc = model.validation_ccc
     facts = {
         "version": str(model.number),
         "aliases": ", ".join(model.aliases),
         "registered": f"{model.registered:%Y-%m-%d %H:%M} UTC",
         "run": f"{model.run_name} ({model.run_id})",
-        "validation": _score_text(model),
+        "validation": f"CCC {ccc_text(ccc)} of the {model.output}, pairs {model.validated_on}" if ccc else "not calibrated",
         "data": model.data_fingerprint,
         "code": f"ltdiff {model.code_version} {model.git_revision}".strip(),
         "parts": ", ".join(f"{name} {number}" for name, number in model.parts.items()),
@@ -48,18 +47,6 @@ def show_text(reference: str, *, tracking_uri: str | None = None) -> str:
     return f"{_lines(facts)}\n\nmetrics\n{_lines(figures)}\n\nsettings\n{_lines(dict(sorted(settings.items())))}"
 
 
-def export(reference: str, *, out: Path, tracking_uri: str | None = None) -> ModelVersion:
-    """Make `out` a model folder that needs no registry, with SHA256SUMS, and return the version that it is.
-
-    Raises:
-        ValueError: `out` is not empty; otherwise as for `show_text`, or files that are not those registered.
-    """
-    model = find_model(reference, list_models(tracking_uri))
-    export_model(model, out=out, tracking_uri=tracking_uri)
-    write_sums(out)
-    return model
-
-
 def ccc_text(ccc: Mapping[str, float]) -> str:
     """0.9812 (firstorder 0.9990, glcm 0.9744)."""
     classes = ", ".join(f"{name} {value:.4f}" for name, value in sorted(ccc.items()))
@@ -68,6 +55,7 @@ def ccc_text(ccc: Mapping[str, float]) -> str:
 
 def _row(model: ModelVersion, classes: Sequence[str]) -> dict[str, str]:
     ccc = model.validation_ccc
+    digits, dash, dirty = model.git_revision.partition("-")  # the revision, and whether files were changed
     return {
         "version": str(model.number),
         "aliases": ", ".join(model.aliases),
@@ -75,21 +63,9 @@ def _row(model: ModelVersion, classes: Sequence[str]) -> dict[str, str]:
         "CCC": f"{overall(ccc):.4f}" if ccc else "",
         **{name: f"{ccc[name]:.4f}" if name in ccc else "" for name in classes},
         "data": model.data_fingerprint[:SHORT],
-        "code": _short_revision(model.git_revision),
+        "code": digits[:SHORT] + dash + dirty,
         "run": model.run_name,
     }
-
-
-def _short_revision(revision: str) -> str:
-    """The start of a revision, and whether files were changed."""
-    digits, dash, dirty = revision.partition("-")
-    return digits[:SHORT] + dash + dirty
-
-
-def _score_text(model: ModelVersion) -> str:
-    if not model.validation_ccc:
-        return "not calibrated"
-    return f"CCC {ccc_text(model.validation_ccc)} of the {model.output}, pairs {model.validated_on}"
 
 
 def _promotion_text(record: Mapping[str, Any]) -> str:

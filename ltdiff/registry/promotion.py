@@ -15,8 +15,8 @@ import torch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.registry import ModelVersion, download, find_model, list_models, set_champion
 from ltdiff.registry.describe import SHORT, ccc_text
+from ltdiff.registry.versions import ModelVersion, download, find_model, list_models, set_champion
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
 logger = logging.getLogger(__name__)

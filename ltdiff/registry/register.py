@@ -62,12 +62,16 @@ def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str
     files = set(verify_model_folder(model_dir)["files"])
     if missing := set(PARTS.values()) - files:
         raise ValueError(f"{model_dir / DESCRIPTION_FILE} does not list {', '.join(sorted(missing))}")
-    calibration = _calibration_tags(model_dir)
+    calibration, validation = {}, read_validation(model_dir)
+    if validation is not None:
+        calibration = {VALIDATION_TAG: json.dumps(validation), CALIBRATION_TAG: file_sha256(model_dir / CALIBRATION_FILE)}
     uri = find_tracking_uri(out, tracking_uri)
 
     def register() -> dict[str, int]:
         with open_client(uri) as client:
-            tags = _run_tags(client, run_id)
+            run = client.get_run(run_id)
+            tags = {name: run.data.tags[name] for name in (DATA_TAG, CODE_TAG, REVISION_TAG) if name in run.data.tags}
+            tags[RUN_NAME_TAG] = run.info.run_name
             parts = {
                 name: int(_register_once(client, name, model_dir, {weights}, run_id, tags).version)
                 for name, weights in PARTS.items()
@@ -82,20 +86,6 @@ def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str
             return versions
 
     return attempt(register, f"the model of run {run_id} was not registered in MLflow")
-
-
-def _run_tags(client: "MlflowClient", run_id: str) -> dict[str, str]:
-    """Tags that a version takes over from its run."""
-    run = client.get_run(run_id)
-    known = {name: run.data.tags[name] for name in (DATA_TAG, CODE_TAG, REVISION_TAG) if name in run.data.tags}
-    return known | {RUN_NAME_TAG: run.info.run_name}
-
-
-def _calibration_tags(model_dir: Path) -> dict[str, str]:
-    validation = read_validation(model_dir)
-    if validation is None:
-        return {}
-    return {VALIDATION_TAG: json.dumps(validation), CALIBRATION_TAG: file_sha256(model_dir / CALIBRATION_FILE)}
 
 
 def _register_once(client: "MlflowClient", name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]) -> Any:

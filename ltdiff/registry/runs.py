@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 import ltdiff
 from ltdiff.registry.client import attempt, find_tracking_uri, open_client, sqlite_file
 
@@ -77,12 +79,15 @@ def log_run(
     uri = find_tracking_uri(out, tracking_uri)
     tags = {f"ltdiff.{name}": value for name, value in code_version().items()}
     tags |= {_RUN_KEY_TAG: run_key, "ltdiff.data_fingerprint": data_fingerprint}
-    settings = _flatten(parameters)
+    flat = pd.json_normalize(dict(parameters)).to_dict("records")[0]  # {"a": {"b": 1}} -> {"a.b": 1}
+    settings = {str(name): str(value) for name, value in flat.items() if not isinstance(value, Path)}
     figures = list(_numbers([*history, metrics]))
 
     def log() -> str:
         with open_client(uri) as client:
-            run = _find_or_create_run(client, _experiment_id(client, uri), run_name, tags)
+            experiment, key = _experiment_id(client, uri), f"tags.`{_RUN_KEY_TAG}` = '{run_key}'"
+            known = client.search_runs([experiment], key, max_results=1)
+            run = known[0] if known else client.create_run(experiment, run_name=run_name, tags=tags)
             if run.info.status != "FINISHED":
                 _log_contents(client, run, settings, figures)
             return run.info.run_id
@@ -105,11 +110,6 @@ def _experiment_id(client: "MlflowClient", tracking_uri: str) -> str:
     return client.create_experiment(EXPERIMENT, artifact_location=place)
 
 
-def _find_or_create_run(client: "MlflowClient", experiment_id: str, run_name: str, tags: dict[str, str]) -> Any:
-    known = client.search_runs([experiment_id], f"tags.`{_RUN_KEY_TAG}` = '{tags[_RUN_KEY_TAG]}'", max_results=1)
-    return known[0] if known else client.create_run(experiment_id, run_name=run_name, tags=tags)
-
-
 def _log_contents(client: "MlflowClient", run: Any, settings: Mapping[str, str], figures: list[tuple[str, float, int]]) -> None:
     from mlflow.entities import Metric, Param
 
@@ -122,17 +122,6 @@ def _log_contents(client: "MlflowClient", run: Any, settings: Mapping[str, str],
     for start in range(0, len(values), _MAX_METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=values[start : start + _MAX_METRICS_PER_BATCH])
     client.set_terminated(run_id)
-
-
-def _flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """{"a": {"b": 1}} -> {"a.b": "1"}, without paths."""
-    flat: dict[str, str] = {}
-    for name, value in parameters.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        elif not isinstance(value, Path):
-            flat[f"{prefix}{name}"] = str(value)
-    return flat
 
 
 def _numbers(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, float, int]]:

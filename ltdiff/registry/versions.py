@@ -6,26 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ltdiff.model.model_folder import CALIBRATION_FILE, DESCRIPTION_FILE, verify_model_folder
+from ltdiff.model.model_folder import CALIBRATION_FILE, DESCRIPTION_FILE, verify_model_folder, write_sums
+from ltdiff.registry import register
 from ltdiff.registry.client import open_registry
-from ltdiff.registry.register import (
-    CALIBRATION_TAG,
-    CHAMPION,
-    CODE_TAG,
-    COMPOSED,
-    DATA_TAG,
-    PARTS_TAG,
-    REVISION_TAG,
-    RUN_NAME_TAG,
-    SHA256_TAG,
-    VALIDATION_TAG,
-    copy_model,
-)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,39 +24,22 @@ _PROMOTION_TAG = "ltdiff.promoted."
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version of the composed model; "" or nothing where it was not noted.
-
-    Args:
-        number: its version.
-        aliases: its names, such as `champion`.
-        registered: when.
-        run_id: of the MLflow run that trained it, which has its settings and figures.
-        run_name: what MLflow shows of that run.
-        data_fingerprint: sha256 of the manifest that trained it.
-        code_version: of ltdiff.
-        git_revision: of ltdiff's checkout, where there was one.
-        sha256: of `model.json`, which holds those of the weights.
-        output: what the validation pairs chose, `mean` or `sample`.
-        validation_ccc: CCC of that output on the validation regions, by class of features.
-        validated_on: fingerprint of the manifest with those validation pairs.
-        parts: the parts' versions by name.
-        promotions: records of `set_champion` by time.
-    """
+    """A version of the composed model; "" or nothing where it was not noted."""
 
     number: int
     aliases: tuple[str, ...]
     registered: datetime
-    run_id: str
-    run_name: str
-    data_fingerprint: str
-    code_version: str
-    git_revision: str
-    sha256: str
-    output: str = ""
-    validation_ccc: Mapping[str, float] = field(default_factory=dict)
-    validated_on: str = ""
-    parts: Mapping[str, int] = field(default_factory=dict)
-    promotions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    run_id: str  # of the MLflow run that trained it, which has its settings and figures
+    run_name: str  # what MLflow shows of that run
+    data_fingerprint: str  # of the manifest that trained it
+    code_version: str  # of ltdiff
+    git_revision: str  # of ltdiff's checkout, where there was one
+    sha256: str  # of `model.json`, which holds those of the weights
+    output: str  # what the validation pairs chose, `mean` or `sample`
+    validation_ccc: Mapping[str, float]  # of that output on the validation regions, by class of features
+    validated_on: str  # fingerprint of the manifest with those validation pairs
+    parts: Mapping[str, int]  # the parts' versions by name
+    promotions: Mapping[str, Mapping[str, Any]]  # records of `set_champion` by time
 
 
 def list_models(tracking_uri: str | None = None) -> list[ModelVersion]:
@@ -81,10 +52,10 @@ def list_models(tracking_uri: str | None = None) -> list[ModelVersion]:
         ValueError: no registry is named, or it cannot be read.
     """
     with open_registry(tracking_uri, "the registered models cannot be read") as (client, _):
-        versions = client.search_model_versions(f"name='{COMPOSED}'")
+        versions = client.search_model_versions(f"name='{register.COMPOSED}'")
         if not versions:
             return []
-        numbers = client.get_registered_model(COMPOSED).aliases  # a search leaves them out
+        numbers = client.get_registered_model(register.COMPOSED).aliases  # a search leaves them out
         models = [
             _describe(each, [alias for alias, number in numbers.items() if int(number) == int(each.version)]) for each in versions
         ]
@@ -119,10 +90,10 @@ def set_champion(model: ModelVersion, *, record: Mapping[str, Any], tracking_uri
     with open_registry(tracking_uri, f"version {model.number} cannot be promoted") as (client, _):
         tag = f"{_PROMOTION_TAG}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         # First: what has moved is on record, whatever happens.
-        client.set_model_version_tag(COMPOSED, str(model.number), tag, json.dumps(record))
-        versions = {**model.parts, COMPOSED: model.number}  # the whole comes last: where it is, its parts are
+        client.set_model_version_tag(register.COMPOSED, str(model.number), tag, json.dumps(record))
+        versions = {**model.parts, register.COMPOSED: model.number}  # the whole comes last: where it is, its parts are
         for name, number in versions.items():
-            client.set_registered_model_alias(name, CHAMPION, str(number))
+            client.set_registered_model_alias(name, register.CHAMPION, str(number))
 
 
 def download(uri: str, *, out_dir: Path, tracking_uri: str | None = None) -> Path:
@@ -148,27 +119,34 @@ def download(uri: str, *, out_dir: Path, tracking_uri: str | None = None) -> Pat
         return _fetch(client, version, out_dir, address)
 
 
-def export_model(model: ModelVersion, *, out: Path, tracking_uri: str | None = None) -> None:
-    """Copy a version, its sha256 checked, into `out`, which may be there but must be empty; see `download`."""
+def export_model(reference: str, *, out: Path, tracking_uri: str | None = None) -> ModelVersion:
+    """Make `out` a model folder that needs no registry, with SHA256SUMS, and return the version that it is.
+
+    Raises:
+        ValueError: `out` holds something; there is no such version or alias; otherwise as for `download`.
+    """
+    model = find_model(reference, list_models(tracking_uri))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not an empty folder; choose another one")
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
-        uri = f"models:/{COMPOSED}/{model.number}"
+        uri = f"models:/{register.COMPOSED}/{model.number}"
         fetched = download(uri, out_dir=Path(temporary), tracking_uri=tracking_uri)
         out.mkdir(parents=True, exist_ok=True)
         # The description comes last: a folder without one passes for no model.
         for path in sorted(fetched.iterdir(), key=lambda path: path.name == DESCRIPTION_FILE):
             shutil.copyfile(path, out / path.name)
     verify_model_folder(out, registered={DESCRIPTION_FILE: model.sha256})
+    write_sums(out)
+    return model
 
 
 def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    sha256 = version.tags.get(SHA256_TAG)
-    registered = {DESCRIPTION_FILE: sha256, CALIBRATION_FILE: version.tags.get(CALIBRATION_TAG)}
+    sha256 = version.tags.get(register.SHA256_TAG)
+    registered = {DESCRIPTION_FILE: sha256, CALIBRATION_FILE: version.tags.get(register.CALIBRATION_TAG)}
     if sha256 is None:
-        raise ValueError(f"version {version.version} was not registered by ltdiff, it has no tag {SHA256_TAG}")
+        raise ValueError(f"version {version.version} was not registered by ltdiff, it has no tag {register.SHA256_TAG}")
     folder = out_dir / f"{version.name}-{version.version}-{sha256[:12]}"
     if not folder.is_dir():
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -177,7 +155,7 @@ def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: st
             fetched = Path(download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri))
             complete = Path(temporary, "complete")
             files = verify_model_folder(fetched, registered=registered)["files"]
-            copy_model(fetched, complete, {*files, *([CALIBRATION_FILE] if registered[CALIBRATION_FILE] else [])})
+            register.copy_model(fetched, complete, {*files, *([CALIBRATION_FILE] if registered[CALIBRATION_FILE] else [])})
             with suppress(OSError):  # another process has fetched it meanwhile
                 complete.rename(folder)
     try:
@@ -189,21 +167,21 @@ def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: st
 
 def _describe(version: Any, aliases: list[str]) -> ModelVersion:
     tags = version.tags
-    validation = json.loads(tags.get(VALIDATION_TAG, "{}"))
+    validation = json.loads(tags.get(register.VALIDATION_TAG, "{}"))
     promotions = {key: value for key, value in sorted(tags.items()) if key.startswith(_PROMOTION_TAG)}
     return ModelVersion(
         number=int(version.version),
         aliases=tuple(sorted(aliases)),
         registered=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         run_id=version.run_id or "",
-        run_name=tags.get(RUN_NAME_TAG, ""),
-        data_fingerprint=tags.get(DATA_TAG, ""),
-        code_version=tags.get(CODE_TAG, ""),
-        git_revision=tags.get(REVISION_TAG, ""),
-        sha256=tags.get(SHA256_TAG, ""),
+        run_name=tags.get(register.RUN_NAME_TAG, ""),
+        data_fingerprint=tags.get(register.DATA_TAG, ""),
+        code_version=tags.get(register.CODE_TAG, ""),
+        git_revision=tags.get(register.REVISION_TAG, ""),
+        sha256=tags.get(register.SHA256_TAG, ""),
         output=validation.get("output", ""),
         validation_ccc=validation.get("ccc", {}),
         validated_on=validation.get("data_fingerprint", ""),
-        parts=json.loads(tags.get(PARTS_TAG, "{}")),
+        parts=json.loads(tags.get(register.PARTS_TAG, "{}")),
         promotions={key.removeprefix(_PROMOTION_TAG): json.loads(value) for key, value in promotions.items()},
     )

@@ -8,7 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
-from ltdiff.registry import find_tracking_uri, log_run
+from ltdiff.registry.client import find_tracking_uri
+from ltdiff.registry.runs import log_run
 from ltdiff.search.config import SearchConfig
 from ltdiff.search.search_report import best_trial, write_report
 from ltdiff.search.space import DEFAULT_SPACE, SearchSpace

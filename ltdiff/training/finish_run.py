@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.model.model_folder import weights_sha256
-from ltdiff.registry import log_run, read_validation, register_model
+from ltdiff.registry.register import read_validation, register_model
+from ltdiff.registry.runs import log_run
 from ltdiff.training.phases import PHASES
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, read_metrics
 from ltdiff.uncertainty.calibration import calibrate_run

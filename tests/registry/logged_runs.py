@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from ltdiff.registry import log_run
+from ltdiff.registry.runs import log_run
 
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "decoder.safetensors")
 

@@ -16,7 +16,7 @@ from tiny_run import one_thread  # noqa: F401
 from ltdiff.cli import run_ltdiff
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.model_folder import SUMS_FILE, weights_sha256, write_calibration, write_sums
-from ltdiff.registry import code_version
+from ltdiff.registry.runs import code_version
 
 FILES = ("calibration.json", "decoder.safetensors", "denoiser.safetensors", "encoder.safetensors", "model.json")
 HU = np.full((1, 48, 48), -700, np.float32) + np.arange(48, dtype=np.float32)

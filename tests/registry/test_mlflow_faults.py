@@ -13,7 +13,8 @@ from mlflow_servers import free_port, hanging_server, mlflow_server
 from tiny_registry import NAMES
 
 from ltdiff.registry import client as registry_client
-from ltdiff.registry import download, export_model, list_models, read_run, register_model, set_champion
+from ltdiff.registry.register import register_model
+from ltdiff.registry.versions import download, export_model, list_models, read_run, set_champion
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_damaged_database_costs_one_warning(tmp_path, caplog):
 
 def test_importing_takes_no_mlflow_and_logging_prints_nothing(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from ltdiff.registry import log_run\n"
+        "import sys; from pathlib import Path; from ltdiff.registry.runs import log_run\n"
         "assert 'mlflow' not in sys.modules\n"
         f"run_id = log_run('quiet', out=Path({str(tmp_path)!r}), run_key='k', data_fingerprint='d', parameters={{}},"
         "metrics={'ccc': 1.0})\n"
@@ -103,5 +104,5 @@ def test_a_real_server(tmp_path, monkeypatch):
         set_champion(newest, record={"replaced": 1}, tracking_uri=uri)
         assert list_models(uri)[0].aliases == ("candidate", "champion")
         assert read_run(newest, uri)[1]["ccc"] == 0.98
-        export_model(newest, out=tmp_path / "exported", tracking_uri=uri)
+        export_model(str(newest.number), out=tmp_path / "exported", tracking_uri=uri)
         assert (tmp_path / "exported" / "model.json").read_bytes() == (better / "model.json").read_bytes()

@@ -10,7 +10,7 @@ from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
-from ltdiff.registry import list_models
+from ltdiff.registry.versions import list_models
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 from ltdiff.uncertainty.validation_ccc import ValidationRegions
 

@@ -14,8 +14,9 @@ from tiny_registry import NAMES
 from ltdiff.model.config import ModelConfig
 from ltdiff.model.ltdiff import LTDiff, load_model, save_model
 from ltdiff.model.model_folder import weights_sha256
-from ltdiff.registry import download, list_models, register_model
 from ltdiff.registry import register as registry_models
+from ltdiff.registry.register import register_model
+from ltdiff.registry.versions import download, list_models
 
 
 def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from logged_runs import fail, log, uri_of
 
 from ltdiff.registry import client as registry_client
-from ltdiff.registry import code_version, log_run, runs
+from ltdiff.registry import runs
+from ltdiff.registry.runs import code_version, log_run
 
 
 def test_log_run_keeps_settings_figures_data_and_code(out, mlflow_client, tmp_path, monkeypatch):
