@@ -1,7 +1,7 @@
 """Slice pairs of a manifest in memory, for what is fitted to a sample of them."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -104,8 +104,8 @@ def read_validation_pairs(
     return pairs
 
 
-def find_neighbours(pairs: Sequence[ValidationPair]) -> list[tuple[int, int]]:
-    """Indices of pairs whose slices follow each other."""
-    indices = {pair.place: i for i, pair in enumerate(pairs)}
+def find_neighbours(places: Iterable[tuple[Hashable, int]]) -> list[tuple[int, int]]:
+    """Indices (i, j) of slices that follow each other; for each its series and its number there."""
+    indices = {place: i for i, place in enumerate(places)}
     following = ((i, (series, number + 1)) for (series, number), i in indices.items())
     return [(i, indices[place]) for i, place in following if place in indices]

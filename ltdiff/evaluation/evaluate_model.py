@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluation_result import collect_result
-from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
+from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set, standardize_slices
 from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.report import write_report
@@ -90,7 +91,16 @@ def evaluate(
     images, seconds = {SOURCE: evaluation_set.source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        images[name] = evaluation_set.standardize(name, method)
+        images[name] = np.stack(
+            standardize_slices(
+                method,
+                evaluation_set.source_hu,
+                evaluation_set.spacings_mm,
+                numbers=evaluation_set.slice_numbers,
+                num_workers=config.num_workers,
+                name=name,
+            )
+        )
         seconds[name] = (time.perf_counter() - started_s) / len(evaluation_set.source_hu)
     scores = score(
         images,

@@ -1,7 +1,7 @@
 """The slice pairs of a manifest that are scored, and the regions on them: the same for every method."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,9 @@ from ltdiff.data.rois import (
     volume_mask_rois,
     whole_slices,
 )
+from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.slice_correlation import Neighbours, find_neighbours, number_contiguous_blocks
+from ltdiff.evaluation.slice_correlation import Neighbours
 from ltdiff.inference.method import Method, Slices
 from ltdiff.radiomics.feature_sets import CATALOGUE
 from ltdiff.system.progress import progress
@@ -63,37 +64,31 @@ class EvaluationSet:
     @property
     def neighbours(self) -> Neighbours:
         """Indices of slices that follow each other in one series."""
-        return find_neighbours(self.series, self.slice_numbers)
+        return find_neighbours(zip(self.series.tolist(), self.slice_numbers.tolist(), strict=True))
 
     @property
     def lesions(self) -> list[Roi]:
         """The cross-sections of lesions among `rois`."""
         return [roi for roi in self.rois if is_lesion_set(roi.roi_set)]
 
-    def standardize(self, name: str, method: Method) -> Slices:
-        """The source slices standardized by a method; `name` is for the progress bar."""
-        return standardize_slices(
-            method, self.source_hu, self.spacings_mm, numbers=self.slice_numbers, num_workers=self.config.num_workers, name=name
-        )
-
 
 def standardize_slices(
     method: Method,
-    hu: Slices,
-    spacings_mm: NDArray[np.float64],
+    slices_hu: Sequence[Slices] | Slices,
+    spacings_mm: Iterable[Sequence[float]],
     *,
-    numbers: Sequence[int] | NDArray[np.int64],
+    numbers: Iterable[int],
     num_workers: int,
-    name: str,
-) -> Slices:
-    """A' (N, Y, X) of source slices (N, Y, X), several at a time, with PixelSpacings (N, 2) and their numbers in their series."""
+    name: str = "standardize",
+) -> list[Slices]:
+    """A' (Y, X) of source slices (Y, X), several at a time, with PixelSpacings (y, x) and their numbers in their series."""
 
-    def standardize(one: Slices, spacing_mm: NDArray[np.float64], number: int) -> Slices:
-        return method.standardize(one[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
+    def standardize(hu: Slices, spacing_mm: Sequence[float], number: int) -> Slices:
+        return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
 
     with ThreadPoolExecutor(num_workers) as pool:
-        results = pool.map(standardize, hu, spacings_mm, numbers)
-        return np.stack(list(progress(results, name=name, unit="slice", total=len(hu))))
+        made = pool.map(standardize, slices_hu, spacings_mm, numbers)
+        return list(progress(made, name=name, unit="slice", total=len(slices_hu)))
 
 
 def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> EvaluationSet:
@@ -113,7 +108,11 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     numbers = slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     if config.features == CATALOGUE.name:
-        scored = _volume_rois(rois, labels, shape=target_hu.shape, blocks=number_contiguous_blocks(series, numbers))
+        follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
+        blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
+        discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
+        lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
+        scored = (*extrude(discs, blocks=blocks, depth=CATALOGUE.depth), *lesions, *whole_slices(target_hu.shape))
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     return EvaluationSet(
         source_hu=_read_all(pairs),
@@ -144,15 +143,6 @@ def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: Ev
         logger.info("%d of %d lesion cross-sections are scored", len(lesions), count_cross_sections(labels))
         rois += lesions
     return rois
-
-
-def _volume_rois(
-    rois: Sequence[Roi], labels: NDArray[np.uint8] | None, *, shape: tuple[int, ...], blocks: NDArray[np.int64]
-) -> tuple[VolumeRoi, ...]:
-    """The random discs through several slices, whole lesions and whole slices."""
-    discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
-    lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
-    return (*extrude(discs, blocks=blocks, depth=CATALOGUE.depth), *lesions, *whole_slices(shape))
 
 
 def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -21,20 +21,7 @@ BODY_MARGIN_PX = 8
 COLUMNS = ("method", "correlation", "target_correlation", "relative_difference", "num_pairs")
 
 Neighbours = Sequence[tuple[int, int]]
-
-
-def find_neighbours(series: Sequence[int] | NDArray[np.int64], slice_numbers: Sequence[int] | NDArray[np.int64]) -> Neighbours:
-    """Indices (i, j) of the slices of one series whose numbers follow each other; for each slice its series and its number."""
-    places = {place: i for i, place in enumerate(zip(map(int, series), map(int, slice_numbers), strict=True))}
-    return [(i, places[of, number + 1]) for (of, number), i in places.items() if (of, number + 1) in places]
-
-
-def number_contiguous_blocks(
-    series: Sequence[int] | NDArray[np.int64], slice_numbers: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Numbers (N,) of the runs that slices belong to: neighbours that stand one behind the other have the same number."""
-    neighbours = set(find_neighbours(series, slice_numbers))
-    return np.cumsum([(i - 1, i) not in neighbours for i in range(len(series))])
+"""Indices of slices that follow each other."""
 
 
 def slice_correlation(

@@ -155,7 +155,7 @@ def _fit_noise(pairs: Sequence[ValidationPair], means: Sequence[Image], *, range
         [mean[:, pair.columns] for mean, pair in zip(means, pairs, strict=True)],
         [pair.target_hu[:, pair.columns] for pair in pairs],
         range_hu=range_hu,
-        neighbours=find_neighbours(pairs),
+        neighbours=find_neighbours(pair.place for pair in pairs),
     )
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -50,21 +51,15 @@ def measure_uncertainty(
     """
     torch.set_num_threads(1)
     standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
-    residual_noise, intervals = read_residual_noise(model), _read_intervals(model)
+    residual_noise, intervals = read_residual_noise(model), FeatureIntervals.from_dict(read_calibration(model)["intervals"])
     source, domain = read_scan(series), read_training_domain(model)
     acquisition = AcquisitionInfo.of(source)
     out_of_domain = check_domain(acquisition, domain, name=printable(series), verb="measure", force=force)
     volume = source.read_volume()
     rois = _find_rois(read_named_masks(mask, source, volume=volume), mask) if mask else []
     spacing_mm, hu = source.spacing_mm, volume.hu
-    standardized = standardize_slices(
-        standardizer,
-        hu,
-        np.broadcast_to(np.array(spacing_mm), (len(hu), 2)),
-        numbers=range(len(hu)),
-        num_workers=num_workers,
-        name="standardize",
-    )
+    numbers = range(len(hu))
+    standardized = np.stack(standardize_slices(standardizer, hu, repeat(spacing_mm), numbers=numbers, num_workers=num_workers))
     out.mkdir(parents=True, exist_ok=True)
     write_volume(replace(volume, hu=np.stack([residual_noise.sigma(hu) for hu in standardized])), out / MAP_FILE)
     (out / FEATURES_FILE).unlink(missing_ok=True)  # of an earlier series
@@ -111,7 +106,3 @@ def _find_rois(masks: Mapping[str, NDArray[np.bool_]], path: Path) -> list[Roi]:
     if not rois:
         raise ValueError(f"{printable(path)}: no region has {MIN_LESION_PIXELS} pixels or more in a slice")
     return rois
-
-
-def _read_intervals(model: Path) -> FeatureIntervals:
-    return FeatureIntervals.from_dict(read_calibration(model)["intervals"])

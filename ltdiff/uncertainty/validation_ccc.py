@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 from ltdiff.data.rois import random_rois
 from ltdiff.data.slice_pairs import MAX_VALIDATION_PAIRS, ValidationPair, read_validation_pairs
 from ltdiff.evaluation.concordance import ccc_per_column
+from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.inference.method import Method
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.radiomics.parallel import RegionCut, extract_regions
-from ltdiff.system.progress import progress
 
 NUM_ROIS = 300
 ROI_SEED = 1
@@ -79,13 +78,9 @@ class ValidationRegions:
     def standardize(self, method: Method) -> list[Image]:
         """Standardize each pair's source (Y, X); a slice's noise depends on its number in its series."""
 
-        def standardize(pair: ValidationPair) -> Image:
-            standardized: Image = method.standardize(pair.source_hu[None], pair.spacing_mm, first_slice=pair.place[1])
-            return standardized[0]
-
-        with ThreadPoolExecutor(self.num_workers) as pool:
-            made = pool.map(standardize, self.pairs)
-            return list(progress(made, name="standardize", unit="slice", total=len(self.pairs)))
+        spacings_mm, numbers = [pair.spacing_mm for pair in self.pairs], [pair.place[1] for pair in self.pairs]
+        sources = [pair.source_hu for pair in self.pairs]
+        return standardize_slices(method, sources, spacings_mm, numbers=numbers, num_workers=self.num_workers)
 
     def features(self, image_sets: Iterable[Sequence[Image]]) -> NDArray[np.float64]:
         """Measure the features (sets, regions, PYRADIOMICS.features) of sets with an image (Y, X) for each pair."""

@@ -108,13 +108,13 @@ def test_neighbours_are_slices_of_one_series_one_step_apart(manifest, tmp_path):
         other[column] += "_other"
     both = pd.concat([manifest, other], ignore_index=True).query("split == 'train'").reset_index(drop=True)
     pairs = read_validation_pairs(both, at_most=100, purpose="the test")
-    assert len(find_neighbours(pairs)) == 2 * 3
-    for i, j in find_neighbours(pairs):
+    assert len(find_neighbours(pair.place for pair in pairs)) == 2 * 3
+    for i, j in find_neighbours(pair.place for pair in pairs):
         assert pairs[i].place[0] == pairs[j].place[0]
         source = make_volumes()[0]
         (z,) = np.flatnonzero((source == pairs[i].source_hu).all(axis=(1, 2)))
         np.testing.assert_array_equal(pairs[j].source_hu, source[z + 1])
-    assert find_neighbours(pairs[::2]) == []
+    assert find_neighbours(pair.place for pair in pairs[::2]) == []
 
 
 def test_neighbours_are_known_wherever_the_slices_lie(tmp_path):
@@ -124,5 +124,12 @@ def test_neighbours_are_known_wherever_the_slices_lie(tmp_path):
     manifest["z_mm"] = (manifest["z_mm"] / step_mm - 25.5) * step_mm
     training = manifest[manifest["split"] == "train"].reset_index(drop=True)
     pairs = read_validation_pairs(training, at_most=100, purpose="the test")
-    assert find_neighbours(pairs) == [(0, 1), (1, 2), (2, 3)]
-    assert find_neighbours(read_validation_pairs(training, at_most=3, purpose="the test")) == [(0, 1)]
+    assert find_neighbours(pair.place for pair in pairs) == [(0, 1), (1, 2), (2, 3)]
+    few = read_validation_pairs(training, at_most=3, purpose="the test")
+    assert find_neighbours(pair.place for pair in few) == [(0, 1)]
+
+
+def test_neighbours_are_of_one_series_and_follow_each_other():
+    places = zip([0, 0, 1, 1, 1, 1], [3, 4, 5, 6, 8, 7], strict=True)
+    assert find_neighbours(places) == [(0, 1), (2, 3), (3, 5), (5, 4)]
+    assert find_neighbours([(0, 0), (1, 1), (2, 2)]) == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.evaluation.slice_correlation import COLUMNS, describe_correlation, find_neighbours, slice_correlation
+from ltdiff.evaluation.slice_correlation import COLUMNS, describe_correlation, slice_correlation
 
 SIZE = 128
 NEIGHBOURS = [(0, 1), (1, 2), (2, 3)]
@@ -70,11 +70,6 @@ def test_of_several_bodies_the_largest_counts():
     couch = np.where(np.abs(Y - 58) < 3, 60.0, 0.0)
     target = _slices() + np.where(BODY, 0, couch * 20)
     assert _row(_slices(), target)["target_correlation"] == pytest.approx(_row(_slices())["correlation"], abs=0.01)
-
-
-def test_neighbours_are_of_one_series_and_follow_each_other():
-    assert find_neighbours([0, 0, 1, 1, 1, 1], [3, 4, 5, 6, 8, 7]) == [(0, 1), (2, 3), (3, 5), (5, 4)]
-    assert find_neighbours(np.array([0, 1, 2]), np.array([0, 1, 2])) == []
 
 
 def test_only_neighbours_count():

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from tiny_run import one_thread, save_tiny_model  # noqa: F401
 
-from ltdiff.evaluation.edge_phantom import measure_model_mtf, measure_mtf
+from ltdiff.commands.measure_mtf_command import measure_methods, measure_model_mtf
 from ltdiff.evaluation.mtf import FRACTIONS
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.simulation.config import SimulationConfig
@@ -42,7 +42,7 @@ class Oracle:
 @pytest.fixture(scope="module")
 def table():
     methods = {"perfect": Oracle(sigma_px=0), "blurred": Oracle(sigma_px=1.0)}
-    return measure_mtf(methods, simulation=CONFIG, num_images=4).set_index(["kind", "method"])
+    return measure_methods(methods, simulation=CONFIG, num_images=4).set_index(["kind", "method"])
 
 
 def test_source_and_target_have_the_response_of_their_kernels(table):
@@ -90,4 +90,4 @@ def test_a_model_of_other_kernels_is_refused(tmp_path):
 
 def test_at_least_one_image_is_needed():
     with pytest.raises(ValueError, match="at least one image, not 0"):
-        measure_mtf({}, simulation=CONFIG, num_images=0)
+        measure_methods({}, simulation=CONFIG, num_images=0)
