@@ -82,9 +82,9 @@ def test_the_report_has_the_promised_table(folder):
 
 
 def test_the_registered_model_is_the_trained_one(folder, monkeypatch):
-    from ltdiff.commands.model_argument import resolve_model
+    from ltdiff.commands.command_line import resolve_model
     from ltdiff.model.model_folder import weights_sha256
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'run' / 'mlflow.db'}")
-    monkeypatch.setattr("ltdiff.commands.model_argument.MODEL_CACHE", folder / "cache")
+    monkeypatch.setattr("ltdiff.commands.command_line.MODEL_CACHE", folder / "cache")
     assert weights_sha256(resolve_model("models:/ltdiff@champion")) == weights_sha256(folder / "run" / "model")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ltdiff.commands.model_argument import MODEL_CACHE, is_registered
+from ltdiff.commands.command_line import MODEL_CACHE, is_registered
 
 
 def calibrate(pairs: Path, /, *, model: str, num_workers: int = 2) -> int:

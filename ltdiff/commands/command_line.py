@@ -7,6 +7,7 @@ after a checkpoint.
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -26,6 +27,8 @@ Set = Annotated[
 ]
 Hidden = Parameter(parse=False)
 """A parameter that jobs give, and no command line."""
+MODEL_CACHE = Path.home() / ".cache" / "ltdiff"
+"""Folder of downloaded models."""
 
 
 class UsageError(ValueError):
@@ -78,3 +81,17 @@ def print_lines(lines: str) -> None:
         print(lines, end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+
+
+def is_registered(model: str) -> bool:
+    """Tell a models:/ URI from a folder."""
+    return model.startswith("models:/")
+
+
+def resolve_model(model: str) -> Path:
+    """Return the folder of a model; a registered one is downloaded and verified."""
+    if not is_registered(model):
+        return Path(model)
+    from ltdiff.registry.versions import download
+
+    return download(model, out_dir=MODEL_CACHE)

@@ -28,8 +28,8 @@ def evaluate(
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
         features: Four classes of PyRadiomics (the default), or all 1,450 features of the catalogue.
     """
+    from ltdiff.commands.command_line import resolve_model
     from ltdiff.commands.configuration import read_settings_of
-    from ltdiff.commands.model_argument import resolve_model
 
     options = {"evaluation.features": features}
     configuration = read_settings_of(config, settings, sections=["inference", "evaluation"], options=options)

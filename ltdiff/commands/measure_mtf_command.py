@@ -16,9 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ltdiff.commands.command_line import Config, Set
+from ltdiff.commands.command_line import Config, Set, resolve_model
 from ltdiff.commands.configuration import read_settings_of
-from ltdiff.commands.model_argument import resolve_model
 from ltdiff.evaluation.figures import draw_mtf
 from ltdiff.evaluation.mtf import FRACTIONS, Disc, largest_mtf_differences, mtf_table
 from ltdiff.inference.config import InferenceConfig

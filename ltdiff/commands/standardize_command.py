@@ -32,8 +32,8 @@ def standardize(
         use_gpu: Give each of them a GPU.
         force: Also standardize series outside the model's training domain, or without a kernel; the output says so.
     """
+    from ltdiff.commands.command_line import resolve_model
     from ltdiff.commands.configuration import read_settings_of
-    from ltdiff.commands.model_argument import resolve_model
 
     inference = read_settings_of(config, settings, sections=["inference"]).inference
 

@@ -16,7 +16,7 @@ def uncertainty(
         num_workers: Slices standardized at a time, and processes for the feature extraction.
         force: Also a series outside the model's training domain; features.csv says what was outside.
     """
-    from ltdiff.commands.model_argument import resolve_model
+    from ltdiff.commands.command_line import resolve_model
     from ltdiff.uncertainty.measure import measure_uncertainty
 
     measure_uncertainty(series, model=resolve_model(model), out=out, mask=mask, num_workers=num_workers, force=force)

@@ -21,8 +21,7 @@ from ltdiff.model.config import DenoiserConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import LatentScaling
 from ltdiff.training.config import TrainingConfig
-from ltdiff.training.losses import charbonnier
-from ltdiff.training.phases import Batch, BatchNoise, to_input
+from ltdiff.training.phases import Batch, BatchNoise, charbonnier, to_input
 
 SCALE = 2
 CHANNELS = (32, 64)

@@ -14,11 +14,10 @@ from ltdiff.inference.method import Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.protocol import Comparator, FitError
 from ltdiff.model.config import Output
-from ltdiff.model.ltdiff import LTDiff
+from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights
 from ltdiff.model.model_folder import CALIBRATION_FILE
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.training.phase_training import train_here
-from ltdiff.training.pretrained_weights import load_pretrained_weights
 from ltdiff.training.run import START_FOLDER
 from ltdiff.uncertainty.calibration import calibrate_run
 

@@ -18,8 +18,7 @@ from ltdiff.inference.method import Method
 from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
 from ltdiff.training.config import TrainingConfig
-from ltdiff.training.losses import charbonnier
-from ltdiff.training.phases import Batch, BatchNoise, to_input
+from ltdiff.training.phases import Batch, BatchNoise, charbonnier, to_input
 from ltdiff.uncertainty.calibration import fit_sampled
 
 SCALE = 2

@@ -15,8 +15,7 @@ from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedu
 from ltdiff.model.config import AutoencoderConfig
 from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.training.config import LossConfig, TrainingConfig
-from ltdiff.training.losses import charbonnier, supervise
-from ltdiff.training.phases import Batch, BatchNoise, to_input
+from ltdiff.training.phases import Batch, BatchNoise, charbonnier, supervise, to_input
 
 
 class UNetPP(nn.Module):

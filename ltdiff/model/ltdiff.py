@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from ltdiff.model.config import ModelConfig
@@ -21,6 +22,8 @@ from ltdiff.system.settings_tree import make_settings
 
 PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
 """Weights file → modules in it."""
+NOT_PRETRAINED = "decoder.refinement."
+"""The decoder's last layers, which hold what is peculiar to a scanner, and change nothing until they are trained."""
 
 
 class LTDiff(nn.Module):
@@ -117,3 +120,21 @@ def _read_weights(folder: Path, name: str, *, verified: dict[str, str]) -> dict[
         return load_file(folder / name)
     except SafetensorError as error:
         raise ValueError(f"{folder / name} is no safetensors file: {error}") from error
+
+
+def load_pretrained_weights(model: LTDiff) -> None:
+    """Fill the networks of `model` with weights that were trained on simulated scans of all kinds (jobs/pretrain); a network is
+    filled whole or not at all, and its kernel match stays. Their model card is configs/pretrained/README.md.
+
+    Raises:
+        ValueError: the weights are for networks of other shapes.
+    """
+    weights = load((resources.files("ltdiff.configs") / "pretrained" / "ltdiff.safetensors").read_bytes())
+    own = {key: value for key, value in model.networks.state_dict().items() if not key.startswith(NOT_PRETRAINED)}
+    shapes, own_shapes = ({key: value.shape for key, value in tensors.items()} for tensors in (weights, own))
+    if different := sorted(key for key, _ in shapes.items() ^ own_shapes.items()):
+        raise ValueError(
+            f"the pretrained weights are for networks of the default shapes ({different[0]} differs); "
+            "train from scratch: --set training.init=scratch"
+        )
+    model.networks.load_state_dict(weights, strict=False)

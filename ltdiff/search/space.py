@@ -15,10 +15,9 @@ from typing import Any, Self
 import yaml
 from optuna import Trial
 
-from ltdiff.model.ltdiff import LTDiff
+from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights
 from ltdiff.system.settings_tree import change_settings
 from ltdiff.training.config import Settings
-from ltdiff.training.pretrained_weights import load_pretrained_weights
 
 DEFAULT_SPACE = Path(__file__).parent / "default_space.yaml"
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from ltdiff.simulation.kernels import KERNELS, Kernel
-from ltdiff.simulation.noise_reduction import NoiseReduction
+from ltdiff.simulation.kernels import KERNELS, Kernel, NoiseReduction
 from ltdiff.simulation.phantom import Z_RANGE_MM, LungStructure
 from ltdiff.simulation.scanner import Scanner
 

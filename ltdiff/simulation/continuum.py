@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.simulation.kernels import BL64_LIKE, BR40_LIKE, LUNG, SMOOTH, Kernel
-from ltdiff.simulation.noise_reduction import NoiseReduction
+from ltdiff.simulation.kernels import BL64_LIKE, BR40_LIKE, LUNG, SMOOTH, Kernel, NoiseReduction
 from ltdiff.simulation.phantom import build_phantom
 from ltdiff.simulation.reconstruction import read_slab, reconstruct_pair
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.simulation.noise_reduction import reduce_noise
+from ltdiff.simulation.kernels import reduce_noise
 from ltdiff.simulation.phantom import Z_RANGE_MM, Phantom, build_phantom
 from ltdiff.simulation.shapes import Grid
 

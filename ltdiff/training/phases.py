@@ -6,7 +6,7 @@
    encoder is fixed and Z_B carries no gradient.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,18 +16,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.data.network_inputs import to_network
+from ltdiff.data.network_inputs import to_hu, to_network
 from ltdiff.data.patches import MatchKernel
 from ltdiff.diffusion.process import Process, make_process
 from ltdiff.model.latent import Latents
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
-from ltdiff.training.losses import ImageLoss, bce_dice, charbonnier, supervise
 
 Network = TypeVar("Network", bound=nn.Module)
 Batch = Mapping[str, Tensor]
 """Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
 and `x_mm`, the place of each pixel."""
+STORED_RANGE_HU = (-1024.0, 3071.0)
+CHARBONNIER_EPSILON = float(to_network(5.0) - to_network(0.0))
+"""5 HU: below it the loss is quadratic, so noise is averaged, not voted on."""
+
+ImageLoss = Callable[[Tensor, Tensor], Tensor]
+"""(prediction, target), images (B, 1, H, W) in network units"""
 
 
 class BatchNoise:
@@ -194,3 +199,34 @@ def to_position_mm(batch: Batch) -> Tensor:
 
 def _image_loss(config: LossConfig) -> ImageLoss:
     return charbonnier if config.reconstruction == "robust" else bce_dice
+
+
+def charbonnier(prediction: Tensor, target: Tensor) -> Tensor:
+    """Robust regression: mean √((prediction − target)² + ε²) − ε."""
+    squared = (prediction.float() - target).square()
+    return ((squared + CHARBONNIER_EPSILON**2).sqrt() - CHARBONNIER_EPSILON).mean()
+
+
+def bce_dice(prediction: Tensor, target: Tensor) -> Tensor:
+    """The paper's loss: ½ binary cross-entropy + soft Dice loss, on intensities mapped from the stored range to [0, 1].
+
+    The printed formula drops half of the cross-entropy and Dice's sums; both are restored here. Dice has the
+    squares of Milletari 2016 below the line: with p + y, which is meant for masks, its best image is not the target (soft
+    tissue would end above 1000 HU).
+    """
+    p, y = _to_unit_interval(prediction.float()), _to_unit_interval(target)
+    dice = 2 * (p * y).sum(dim=(1, 2, 3)) / (p.square() + y.square()).sum(dim=(1, 2, 3))
+    with torch.autocast(p.device.type, enabled=False):
+        cross_entropy = functional.binary_cross_entropy(p, y)
+    return 0.5 * cross_entropy + (1 - dice).mean()
+
+
+def supervise(loss: ImageLoss, heads: Sequence[Tensor], target: Tensor, weights: Sequence[float]) -> Tensor:
+    """Deep supervision: Σ_j w_j·loss(head_j, target) / Σ_j w_j."""
+    total = sum((weight * loss(head, target) for weight, head in zip(weights, heads, strict=True)), start=torch.zeros(()))
+    return total / sum(weights)
+
+
+def _to_unit_interval(x: Tensor) -> Tensor:
+    low, high = STORED_RANGE_HU
+    return ((to_hu(x) - low) / (high - low)).clamp(1e-4, 1 - 1e-4)

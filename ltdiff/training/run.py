@@ -24,13 +24,12 @@ from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, series_digests
 from ltdiff.data.patches import make_items
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights, save_model
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description
 from ltdiff.system.atomic_files import finish_folder
 from ltdiff.system.folder_claim import claim, find_changes, read_claim, write_claim
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import fit_kernel_match
-from ltdiff.training.pretrained_weights import load_pretrained_weights
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltdiff.diffusion.config import ScheduleConfig
-from ltdiff.diffusion.schedule import Schedule
+from ltdiff.diffusion.process import Schedule
 
 
 def test_linear_betas_and_their_product():

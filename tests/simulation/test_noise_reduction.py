@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ltdiff.simulation.noise_reduction import NoiseReduction, reduce_noise
+from ltdiff.simulation.kernels import NoiseReduction, reduce_noise
 
 
 def test_noise_falls_edges_stay_and_the_mean_is_kept():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.simulation.noise_reduction import NoiseReduction
+from ltdiff.simulation.kernels import NoiseReduction
 from ltdiff.simulation.reconstruction import MAX_HU, MIN_HU, SimulatedScan, scan_patient
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from ltdiff.model.config import AutoencoderConfig, ModelConfig
-from ltdiff.model.ltdiff import LTDiff
-from ltdiff.training.pretrained_weights import load_pretrained_weights
+from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights
 
 MAX_BYTES = 10_000_000
 
