@@ -27,15 +27,15 @@ def draw_slices(images_hu: Mapping[str, NDArray[np.float32]], *, target_hu: NDAr
     axes = figure.subplots(3, len(panels), squeeze=False)
     zoom = _zoom(roi.mask)
     for (method, plane), (whole, difference, detail) in zip(panels.items(), axes.T, strict=True):
-        _show_ct(whole, plane)
+        _show(whole, plane, "gray", LUNG_WINDOW_HU)
         _outline(whole, zoom)
         whole.set_title(method, fontsize=10)
-        _show_ct(detail, plane[zoom])
+        _show(detail, plane[zoom], "gray", LUNG_WINDOW_HU)
         detail.contour(roi.mask[zoom], levels=[0.5], colors="#ffd21f", linewidths=0.8)
         if method == "target":
             difference.axis("off")
         else:
-            shown = _show_difference(difference, plane - target_hu)
+            shown = _show(difference, plane - target_hu, "RdBu_r", (-DIFFERENCE_HU, DIFFERENCE_HU))
     bar = figure.colorbar(shown, cax=axes[1, -1].inset_axes((0.05, 0.1, 0.08, 0.8)), extend="both")
     bar.set_label("method − target (HU)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
@@ -44,16 +44,16 @@ def draw_slices(images_hu: Mapping[str, NDArray[np.float32]], *, target_hu: NDAr
     return figure
 
 
-def draw_ccc(ccc: pd.DataFrame, *, definition: str = "across_rois") -> Figure:
+def draw_ccc(ccc: pd.DataFrame) -> Figure:
     """Bars of the class means with their confidence intervals, one panel per roi_set of a CCC table."""
-    chosen = ccc[ccc["definition"] == definition]
+    chosen = ccc[ccc["definition"] == "across_rois"]
     defined = chosen[chosen["ccc_mean"].notna()]  # a single region has no CCC
     chosen = chosen[chosen["roi_set"].isin(defined["roi_set"])] if len(defined) else chosen
     roi_sets = list(chosen["roi_set"].unique())
     figure = Figure(figsize=(7.0, 0.6 + 2.4 * len(roi_sets)), layout="constrained")
     for axis, roi_set in zip(figure.subplots(len(roi_sets), 1, squeeze=False)[:, 0], roi_sets, strict=True):
         _draw_bars(axis, chosen[chosen["roi_set"] == roi_set])
-        axis.set_title(f"CCC {definition.replace('_', ' ')}, {roi_set} regions", fontsize=10, loc="left")
+        axis.set_title(f"CCC across rois, {roi_set} regions", fontsize=10, loc="left")
     methods = chosen["method"].nunique()
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(methods, 4), frameon=False, fontsize=9
@@ -122,22 +122,11 @@ def _draw_bars(axis: Axes, table: pd.DataFrame) -> None:
     axis.tick_params(labelsize=9)
 
 
-def _show_ct(axis: Axes, plane_hu: NDArray[np.float32]) -> None:
-    low, high = LUNG_WINDOW_HU
-    axis.imshow(plane_hu, cmap="gray", vmin=low, vmax=high, interpolation="auto")
-    _bare(axis)
-
-
-def _show_difference(axis: Axes, difference_hu: NDArray[np.float32]) -> AxesImage:
-    shown = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="auto")
-    _bare(axis)
-    return shown
-
-
-def _bare(axis: Axes) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
+def _show(axis: Axes, plane: NDArray[np.float32], colours: str, range_hu: tuple[float, float]) -> AxesImage:
+    shown = axis.imshow(plane, cmap=colours, vmin=range_hu[0], vmax=range_hu[1], interpolation="auto")
+    axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
+    return shown
 
 
 def _outline(axis: Axes, zoom: tuple[slice, slice]) -> None:

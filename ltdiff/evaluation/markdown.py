@@ -84,13 +84,15 @@ class Section(NamedTuple):
 
 def to_markdown(result: EvaluationResult) -> str:
     """The report; its pictures are ccc.png, slices.png and noise_power.png beside it."""
+    provenance = result.scores.provenance
+    counts = ", ".join(f"{name}: {count}" for name, count in provenance["num_rois"].items())
     sections = [
         *_ccc_sections(result.tables["ccc"], lesions=result.lesions),
         *_paper_sections(result.tables["group_ccc"]),
         *_remaining_error_sections(result),
         *_image_sections(result.tables),
         *_feature_sections(result.tables),
-        Section("## How it was measured", _METHOD_NOTE.format(**result.scores.provenance, counts=_counts(result))),
+        Section("## How it was measured", _METHOD_NOTE.format(**provenance, counts=counts)),
     ]
     text = "\n\n".join(section.to_markdown() for section in sections)
     return f"# Evaluation\n\nNot for diagnostic use.\n\n{text}\n"
@@ -176,10 +178,6 @@ def _feature_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
     yield Section("## Relative error", _RELATIVE_ERROR_NOTE, errors)
     shares = _by_class(reproducible_shares(tables["feature_ccc"]), _shares_cell, index=index)
     yield Section("## Reproducible features", _REPRODUCIBLE_NOTE, shares)
-
-
-def _counts(result: EvaluationResult) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in result.scores.provenance["num_rois"].items())
 
 
 def _regions_note(table: pd.DataFrame) -> str:

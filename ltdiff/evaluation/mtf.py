@@ -46,7 +46,7 @@ def mtf_table(
         for method, volume in images.items():
             spreads = np.stack([bins.spread(plane) for plane in volume])
             found = bins.mtf(spreads.mean(axis=0), frequencies)
-            error = _jackknife([bins.mtf(part, frequencies) for part in _leave_one_out(spreads)])
+            error = _jackknife(spreads, bins, frequencies)
             columns = zip(frequencies, FRACTIONS, found, expected, found - expected, error, strict=True)
             rows += [(kind, method, *values) for values in columns]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -89,14 +89,10 @@ class _EdgeBins:
         return np.abs(transform / line.sum()) / np.sinc(frequencies_per_mm * self.step_mm) ** 2
 
 
-def _leave_one_out(spreads: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """The mean of all but one of (N, num), N times; nothing for N = 1."""
+def _jackknife(spreads: NDArray[np.float64], bins: _EdgeBins, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard error (F,) of the MTF of spreads (N, num), from those without one of them each; NaN for N = 1."""
     num = len(spreads)
-    return [(spreads.sum(axis=0) - one) / (num - 1) for one in spreads] if num > 1 else []
-
-
-def _jackknife(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Standard error (F,) from values (F,) that were computed without one of the images each."""
-    if not parts:
-        return np.full(len(FRACTIONS), np.nan)
-    return np.sqrt((len(parts) - 1) * np.var(parts, axis=0))
+    if num == 1:
+        return np.full(len(frequencies), np.nan)
+    parts = [bins.mtf((spreads.sum(axis=0) - one) / (num - 1), frequencies) for one in spreads]
+    return np.sqrt((num - 1) * np.var(parts, axis=0))

@@ -49,8 +49,7 @@ def body_mask(smooth_hu: NDArray[np.floating]) -> Bool:
     """The body (Y, X) in a smoothed slice: the largest part above BODY_HU, with all that it encloses, the lungs among it."""
     parts, _ = ndimage.label(ndimage.binary_opening(smooth_hu > BODY_HU, iterations=2))
     sizes = np.bincount(parts.ravel())[1:]
-    body: Bool = ndimage.binary_fill_holes(parts == 1 + sizes.argmax()) if len(sizes) else np.zeros(smooth_hu.shape, bool)
-    return body
+    return ndimage.binary_fill_holes(parts == 1 + sizes.argmax()) if len(sizes) else np.zeros(smooth_hu.shape, bool)
 
 
 def _vessels(smooth: NDArray[np.float64], spacing_mm: tuple[float, float]) -> Iterator[Bool]:

@@ -35,5 +35,4 @@ def make_method(name: str, settings: "Settings", evaluation: "EvaluationConfig")
         ValueError: it cannot be made with these settings, or a package is missing.
     """
     file, _, class_name = METHODS[name].partition(":")
-    method: Comparator | ComBat = getattr(import_module(f"ltdiff.methods.{file}"), class_name).make(settings, evaluation)
-    return method
+    return getattr(import_module(f"ltdiff.methods.{file}"), class_name).make(settings, evaluation)

@@ -8,7 +8,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -120,11 +120,12 @@ def _fit(
 
 def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, given: TrainingConfig) -> dict[str, Any]:
     """The facts of the training that the report shows."""
+    sources = training[(training["role"] == "source") & training["pair_id"].notna()]
     return {
         "minutes": given.minutes,
         "training_seed": given.seed,
         "training_split": training.attrs.get("split", ""),
-        "num_training_pairs": _count_pairs(training),
+        "num_training_pairs": {str(key): int(value) for key, value in sources["split"].value_counts().items()},
         "methods": {name: describe_fit(out / "methods" / name) for name in methods},
         "machine": {"cores": num_cores(), "processor": platform.machine()},
         "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},
@@ -167,8 +168,3 @@ def _manifests(pairs: Path, test: Path | None, split: str | None) -> tuple[pd.Da
     scored = scored.assign(split="test")
     scored.attrs["split"] = f"all of {test.name}"
     return training, scored
-
-
-def _count_pairs(manifest: pd.DataFrame) -> Mapping[str, int]:
-    sources = manifest[(manifest["role"] == "source") & manifest["pair_id"].notna()]
-    return {str(key): int(value) for key, value in sources["split"].value_counts().items()}

@@ -20,7 +20,6 @@ from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 from ltdiff.model.config import DenoiserConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import LatentScaling
-from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phases import Batch, BatchNoise, charbonnier, to_input
 
 SCALE = 2
@@ -59,8 +58,7 @@ class DiffusionCT(nn.Module):
 
     def decode(self, latent: list[Tensor]) -> Tensor:
         """Scaled latent → image (B, 1, H, W)."""
-        image: Tensor = self.decoder(self.scaling.inverse(latent)[0])
-        return image
+        return self.decoder(self.scaling.inverse(latent)[0])
 
 
 def reconstruction_loss(model: DiffusionCT, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
@@ -85,13 +83,10 @@ def latent_noise_loss(model: DiffusionCT, batch: Batch, noise: BatchNoise, *, pr
 class DiffusionCTMethod(ImageNetwork):
     """Encode, sample the target's latent, decode."""
 
+    make_network = DiffusionCT
+    process = DDPM(DiffusionConfig(process="ddpm"))
     uses_kernel_match = False
     size_divisor = 2 * SCALE
-
-    def __init__(self, training: TrainingConfig) -> None:
-        super().__init__(training)
-        self.process = DDPM(DiffusionConfig(process="ddpm"))
-        self.network: DiffusionCT = DiffusionCT()
 
     @override
     def schedules(self) -> list[PhaseSchedule]:

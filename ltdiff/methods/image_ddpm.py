@@ -14,9 +14,8 @@ from typing_extensions import override
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
-from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.blocks import Down, PreciseConv2d, ResidualBlock, TimeEmbedding, Up
-from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 SCALE = 2
@@ -48,8 +47,7 @@ class ConditionalUNet(nn.Module):
         x = self.blocks[3](self.blocks[2](self.down[1](middle), e), e)
         x = self.blocks[4](middle + self.up[0](x), e)
         x = self.blocks[5](fine + self.up[1](x), e)
-        eps: Tensor = self.leave(x)
-        return eps
+        return self.leave(x)
 
 
 def noise_loss(model: ConditionalUNet, batch: Batch, noise: BatchNoise, *, process: DDPM) -> dict[str, Tensor]:
@@ -64,17 +62,10 @@ def noise_loss(model: ConditionalUNet, batch: Batch, noise: BatchNoise, *, proce
 class ImageDDPMMethod(ImageNetwork):
     """Kernel match, then ancestral sampling of the image."""
 
+    make_network = ConditionalUNet
+    process = DDPM(DiffusionConfig(process="ddpm"))
+    phase_name, loss = "ddpm", partial(noise_loss, process=process)
     size_divisor = 4 * SCALE
-
-    def __init__(self, training: TrainingConfig) -> None:
-        super().__init__(training)
-        self.process = DDPM(DiffusionConfig(process="ddpm"))
-        self.network: ConditionalUNet = ConditionalUNet()
-
-    @override
-    def schedules(self) -> list[PhaseSchedule]:
-        loss = partial(noise_loss, process=self.process)
-        return [PhaseSchedule("ddpm", 1.0, partial(NetworkPhase, self.network, loss))]
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

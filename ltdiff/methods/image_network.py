@@ -11,9 +11,9 @@ and the same time. The learning rate of every phase is chosen on the validation 
 
 import json
 import shutil
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,7 +71,9 @@ class NetworkPhase(nn.Module):
 class ImageNetwork(Comparator):
     """A network behind the protocol of comparators. Subclasses name the network, its phases and its use."""
 
-    network: nn.Module
+    make_network: Callable[[], nn.Module]
+    loss: Loss
+    phase_name = "regression"
     uses_kernel_match = True
     """Whether it starts from the linear match Ã or from the source itself."""
     size_divisor = 1
@@ -83,6 +85,7 @@ class ImageNetwork(Comparator):
         self.device = local_device()
         self.kernel_match = KernelMatch()
         torch.manual_seed(training.seed)
+        self.network: Any = type(self).make_network()
 
     @classmethod
     @override
@@ -95,13 +98,13 @@ class ImageNetwork(Comparator):
         low, high = (float(value) for value in self.kernel_match.range_hu)
         return low, high
 
-    @abstractmethod
     def schedules(self) -> list[PhaseSchedule]:
-        """The phases in order; their shares add up to 1."""
+        """The phases in order, whose shares add up to 1: a single one that trains the whole network by `loss`."""
+        return [PhaseSchedule(self.phase_name, 1.0, partial(NetworkPhase, self.network, type(self).loss))]
 
-    @abstractmethod
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A' (1, 1, H, W) of Ã or A, in network units."""
+        return self.network(x)
 
     @override
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
@@ -113,7 +116,7 @@ class ImageNetwork(Comparator):
             if not (folder / schedule.name / WEIGHTS_FILE).is_file():
                 self._train(schedule, manifest, folder / schedule.name)
             self.network.load_state_dict(load_file(folder / schedule.name / WEIGHTS_FILE))
-        self.network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network.to(self.device, memory_format=torch.channels_last).eval()
 
     def _train(self, schedule: PhaseSchedule, manifest: pd.DataFrame, folder: Path) -> None:
         assert self.training.minutes is not None

@@ -4,20 +4,17 @@ About half a million parameters at half resolution (a 2×2 block of pixels is fo
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
 from ltdiff.data.slice_pairs import has_validation_pairs
 from ltdiff.inference.method import Method
-from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
-from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phases import Batch, BatchNoise, charbonnier, to_input
 from ltdiff.uncertainty.calibration import fit_sampled
 
@@ -51,11 +48,8 @@ def pixel_loss(model: nn.Module, batch: Batch, noise: BatchNoise) -> dict[str, T
 class ResidualCNNMethod(ImageNetwork):
     """Kernel match, then the network."""
 
+    make_network, loss = ResidualCNN, staticmethod(pixel_loss)
     size_divisor = SCALE
-
-    def __init__(self, training: TrainingConfig) -> None:
-        super().__init__(training)
-        self.network: ResidualCNN = ResidualCNN()
 
     @override
     def fit(self, manifest: pd.DataFrame, *, folder: Path) -> None:
@@ -66,12 +60,3 @@ class ResidualCNNMethod(ImageNetwork):
     def variants(self) -> Mapping[str, Method]:
         """Return a sample, beside which a sample of LTDiff++ shows whether it is any better."""
         return {} if self.sample is None else {"_sample": self.sample}
-
-    @override
-    def schedules(self) -> list[PhaseSchedule]:
-        return [PhaseSchedule("regression", 1.0, partial(NetworkPhase, self.network, pixel_loss))]
-
-    @override
-    def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        converted: Tensor = self.network(x)
-        return converted

@@ -5,7 +5,6 @@ B. Both networks are trained in one backward pass: a gradient reversal between t
 generator ascend the same loss (Ganin 2015). A reimplementation; as published there is no kernel match.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
-from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
 SCALE = 2
@@ -88,7 +86,7 @@ def adversarial_loss(model: StanCT, batch: Batch, noise: BatchNoise) -> dict[str
     if not model.training:
         return {"loss": pixel}
     real_features, real = model.discriminator(source, target)
-    _, verdict = model.discriminator(source, _reverse(made))
+    _, verdict = model.discriminator(source, _Reversal.apply(made))
     # reversed on its way to the generator: descent for the discriminator is ascent for the generator
     adversarial = functional.relu(1 - real.float()).mean() + functional.relu(1 + verdict.float()).mean()
     latent = _generator_only(model.discriminator, source, made, real_features.detach())
@@ -98,21 +96,14 @@ def adversarial_loss(model: StanCT, batch: Batch, noise: BatchNoise) -> dict[str
 class StanCTMethod(ImageNetwork):
     """The generator on the source itself."""
 
+    make_network = StanCT
+    phase_name, loss = "adversarial", staticmethod(adversarial_loss)
     uses_kernel_match = False
     size_divisor = 4 * SCALE
 
-    def __init__(self, training: TrainingConfig) -> None:
-        super().__init__(training)
-        self.network: StanCT = StanCT()
-
-    @override
-    def schedules(self) -> list[PhaseSchedule]:
-        return [PhaseSchedule("adversarial", 1.0, partial(NetworkPhase, self.network, adversarial_loss))]
-
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        converted: Tensor = self.network.generator(x)
-        return converted
+        return self.network.generator(x)
 
 
 class _Reversal(torch.autograd.Function):
@@ -123,11 +114,6 @@ class _Reversal(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return -gradient
-
-
-def _reverse(x: Tensor) -> Tensor:
-    reversed_: Tensor = _Reversal.apply(x)
-    return reversed_
 
 
 def _generator_only(discriminator: Discriminator, source: Tensor, made: Tensor, real_features: Tensor) -> Tensor:

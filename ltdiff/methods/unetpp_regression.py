@@ -5,16 +5,16 @@ latents, and no last layers at full resolution. Given its best chance: it starts
 which printed versions do not.
 """
 
-from functools import partial
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ltdiff.methods.image_network import ImageNetwork, NetworkPhase, PhaseSchedule
+from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.config import AutoencoderConfig
 from ltdiff.model.unetpp import Decoder, Encoder
-from ltdiff.training.config import LossConfig, TrainingConfig
+from ltdiff.training.config import LossConfig
 from ltdiff.training.phases import Batch, BatchNoise, charbonnier, supervise, to_input
 
 
@@ -43,25 +43,21 @@ def supervised_loss(model: UNetPP, batch: Batch, noise: BatchNoise) -> dict[str,
 class UNetPPMethod(ImageNetwork):
     """Kernel match, then the network."""
 
-    encoder_skips = True
-
-    def __init__(self, training: TrainingConfig) -> None:
-        super().__init__(training)
-        config = AutoencoderConfig(encoder_skips=self.encoder_skips, image_latent=False, refinement_channels=0)
-        self.size_divisor = config.size_divisor
-        self.network: UNetPP = UNetPP(config)
+    config = AutoencoderConfig(encoder_skips=True, image_latent=False, refinement_channels=0)
+    loss = staticmethod(supervised_loss)
+    size_divisor = config.size_divisor
 
     @override
-    def schedules(self) -> list[PhaseSchedule]:
-        return [PhaseSchedule("regression", 1.0, partial(NetworkPhase, self.network, supervised_loss))]
+    @classmethod
+    def make_network(cls) -> UNetPP:
+        return UNetPP(cls.config)
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        converted: Tensor = self.network(x)[-1]
-        return converted
+        return self.network(x)[-1]
 
 
 class UNetPPWithoutSkips(UNetPPMethod):
     """Without skips from encoder to decoder."""
 
-    encoder_skips = False
+    config = replace(UNetPPMethod.config, encoder_skips=False)

@@ -14,17 +14,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf
     """Resolve `auto` for a device. Without instructions of its own, bf16 is emulated and takes ten times as long as fp32."""
     if precision != "auto":
         return precision
-    return "bf16" if _has_bf16(device) else "fp32"
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = any(torch.cpu.get_capabilities().get(name, False) for name in BF16_INSTRUCTIONS)
+    return "bf16" if has_bf16 else "fp32"
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context in which networks run on `device` with this precision; their weights stay in float32."""
     enabled = resolve_precision(precision, device) == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in BF16_INSTRUCTIONS)

@@ -49,16 +49,13 @@ class PixelRefinement(nn.Module):
         x = cat([image, excess, unfolded, self._position_features(image, position_mm)], dim=1)
         x = self.second(functional.silu(self.first(x)))
         change, suppress_above, suppress_below = self.last(functional.silu(x)).float().chunk(3, dim=1)
-        result: Tensor = image + change - suppress_above * above.relu() + suppress_below * below.relu()
-        return result
+        return image + change - suppress_above * above.relu() + suppress_below * below.relu()
 
     def _position_features(self, image: Tensor, position_mm: Tensor | None) -> Tensor:
         if position_mm is None:
             position_mm = image.new_zeros(1, 2, *image.shape[-2:])
-        middles_mm, spacing_mm = (
-            torch.linspace(-REACH_MM, REACH_MM, NUM_BASIS_FUNCTIONS),
-            2 * REACH_MM / (NUM_BASIS_FUNCTIONS - 1),
-        )
+        middles_mm = torch.linspace(-REACH_MM, REACH_MM, NUM_BASIS_FUNCTIONS)
+        spacing_mm = 2 * REACH_MM / (NUM_BASIS_FUNCTIONS - 1)
         away = (position_mm[:, :, None] - middles_mm.to(position_mm.device)[:, None, None]) / spacing_mm
         basis = torch.exp(-0.5 * away**2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         features: Tensor = POSITION_GAIN * self.position(basis)

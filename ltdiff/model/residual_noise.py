@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy import ndimage
 
 from ltdiff.model.config import Output
@@ -23,9 +24,6 @@ from ltdiff.model.spectrum import half_overlapping_windows, radial_frequency, ta
 from ltdiff.system.text import printable
 
 Image = NDArray[np.float32]
-
-CALIBRATION_FILE = "calibration.json"
-"""File of the calibration in a model folder."""
 
 MEAN_PX = 5
 """Side of the square round a pixel whose mean and roughness decide."""
@@ -58,23 +56,13 @@ class ResidualNoiseModel:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ResidualNoiseModel":
-        """Rebuild from the result of `to_dict`."""
-        return cls(
-            roughness_edges_hu=tuple(values["roughness_edges_hu"]),
-            sigma_hu=tuple(map(tuple, values["sigma_hu"])),
-            power=tuple(values["power"]),
-            range_hu=(values["range_hu"][0], values["range_hu"][1]),
-            num_pooled=int(values["num_pooled"]),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Convert to plain JSON."""
-        return asdict(self)
+        """Rebuild from the result of `asdict`."""
+        return TypeAdapter(cls).validate_python(values)
 
     @property
     def digest(self) -> str:
         """Start of a sha256: a sample of another calibration is another image, and must not have the same UID."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
     def sigma(self, hu: Image) -> Image:
         """Standard deviation of B − A' in HU, (Y, X), for A' (Y, X)."""
@@ -91,8 +79,7 @@ class ResidualNoiseModel:
         noise = _filter(white, np.asarray(self.power))
         is_clipped = (hu <= self.range_hu[0]) | (hu >= self.range_hu[1])
         drawn = np.where(is_clipped, hu, np.rint(hu + self.sigma(hu) * noise))
-        result: Image = drawn.clip(*self.range_hu).astype(np.float32)
-        return result
+        return drawn.clip(*self.range_hu).astype(np.float32)
 
 
 def read_residual_noise(model: Path) -> ResidualNoiseModel:

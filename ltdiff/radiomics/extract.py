@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -49,16 +49,12 @@ def extract_radiomics(image: Path, mask: Path, *, config: CatalogueConfig, only:
             continue
         num_voxels = int(voxels.sum())
         size = {"roi": roi, "num_voxels": num_voxels, "volume_mm3": num_voxels * float(np.prod(volume.spacing_mm))}
-        rows.append({**size, **values, "undefined": _count(reasons)})
+        rows.append({**size, **values, "undefined": json.dumps(Counter(reasons.values())) if reasons else ""})
     if not rows:
         raise ValueError(f"{printable(mask)}: no region of the mask can be measured")
     return pd.DataFrame(rows).assign(
         extractor=EXTRACTOR, extractor_version=EXTRACTOR_VERSION, discretisation=config.discretisation
     )
-
-
-def _count(reasons: Mapping[str, str]) -> str:
-    return json.dumps(Counter(reasons.values())) if reasons else ""
 
 
 def check_table_path(path: Path) -> None:

@@ -66,7 +66,8 @@ def extract_features(
     if min(inside.shape) < 2:
         return dict.fromkeys(feature_names(classes), float("nan"))
     image, label = _as_volume(values_hu, spacing_mm), _as_volume(inside.astype(np.uint8), spacing_mm)
-    _silence_pyradiomics()
+    # One remark per region about symmetric matrices, and a traceback where a feature becomes NaN, help nobody.
+    logging.getLogger("radiomics").setLevel(logging.CRITICAL)
     features: dict[str, float] = {}
     for name in classes:
         # label, force2D and force2Ddimension as the full extractor passes them: slices along the first array axis
@@ -100,11 +101,6 @@ def _as_volume(plane: np.ndarray, spacing_mm: tuple[float, float]) -> sitk.Image
     image = sitk.GetImageFromArray(plane[None])
     image.SetSpacing((spacing_mm[1], spacing_mm[0], 1.0))
     return image
-
-
-def _silence_pyradiomics() -> None:
-    """One remark per region about symmetric matrices, and a traceback where a feature becomes NaN, help nobody."""
-    logging.getLogger("radiomics").setLevel(logging.CRITICAL)
 
 
 def _without_undefined(features: dict[str, float], values_hu: np.ndarray, bin_width: float) -> dict[str, float]:

@@ -101,20 +101,19 @@ class SearchSpace:
             raise ValueError(f"{path} is no search space: it must map names of settings to choices or ranges")
         space = cls({name: _read_parameter(path, name, entry) for name, entry in entries.items()})
         for name, parameter in space.parameters.items():
-            space._check_condition(path, name, parameter)
+            before = list(space.parameters)[: list(space.parameters).index(name)]
+            if unknown := set(parameter.when) - set(before):
+                raise ValueError(f"{path}: {name} depends on {', '.join(sorted(unknown))}, which must stand before it")
             for value in parameter.examples:
                 try:
-                    _try(change_settings(base, {**parameter.when, name: value}))
+                    settings = change_settings(base, {**parameter.when, name: value})
+                    if settings.training.init == "pretrained":
+                        load_pretrained_weights(LTDiff(settings.model))  # which fit networks of some shapes only
                 except ValueError as error:
                     raise ValueError(f"{path}: {name} = {value!r}: {error}") from error
         if not any(isinstance(parameter, Range) and not parameter.when for parameter in space.parameters.values()):
             raise ValueError(f"{path}: one parameter must be a range without a condition, or trials would be repeated")
         return space
-
-    def _check_condition(self, path: Path, name: str, parameter: Choices | Range) -> None:
-        before = list(self.parameters)[: list(self.parameters).index(name)]
-        if unknown := set(parameter.when) - set(before):
-            raise ValueError(f"{path}: {name} depends on {', '.join(sorted(unknown))}, which must stand before it")
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """The values of a trial, of the parameters that exist for it."""
@@ -129,16 +128,9 @@ class SearchSpace:
         return {name: each.decode(params[name]) for name, each in self.parameters.items() if name in params}
 
 
-def _try(settings: Settings) -> None:
-    """Build networks that are to take pretrained weights: which fit some shapes only."""
-    if settings.training.init == "pretrained":
-        load_pretrained_weights(LTDiff(settings.model))
-
-
 def to_dict(settings: Settings) -> dict[str, Any]:
     """Settings as YAML and JSON know them: lists instead of tuples."""
-    nested: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
-    return nested
+    return json.loads(json.dumps(asdict(settings)))
 
 
 def _read_parameter(path: Path, name: str, entry: Any) -> Choices | Range:

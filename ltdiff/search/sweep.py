@@ -122,7 +122,7 @@ def _fit(context: SearchContext, study: optuna.Study, num_missing: int, on_end: 
             max_concurrent_trials=context.config.num_concurrent,
         ),
         run_config=tune.RunConfig(
-            name=TUNE_FOLDER, storage_path=str(context.out), callbacks=[progress], stop=_StopAfterFailures(progress), verbose=0
+            name=TUNE_FOLDER, storage_path=str(context.out), callbacks=[progress], stop=progress, verbose=0
         ),
     )
     # It complains, trial for trial, that the logs that nobody reads are not there.
@@ -218,8 +218,11 @@ def _scheduler(context: SearchContext, study: optuna.Study) -> TrialScheduler:
     return scheduler
 
 
-class _SweepProgress(tune.Callback):
-    """A line for every trial that ends, and now and then one of where a trial is; an ended one's checkpoints are removed."""
+class _SweepProgress(tune.Callback, tune.Stopper):
+    """A line for every trial that ends, and now and then one of where a trial is; an ended one's checkpoints are removed.
+
+    Ends the search when trials fail for a reason that is not theirs.
+    """
 
     def __init__(self, context: SearchContext, num_missing: int, on_end: Callable[[], None]) -> None:
         self.context, self.num_missing, self.on_end = context, num_missing, on_end
@@ -260,6 +263,14 @@ class _SweepProgress(tune.Callback):
         self.failure = failure
         self._end(trial, f"failed: {failure}")
 
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single trial is ended."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked after every event."""
+        return self.has_failed
+
     def _end(self, trial: Any, outcome: str) -> None:
         self.num_ended += 1
         self.logged_s = time.monotonic()
@@ -268,31 +279,12 @@ class _SweepProgress(tune.Callback):
         config = self.context.config
         place = config.num_trials - self.num_missing + self.num_ended
         logger.info("trial %d, %d of %d: %s; %s left", trial.config[NUMBER], place, config.num_trials, outcome, left)
-        _tidy(self.context.folder(self.context.space.decode(trial.config)))
+        folder = self.context.folder(self.context.space.decode(trial.config))
+        for leftover in (*folder.glob(f"*/{CHECKPOINTS_FOLDER}"), folder / RAY_FOLDER):  # its models and scores stay
+            shutil.rmtree(leftover, ignore_errors=True)
         self.on_end()
-
-
-def _tidy(folder: Path) -> None:
-    """Remove the checkpoints of a trial that has ended; its models and scores stay."""
-    for leftover in (*folder.glob(f"*/{CHECKPOINTS_FOLDER}"), folder / RAY_FOLDER):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _without_numbers(failure: str) -> str:
     """Remove paths and numbers, in which failures of one cause differ."""
     return re.sub(r"\S*/\S*|\d+", "", failure)
-
-
-class _StopAfterFailures(tune.Stopper):
-    """Ends the search when trials fail for a reason that is not theirs."""
-
-    def __init__(self, progress: _SweepProgress) -> None:
-        self.progress = progress
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No single trial is ended."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Asked after every event."""
-        return self.progress.has_failed

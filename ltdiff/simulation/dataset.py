@@ -101,15 +101,8 @@ def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> Ser
 
 def _write_lesions(scan: SimulatedScan, folder: Path) -> None:
     lesions = [
-        {
-            "label": lesion.label,
-            "hu": lesion.hu,
-            "diameter_mm": lesion.diameter_mm,
-            "shape": lesion.shape,
-            "textured": lesion.textured,
-            "centre_mm": lesion.centre_mm,
-            "num_voxels": int((scan.labels == lesion.label).sum()),
-        }
+        {key: value for key, value in vars(lesion).items() if key != "parts"}
+        | {"num_voxels": int((scan.labels == lesion.label).sum())}
         for lesion in scan.phantom.lesions
     ]
     (folder / LESIONS_JSON_NAME).write_text(json.dumps(lesions, indent=2))

@@ -37,7 +37,7 @@ class LungStructure:
 
 @dataclass(frozen=True)
 class Phantom:
-    """One patient: organs, vessel and airway trees, textures, couch, and lesions within `z_range_mm`."""
+    """One patient: organs, vessel and airway trees, textures, couch and lesions."""
 
     anatomy: Anatomy
     couch: Couch
@@ -48,7 +48,6 @@ class Phantom:
     coarse: Texture
     lung: LungStructure
     lesions: tuple[Lesion, ...]
-    z_range_mm: tuple[float, float]
 
     def attenuation(self, grid: Grid, *, z_mm: float, thickness_mm: float) -> np.ndarray:
         """HU (size, size), float32, averaged over a slice of `thickness_mm` round `z_mm`."""
@@ -60,7 +59,8 @@ class Phantom:
             coarse=self.coarse.slice(grid, z_mm=z_mm, thickness_mm=thickness_mm)[rows, columns],
         )
         lung = self._lung(grid, rows, columns, texture, z_mm, thickness_mm)
-        planes = z_mm + thickness_mm * _midpoints(thickness_mm)
+        num = max(1, int(np.ceil(thickness_mm / _PLANE_MM)))
+        planes = z_mm + thickness_mm * ((np.arange(num) + 0.5) / num - 0.5)
         mean = np.zeros_like(lung)
         for z in planes:
             mean += self.anatomy.attenuation(x, y, float(z), texture=texture, lung=lung, pixel_mm=grid.pixel_mm)
@@ -135,7 +135,6 @@ def build_phantom(
         coarse=Texture(seed=4 * seed + 1, exponent=4.0, min_wavelength_mm=8.0),
         lung=lung,
         lesions=tuple(draw_lesions(num_lesions, z_range_mm=z_range_mm, lung_distance=anatomy.lung_distance, rng=lesion_rng)),
-        z_range_mm=z_range_mm,
     )
 
 
@@ -149,9 +148,3 @@ def _grow(anatomy: Anatomy, lung: LungStructure, side: int, z_mm: float, rng: np
     targets = np.concatenate(found)[: lung.leaves_per_tree]
     hilum = np.array([side * 28.0, anatomy.centre_y_mm + 5, z_mm]) + rng.normal(scale=4, size=3)
     return grow_tree(hilum, targets, leaf_radius_mm=lung.leaf_radius_mm, rng=rng)
-
-
-def _midpoints(thickness_mm: float) -> np.ndarray:
-    """Middle of equal parts of a slice, as fractions −0.5 … 0.5 of its thickness."""
-    num = max(1, int(np.ceil(thickness_mm / _PLANE_MM)))
-    return (np.arange(num) + 0.5) / num - 0.5

@@ -47,5 +47,4 @@ class KernelMatcher:
         """(H, W) in HU, PixelSpacing (y, x) → Ã (H, W) in HU."""
         if self.kernel_match is None:
             return hu
-        matched: NDArray[np.float32] = self.kernel_match(torch.from_numpy(hu.copy()), spacing_mm).numpy()
-        return matched
+        return self.kernel_match(torch.from_numpy(hu.copy()), spacing_mm).numpy()

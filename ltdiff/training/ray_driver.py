@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -69,12 +69,14 @@ def train_on_ray(
     # Before there is a folder: without pairs there is no run.
     manifest = read_manifest(manifest_path)
     make_items(manifest, split="train", pairs=True)
+    num_gpus = settings.training.num_workers if settings.training.use_gpu else 0
 
     def run(pending: list[PendingPhase]) -> None:
         for phase in pending:  # what cannot be resumed is refused before workers are started
             find_checkpoint(phase.folder / CHECKPOINTS_FOLDER)
         task = TrainingTask(out, manifest_path, settings, pending, make_score, num_threads)
-        with _session(settings), _ending_by_signals(out):
+        # a Ray that is large enough for a phase; inside another one, the same
+        with ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus, dashboard=True), _ending_by_signals(out):
             _fit(task, callbacks)
 
     with only_writer(out):
@@ -118,12 +120,6 @@ def _fit(task: TrainingTask, callbacks: Sequence[ray.train.UserCallback]) -> Non
     if reason is not None:
         unfinished = next(phase.name for phase in task.pending if not (phase.folder / MODEL_FOLDER).is_dir())
         raise ValueError(f"phase {unfinished} failed: {reason}; the same command resumes it")
-
-
-def _session(settings: Settings) -> AbstractContextManager[None]:
-    """A Ray that is large enough for a phase; inside another one, the same."""
-    num_gpus = settings.training.num_workers if settings.training.use_gpu else 0
-    return ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus, dashboard=True)
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def _fit(
     choice = OutputChoice.of({"mean": regions.ccc_of(value), "sample": regions.ccc_of(draws[0])})
     logger.info("calibration: the %s is better on the validation pairs", choice.output)
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
-    content |= {"residual_noise": residual_noise.to_dict(), "intervals": asdict(intervals)}
+    content |= {"residual_noise": asdict(residual_noise), "intervals": asdict(intervals)}
     write_calibration(model, content)
     return residual_noise, intervals
 

@@ -105,8 +105,7 @@ def crps(members: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np
     num = len(members)
     ordered = np.sort(members, axis=0)
     weights = (2 * np.arange(1, num + 1) - num - 1).reshape(-1, *[1] * (members.ndim - 1))
-    result: NDArray[np.float64] = np.abs(members - truth).mean(axis=0) - (weights * ordered).sum(axis=0) / num**2
-    return result
+    return np.abs(members - truth).mean(axis=0) - (weights * ordered).sum(axis=0) / num**2
 
 
 def _summarize(draws: NDArray[np.float64]) -> tuple[Table, Table]:

@@ -61,9 +61,10 @@ class _Phase(nn.Module):
 class _Comparator(ImageNetwork):
     """A' = x + weight; its phases are kept in `phases`, in the order in which they were made."""
 
+    make_network = _OneWeight
+
     def __init__(self, training, *, shares=(1.0,), die_in=None, die_at=4, best=3):
         super().__init__(training)
-        self.network = _OneWeight()
         self.shares, self.die_in, self.die_at, self.best = shares, die_in, die_at, best
         self.phases, self.given = [], []
 

@@ -1,6 +1,7 @@
 """What is left over: a residual of known size and texture is found again, and draws have both."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_a_few_wild_pixels_do_not_widen_a_bin():
 
 
 def test_json_keeps_it(fitted):
-    assert ResidualNoiseModel.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    assert ResidualNoiseModel.from_dict(json.loads(json.dumps(asdict(fitted)))) == fitted
 
 
 def test_errors(tmp_path):
