@@ -21,13 +21,9 @@ TRAINING_SECTIONS = tuple(section.name for section in fields(Settings))
 
 @dataclass(frozen=True)
 class Configuration(Settings):
-    """All settings, of which each command uses some sections.
+    """All settings, those of a run among them; each command uses some sections.
 
     Args:
-        model: the networks.
-        diffusion: noise process and sampler.
-        loss: losses and their weights.
-        training: phases, patches, workers.
         inference: use of a trained model.
         evaluation: slices and regions that are scored.
         catalogue: discretisation of the feature catalogue.

@@ -3,10 +3,11 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 from ltdiff import __version__
 from ltdiff.data.manifest import read_manifest, write_manifest
@@ -28,7 +29,6 @@ from ltdiff.training.ray_driver import train_on_ray
 from ltdiff.training.run import MODEL_FOLDER
 from ltdiff.uncertainty.calibration import calibrate_run
 
-Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 STAGES = {
@@ -60,31 +60,33 @@ def run_demo(out: Path) -> str:
 
 def _run_stages(out: Path, report: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    stages = _Stages(out / "times.json")
-    settings = read_settings("demo")
+    settings, stage = read_settings("demo"), partial(_stage, times=out / "times.json")
     archive, pairs, run, derived = (out / name for name in ("archive", "pairs.parquet", "run", DERIVED_FOLDER))
+    model = run / MODEL_FOLDER
     with PeakMemory() as memory:
-        stages.run("simulate", lambda: simulate(archive, config=SIMULATION, num_workers=2))
-        stages.run("pair", lambda: write_manifest(pair_archive(archive, split=SPLIT).manifest, pairs))
-        stages.run("train", lambda: train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=settings))
-        stages.run("calibrate", lambda: calibrate_run(read_manifest(pairs), model=run / MODEL_FOLDER))
-        stages.run("register", lambda: record_run(run))
-        stages.run("standardize", lambda: _standardize_held_out(pairs, model=run / MODEL_FOLDER, out=derived))
-        tables = stages.run(
-            "evaluate",
-            lambda: evaluate_model(
-                pairs, model=run / MODEL_FOLDER, out=report, config=EvaluationConfig(), inference=InferenceConfig(), mask=archive
-            ),
-        )
-    add_to_summary(
-        report,
-        {
-            "seconds": stages.seconds,
-            "peak_memory_bytes": memory.peak_bytes,
-            "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},
-            "training_seed": settings.training.seed,
-        },
-    )
+        with stage("simulate"):
+            simulate(archive, config=SIMULATION, num_workers=2)
+        with stage("pair"):
+            write_manifest(pair_archive(archive, split=SPLIT).manifest, pairs)
+        with stage("train"):
+            train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=settings)
+        with stage("calibrate"):
+            calibrate_run(read_manifest(pairs), model=model)
+        with stage("register"):
+            record_run(run)
+        with stage("standardize"):
+            _standardize_held_out(pairs, model=model, out=derived)
+        with stage("evaluate"):
+            tables = evaluate_model(
+                pairs, model=model, out=report, config=EvaluationConfig(), inference=InferenceConfig(), mask=archive
+            )
+    facts = {
+        "seconds": json.loads((out / "times.json").read_text()),
+        "peak_memory_bytes": memory.peak_bytes,
+        "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},
+        "training_seed": settings.training.seed,
+    }
+    add_to_summary(report, facts)
     # Written last: where this file is, the demo is done.
     write_text(report / TABLES_FILE, tables + "\n")
 
@@ -98,18 +100,14 @@ def _standardize_held_out(pairs: Path, *, model: Path, out: Path) -> None:
             raise ValueError(f"{folder} could not be standardized; the log says why")
 
 
-class _Stages:
-    """Runs the stages one after the other, and keeps in a file the seconds of each, summed over interrupted runs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-
-    def run(self, stage: str, work: Callable[[], Result]) -> Result:
-        logger.info("stage %d of %d: %s", list(STAGES).index(stage) + 1, len(STAGES), STAGES[stage])
-        started_s = time.monotonic()
-        try:
-            return work()
-        finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0) + time.monotonic() - started_s, 1)
-            write_text(self.path, json.dumps(self.seconds) + "\n")
+@contextmanager
+def _stage(name: str, times: Path) -> Iterator[None]:
+    """Announce a stage, and add its seconds to those of interrupted runs in the file `times`."""
+    logger.info("stage %d of %d: %s", list(STAGES).index(name) + 1, len(STAGES), STAGES[name])
+    seconds: dict[str, float] = json.loads(times.read_text()) if times.is_file() else {}
+    started_s = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[name] = round(seconds.get(name, 0) + time.monotonic() - started_s, 1)
+        write_text(times, json.dumps(seconds) + "\n")

@@ -13,8 +13,13 @@ from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.paper import group_ccc
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import slice_correlation
-from ltdiff.evaluation.structure_fidelity import count_changed_places, describe_lesions, structure_summary, structure_table
-from ltdiff.evaluation.structures import find_structures
+from ltdiff.evaluation.structures import (
+    count_changed_places,
+    describe_lesions,
+    find_structures,
+    structure_summary,
+    structure_table,
+)
 from ltdiff.inference.method import Slices
 
 

@@ -27,7 +27,7 @@ from ltdiff.data.rois import (
 )
 from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.slice_correlation import Neighbours
+from ltdiff.evaluation.structures import Neighbours
 from ltdiff.inference.method import Method, Slices
 from ltdiff.radiomics.feature_sets import CATALOGUE
 from ltdiff.system.progress import progress

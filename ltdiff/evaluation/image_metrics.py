@@ -11,25 +11,15 @@ _SSIM_RADIUS_PX = 5
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
 
 
-def mae_hu(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
-    """Mean absolute error."""
-    return float(np.abs(_difference(image_hu, target_hu)).mean())
-
-
-def rmse_hu(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
-    """Root of the mean squared error."""
-    return float(np.sqrt((_difference(image_hu, target_hu) ** 2).mean()))
-
-
-def bias_hu(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
-    """Mean of image − target."""
-    return float(_difference(image_hu, target_hu).mean())
-
-
-def psnr_db(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
-    """Peak signal-to-noise ratio 20 log₁₀(DATA_RANGE_HU / RMSE); inf for identical images."""
-    rmse = rmse_hu(image_hu, target_hu)
-    return float("inf") if rmse == 0 else float(20 * np.log10(DATA_RANGE_HU / rmse))
+def pixel_errors(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> dict[str, float]:
+    """`mae_hu`, mean absolute error; `rmse_hu`, root of the mean squared error; `bias_hu`, mean of image − target; and `psnr_db`,
+    peak signal-to-noise ratio 20 log₁₀(DATA_RANGE_HU / RMSE), inf for identical images.
+    """
+    assert image_hu.shape == target_hu.shape, f"images of different shapes {image_hu.shape} and {target_hu.shape}"
+    difference = image_hu.astype(np.float64) - target_hu
+    rmse = float(np.sqrt((difference**2).mean()))
+    psnr_db = float("inf") if rmse == 0 else float(20 * np.log10(DATA_RANGE_HU / rmse))
+    return {"mae_hu": float(np.abs(difference).mean()), "rmse_hu": rmse, "bias_hu": float(difference.mean()), "psnr_db": psnr_db}
 
 
 def ssim(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> float:
@@ -60,8 +50,3 @@ def _window(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gaussian mean round each pixel, without the rim where the window leaves the slice."""
     r = _SSIM_RADIUS_PX
     return ndimage.gaussian_filter(plane, _SSIM_SIGMA_PX, radius=r)[r:-r, r:-r]
-
-
-def _difference(image_hu: NDArray[np.float32], target_hu: NDArray[np.float32]) -> NDArray[np.float64]:
-    assert image_hu.shape == target_hu.shape, f"images of different shapes {image_hu.shape} and {target_hu.shape}"
-    return image_hu.astype(np.float64) - target_hu

@@ -14,7 +14,7 @@ from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
 from ltdiff.evaluation.paper import PRINTED, group_table, printed_table
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, reproducible_shares
 from ltdiff.evaluation.slice_correlation import describe_correlation
-from ltdiff.evaluation.structure_fidelity import CHANGED_DIAMETER_MM, CHANGED_HU
+from ltdiff.evaluation.structures import CHANGED_DIAMETER_MM, CHANGED_HU
 
 FEW_ROIS = 20
 LARGE_SHARE = 0.25

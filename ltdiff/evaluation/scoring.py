@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 import ltdiff
 from ltdiff.data.rois import Roi, VolumeRoi
-from ltdiff.evaluation import concordance, image_metrics
+from ltdiff.evaluation import concordance
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
 from ltdiff.evaluation.feature_values import TARGET, ExtractAll, FeatureArray, feature_array
+from ltdiff.evaluation.image_metrics import pixel_errors, ssim
 from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 
@@ -29,13 +30,6 @@ REPRODUCIBLE_CCC = (0.85, 0.90)
 _KEYS = ("method", "roi_set", "feature_set", "feature_class")
 CCC_COLUMNS = (*_KEYS, "definition", "ccc_mean", "ccc_sd", "ci_low", "ci_high", "num_features", "num_rois")
 _DEFINITIONS: dict[str, Callable[..., Concordance]] = {"across_rois": ccc_across_rois, "across_features": ccc_across_features}
-_METRICS: dict[str, Callable[[Slices, Slices], float]] = {
-    "mae_hu": image_metrics.mae_hu,
-    "rmse_hu": image_metrics.rmse_hu,
-    "bias_hu": image_metrics.bias_hu,
-    "psnr_db": image_metrics.psnr_db,
-    "ssim": image_metrics.ssim,
-}
 
 
 @dataclass(frozen=True)
@@ -120,7 +114,8 @@ def score(
         values = np.concatenate([values, harmonized[names].to_numpy(float)[None]])
         methods.append(name)
     features = FeatureArray(values, tuple(methods), tuple(rois), feature_set)
-    return Scores(features, *feature_tables(features, seed=seed), _image_metrics_table(images, target_hu), seed)
+    metrics = [{"method": name, **pixel_errors(hu, target_hu), "ssim": ssim(hu, target_hu)} for name, hu in images.items()]
+    return Scores(features, *feature_tables(features, seed=seed), pd.DataFrame(metrics), seed)
 
 
 def feature_tables(features: FeatureArray, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -154,11 +149,3 @@ def reproducible_shares(feature_ccc: pd.DataFrame) -> pd.DataFrame:
     shares = {f"ccc_from_{least:.2f}": defined["ccc"] >= least for least in REPRODUCIBLE_CCC}
     keys = ["method", "roi_set", "feature_class"]
     return defined.assign(**shares).groupby(keys, sort=False)[list(shares)].mean().reset_index()
-
-
-def _image_metrics_table(images: Mapping[str, Slices], target_hu: Slices) -> pd.DataFrame:
-    rows = [
-        {"method": method, **{name: metric(image_hu, target_hu) for name, metric in _METRICS.items()}}
-        for method, image_hu in images.items()
-    ]
-    return pd.DataFrame(rows, columns=["method", *_METRICS])

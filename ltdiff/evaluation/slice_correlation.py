@@ -5,23 +5,20 @@ scan share the raw data of what they have in common, and with it the noise. A me
 lowers the correlation, one that smooths the noise away raises it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.evaluation.structures import body_mask
+from ltdiff.evaluation.structures import Neighbours, body_mask
 
 HIGH_PASS_SIGMA_PX = 2.0
 """Standard deviation of the Gaussian that is taken away."""
 BODY_MARGIN_PX = 8
 """Rim that is left out, as far as the Gaussian reaches: the skin is so strong an edge that it would decide the correlation."""
 COLUMNS = ("method", "correlation", "target_correlation", "relative_difference", "num_pairs")
-
-Neighbours = Sequence[tuple[int, int]]
-"""Indices of slices that follow each other."""
 
 
 def slice_correlation(

@@ -8,7 +8,7 @@ among them; no image comes of it.
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,11 @@ class ComBat:
     def __init__(self, feature_set: FeatureSet = PYRADIOMICS, *, num_workers: int = 1) -> None:
         """ValueError where the package combatlearn is not installed."""
         self.feature_set, self.num_workers = feature_set, num_workers
-        self.new_model = _import_combat()
+        try:
+            from combatlearn.core import ComBatModel
+        except ImportError as error:
+            raise ValueError("the method combat needs the package combatlearn: pip install 'ltdiff[compare]'") from error
+        self.new_model = ComBatModel
 
     @classmethod
     def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
@@ -88,14 +92,6 @@ class ComBat:
         features = pd.DataFrame(rows)
         features.insert(0, "batch", [SOURCE, TARGET] * len(cuts))
         return features
-
-
-def _import_combat() -> Any:
-    try:
-        from combatlearn.core import ComBatModel
-    except ImportError as error:
-        raise ValueError("the method combat needs the package combatlearn: pip install 'ltdiff[compare]'") from error
-    return ComBatModel
 
 
 def _training_regions(manifest: pd.DataFrame, *, depth: int) -> Iterator[tuple[RegionCut, RegionCut]]:

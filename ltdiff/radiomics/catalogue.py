@@ -50,20 +50,15 @@ ONE_VALUE = "all voxels of the region are alike to this feature"
 
 
 class _Prepared:
-    """Intermediate results of a region that several classes share, computed once."""
+    """A region and its grey levels, which several classes share and which are computed once."""
 
     def __init__(self, region: Region, config: CatalogueConfig) -> None:
-        self.region = region
-        self.config = config
+        self.region, self.config = region, config
+        self.is_flat = region.mask.shape[0] == 1
 
     @cached_property
     def levels(self) -> Levels:
         return self.region.discretise(self.config.bin_width)
-
-    @property
-    def is_flat(self) -> bool:
-        """The region lies in one slice."""
-        return self.region.mask.shape[0] == 1
 
 
 _Column = tuple[str, float, str]

@@ -65,7 +65,7 @@ class Scanner:
         `object_hu` (M, M) is a slice in HU, already averaged over its thickness.
         """
         attenuation = self.water_attenuation_per_mm * (1 + object_hu.astype(np.float32) / 1000)
-        plan = _projection_plan(self, len(object_hu), pixel_mm)
+        plan = _plan(self, 2, len(object_hu), pixel_mm)
         spectrum = plan.execute(attenuation.astype(np.complex64)).reshape(self.num_views, -1)
         index = np.arange(spectrum.shape[1])
         aperture = np.sinc(index / self.num_detectors)  # of frequency times pitch
@@ -105,7 +105,7 @@ class Scanner:
         Two real images are the real and imaginary part of one, so a pair costs one back-projection.
         """
         spectrum = scipy.fft.fft(sinogram.astype(np.float32), n=2 * self.num_detectors, axis=1)
-        plan = _back_projection_plan(self, matrix, fov_mm / matrix)
+        plan = _plan(self, 1, matrix, fov_mm / matrix)
         weights = [self._filter_weights(kernel) for kernel in kernels]
         images = []
         for i in range(0, len(weights), 2):
@@ -142,23 +142,18 @@ def _ramp(num: int, pitch_mm: float) -> np.ndarray:
     return scipy.fft.fft(kernel).real * pitch_mm
 
 
-@lru_cache(maxsize=2)
-def _projection_plan(scanner: Scanner, size: int, pixel_mm: float) -> finufft.Plan:
-    """Object (size, size) → frequencies ≥ 0 of its projections, view by view."""
-    frequency = scipy.fft.rfftfreq(scanner.num_detectors, scanner.detector_pitch_mm)
-    return _plan(2, scanner.num_views, frequency * pixel_mm, size, sign=-1)
-
-
-@lru_cache(maxsize=2)
-def _back_projection_plan(scanner: Scanner, size: int, pixel_mm: float) -> finufft.Plan:
-    """Filtered spectra of zero-padded projections, in FFT order, view by view → image (size, size)."""
-    frequency = scipy.fft.fftfreq(2 * scanner.num_detectors, scanner.detector_pitch_mm)
-    return _plan(1, scanner.num_views, frequency * pixel_mm, size, sign=1)
-
-
-def _plan(transform: int, num_views: int, cycles_per_pixel: np.ndarray, size: int, *, sign: int) -> finufft.Plan:
-    angle = np.arange(num_views)[:, None] * np.pi / num_views
-    radians = (2 * np.pi * cycles_per_pixel).astype(np.float32)
+@lru_cache(maxsize=4)
+def _plan(scanner: Scanner, transform: int, size: int, pixel_mm: float) -> finufft.Plan:
+    """Type 2: object (size, size) → frequencies ≥ 0 of its projections, view by view. Type 1: filtered spectra of zero-padded
+    projections, in FFT order, view by view → image (size, size).
+    """
+    if transform == 2:
+        frequency = scipy.fft.rfftfreq(scanner.num_detectors, scanner.detector_pitch_mm)
+    else:
+        frequency = scipy.fft.fftfreq(2 * scanner.num_detectors, scanner.detector_pitch_mm)
+    angle = np.arange(scanner.num_views)[:, None] * np.pi / scanner.num_views
+    radians = (2 * np.pi * (frequency * pixel_mm)).astype(np.float32)
+    sign = -1 if transform == 2 else 1
     plan = finufft.Plan(
         transform, (size, size), eps=_MAX_RELATIVE_ERROR, isign=sign, dtype="complex64", nthreads=1, upsampfac=1.25
     )

@@ -3,21 +3,19 @@
 import numpy as np
 import pytest
 
-from ltdiff.evaluation.image_metrics import DATA_RANGE_HU, bias_hu, mae_hu, psnr_db, rmse_hu, ssim
+from ltdiff.evaluation.image_metrics import DATA_RANGE_HU, pixel_errors, ssim
 
 
 def test_errors_of_known_differences():
     target = np.zeros((2, 3), np.int16)
     image = np.array([[3, -3, 0], [0, 6, 0]], np.int16)
-    assert mae_hu(image, target) == 2
-    assert rmse_hu(image, target) == 3
-    assert bias_hu(image, target) == 1
-    assert psnr_db(image, target) == pytest.approx(20 * np.log10(DATA_RANGE_HU / 3))
-    assert psnr_db(target, target) == np.inf
+    psnr_db = pytest.approx(20 * np.log10(DATA_RANGE_HU / 3))
+    assert pixel_errors(image, target) == {"mae_hu": 2, "rmse_hu": 3, "bias_hu": 1, "psnr_db": psnr_db}
+    assert pixel_errors(target, target)["psnr_db"] == np.inf
 
 
 def test_whole_numbers_do_not_wrap_round():
-    assert mae_hu(np.array([32767], np.int16), np.array([-32768], np.int16)) == 65535
+    assert pixel_errors(np.array([32767], np.int16), np.array([-32768], np.int16))["mae_hu"] == 65535
 
 
 def test_ssim_equals_scikit_image():

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from ltdiff.data.rois import Roi, disc_mask
-from ltdiff.evaluation.structure_fidelity import count_changed_places, describe_lesions, structure_summary, structure_table
-from ltdiff.evaluation.structures import AIRWAY
+from ltdiff.evaluation.structures import AIRWAY, count_changed_places, describe_lesions, structure_summary, structure_table
 
 SHAPE = (80, 80)
 CENTRE = (40, 38)
