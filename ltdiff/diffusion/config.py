@@ -21,7 +21,6 @@ class ScheduleConfig:
     num_train_timesteps: int = 1000
 
     def __post_init__(self) -> None:
-        """Refuse schedules that are no noise schedules."""
         if not 0 < self.beta_1 <= self.beta_T < 1:
             raise ValueError(f"betas must satisfy 0 < beta_1 <= beta_T < 1, got {self.beta_1} and {self.beta_T}")
         if self.num_train_timesteps < 1:
@@ -51,7 +50,6 @@ class DiffusionConfig:
     num_inference_steps: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values outside their ranges."""
         if self.kappa < 0:
             raise ValueError(f"kappa must not be negative, got {self.kappa}")
         if not 0 <= self.endpoint_fraction <= 1:

@@ -24,7 +24,6 @@ class EvaluationConfig:
     features: Literal["pyradiomics", "catalogue"] = "pyradiomics"
 
     def __post_init__(self) -> None:
-        """Refuse counts below one and seeds below zero."""
         for name, least in (("num_rois", 1), ("num_workers", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -32,7 +32,6 @@ class AutoencoderConfig:
     refinement_channels: int = 16
 
     def __post_init__(self) -> None:
-        """Refuse shapes that fit no network."""
         if len(self.channels) != len(self.latent_channels) or len(self.channels) < 2:
             raise ValueError(
                 f"channels {self.channels} and latent_channels {self.latent_channels} must both name the same "
@@ -83,7 +82,6 @@ class DenoiserConfig:
     embedding_size: int = 64
 
     def __post_init__(self) -> None:
-        """Refuse shapes that fit no network."""
         if min(self.channels, default=0) < 1:
             raise ValueError(f"denoiser channels must all be at least 1, got {self.channels}")
         if self.num_blocks < 1:

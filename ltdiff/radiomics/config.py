@@ -18,7 +18,6 @@ class CatalogueConfig:
     histogram: Histogram = INTENSITY_HISTOGRAM
 
     def __post_init__(self) -> None:
-        """Refuse bins without a width."""
         if not self.bin_width > 0:
             raise ValueError(f"bin_width must be above 0, got {self.bin_width}")
 

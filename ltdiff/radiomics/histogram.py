@@ -34,7 +34,6 @@ class Histogram:
     width: float
 
     def __post_init__(self) -> None:
-        """Refuse a range that holds no whole number of bins."""
         if not self.width > 0 or self.num_bins < 1 or not math.isclose(self.low + self.num_bins * self.width, self.high):
             raise ValueError(f"a histogram from {self.low:g} to {self.high:g} has no whole number of bins of {self.width:g}")
 

@@ -39,7 +39,6 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse counts below one, and shares of nothing."""
         for name in ("num_trials", "num_concurrent", "num_scores", "num_pairs", "num_rois"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -30,7 +30,6 @@ class Choices:
     when: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what is no choice."""
         if not isinstance(self.choices, list) or len(self.choices) < 2:
             raise ValueError(f"choices must name two values or more, got {self.choices!r}")
 
@@ -58,7 +57,6 @@ class Range:
     when: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what is no range."""
         if not all(isinstance(value, int | float) for value in self.examples):
             raise ValueError(f"low and high must be numbers (YAML needs 1.0e-4 for 1e-4), got {self.examples}")
         if not self.low < self.high or (self.log and self.low <= 0):

@@ -25,7 +25,6 @@ class LossConfig:
     decode: Literal["residual", "direct"] = "direct"
 
     def __post_init__(self) -> None:
-        """Refuse weights that train nothing."""
         if min(self.supervision_weights, default=-1.0) < 0 or sum(self.supervision_weights) <= 0:
             raise ValueError(f"supervision_weights must not be negative nor all zero, got {self.supervision_weights}")
         if self.lambda_image < 0:
@@ -45,7 +44,6 @@ class PhaseConfig:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        """Refuse lengths and rates outside their ranges."""
         if self.num_steps < 0 or self.learning_rate <= 0:
             raise ValueError(f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}")
 
@@ -97,7 +95,6 @@ class TrainingConfig:
     init: Literal["pretrained", "scratch"] = "scratch"
 
     def __post_init__(self) -> None:
-        """Refuse counts below one, and numbers that train nothing."""
         for name in ("patch_size", "batch_size_per_worker", "num_workers", "checkpoint_every_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -154,7 +151,6 @@ class Settings:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        """Refuse sections that contradict each other."""
         num_heads = self.model.autoencoder.num_levels - 1
         if len(self.loss.supervision_weights) != num_heads:
             raise ValueError(

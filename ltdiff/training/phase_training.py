@@ -21,14 +21,13 @@ from torch import nn
 
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.system.atomic_files import write_text
-from ltdiff.training.batches import BatchSource
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, VALIDATION_LOSS, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import train
 from ltdiff.training.phases import PHASES, Phase, PhaseTask
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, PendingPhase, finish_phase, prepare_run, read_metrics, train_phases
-from ltdiff.training.worker_context import WorkerContext, local_context
+from ltdiff.training.worker_context import BatchSource, WorkerContext, local_context
 
 logger = logging.getLogger(__name__)
 

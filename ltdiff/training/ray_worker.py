@@ -25,14 +25,11 @@ from ltdiff.data.volume_files import is_volume_file
 from ltdiff.system.progress import configure_logging
 from ltdiff.system.ray_cluster import hide_gpus, restore_umask
 from ltdiff.system.resources import num_cores
-from ltdiff.training.batches import BatchSource
 from ltdiff.training.config import Settings
 from ltdiff.training.phase_training import Recorder, Runner, train_pending
 from ltdiff.training.phases import Batch, PhaseTask
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, PendingPhase
-from ltdiff.training.worker_context import Score, WorkerContext, no_score
-
-logger = logging.getLogger(__name__)
+from ltdiff.training.worker_context import BatchSource, Score, WorkerContext, no_score
 
 STEPS_PER_STREAM = 20_000
 """Ray Data plans all blocks of a stream when it begins: a training whose length is a time has one stream after the other."""

@@ -1,6 +1,5 @@
 """`ltdiff uncertainty`: how far a standardized image, and each radiomic feature of it, can be trusted."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,8 +27,6 @@ from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.calibration import draw_images
 from ltdiff.uncertainty.intervals import FeatureIntervals
-
-logger = logging.getLogger(__name__)
 
 SLICES_AT_A_TIME = 64
 """Slices whose draws are in memory together: a mask may touch hundreds."""

@@ -65,7 +65,6 @@ class ValidationRegions:
         return regions
 
     def __len__(self) -> int:
-        """Return the number of regions."""
         return sum(map(len, self.rois))
 
     @property
