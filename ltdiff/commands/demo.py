@@ -53,12 +53,7 @@ def run_demo(out: Path) -> str:
     report = out / REPORT_FOLDER
     if (report / TABLES_FILE).is_file():
         logger.info("%s: the demo is done already; delete the folder to run it again", out)
-    else:
-        _run_stages(out, report)
-    return (report / TABLES_FILE).read_text()
-
-
-def _run_stages(out: Path, report: Path) -> None:
+        return (report / TABLES_FILE).read_text()
     out.mkdir(parents=True, exist_ok=True)
     settings, stage = read_settings("demo"), partial(_stage, times=out / "times.json")
     archive, pairs, run, derived = (out / name for name in ("archive", "pairs.parquet", "run", DERIVED_FOLDER))
@@ -89,6 +84,7 @@ def _run_stages(out: Path, report: Path) -> None:
     add_to_summary(report, facts)
     # Written last: where this file is, the demo is done.
     write_text(report / TABLES_FILE, tables + "\n")
+    return tables + "\n"
 
 
 def _standardize_held_out(pairs: Path, *, model: Path, out: Path) -> None:

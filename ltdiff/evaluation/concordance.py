@@ -60,7 +60,7 @@ def ccc_per_column(source: Values, target: Values) -> Values:
 def ccc_across_rois(source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Concordance:
     """Primary definition, for the features of one class (num_rois, num_features)."""
     per_feature = ccc_per_column(source, target)
-    resampled = weighted_ccc(_resample(len(source), num_resamples, seed), source, target)
+    resampled = weighted_ccc(resample(len(source), num_resamples, seed), source, target)
     used = np.isfinite(source) & np.isfinite(target)
     num_rois = int(used.any(axis=1).sum())
     return _summary(per_feature, nan_mean(resampled), num_features=_count(per_feature), num_rois=num_rois)
@@ -70,7 +70,7 @@ def ccc_across_features(source: Values, target: Values, *, num_resamples: int = 
     """Second definition, for the features of one class (num_rois, num_features)."""
     per_roi = ccc_per_column(source.T, target.T)
     defined = np.isfinite(per_roi)
-    weights = _resample(len(source), num_resamples, seed)[:, defined]
+    weights = resample(len(source), num_resamples, seed)[:, defined]
     with np.errstate(invalid="ignore"):
         resampled = weights @ per_roi[defined] / weights.sum(axis=1)
     used = np.isfinite(source) & np.isfinite(target)
@@ -133,11 +133,10 @@ def _standardized(source: Values, target: Values, used: NDArray[np.bool_]) -> tu
 
 
 @lru_cache(maxsize=16)
-def _resample(num_rois: int, num_resamples: int, seed: int) -> Values:
-    """How often each region counts in each resample (num_resamples, num_rois); kept, for it is the same for every class."""
+def resample(num: int, num_resamples: int, seed: int) -> Values:
+    """How often each of so many regions counts in each resample (num_resamples, num); kept: it is the same for every class."""
     rng = np.random.default_rng(seed)
-    shares = np.full(num_rois, 1 / max(num_rois, 1))
-    return rng.multinomial(num_rois, shares, size=num_resamples).astype(float)
+    return rng.multinomial(num, np.full(num, 1 / max(num, 1)), size=num_resamples).astype(float)
 
 
 def percentile_interval(values: Values) -> tuple[float, float]:

@@ -6,9 +6,8 @@ the same ones for both.
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ltdiff.evaluation.concordance import NUM_RESAMPLES, nan_mean, percentile_interval, weighted_ccc
+from ltdiff.evaluation.concordance import NUM_RESAMPLES, nan_mean, percentile_interval, resample, weighted_ccc
 from ltdiff.evaluation.feature_values import TARGET, FeatureArray
 
 MIN_SLICES = 5
@@ -26,9 +25,10 @@ def remaining_error_ratios(features: FeatureArray, *, method: str | None, seed: 
         return pd.DataFrame(columns=list(COLUMNS))
     rows = []
     for block in features.blocks():
-        slices = np.array([roi.slice_index for roi in block.rois])
-        num_slices = len(set(slices.tolist()))
-        weights = _resample(slices, seed=seed)
+        slices, numbers = np.unique([roi.slice_index for roi in block.rois], return_inverse=True)
+        num_slices = len(slices)
+        drawn = resample(num_slices, NUM_RESAMPLES, seed)[:, numbers]  # whole slices
+        weights = np.concatenate([np.ones((1, len(numbers))), drawn])  # each region once, then as it was drawn
         errors = {name: 1 - nan_mean(weighted_ccc(weights, values, block.target)) for name, values in block.values.items()}
         own = errors.pop(method)
         for other, error in errors.items():
@@ -58,12 +58,3 @@ def largest_shares(features: FeatureArray) -> pd.DataFrame:
             share = errors.max() / errors.sum() if errors.sum() > 0 else np.nan
             rows.append((method, roi_set, roi.slice_index, roi.label, share))
     return pd.DataFrame(rows, columns=["method", "roi_set", "slice_index", "label", "share"])
-
-
-def _resample(slices: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
-    """How often each region counts (1 + NUM_RESAMPLES, rois): once each first, then with slices drawn at random."""
-    numbers = np.unique(slices, return_inverse=True)[1]
-    num_slices = numbers.max() + 1
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(num_slices, np.full(num_slices, 1 / num_slices), size=NUM_RESAMPLES)
-    return np.concatenate([np.ones((1, len(slices))), counts[:, numbers]]).astype(float)

@@ -88,24 +88,17 @@ def evaluate(
     of all others. `facts` (times, versions, seeds) are for summary.json.
     """
     config = evaluation_set.config
-    images, seconds = {SOURCE: evaluation_set.source_hu}, {}
+    source_hu, spacings_mm, numbers = evaluation_set.source_hu, evaluation_set.spacings_mm, evaluation_set.slice_numbers
+    images, seconds = {SOURCE: source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        images[name] = np.stack(
-            standardize_slices(
-                method,
-                evaluation_set.source_hu,
-                evaluation_set.spacings_mm,
-                numbers=evaluation_set.slice_numbers,
-                num_workers=config.num_workers,
-                name=name,
-            )
-        )
-        seconds[name] = (time.perf_counter() - started_s) / len(evaluation_set.source_hu)
+        made = standardize_slices(method, source_hu, spacings_mm, numbers=numbers, num_workers=config.num_workers, name=name)
+        images[name] = np.stack(made)
+        seconds[name] = (time.perf_counter() - started_s) / len(source_hu)
     scores = score(
         images,
         target_hu=evaluation_set.target_hu,
-        spacing_mm=evaluation_set.spacings_mm,
+        spacing_mm=spacings_mm,
         rois=evaluation_set.scored,
         feature_set=FEATURE_SETS[config.features],
         harmonizers=harmonizers,

@@ -120,7 +120,9 @@ def _ccc_sections(ccc: pd.DataFrame, *, lesions: str) -> Iterator[Section]:
     for definition, meaning in _CCC_NOTES.items():
         yield Section(f"## Concordance correlation coefficient, {definition.replace('_', ' ')}", meaning)
         for roi_set, table in ccc[ccc["definition"] == definition].groupby("roi_set", sort=False):
-            note = f"{_regions_note(table)} {lesions if is_lesion_set(str(roi_set)) else ''}"
+            num_rois = int(table["num_rois"].max())
+            few = f"; a CCC of fewer than {FEW_ROIS} says little" if num_rois < FEW_ROIS else ""
+            note = f"{num_rois} region{'' if num_rois == 1 else 's'}{few}. {lesions if is_lesion_set(str(roi_set)) else ''}"
             yield Section(f"### {roi_set}", note.strip(), _by_class(table, _ccc_cell))
     if lesions and not any(is_lesion_set(str(roi_set)) for roi_set in ccc["roi_set"].unique()):
         yield Section(lesions)
@@ -178,12 +180,6 @@ def _feature_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
     yield Section("## Relative error", _RELATIVE_ERROR_NOTE, errors)
     shares = _by_class(reproducible_shares(tables["feature_ccc"]), _shares_cell, index=index)
     yield Section("## Reproducible features", _REPRODUCIBLE_NOTE, shares)
-
-
-def _regions_note(table: pd.DataFrame) -> str:
-    num_rois = int(table["num_rois"].max())
-    few = f"; a CCC of fewer than {FEW_ROIS} says little" if num_rois < FEW_ROIS else ""
-    return f"{num_rois} region{'' if num_rois == 1 else 's'}{few}."
 
 
 def _ccc_cell(row: Row) -> str:

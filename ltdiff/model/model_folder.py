@@ -27,15 +27,19 @@ DATA_CHANGES = "data_fingerprint was", "split was"
 
 def read_description(folder: Path) -> dict[str, Any]:
     """`model.json` of a model folder, checked for its format version. Raises ValueError."""
-    path = folder / DESCRIPTION_FILE
+    return read_versioned(folder / DESCRIPTION_FILE, what="model", version=FORMAT_VERSION)
+
+
+def read_versioned(path: Path, *, what: str, version: int) -> dict[str, Any]:
+    """The JSON that makes a folder `what` it is. Raises ValueError where it cannot be read, or has another format version."""
     try:
-        description = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no model: {path.name} cannot be read ({error})") from error
-    version = description.get("format_version") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version!r}; this ltdiff reads {FORMAT_VERSION}")
-    return dict(description)
+        raise ValueError(f"{path.parent} holds no {what}: {path.name} cannot be read ({error})") from error
+    found = content.get("format_version") if isinstance(content, dict) else None
+    if found != version:
+        raise ValueError(f"{path} has format version {found!r}; this ltdiff reads {version}")
+    return dict(content)
 
 
 def verify_model_folder(folder: Path, *, registered: Mapping[str, str | None] | None = None) -> dict[str, Any]:

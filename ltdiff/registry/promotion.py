@@ -49,14 +49,15 @@ def promote(reference: str, *, pairs: Path | None = None, force: bool = False, t
     model = find_model(reference, models)
     champion = next((each for each in models if "champion" in each.aliases), None)
     if champion is None:
-        set_champion(model, record=_record(None, None), tracking_uri=tracking_uri)
+        set_champion(model, record={"replaced": None, "forced": False}, tracking_uri=tracking_uri)
         return f"version {model.number} is the champion now; there was none"
     if champion.number == model.number:
         return f"version {model.number} is the champion already"
     comparison = _compare(model, champion, pairs=pairs, tracking_uri=tracking_uri)
     if not force:
         _check(model, champion, comparison)
-    set_champion(model, record=_record(champion, comparison), tracking_uri=tracking_uri)
+    record = {"replaced": champion.number, "forced": comparison is None or comparison.is_worse}
+    set_champion(model, record=record | (comparison._asdict() if comparison else {}), tracking_uri=tracking_uri)
     return _report(model, champion, comparison)
 
 
@@ -97,15 +98,6 @@ def _check(model: ModelVersion, champion: ModelVersion, comparison: Comparison |
             f"version {model.number} is worse than the champion, version {champion.number}: CCC {ccc_text(comparison.ccc)} "
             f"against {ccc_text(comparison.champion_ccc)}, {comparison.basis}; --force promotes it nevertheless"
         )
-
-
-def _record(champion: ModelVersion | None, comparison: Comparison | None) -> dict[str, object]:
-    """What the version's tag keeps: what it replaced, by which figures, and whether by force."""
-    if champion is None:
-        return {"replaced": None, "forced": False}
-    if comparison is None:
-        return {"replaced": champion.number, "forced": True}
-    return {"replaced": champion.number, "forced": comparison.is_worse, **comparison._asdict()}
 
 
 def _report(model: ModelVersion, champion: ModelVersion, comparison: Comparison | None) -> str:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ltdiff.model.model_folder import read_versioned
 from ltdiff.system.atomic_files import file_sha256, finish_folder
 
 logger = logging.getLogger(__name__)
@@ -176,14 +177,7 @@ def _check(folder: Path) -> dict[str, Any]:
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads((folder / META_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no checkpoint: {META_FILE} cannot be read ({error})") from error
-    version = meta.get("format_version") if isinstance(meta, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"checkpoint {folder} has format version {version!r}; this ltdiff reads {FORMAT_VERSION}")
-    return dict(meta)
+    return read_versioned(folder / META_FILE, what="checkpoint", version=FORMAT_VERSION)
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -30,24 +30,20 @@ def record_run(out: Path, *, tracking_uri: str | None = None) -> None:
         for name in PHASES
         for row in read_metrics(out / name)
     ]
+    validation = read_validation(model)  # None where the model is not calibrated
+    ccc = {} if validation is None else validation["ccc"]
+    metrics = {f"validation_ccc.{name}": value for name, value in ccc.items()}
+    if ccc:
+        metrics["validation_ccc"] = overall(ccc)
     run_id = log_run(
         out.absolute().name or "run",
         out=out,
         run_key=weights_sha256(model),
         data_fingerprint=description["data_fingerprint"],
         parameters=description["settings"],
-        metrics=_validation_metrics(model),
+        metrics=metrics,
         history=history,
         tracking_uri=tracking_uri,
     )
     if run_id is not None:
         register_model(model, run_id=run_id, out=out, tracking_uri=tracking_uri)
-
-
-def _validation_metrics(model: Path) -> dict[str, float]:
-    """CCC on the validation pairs, over all classes of features and for each, where the model is calibrated."""
-    validation = read_validation(model)
-    if validation is None:
-        return {}
-    ccc = validation["ccc"]
-    return {"validation_ccc": overall(ccc)} | {f"validation_ccc.{name}": value for name, value in ccc.items()}
