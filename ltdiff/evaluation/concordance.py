@@ -63,7 +63,7 @@ def ccc_across_rois(source: Values, target: Values, *, num_resamples: int = NUM_
     resampled = weighted_ccc(resample(len(source), num_resamples, seed), source, target)
     used = np.isfinite(source) & np.isfinite(target)
     num_rois = int(used.any(axis=1).sum())
-    return _summary(per_feature, nan_mean(resampled), num_features=_count(per_feature), num_rois=num_rois)
+    return _summary(per_feature, nan_mean(resampled), num_features=int(np.isfinite(per_feature).sum()), num_rois=num_rois)
 
 
 def ccc_across_features(source: Values, target: Values, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Concordance:
@@ -75,7 +75,7 @@ def ccc_across_features(source: Values, target: Values, *, num_resamples: int = 
         resampled = weights @ per_roi[defined] / weights.sum(axis=1)
     used = np.isfinite(source) & np.isfinite(target)
     num_features = int(used.any(axis=0).sum())
-    return _summary(per_roi, resampled, num_features=num_features, num_rois=_count(per_roi))
+    return _summary(per_roi, resampled, num_features=num_features, num_rois=int(defined.sum()))
 
 
 def weighted_ccc(weights: Values, source: Values, target: Values) -> Values:
@@ -162,7 +162,3 @@ def nan_mean(values: Values) -> Values:
     defined = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0.0).sum(axis=-1) / defined.sum(axis=-1)
-
-
-def _count(values: Values) -> int:
-    return int(np.isfinite(values).sum())

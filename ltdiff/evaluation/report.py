@@ -91,8 +91,5 @@ def _describe_roi(roi: Roi | VolumeRoi) -> dict[str, Any]:
 
 
 def _to_json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n"
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else str(value)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda v: v.item() if isinstance(v, np.generic) else str(v))
+    return text + "\n"

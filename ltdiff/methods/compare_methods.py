@@ -66,7 +66,11 @@ def compare_methods(
         ValueError: an unknown method, no pairs to train or to score, the same series in both manifests, or another job writing
             `out`. FitError, after the report of the others is written: a method that failed.
     """
-    _check_names(methods)
+    unknown = [name for name in methods if name not in METHOD_NAMES]
+    if unknown:
+        raise ValueError(f"there is no method {', '.join(map(repr, unknown))}; known are {', '.join(METHOD_NAMES)}")
+    if not methods:
+        raise ValueError(f"name at least one method; known are {', '.join(METHOD_NAMES)}")
     training, scored = _manifests(pairs, test, split)
     training = limit_pairs(training, num_pairs) if num_pairs is not None else training
     # first: what cannot be scored need not be trained for
@@ -142,14 +146,6 @@ def describe_fit(folder: Path) -> dict[str, Any]:
             fit[name]["rates"] = json.loads(rates.read_text())
     choice = read_choice(model)
     return fit if choice is None else fit | {"output": choice._asdict()}
-
-
-def _check_names(methods: Sequence[str]) -> None:
-    unknown = [name for name in methods if name not in METHOD_NAMES]
-    if unknown:
-        raise ValueError(f"there is no method {', '.join(map(repr, unknown))}; known are {', '.join(METHOD_NAMES)}")
-    if not methods:
-        raise ValueError(f"name at least one method; known are {', '.join(METHOD_NAMES)}")
 
 
 def _manifests(pairs: Path, test: Path | None, split: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:

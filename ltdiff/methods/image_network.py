@@ -69,11 +69,12 @@ class NetworkPhase(nn.Module):
 
 
 class ImageNetwork(Comparator):
-    """A network behind the protocol of comparators. Subclasses name the network, its phases and its use."""
+    """A network behind the protocol of comparators. Subclasses name what makes it, its loss or its phases, and its use."""
 
     make_network: Callable[[], nn.Module]
     loss: Loss
     phase_name = "regression"
+    """The loss and the name of the single phase; a network that is trained in several names them in `schedules`."""
     uses_kernel_match = True
     """Whether it starts from the linear match Ã or from the source itself."""
     size_divisor = 1

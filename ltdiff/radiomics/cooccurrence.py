@@ -88,20 +88,6 @@ class CoOccurrences:
         return abs(self.i - self.j)
 
 
-def _correlation(m: CoOccurrences) -> Floats:
-    mean = m.mean[m.matrix]
-    return _divide(m.expect((m.i - mean) * (m.j - mean)), m.variance)
-
-
-def _information_measure_2(m: CoOccurrences) -> Floats:
-    return np.sqrt(np.maximum(0, 1 - np.exp(-2 * (2 * m.marginal_entropy - m.entropy))))
-
-
-def _inverse_variance(m: CoOccurrences) -> Floats:
-    squared = m.difference**2
-    return m.expect(np.where(squared > 0, 1 / np.maximum(squared, 1), 0))
-
-
 def _max_probability(m: CoOccurrences) -> Floats:
     largest = np.zeros(m.num_matrices)
     np.maximum.at(largest, m.matrix, m.p)
@@ -119,7 +105,11 @@ FEATURES: Mapping[str, Feature[CoOccurrences]] = {
     "ClusterShade": Feature("7NFM", "Σ (i + j − 2μ)³ p(i, j)", lambda m: m.expect(m.from_cluster**3)),
     "ClusterTendency": Feature("DG8W", "Σ (i + j − 2μ)² p(i, j)", lambda m: m.expect(m.from_cluster**2)),
     "Contrast": Feature("ACUI", "Σ (i − j)² p(i, j)", lambda m: m.expect(m.difference**2)),
-    "Correlation": Feature("NI2N", "Σ (i − μ)(j − μ) p(i, j) / σ²", _correlation),
+    "Correlation": Feature(
+        "NI2N",
+        "Σ (i − μ)(j − μ) p(i, j) / σ²",
+        lambda m: _divide(m.expect((m.i - m.mean[m.matrix]) * (m.j - m.mean[m.matrix])), m.variance),
+    ),
     "DifferenceEntropy": Feature("NTRS", "−Σ p_{x−y}(k) log₂ p_{x−y}(k)", lambda m: entropies(m.p_difference)),
     "Dissimilarity": Feature("8S9J", "Σ |i − j| p(i, j)", lambda m: m.expect(m.difference)),
     "Energy": Feature("8ZQL", "Σ p(i, j)²", lambda m: m.expect(m.p)),
@@ -132,7 +122,9 @@ FEATURES: Mapping[str, Feature[CoOccurrences]] = {
         lambda m: _divide(m.entropy - 2 * m.marginal_entropy, m.marginal_entropy),
     ),
     "InformationMeasureCorr2": Feature(
-        "JN9H", "√(1 − exp(−2 (HXY2 − HXY))) with HXY2 = −Σ p_x(i) p_x(j) log₂(p_x(i) p_x(j)) = 2 HX", _information_measure_2
+        "JN9H",
+        "√(1 − exp(−2 (HXY2 − HXY))) with HXY2 = −Σ p_x(i) p_x(j) log₂(p_x(i) p_x(j)) = 2 HX",
+        lambda m: np.sqrt(np.maximum(0, 1 - np.exp(-2 * (2 * m.marginal_entropy - m.entropy)))),
     ),
     "InverseDiffMomentNorm": Feature(
         "1QCO", "Σ p(i, j) / (1 + ((i − j) / N_g)²)", lambda m: m.expect(1 / (1 + (m.difference / m.num_levels) ** 2))
@@ -140,7 +132,11 @@ FEATURES: Mapping[str, Feature[CoOccurrences]] = {
     "InverseDiffNorm": Feature(
         "NDRX", "Σ p(i, j) / (1 + |i − j| / N_g)", lambda m: m.expect(1 / (1 + m.difference / m.num_levels))
     ),
-    "InverseVariance": Feature("E8JP", "Σ over i ≠ j of p(i, j) / (i − j)²", _inverse_variance),
+    "InverseVariance": Feature(
+        "E8JP",
+        "Σ over i ≠ j of p(i, j) / (i − j)²",
+        lambda m: m.expect(np.where(m.difference > 0, 1 / np.maximum(m.difference**2, 1), 0)),
+    ),
     "MaxProbability": Feature("GYBY", "max p(i, j)", _max_probability),
     "SumAverage": Feature("ZGXS", "Σ k p_{x+y}(k)", lambda m: m.expect(m.i + m.j)),
     "SumEntropy": Feature("P6QZ", "−Σ p_{x+y}(k) log₂ p_{x+y}(k)", lambda m: entropies(m.p_sum)),

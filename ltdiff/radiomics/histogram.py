@@ -8,9 +8,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from ltdiff.radiomics.intensity_direct import mean_absolute_deviation, standard_moment
+from ltdiff.radiomics import intensity_direct
 from ltdiff.radiomics.region import Floats, Region
 
 PERCENTILES = tuple(range(5, 100, 5))
@@ -75,12 +74,12 @@ def describe(values: Floats, histogram: Histogram) -> dict[str, float]:
     values = values.clip(histogram.low, histogram.high)
     areas = histogram.invert(values, np.array(PERCENTILES) / 100)
     return {
-        "InterQuartileRange": float(stats.iqr(values)),
-        "Kurtosis": standard_moment(values, 4),
-        "MeanAbsoluteDeviation": mean_absolute_deviation(values),
-        "MedianAbsoluteDeviation": float(stats.median_abs_deviation(values)),
+        "InterQuartileRange": intensity_direct.inter_quartile_range(values),
+        "Kurtosis": intensity_direct.standard_moment(values, 4),
+        "MeanAbsoluteDeviation": intensity_direct.mean_absolute_deviation(values),
+        "MedianAbsoluteDeviation": intensity_direct.median_absolute_deviation(values),
         "Range": float(np.ptp(values)),
-        "Skewness": standard_moment(values, 3),
+        "Skewness": intensity_direct.standard_moment(values, 3),
         **percentiles(values),
         **{f"PercentileArea{p:02d}": float(area) for p, area in zip(PERCENTILES, areas, strict=True)},
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from ltdiff.radiomics.feature import Feature, entropies
 from ltdiff.radiomics.region import Floats, Levels, Region
@@ -41,8 +41,27 @@ class Intensities:
 
     @cached_property
     def local_entropy(self) -> Floats:
-        """Entropy of the grey levels of every voxel's neighbourhood, in bits (N,)."""
-        return local_entropy(self.levels)
+        """Entropy of the grey levels of every voxel's neighbourhood, in bits (N,).
+
+        Sorted, equal levels follow each other; k counts them, and Σ c log c over the levels is Σ (k log k − (k − 1) log(k − 1)).
+        """
+        padded = np.pad(self.levels, [(n // 2, n // 2) for n in LOCAL_ENTROPY_SIZE])
+        places = np.argwhere(self.levels > 0)
+        windows = sliding_window_view(padded, LOCAL_ENTROPY_SIZE)
+        size = math.prod(LOCAL_ENTROPY_SIZE)
+        n_log_n = np.arange(size + 1) * np.log2(np.maximum(np.arange(size + 1), 1))
+        steps = np.diff(n_log_n, prepend=0.0)
+        result = np.empty(len(places))
+        for first in range(0, len(places), _CHUNK_VOXELS):
+            chunk = places[first : first + _CHUNK_VOXELS]
+            rows = np.sort(windows[tuple(chunk.T)].reshape(len(chunk), size).astype(np.int32), axis=1)
+            position = np.arange(size)
+            is_new = np.diff(rows, axis=1, prepend=-1) != 0
+            k = position - np.maximum.accumulate(np.where(is_new, position, 0), axis=1) + 1
+            inside = rows > 0
+            n = inside.sum(axis=1)
+            result[first : first + len(chunk)] = np.log2(n) - np.where(inside, steps[k], 0).sum(axis=1) / n
+        return np.where(result > 1e-12, result, 0)  # one level alone leaves rounding
 
     @cached_property
     def local_range(self) -> Floats:
@@ -63,28 +82,15 @@ class Intensities:
         return np.sqrt(np.maximum(variance, 0))
 
 
-def local_entropy(levels: Levels) -> Floats:
-    """Entropy in bits of the levels above 0 in the 9 × 9 neighbourhood of every voxel above 0 of (Z, Y, X): (N,).
+def inter_quartile_range(values: Floats) -> float:
+    """75th less 25th percentile, interpolated linearly."""
+    low, high = np.percentile(values, [25, 75])
+    return float(high - low)
 
-    Sorted, equal levels follow each other; with k counting them, Σ c log c over the levels is Σ (k log k − (k − 1) log(k − 1)).
-    """
-    padded = np.pad(levels, [(n // 2, n // 2) for n in LOCAL_ENTROPY_SIZE])
-    places = np.argwhere(levels > 0)
-    windows = sliding_window_view(padded, LOCAL_ENTROPY_SIZE)
-    size = math.prod(LOCAL_ENTROPY_SIZE)
-    n_log_n = np.arange(size + 1) * np.log2(np.maximum(np.arange(size + 1), 1))
-    steps = np.diff(n_log_n, prepend=0.0)
-    result = np.empty(len(places))
-    for first in range(0, len(places), _CHUNK_VOXELS):
-        chunk = places[first : first + _CHUNK_VOXELS]
-        rows = np.sort(windows[tuple(chunk.T)].reshape(len(chunk), size).astype(np.int32), axis=1)
-        position = np.arange(size)
-        is_new = np.diff(rows, axis=1, prepend=-1) != 0
-        k = position - np.maximum.accumulate(np.where(is_new, position, 0), axis=1) + 1
-        inside = rows > 0
-        n = inside.sum(axis=1)
-        result[first : first + len(chunk)] = np.log2(n) - np.where(inside, steps[k], 0).sum(axis=1) / n
-    return np.where(result > 1e-12, result, 0)  # one level alone leaves rounding
+
+def median_absolute_deviation(values: Floats) -> float:
+    """Median of |v − median of v|."""
+    return float(np.median(abs(values - np.median(values))))
 
 
 def mean_absolute_deviation(values: Floats) -> float:
@@ -134,12 +140,12 @@ FEATURES: Mapping[str, Feature[Intensities]] = {
     "GlobalStd": Feature("", "√(Σ (v − μ)² / (N − 1))", lambda x: math.sqrt(_variance(x))),
     "GlobalVariance": Feature("", "Σ (v − μ)² / (N − 1); IBSI and PyRadiomics divide by N", _variance),
     "GlobalUniformity": Feature("BJ5W", "Σ p_i² over the grey levels", lambda x: (x.level_shares**2).sum()),
-    "InterQuartileRange": Feature("SALO", "75th less 25th percentile of v", lambda x: stats.iqr(x.values)),
+    "InterQuartileRange": Feature("SALO", "75th less 25th percentile of v", lambda x: inter_quartile_range(x.values)),
     "Kurtosis": Feature("", "Σ (v − μ)⁴ / N / (Σ (v − μ)² / N)²; IBSI subtracts 3", lambda x: standard_moment(x.values, 4)),
     "Skewness": Feature("KE2A", "Σ (v − μ)³ / N / (Σ (v − μ)² / N)^1.5", lambda x: standard_moment(x.values, 3)),
     "MeanAbsoluteDeviation": Feature("4FUA", "Σ |v − μ| / N", lambda x: mean_absolute_deviation(x.values)),
     "MedianAbsoluteDeviation": Feature(
-        "", "median of |v − median of v|; IBSI's feature of that name is a mean", lambda x: stats.median_abs_deviation(x.values)
+        "", "median of |v − median of v|; IBSI's feature of that name is a mean", lambda x: median_absolute_deviation(x.values)
     ),
     "Range": Feature("2OJQ", "max v − min v", lambda x: np.ptp(x.values)),
     "RootMeanSquare": Feature("5ZWQ", "√(Σ v² / N)", lambda x: math.sqrt((x.values**2).mean())),

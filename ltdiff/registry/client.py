@@ -12,13 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from ltdiff.system.resources import environment
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient  # importing MLflow takes seconds: functions do it when they are called
-
+MlflowClient = Any  # importing MLflow takes seconds: functions do it when they are called
 MAX_DELAY_S = 120.0  # the longest that a database or an object store without an answer holds up a run
 
 _SQLITE = "sqlite:///"
@@ -48,22 +46,22 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 
 @contextmanager
-def open_client(tracking_uri: str) -> Iterator["MlflowClient"]:
+def open_client(tracking_uri: str) -> Iterator[MlflowClient]:
     """An MLflow client that is quiet and gives up soon; afterwards the environment is what it was."""
     retries = logging.getLogger("urllib3.connectionpool")  # a warning for every attempt
     level = retries.level
     retries.setLevel(logging.ERROR)
     try:
         with environment({name: value for name, value in _SETTINGS.items() if name not in os.environ}):
-            from mlflow import MlflowClient
+            import mlflow
 
-            yield MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            yield mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     finally:
         retries.setLevel(level)
 
 
 @contextmanager
-def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple["MlflowClient", str]]:
+def open_registry(tracking_uri: str | None, failure: str) -> Iterator[tuple[MlflowClient, str]]:
     """A client of the registry that is there, and its tracking URI: the given one, else MLFLOW_TRACKING_URI.
 
     Raises:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ltdiff.model.model_folder import (
     CALIBRATION_FILE,
@@ -18,11 +18,8 @@ from ltdiff.model.model_folder import (
     read_calibration,
     verify_model_folder,
 )
-from ltdiff.registry.client import attempt, find_tracking_uri, open_client
+from ltdiff.registry.client import MlflowClient, attempt, find_tracking_uri, open_client
 from ltdiff.system.atomic_files import file_sha256
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 """Aliases: the newest version, and the one in use."""
@@ -88,7 +85,7 @@ def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str
     return attempt(register, f"the model of run {run_id} was not registered in MLflow")
 
 
-def _register_once(client: "MlflowClient", name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]) -> Any:
+def _register_once(client: MlflowClient, name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]) -> Any:
     """The version of this name, run and content, calibration included: the one that there is, or a new one with these tags."""
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         staged = Path(temporary, "model")
@@ -100,7 +97,7 @@ def _register_once(client: "MlflowClient", name: str, model_dir: Path, files: se
         return next(same, None) or _create_version(client, name, staged, run_id, tags | {SHA256_TAG: sha256})
 
 
-def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Any:
+def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, tags: dict[str, str]) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -114,7 +111,7 @@ def _create_version(client: "MlflowClient", name: str, folder: Path, run_id: str
     return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
 
 
-def _set_aliases(client: "MlflowClient", versions: dict[str, int]) -> None:
+def _set_aliases(client: MlflowClient, versions: dict[str, int]) -> None:
     aliases = client.get_registered_model(COMPOSED).aliases
     is_newest = int(aliases.get(CANDIDATE, 0)) <= versions[COMPOSED]  # not one whose registration was cut off and completed
     moved = [*([CANDIDATE] if is_newest else []), *([CHAMPION] if CHAMPION not in aliases else [])]

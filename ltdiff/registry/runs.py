@@ -7,15 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 import ltdiff
-from ltdiff.registry.client import attempt, find_tracking_uri, open_client, sqlite_file
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from ltdiff.registry.client import MlflowClient, attempt, find_tracking_uri, open_client, sqlite_file
 
 EXPERIMENT = "ltdiff"
 REVISION_VARIABLE, REVISION_FILE = "LTDIFF_REVISION", "REVISION"
@@ -101,7 +98,7 @@ def log_run(
     return run_id
 
 
-def _experiment_id(client: "MlflowClient", tracking_uri: str) -> str:
+def _experiment_id(client: MlflowClient, tracking_uri: str) -> str:
     known = client.get_experiment_by_name(EXPERIMENT)
     if known is not None:
         return known.experiment_id
@@ -110,7 +107,7 @@ def _experiment_id(client: "MlflowClient", tracking_uri: str) -> str:
     return client.create_experiment(EXPERIMENT, artifact_location=place)
 
 
-def _log_contents(client: "MlflowClient", run: Any, settings: Mapping[str, str], figures: list[tuple[str, float, int]]) -> None:
+def _log_contents(client: MlflowClient, run: Any, settings: Mapping[str, str], figures: list[tuple[str, float, int]]) -> None:
     from mlflow.entities import Metric, Param
 
     run_id, time_ms = run.info.run_id, run.info.start_time

@@ -9,14 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ltdiff.model.model_folder import CALIBRATION_FILE, DESCRIPTION_FILE, verify_model_folder, write_sums
 from ltdiff.registry import register
-from ltdiff.registry.client import open_registry
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from ltdiff.registry.client import MlflowClient, open_registry
 
 _PROMOTION_TAG = "ltdiff.promoted."
 """Beginning of the tag; its time follows, so an earlier promotion stays on record."""
@@ -140,7 +137,7 @@ def export_model(reference: str, *, out: Path, tracking_uri: str | None = None) 
     return model
 
 
-def _fetch(client: "MlflowClient", version: Any, out_dir: Path, tracking_uri: str) -> Path:
+def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
     sha256 = version.tags.get(register.SHA256_TAG)

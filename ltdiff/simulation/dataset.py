@@ -57,8 +57,9 @@ def simulate_patient(out: Path, config: SimulationConfig, patient: int) -> Path:
     scan = scan_patient(config, patient)
     folder = patient_folder(out, patient)
     with complete_folder(folder) as growing:
-        _write_series(scan, growing / SOURCE_NAME, _identity(config, patient, is_target=False))
-        _write_series(scan, growing / TARGET_NAME, _identity(config, patient, is_target=True))
+        for name, hu in ((SOURCE_NAME, scan.source_hu), (TARGET_NAME, scan.target_hu)):
+            identity = _identity(config, patient, is_target=name == TARGET_NAME)
+            write_ct_series(hu, out_dir=growing / name, identity=identity, spacing_mm=scan.spacing_mm, origin_mm=scan.origin_mm)
         _write_lesions(scan, growing)
     return folder
 
@@ -72,11 +73,6 @@ def _simulate_patients(out: Path, config: SimulationConfig, patients: list[int],
         futures = [pool.submit(simulate_patient, out, config, patient) for patient in patients]
         for future in as_completed(futures):
             yield future.result()
-
-
-def _write_series(scan: SimulatedScan, folder: Path, identity: SeriesIdentity) -> None:
-    hu = scan.target_hu if folder.name == TARGET_NAME else scan.source_hu
-    write_ct_series(hu, out_dir=folder, identity=identity, spacing_mm=scan.spacing_mm, origin_mm=scan.origin_mm)
 
 
 def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> SeriesIdentity:

@@ -45,10 +45,11 @@ def save_checkpoint(
 
     `metrics` are those of the moving average, the validation loss among them; without one it is never the best.
     """
+    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
     files = {
         "weights": module.state_dict(),
         "averaged": averaged.state_dict(),
-        "optimizer": _flatten(optimizer.state_dict()["state"]),
+        "optimizer": {f"{index}.{key}": value for index, slots in state.items() for key, value in slots.items()},
     }
     for name, tensors in files.items():
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, _path(folder, name))
@@ -182,10 +183,6 @@ def _read_meta(folder: Path) -> dict[str, Any]:
 
 def _path(folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
-
-
-def _flatten(state: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{index}.{key}": value for index, slots in state.items() for key, value in slots.items()}
 
 
 def _unflatten(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -235,7 +235,7 @@ class _Progress:
         now_s, part_done = time.monotonic(), self.clock.part_done(step)
         if log and (now_s - self.logged_s > LINE_EVERY_S or part_done == 1):
             self.logged_s = now_s
-            rate, waited = self.steps_per_s, self.wait_share
+            waited, rate = self.rates.values()
             left = duration(self.clock.elapsed_s * (1 / part_done - 1))
             loss = float(torch.stack(self.history["loss"][-50:]).mean())
             logger.info(
@@ -244,18 +244,14 @@ class _Progress:
             )
 
     @property
-    def wait_share(self) -> float:
-        """Share of the time since the last checkpoint that was spent waiting for data."""
-        return self.waited_s / max(self.clock.elapsed_s - self.start, 1e-9)
-
-    @property
-    def steps_per_s(self) -> float:
-        """Steps per second since the last checkpoint."""
-        return self.num_steps / max(self.clock.elapsed_s - self.start, 1e-9)
+    def rates(self) -> dict[str, float]:
+        """Since the last checkpoint: the share of the time that was spent waiting for data, and steps per second."""
+        elapsed_s = max(self.clock.elapsed_s - self.start, 1e-9)
+        return {"wait_share": self.waited_s / elapsed_s, "steps_per_s": self.num_steps / elapsed_s}
 
     def means(self) -> dict[str, float]:
         means = {key: float(torch.stack(values).mean()) for key, values in self.history.items()}
-        return means | {"wait_share": self.wait_share, "steps_per_s": self.steps_per_s}
+        return means | self.rates
 
 
 def _moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
