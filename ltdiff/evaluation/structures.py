@@ -27,7 +27,6 @@ WALL_HU, LUMEN_HU = -750.0, -900.0
 LUMEN_DIAMETER_MM = (2.0, 25.0)
 MIN_FILL, MAX_ASPECT = 0.5, 1.8
 """Of the bounding box: cross-sections are round, slits and what runs along the slice are not."""
-LUNG_RING_PX = (3, 6)
 MARGIN_PX = 8
 """Round the mask, for the background and for what grows out of it."""
 RING_PX = (3, 6)
@@ -78,9 +77,9 @@ def body_mask(smooth_hu: NDArray[np.floating]) -> Bool:
 
 def _vessels(smooth: NDArray[np.float64], spacing_mm: tuple[float, float]) -> Iterator[Bool]:
     def lies_in_lung(mask: Bool) -> bool:
-        near = bounding_box(mask, margin_px=LUNG_RING_PX[1])
+        near = bounding_box(mask, margin_px=RING_PX[1])
         distance = ndimage.distance_transform_edt(~mask[near])
-        ring = (distance >= LUNG_RING_PX[0]) & (distance <= LUNG_RING_PX[1])
+        ring = (distance >= RING_PX[0]) & (distance <= RING_PX[1])
         return bool(np.median(smooth[near][ring]) < AROUND_VESSEL_HU)
 
     return _round_parts((smooth > VESSEL_HU) & body_mask(smooth), VESSEL_DIAMETER_MM, spacing_mm, lies_in_lung)
