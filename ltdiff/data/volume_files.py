@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ class VolumeFile(Scan):
     direction: tuple[float, ...]
     stored_orientation: str
 
+    @property
+    @override
+    def slice_spacing_mm(self) -> float:
+        return self.distance_mm
+
     @override
     def read_slice(self, index: int) -> NDArray[np.float32]:
         return read_volume_slice(self.path, index)
@@ -66,10 +71,10 @@ class VolumeFile(Scan):
             yield StoredSlice(hu, outside, np.where(outside, np.float32(AIR_FILL_HU), hu))
 
     @override
-    def make_volume(self, slices_hu: Sequence[NDArray[np.float32]]) -> Volume:
+    def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
         """It can be written back in the order of the file's own voxels."""
         return Volume(
-            hu=np.stack(slices_hu),
+            hu=slices_hu,
             spacing_mm=(self.distance_mm, *self.spacing_mm),
             origin_mm=self.slices[0].position_mm,
             direction=self.direction,
@@ -171,15 +176,16 @@ def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:
 
 
 def read_mask(path: Path, *, orientation: str = ORIENTATION) -> NDArray[Any]:
-    """Labels (Z, Y, X), uint8, axes as in `read_volume`.
+    """Labels (Z, Y, X), uint16, axes as in `read_volume`.
 
-    Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 255.
+    Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 65535.
     """
     image = _read(path)
     values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, orientation))
-    labels = np.nan_to_num(values, nan=-1.0).astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # NaN is no whole number
+        labels = values.astype(np.uint16)
     if not np.array_equal(labels, values):
-        raise ValueError(f"{printable(path)}: a mask holds whole numbers from 0 to 255, and this file holds others")
+        raise ValueError(f"{printable(path)}: a mask holds whole numbers from 0 to 65535, and this file holds others")
     return labels
 
 

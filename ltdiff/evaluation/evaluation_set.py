@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
-from ltdiff.data.masks import read_labels
+from ltdiff.data.masks import check_regular, read_labels
 from ltdiff.data.rois import (
     HU_RANGES,
     Roi,
@@ -113,6 +113,7 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     numbers = slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     if config.features == CATALOGUE.name:
+        check_regular(manifest, pairs=pairs)
         scored = _volume_rois(rois, labels, shape=target_hu.shape, blocks=number_contiguous_blocks(series, numbers))
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     return EvaluationSet(
@@ -134,7 +135,7 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     )
 
 
-def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: EvaluationConfig) -> list[Roi]:
+def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint16] | None, config: EvaluationConfig) -> list[Roi]:
     """Random discs, random discs for every HU range, and those of the lesion masks; drawn on the target alone."""
     rois = random_rois(target_hu, num_rois=config.num_rois, seed=config.seed)
     for hu_range in HU_RANGES:
@@ -147,7 +148,7 @@ def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: Ev
 
 
 def _volume_rois(
-    rois: Sequence[Roi], labels: NDArray[np.uint8] | None, *, shape: tuple[int, ...], blocks: NDArray[np.int64]
+    rois: Sequence[Roi], labels: NDArray[np.uint16] | None, *, shape: tuple[int, ...], blocks: NDArray[np.int64]
 ) -> tuple[VolumeRoi, ...]:
     """The random discs through several slices, whole lesions and whole slices."""
     discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
