@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.data.volume_files import is_volume_file, orientation_code, read_mask, read_volume
+from ltdiff.data.volume_header import GRID_TOLERANCE_VOXELS
 from ltdiff.dicom.drawn_region import DrawnOn, DrawnRegion
 from ltdiff.dicom.scan import Scan, Volume
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
@@ -24,10 +25,6 @@ from ltdiff.dicom.structure_set import find_structure_sets, read_structures
 from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
-
-GRID_TOLERANCE_VOXELS = 0.25
-"""How far a voxel of a mask file may lie beside its voxel of the image: more than rounded headers make of 512 pixels, less than
-the half pixel between two conventions."""
 
 
 def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> NDArray[Any]:
@@ -117,13 +114,14 @@ def _without_gaps(regions: Iterator[DrawnRegion], path: Path) -> Iterator[DrawnR
     """The regions, while the log names those that were drawn on some slices only: what lies between counts as outside."""
     for region in regions:
         if between := _empty_between(region.mask):
+            num_slices = int(np.ptp(np.flatnonzero(region.mask.any(axis=(1, 2))))) + 1
             logger.warning(
-                "%s: %s is empty on %d of the %d slices from its first to its last, which lie between parts of it that are one "
-                "behind the other: was it drawn on some slices only? Nothing is filled in",
+                "%s: %s is empty on %d of the %d slices from its first to its last: was it drawn on some of them only? "
+                "Nothing is filled in",
                 printable(path),
                 quoted(region.name),
                 between,
-                np.ptp(np.flatnonzero(region.mask.any(axis=(1, 2)))) + 1,
+                num_slices,
             )
         yield region
 

@@ -11,7 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from ltdiff.dicom.dicom_file import BadFile, files_below, without_warnings
-from ltdiff.dicom.elements import text_of, value_of
+from ltdiff.dicom.elements import text_of
 from ltdiff.dicom.header import hashed
 from ltdiff.dicom.series import Series
 from ltdiff.system.text import printable
@@ -118,10 +118,11 @@ def files_of_kinds(root: Path, kinds: Container[str]) -> list[tuple[Path, pydico
 
 def items_of(dataset: pydicom.Dataset, keyword: str) -> list[pydicom.Dataset]:
     """The items of a sequence; [] when it is absent. Raises BadFile where it is no sequence."""
-    items = value_of(dataset, keyword)
-    if items is None:
-        return []
-    if not isinstance(items, pydicom.Sequence):
+    try:
+        items = dataset.get(keyword) or []
+    except Exception as error:  # what pydicom raises for a broken one
+        raise BadFile(f"has an unreadable {keyword}") from error
+    if not isinstance(items, pydicom.Sequence | list):
         raise BadFile(f"has a {keyword} that is no sequence")
     return list(items)
 

@@ -28,7 +28,7 @@ from ltdiff.dicom.drawn_region import (
     read_regions_file,
     uids_of,
 )
-from ltdiff.dicom.elements import integer_of, text_of, value_of
+from ltdiff.dicom.elements import integer_of, text_of, texts_of
 from ltdiff.dicom.grid import spacing_tolerance_mm
 from ltdiff.dicom.series import Series
 from ltdiff.system.text import printable, quoted
@@ -160,8 +160,8 @@ def _geometric_type(contour: pydicom.Dataset) -> str:
 
 def _corners(contour: pydicom.Dataset) -> Contour:
     try:
-        corners = np.array(value_of(contour, "ContourData") or [], dtype=np.float64).ravel()
-    except (TypeError, ValueError) as error:
+        corners = np.array(texts_of(contour, "ContourData"), dtype=np.float64)
+    except ValueError as error:
         raise BadFile("has a ContourData that holds no numbers") from error
     if corners.size % 3:
         raise BadFile(f"has a ContourData of {corners.size} numbers, where three belong to each corner")

@@ -43,7 +43,7 @@ def extract_radiomics(image: Path, mask: Path, *, config: CatalogueConfig, only:
             f"{', '.join(in_space)} need one; name others"
         )
     hu = scan.read_hu()
-    voxels_mm3 = scan.slice_depths_mm * np.prod(scan.spacing_mm)
+    voxels_mm3 = scan.slice_depths_mm * scan.spacing_mm[0] * scan.spacing_mm[1]
     rows = []
     for roi, voxels in read_named_masks(mask, scan, hu=hu):
         try:
