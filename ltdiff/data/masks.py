@@ -80,10 +80,11 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
             if not candidates or (not is_named and used.keys() & set(slices.index)):
                 continue
             series = _find_series(str(series_uid), manifest)
-            path = _only(sorted(path for path in candidates if _fits(found[path], series, is_named=is_named)))
-            if path:
+            fitting = sorted(path for path in candidates if _fits(found[path], series, is_named=is_named))
+            images = _label_images(fitting, series, is_named=is_named)
+            if path := _only(list(images)):
                 _only([*{used[index] for index in slices.index if index in used}, path])
-                labels[slices.index] = _of_slices(slices["path"], _numbered(_label_image(path, series)), series)
+                labels[slices.index] = _of_slices(slices["path"], _numbered(images[path]), series)
                 used |= dict.fromkeys(slices.index, path)
     if not used:
         raise ValueError(f"{printable(mask)}: there is no DICOM segmentation (SEG) of a series of these pairs")
@@ -93,6 +94,19 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
 def _fits(origin: DrawnOn, series: Series, *, is_named: bool) -> bool:
     """Whether a segmentation names the series, or at least lies in its frame of reference."""
     return origin.is_of(series) if is_named else origin.is_in_frame_of(series) and origin.could_be_of(series)
+
+
+def _label_images(paths: Sequence[Path], series: Series, *, is_named: bool) -> dict[Path, NDArray[np.uint16]]:
+    """Those of segmentations of a series; where they do not name it, only of those that lie on its slices."""
+    images = {}
+    for path in paths:
+        try:
+            images[path] = _label_image(path, series)
+        except ValueError as error:
+            if is_named:
+                raise
+            logger.warning("%s: it is passed over", error)
+    return images
 
 
 def _label_image(path: Path, series: Series) -> NDArray[np.uint16]:

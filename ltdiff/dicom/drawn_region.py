@@ -1,6 +1,7 @@
 """Regions that DICOM files hold of a CT series (SEG, RT Structure Set), and whether such a file was drawn on a series."""
 
 import logging
+import warnings
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 
 from ltdiff.dicom.dicom_file import BadFile, files_below, without_warnings
 from ltdiff.dicom.elements import text_of
@@ -17,6 +19,8 @@ from ltdiff.dicom.series import Series
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 class DrawnRegion(NamedTuple):
@@ -96,13 +100,32 @@ def read_regions_file(path: Path, *, kinds: Container[str], kind: str, pixels: b
     Raises:
         ValueError: it is not, or cannot be read.
     """
+    name = f"{printable(path)} cannot be read as a {kind}"
     try:
         with without_warnings():
-            if pydicom.dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).get("SOPClassUID") in kinds:
-                return pydicom.dcmread(path, stop_before_pixels=not pixels)
+            is_one = pydicom.dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).get("SOPClassUID") in kinds
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                dataset = pydicom.dcmread(path, stop_before_pixels=not pixels) if is_one else pydicom.Dataset()
+            is_cut_short = any("end of file" in str(warning.message) for warning in caught) or _is_cut_short(dataset)
     except Exception as error:  # whatever pydicom raises for a broken file
-        raise ValueError(f"{printable(path)} cannot be read as a {kind}: it is no DICOM file, or a broken one") from error
-    raise ValueError(f"{printable(path)} cannot be read as a {kind}: its SOPClassUID is that of something else")
+        raise ValueError(f"{name}: it is no DICOM file, or a broken one") from error
+    if not is_one:
+        raise ValueError(f"{name}: its SOPClassUID is that of something else")
+    if is_cut_short:
+        raise ValueError(f"{name}: it is cut short")
+    return dataset
+
+
+def _is_cut_short(dataset: pydicom.Dataset) -> bool:
+    """Whether an element holds less than it says, of which pydicom says nothing; a contour would lose corners."""
+    for element in dataset.values():
+        if isinstance(element, RawDataElement):
+            if element.length != UNDEFINED_LENGTH and len(element.value or b"") < element.length:
+                return True
+        elif isinstance(element.value, pydicom.Sequence) and any(map(_is_cut_short, element.value)):
+            return True
+    return False
 
 
 def files_of_kinds(root: Path, kinds: Container[str]) -> list[tuple[Path, pydicom.Dataset]]:

@@ -28,7 +28,9 @@ IN_PLANE_TOLERANCE_MM = 0.2
 """A slice may lie this far beside the line of the others, and half a pixel."""
 THICKNESS_TOLERANCE_MM = 0.01
 GAP_RATIO = 1.5
-"""A distance so many times those on both sides is a gap; where it goes on for some slices, the scan was planned so."""
+"""A distance so many times those on both sides is a gap …"""
+MAX_GAP_STEPS = 2
+"""… if it is alone, or one of two between which a single slice is left. More of them were planned so."""
 MAX_TILT_DEGREES = 45.0
 """Gantries tilt by up to 30°."""
 
@@ -183,11 +185,11 @@ def _is_even(z_mm: NDArray[np.float64]) -> bool:
     steps_mm = np.diff(z_mm)
     if not steps_mm.size:
         return True
-    usual_mm = float(np.median(steps_mm))
+    usual_mm = float(np.quantile(steps_mm, 0.5, method="lower"))  # of two steps, the one without a missing slice
     beside_mm = abs(z_mm - np.linspace(z_mm[0], z_mm[-1], len(z_mm)))
+    least_mm = (z_mm[-1] - z_mm[0]) / len(z_mm)  # the step if one slice is missing, which then lies half a step beside
     return bool(
-        abs(steps_mm - usual_mm).max() <= spacing_tolerance_mm(usual_mm)
-        or beside_mm.max() <= spacing_tolerance_mm(float(steps_mm.mean()))
+        abs(steps_mm - usual_mm).max() <= spacing_tolerance_mm(usual_mm) or beside_mm.max() <= spacing_tolerance_mm(least_mm)
     )
 
 
@@ -203,12 +205,14 @@ def _check_gaps(ordered: Sequence[Header]) -> None:
 
 
 def _is_gap(steps_mm: NDArray[np.float64], index: int) -> bool:
-    """Larger than what lies before and behind, also where two slices are missing that are not neighbours."""
-    sides = [steps_mm[max(0, index - 2) : index], steps_mm[index + 1 : index + 3]]
-    if sides[0].size and sides[1].size:
-        return bool(steps_mm[index] >= GAP_RATIO * max(side.min() for side in sides))
-    nearest_mm = sides[0][-1] if sides[0].size else sides[1][0]
-    return bool(steps_mm[index] >= GAP_RATIO * nearest_mm)
+    """Whether a step belongs to at most MAX_GAP_STEPS that are much larger than those before and behind; at an end, to one."""
+    first = last = index
+    while first > 0 and GAP_RATIO * steps_mm[first - 1] > steps_mm[index]:
+        first -= 1
+    while last < len(steps_mm) - 1 and GAP_RATIO * steps_mm[last + 1] > steps_mm[index]:
+        last += 1
+    is_at_end = first == 0 or last == len(steps_mm) - 1
+    return last - first + 1 <= min(1 if is_at_end else MAX_GAP_STEPS, len(steps_mm) - 1)
 
 
 def _at(headers: Sequence[Header]) -> str:
