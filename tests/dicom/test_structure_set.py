@@ -1,17 +1,22 @@
 """Contours of an RT Structure Set as masks."""
 
+import logging
 import re
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import NUM_SLICES, SIZE, edit, phantom_hu, set_raw
+from dicom_files import NUM_SLICES, SIZE, edit, identity, phantom_hu, set_raw
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structure_sets import rectangle, to_mm, write_structure_set
 
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.structure_set import _corners, _to_pixels, fill_polygon, find_structure_sets, read_structures
 from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_original import write_ct_series
 
 
 @pytest.fixture
@@ -280,3 +285,119 @@ def test_a_mask_has_the_area_of_its_polygons(real_data):
 def shoelace(polygon: np.ndarray) -> float:
     y, x = polygon.T
     return abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
+
+
+@contextmanager
+def logged(name="ltdiff"):
+    """The messages that are logged within; a test of many examples cannot use a fixture for one."""
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield records
+    finally:
+        logging.getLogger(name).removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def one_series(tmp_path_factory):
+    """The phantom, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("series") / "series"
+    write_ct_series(phantom_hu(), out_dir=folder, identity=identity(), spacing_mm=(2.5, 0.8, 0.7), origin_mm=(-10, -20, -100))
+    return find_series(folder)[0][0]
+
+
+pixels = st.floats(2, SIZE - 3)
+rounds = st.tuples(st.integers(0, NUM_SLICES - 1), pixels, pixels, st.floats(1, 6), st.integers(5, 40))
+"""Slice, centre, radius in pixels, number of corners."""
+
+
+def polygon(series, index, row, column, radius, num_corners):
+    angles = np.linspace(0, 2 * np.pi, num_corners, endpoint=False)
+    return [to_mm(series, index, row + radius * np.sin(a), column + radius * np.cos(a)) for a in angles]
+
+
+def again(contour, *, first, is_reversed, jitter_mm, is_finer):
+    """The same line as another program stores it."""
+    corners = np.roll(contour, -first, axis=0)[:: -1 if is_reversed else 1]
+    if is_finer:
+        corners = np.stack([corners, (corners + np.roll(corners, -1, axis=0)) / 2], axis=1).reshape(-1, 3)
+    return (corners + np.random.default_rng(first).uniform(-jitter_mm, jitter_mm, (len(corners), 1)) * [1, 1, 0]).tolist()
+
+
+@settings(max_examples=30)
+@given(st.lists(rounds, min_size=1, max_size=4), st.integers(0, 30), st.booleans(), st.floats(0, 0.05), st.booleans(), st.data())
+def test_a_contour_that_is_stored_twice_counts_once(
+    one_series, tmp_path_factory, parts, first, is_reversed, jitter, is_finer, data
+):
+    path = tmp_path_factory.mktemp("rs") / "rs.dcm"
+    contours = [polygon(one_series, *part) for part in parts]
+    copy = again(contours[first % len(contours)], first=first, is_reversed=is_reversed, jitter_mm=jitter, is_finer=is_finer)
+    write_structure_set(path, one_series, [("once", contours), ("twice", [*contours, copy])])
+    with logged() as messages:
+        masks = read_masks(path, one_series)
+    assert np.array_equal(masks.get("once"), masks.get("twice"))
+    assert not masks or any("stored twice" in message or "no pixel's centre" in message for message in messages)
+
+
+@settings(max_examples=30)
+@given(rounds, st.floats(0.2, 0.8))
+def test_a_ring_stays_a_ring_however_thin(one_series, tmp_path_factory, outer, share):
+    """As long as pixels lie in it all round."""
+    *place, radius, num_corners = outer
+    inner_radius = min(share * radius, radius - 1.5)
+    contours = [polygon(one_series, *place, radius + 2, num_corners), polygon(one_series, *place, inner_radius + 2, num_corners)]
+    rois = [("outer", contours[:1]), ("inner", contours[1:]), ("ring", contours)]
+    masks = read_masks(write_structure_set(tmp_path_factory.mktemp("rs") / "rs.dcm", one_series, rois), one_series)
+    assert np.array_equal(masks["ring"], masks["outer"] & ~masks["inner"])
+
+
+BROKEN = ("half a corner", "nowhere", "no name of a type", "text")
+KINDS = ("good", "open", "tiny", "beyond", "none", "empty", "other frame", *BROKEN)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.sampled_from(KINDS), rounds), min_size=1, max_size=6))
+def test_every_roi_is_read_or_named(one_series, tmp_path_factory, parts):
+    """Whatever its contours are, and whatever those of the others are."""
+    path = tmp_path_factory.mktemp("rs") / "rs.dcm"
+    rois = []
+    for number, (kind, (index, row, column, radius, num_corners)) in enumerate(parts):
+        index, radius = (index + 50, radius) if kind == "beyond" else (index, 0.01 if kind == "tiny" else radius)
+        row, column = (int(row) + 0.5, int(column) + 0.5) if kind == "tiny" else (row, column)
+        contours = [polygon(one_series, index, row, column, radius, num_corners)]
+        rois.append((f"{kind} {number}", {"none": None, "empty": []}.get(kind, contours)))
+    write_structure_set(path, one_series, rois)
+
+    def change(dataset):
+        drawn = {int(item.ReferencedROINumber): item for item in dataset.ROIContourSequence}
+        for number, (kind, _) in enumerate(parts, 1):
+            if kind == "open":
+                drawn[number].ContourSequence[0].ContourGeometricType = "OPEN_PLANAR"
+            elif kind == "other frame":
+                dataset.StructureSetROISequence[number - 1].ReferencedFrameOfReferenceUID = stable_uid("other")
+            elif kind in BROKEN:
+                damage(drawn[number].ContourSequence[0], kind)
+
+    edit(path, change)
+    good = {name for name, _ in rois if name.startswith("good")}
+    with logged() as messages:
+        if good:
+            assert set(read_masks(path, one_series)) <= good
+        else:
+            with pytest.raises(ValueError, match=r"rs\.dcm"):
+                read_masks(path, one_series)
+    for name in {name for name, _ in rois} - good:
+        assert any(f"the region '{name}' is left out" in message for message in messages)
+
+
+@settings(max_examples=40)
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_file_that_was_cut_short_is_never_read_as_less(one_series, tmp_path_factory, share):
+    path = tmp_path_factory.mktemp("rs") / "rs.dcm"
+    rois = [(name, [polygon(one_series, z, 12, 14, 6, 20) for z in (1, 2)]) for name in ("A", "B")]
+    content = write_structure_set(path, one_series, rois).read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"rs\.dcm"):
+        read_masks(path, one_series)
