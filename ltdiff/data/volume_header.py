@@ -21,13 +21,15 @@ ORTHONORMAL_TOLERANCE = 1e-3
 GRID_TOLERANCE_VOXELS = 0.25
 """How far two descriptions of one grid may lie apart at any voxel: more than rounded headers make of 512 pixels, less than the
 half pixel between two conventions."""
-
+SPACING_TOLERANCE = 1e-3
+"""Largest relative difference of two spacings of one axis: a volume is as much in error."""
 _CHUNK_BYTES = 2**20
-# Elements of a NIfTI header, by its length: version 1 and 2.
-_ELEMENTS = ("dim", "pixdim", "qform_code", "sform_code", "quaternion", "offset", "srow")
-_NIFTI = {
-    348: (("8i2", "8f4", "i2", "i2", "3f4", "3f4", "(3,4)f4"), (40, 76, 252, 254, 256, 268, 280)),
-    540: (("8i8", "8f8", "i4", "i4", "3f8", "3f8", "(3,4)f8"), (16, 104, 344, 348, 352, 376, 400)),
+_NIFTI_BYTES = 348
+_NIFTI: Any = {
+    "names": ("dim", "pixdim", "qform_code", "sform_code", "quaternion", "offset", "srow"),
+    "formats": ("8i2", "8f4", "i2", "i2", "3f4", "3f4", "(3,4)f4"),
+    "offsets": (40, 76, 252, 254, 256, 268, 280),
+    "itemsize": _NIFTI_BYTES,
 }
 
 
@@ -35,7 +37,7 @@ def check_grid_of(path: Path, *, spacing_mm: Sequence[float], origin_mm: Sequenc
     """ValueError naming the file when these are no regular grid: `direction` row-major, one column for each axis."""
     axes = np.array(direction).reshape(len(spacing_mm), -1)
     if not (np.isfinite(origin_mm).all() and np.isfinite(spacing_mm).all() and min(spacing_mm) > 0):
-        raise ValueError(f"{printable(path)}: it lies nowhere: spacing {_listed(spacing_mm)} mm, origin {_listed(origin_mm)} mm")
+        raise ValueError(f"{printable(path)}: its spacing {_listed(spacing_mm)} mm or origin {_listed(origin_mm)} mm is none")
     if not np.abs(axes.T @ axes - np.eye(len(axes))).max() <= ORTHONORMAL_TOLERANCE:  # also for NaN
         raise ValueError(f"{printable(path)}: {describe_angles(axes)}")
 
@@ -52,16 +54,18 @@ def describe_angles(axes: NDArray[np.float64]) -> str:
 def check_nifti(path: Path) -> None:
     """ValueError naming the file when its header contradicts itself: sform, qform and pixdim (NIfTI-1 standard, methods 2 and 3).
 
-    Programs differ in which of them they believe. What is no NIfTI header passes: its reader says so.
+    Programs differ in which of them they believe. What is no NIfTI header of a volume passes: its reader says so.
     """
-    if (header := _read_header(path)) is None or not header["sform_code"] > 0:
+    header = _read_header(path)
+    if header is None or not header["sform_code"] > 0 or header["dim"][0] < 3:
         return
     size = np.maximum(header["dim"][1:4], 1)
     sform = header["srow"].astype(float)
     if not np.isfinite(sform).all() or not np.linalg.det(sform[:, :3]):
         raise ValueError(f"{printable(path)}: its sform is no grid")
     lengths_mm, pixdim_mm = np.linalg.norm(sform[:, :3], axis=0), header["pixdim"][1:4].astype(float)
-    if not (size * np.abs(pixdim_mm / lengths_mm - 1)).max() <= GRID_TOLERANCE_VOXELS:
+    error = np.abs(pixdim_mm / lengths_mm - 1)
+    if not (error <= np.minimum(SPACING_TOLERANCE, GRID_TOLERANCE_VOXELS / size)).all():
         raise ValueError(
             f"{printable(path)}: its header contradicts itself: voxels of {_listed(lengths_mm)} mm (sform) and of "
             f"{_listed(pixdim_mm)} mm (pixdim)"
@@ -96,17 +100,14 @@ def _read_header(path: Path) -> np.void | None:
     """The elements of a NIfTI header; None of any other file."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            content = file.read(max(_NIFTI))
+            content = file.read(_NIFTI_BYTES)
     except (OSError, EOFError, zlib.error):
         return None
-    for order in "<>":
-        length = int(np.frombuffer(content[:4].ljust(4, b"\0"), f"{order}i4")[0])
-        if length in _NIFTI and len(content) >= length and b"n" in (content[4:5], content[344:345]):  # magic; Analyze has none
-            formats, offsets = _NIFTI[length]
-            layout: Any = {"names": _ELEMENTS, "formats": formats, "offsets": offsets, "itemsize": length}
-            header: np.void = np.frombuffer(content[:length], np.dtype(layout).newbyteorder(order))[0]
-            return header
-    return None
+    if len(content) < _NIFTI_BYTES or content[344:345] != b"n":  # Analyze has no such mark
+        return None
+    order = "<" if content[:4] == _NIFTI_BYTES.to_bytes(4, "little") else ">"
+    header: np.void = np.frombuffer(content, np.dtype(_NIFTI).newbyteorder(order))[0]
+    return header
 
 
 def check_complete(path: Path, *, num_bytes: int) -> None:

@@ -8,13 +8,16 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import NUM_SLICES, SIZE, edit
+from dicom_files import NUM_SLICES, SIZE, SPACING_MM, edit, identity, phantom_hu
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
 from pydicom.uid import SegmentationStorage
 
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.dicom.write_segmentation import write_segmentation
 
 
@@ -290,3 +293,92 @@ def test_another_file_is_refused(series):
 def test_labels_that_cannot_be_written(series, tmp_path, labels, sentence):
     with pytest.raises(ValueError, match=sentence):
         write_segmentation(series, labels, path=tmp_path / "x.dcm", algorithm="phantom")
+
+
+@pytest.fixture(scope="module")
+def one_series(tmp_path_factory):
+    """The phantom, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("series") / "series"
+    write_ct_series(phantom_hu(), out_dir=folder, identity=identity(), spacing_mm=(2.5, 0.8, 0.7), origin_mm=(-10, -20, -100))
+    return find_series(folder)[0][0]
+
+
+boxes = st.tuples(*[st.tuples(st.integers(0, size - 2), st.integers(1, 9)) for size in (NUM_SLICES, SIZE, SIZE)])
+
+
+def rearranged(dataset, order):
+    """The frames in another order, as no two programs agree on one."""
+    frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)[order]
+    dataset.PerFrameFunctionalGroupsSequence = [dataset.PerFrameFunctionalGroupsSequence[i] for i in order]
+    dataset.PixelData = packed(frames, dataset)
+
+
+def packed(frames, dataset):
+    is_packed = dataset.BitsAllocated == 1
+    content = np.packbits(frames.ravel(), bitorder="little").tobytes() if is_packed else frames.tobytes()
+    return content + b"\0" * (len(content) % 2)
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(boxes, min_size=1, max_size=5),
+    st.sampled_from(["BINARY", "LABELMAP", "FRACTIONAL"]),
+    st.randoms(use_true_random=False),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_kind_of_segmentation_is_read(one_series, tmp_path_factory, parts, kind, random, names_images, is_turned):
+    """With segments that overlap, unless it is a label map; frames in any order, in either direction, naming images or not."""
+    masks = np.zeros((NUM_SLICES, SIZE, SIZE, len(parts)), dtype=np.uint8)
+    for number, part in enumerate(parts):
+        masks[*(slice(start, start + size) for start, size in part), number] = 1
+    if kind == "LABELMAP":
+        masks[np.cumsum(masks, axis=-1) > 1] = 0
+    pixels = (masks * np.arange(1, len(parts) + 1)).max(axis=-1).astype(np.uint8) if kind == "LABELMAP" else masks
+    extra = {"fractional_type": "OCCUPANCY"} if kind == "FRACTIONAL" else {}
+    path = tmp_path_factory.mktemp("seg") / "seg.dcm"
+    write_other(
+        one_series,
+        path,
+        pixels.astype(float) if extra else pixels,
+        kind=kind,
+        labels=[f"part {n}" for n in range(len(parts))],
+        **extra,
+    )
+
+    def change(dataset):
+        order = list(range(len(dataset.PerFrameFunctionalGroupsSequence)))
+        random.shuffle(order)
+        rearranged(dataset, order)
+        if not names_images:
+            without_references(dataset)
+        if is_turned:
+            turn(dataset)
+
+    edit(path, change)
+    found = {name: mask for _, name, mask in read_segmentation(path, one_series)}
+    assert found.keys() == {f"part {n}" for n in range(len(parts)) if masks[..., n].any()}
+    for name, mask in found.items():
+        np.testing.assert_array_equal(mask, masks[..., int(name[5:])] == 1)
+
+
+def turn(dataset):
+    """The last row first."""
+    dataset.PixelData = packed(dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)[:, ::-1], dataset)
+    (plane,) = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    columns = np.array(plane.ImageOrientationPatient[3:])
+    plane.ImageOrientationPatient = [*plane.ImageOrientationPatient[:3], *-columns]
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        (place,) = frame.PlanePositionSequence
+        place.ImagePositionPatient = list(np.array(place.ImagePositionPatient, float) + (SIZE - 1) * SPACING_MM[1] * columns)
+
+
+@settings(max_examples=30)
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_file_that_was_cut_short_is_never_read_as_less(one_series, tmp_path_factory, share):
+    folder = tmp_path_factory.mktemp("seg")
+    path = write_segmentation(one_series, lesions(), path=folder / "seg.dcm", algorithm="phantom")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"seg\.dcm"):
+        read_labels(path, one_series)
