@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from structure_sets import rectangle, write_structure_set
 from tiny_run import save_volume
 
-from ltdiff.data.masks import read_labels, read_named_masks
+from ltdiff.data.masks import check_regular, read_labels, read_named_masks
 from ltdiff.data.pairing import pair_archive, pair_named
 from ltdiff.data.read_scan import read_scan
 from ltdiff.data.volume_files import write_volume
@@ -151,6 +151,22 @@ def test_a_mask_that_is_not_there_is_said_to_be_missing(dicom_pairs, tmp_path):
     manifest, _ = dicom_pairs
     with pytest.raises(ValueError, match=r"leison\.dcm: there is no such file or folder"):
         read_labels(tmp_path / "leison.dcm", manifest, pairs=manifest[manifest["role"] == "source"])
+
+
+def test_pairs_whose_slices_form_no_regular_grid_are_named(dicom_pairs, pairs):
+    """Where features in space are measured. They pair, as their slices do."""
+    manifest, folder = dicom_pairs
+    check_regular(manifest, pairs=manifest[manifest["role"] == "source"])
+    check_regular(pairs[0], pairs=pairs[0][pairs[0]["role"] == "source"])
+    for name in ("source", "target"):
+        for path in (folder.parent / name).iterdir():
+            dataset = pydicom.dcmread(path)
+            x, y, z = map(float, dataset.ImagePositionPatient)
+            dataset.ImagePositionPatient = [x, y + 0.2 * z, z]
+            dataset.save_as(path)
+    tilted = pair_named(folder, folder.parent / "target", split="z:0.7").manifest
+    with pytest.raises(ValueError, match=r"need a regular grid, .*source.* forms none: its gantry was tilted by 11\.3°"):
+        check_regular(tilted, pairs=tilted[tilted["role"] == "source"])
 
 
 @pytest.fixture
