@@ -187,9 +187,11 @@ def _is_even(z_mm: NDArray[np.float64]) -> bool:
         return True
     usual_mm = float(np.quantile(steps_mm, 0.5, method="lower"))  # of two steps, the one without a missing slice
     beside_mm = abs(z_mm - np.linspace(z_mm[0], z_mm[-1], len(z_mm)))
-    least_mm = (z_mm[-1] - z_mm[0]) / len(z_mm)  # the step if one slice is missing, which then lies half a step beside
+    # if one slice is missing, this is the step, and some slice lies at least so many steps beside: a half, of few slices a third
+    least_mm, num_beside = (z_mm[-1] - z_mm[0]) / len(z_mm), (len(z_mm) - 1) // 2 / (len(z_mm) - 1)
     return bool(
-        abs(steps_mm - usual_mm).max() <= spacing_tolerance_mm(usual_mm) or beside_mm.max() <= spacing_tolerance_mm(least_mm)
+        abs(steps_mm - usual_mm).max() <= spacing_tolerance_mm(usual_mm)
+        or beside_mm.max() <= spacing_tolerance_mm(2 * num_beside * least_mm)
     )
 
 

@@ -56,7 +56,7 @@ def even(num_slices, step_mm, start_mm=-80.0, *, share=0.1):
 
 
 @quick
-@given(counts, steps, st.randoms(), st.sampled_from([0.1, 0.4]))
+@given(counts, steps, st.randoms(), st.sampled_from([0.1, 0.2]))
 def test_even_steps_are_regular_whatever_they_are_and_however_rounded(header, num_slices, step_mm, random, share):
     slices = at(header, along(even(num_slices, step_mm, share=share)))
     random.shuffle(slices)
@@ -90,7 +90,10 @@ def test_a_tilted_gantry_is_read_and_named(header, num_slices, step_mm, angle, a
     z_mm = even(num_slices, step_mm)
     named = irregularity(check_grid(at(header, along(z_mm, tilt=tilt))))
     beside_mm = np.tan(np.radians(angle)) * (z_mm[-1] - z_mm[0])
-    assert named == (f"its gantry was tilted by {angle:.1f}°" if beside_mm > 0.2 else "")
+    if beside_mm < 0.19:
+        assert named == ""
+    elif beside_mm > 0.21:
+        assert float(named.removeprefix("its gantry was tilted by ").removesuffix("°")) == pytest.approx(angle, abs=0.06)
 
 
 @quick

@@ -159,8 +159,7 @@ def test_slices_without_a_regular_grid_have_the_features_of_slices(tmp_path, kin
     def measure(only):
         (series,), _ = find_series(folder)
         contours = [
-            [np.add(header.position_mm, [column * 0.7, row * 0.8, 0]) for row, column in corners]
-            for header in series.slices[1:4]
+            [np.add(header.position_mm, [column * 0.7, row * 0.8, 0]) for row, column in corners] for header in series.slices[1:4]
         ]
         path = write_structure_set(tmp_path / "rs.dcm", series, [("A", contours)])
         return extract_radiomics(folder, path, config=CONFIG, only=only).set_index("roi")
