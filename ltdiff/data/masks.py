@@ -5,7 +5,8 @@ They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,22 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.data.volume_files import is_volume_file, orientation_code, read_mask, read_volume
+from ltdiff.data.volume_header import GRID_TOLERANCE_VOXELS
+from ltdiff.dicom.drawn_region import DrawnOn, DrawnRegion
 from ltdiff.dicom.scan import Scan, Volume
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.dicom.structure_set import find_structure_sets, read_structures
-from ltdiff.system.text import printable
+from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
 
-GRID_TOLERANCE_VOXELS = 0.25
-"""How far a voxel of a mask file may lie beside its voxel of the image: more than rounded headers make of 512 pixels, less than
-the half pixel between two conventions."""
-
 
 def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> NDArray[Any]:
-    """Labels (N, Y, X) uint8 for the N rows of `pairs` (source rows of `manifest`), 0 where there is no lesion.
+    """Labels (N, Y, X) uint16 for the N rows of `pairs` (source rows of `manifest`), 0 where there is no lesion.
 
-    `mask` is a volume file on the grid of the only source series; or a DICOM SEG file, or a folder of them, each of which
-    names the series it belongs to.
+    `mask` is a volume file on the grid of the only source series; or a DICOM SEG file, or a folder of them, each of which names
+    a series of the pairs or was drawn in its frame of reference, as the log says then.
 
     Raises:
         ValueError: the mask fits no series of the pairs.
@@ -60,30 +59,91 @@ def _numbered(labels: NDArray[Any]) -> NDArray[Any]:
     if np.unique(labels).size > 2:
         return labels
     numbered, num_lesions = ndimage.label(labels, structure=np.ones((3, 3, 3)))
-    if num_lesions > np.iinfo(np.uint8).max:
+    if num_lesions > np.iinfo(np.uint16).max:
         logger.warning("the mask has one label and %d separate parts, too many to number: they are one region", num_lesions)
         return labels
     if num_lesions < 2:
         return labels
     logger.info("the mask has one label and %d separate lesions, which are numbered", num_lesions)
-    return np.asarray(numbered, dtype=np.uint8)
+    return np.asarray(numbered, dtype=np.uint16)
 
 
 def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[Any]:
-    labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint8)
-    segmentations = find_segmentations(mask)
+    labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint16)
+    found = find_segmentations(mask)
+    strangers = {path for path, origin in found.items() if origin.series.isdisjoint(manifest["series_uid"])}
     used: dict[int, Path] = {}  # by the slices in `labels`
-    for role in ("source", "target"):  # a segmentation may have been drawn on either of the two
+    for role, is_named in (("source", True), ("target", True), ("source", False)):  # it may be drawn on a third kernel
         rows = manifest[manifest["role"] == role].set_index("pair_id").loc[pairs["pair_id"]].reset_index()
         for series_uid, slices in rows.groupby("series_uid"):
-            if path := _only(segmentations.get(str(series_uid), [])):
+            candidates = strangers | {path for path, origin in found.items() if is_named and series_uid in origin.series}
+            if not candidates or (not is_named and used.keys() & set(slices.index)):
+                continue
+            series = _find_series(str(series_uid), manifest)
+            fitting = sorted(path for path in candidates if _fits(found[path], series, is_named=is_named))
+            images = _label_images(fitting, series, is_named=is_named)
+            if path := _only(list(images)):
                 _only([*{used[index] for index in slices.index if index in used}, path])
-                series = _find_series(str(series_uid), manifest)
-                labels[slices.index] = _of_slices(slices["path"], _numbered(read_segmentation(path, series)), series)
+                labels[slices.index] = _of_slices(slices["path"], _numbered(images[path]), series)
                 used |= dict.fromkeys(slices.index, path)
     if not used:
         raise ValueError(f"{printable(mask)}: there is no DICOM segmentation (SEG) of a series of these pairs")
     return labels
+
+
+def _fits(origin: DrawnOn, series: Series, *, is_named: bool) -> bool:
+    """Whether a segmentation names the series, or at least lies in its frame of reference."""
+    return origin.is_of(series) if is_named else origin.is_in_frame_of(series) and origin.could_be_of(series)
+
+
+def _label_images(paths: Sequence[Path], series: Series, *, is_named: bool) -> dict[Path, NDArray[np.uint16]]:
+    """Those of segmentations of a series; where they do not name it, only of those that lie on its slices."""
+    images = {}
+    for path in paths:
+        try:
+            images[path] = _label_image(path, series)
+        except ValueError as error:
+            if is_named:
+                raise
+            logger.warning("%s: it is passed over", error)
+    return images
+
+
+def _label_image(path: Path, series: Series) -> NDArray[np.uint16]:
+    """The regions of a segmentation as labels (Z, Y, X), their numbers."""
+    labels = np.zeros((series.num_slices, series.rows, series.columns), np.uint16)
+    names: dict[int, str] = {}
+    for number, name, region in _without_gaps(read_segmentation(path, series), path):
+        if labels[region].any():
+            other = names[int(labels[region].max())]
+            raise ValueError(
+                f"{printable(path)}: the segments {quoted(other)} and {quoted(name)} overlap, and here one image of all labels "
+                "is needed: write them to files of their own"
+            )
+        labels[region], names[number] = number, name
+    return labels
+
+
+def _without_gaps(regions: Iterator[DrawnRegion], path: Path) -> Iterator[DrawnRegion]:
+    """The regions, while the log names those that were drawn on some slices only: what lies between counts as outside."""
+    for region in regions:
+        if between := _empty_between(region.mask):
+            num_slices = int(np.ptp(np.flatnonzero(region.mask.any(axis=(1, 2))))) + 1
+            logger.warning(
+                "%s: %s is empty on %d of the %d slices from its first to its last: was it drawn on some of them only? "
+                "Nothing is filled in",
+                printable(path),
+                quoted(region.name),
+                between,
+                num_slices,
+            )
+        yield region
+
+
+def _empty_between(mask: NDArray[np.bool_]) -> int:
+    """Number of slices without a voxel of a region (Z, Y, X), between two whose voxels lie at the same places in the plane."""
+    used = np.flatnonzero(mask.any(axis=(1, 2)))
+    return sum(int(high - low - 1) for low, high in pairwise(used) if high > low + 1 and (mask[low] & mask[high]).any())
 
 
 def _only(paths: Sequence[Path]) -> Path | None:
@@ -99,6 +159,16 @@ def _of_slices(paths: pd.Series, labels: NDArray[Any], series: Series) -> NDArra
     return labels[[places[path] for path in paths]]
 
 
+def check_regular(manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> None:
+    """ValueError naming a series of `pairs` (source rows of `manifest`) whose slices form no regular grid in space."""
+    for series_uid, path in pairs.drop_duplicates("series_uid")[["series_uid", "path"]].itertuples(index=False):
+        if not is_volume_file(Path(path)) and (series := _find_series(series_uid, manifest)).irregularity:
+            raise ValueError(
+                f"features in space need a regular grid, and the series of {printable(series.path)} forms none: "
+                f"{series.irregularity}"
+            )
+
+
 def _find_series(series_uid: str, manifest: pd.DataFrame) -> Series:
     """A whole series of the manifest, whose slices may lie in several folders."""
     paths = set(manifest.loc[manifest["series_uid"] == series_uid, "path"])
@@ -109,45 +179,49 @@ def _find_series(series_uid: str, manifest: pd.DataFrame) -> Series:
     return found[series_uid]
 
 
-def read_named_masks(mask: Path, scan: Scan, *, volume: Volume) -> dict[str, NDArray[np.bool_]]:
-    """Region → mask (Z, Y, X) on the slices of `scan`, whose HU are `volume`; none of them is empty.
+def read_named_masks(mask: Path, scan: Scan, *, hu: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield regions as name and mask (Z, Y, X) on the slices of `scan`, whose HU (Z, Y, X) are `hu`; none of them is empty.
 
-    `mask` is a volume file on the grid of the scan, or a DICOM SEG, whose labels become "label_1" and so on; or an RT Structure
-    Set, whose ROIs keep their names; or a folder with the one that belongs to the scan's series. A file may also have been
-    drawn on the series that this one was derived from.
+    `mask` is a volume file on the grid of the scan, whose labels become "label_1" and so on; or a DICOM SEG or RT Structure Set,
+    whose segments and ROIs keep their names; or a folder with the one that belongs to the scan's series. Regions may overlap. A
+    DICOM file may also have been drawn on the series that this one was derived from or, as the log says then, on another one in
+    the same frame of reference, such as another kernel of the same acquisition.
 
     Raises:
         ValueError: the mask cannot be read, is empty, or does not belong to the scan.
     """
     if not mask.exists():
         raise ValueError(f"{printable(mask)}: there is no such file or folder")
-    if is_volume_file(mask):
-        return _by_label(_read_on_grid(mask, volume), mask)
+    regions = _by_label(mask, scan.make_volume(hu)) if is_volume_file(mask) else _from_dicom(mask, scan)
+    for _, name, voxels in _without_gaps(regions, mask):
+        yield name, voxels
+
+
+def _from_dicom(mask: Path, scan: Scan) -> Iterator[DrawnRegion]:
     if not isinstance(scan, Series):
         raise ValueError(f"{printable(mask)}: the mask of a volume file is a volume file, not a DICOM file or a folder")
-    return _from_dicom(mask, scan)
+    segmentations, structure_sets = find_segmentations(mask), find_structure_sets(mask)
+    found = segmentations | structure_sets
+    fitting = [
+        [path for path, origin in found.items() if origin.is_of(scan)],
+        [path for path, origin in found.items() if origin.is_in_frame_of(scan) and origin.could_be_of(scan)],
+        [path for path, origin in found.items() if origin.could_be_of(scan)],
+    ]
+    if mask.is_file() and found:
+        fitting.append([mask])  # to be told why it does not
+    chosen = next((_only(paths) for paths in fitting if paths), None)
+    if chosen is None:
+        what = "this is no DICOM segmentation or" if mask.is_file() else "there is no DICOM segmentation and no"
+        raise ValueError(f"{printable(mask)}: {what} RT structure set of this series")
+    return read_segmentation(chosen, scan) if chosen in segmentations else read_structures(chosen, scan)
 
 
-def _from_dicom(mask: Path, series: Series) -> dict[str, NDArray[np.bool_]]:
-    segmentations = find_segmentations(mask)
-    segmentation = _only(segmentations.get(series.series_instance_uid, [])) or (
-        mask if mask.is_file() and segmentations else None
-    )
-    structure_set = _only(find_structure_sets(mask).get(series.series_instance_uid, []))
-    if segmentation and structure_set:
-        raise ValueError(f"{printable(mask)}: name one of {printable(segmentation)} and {printable(structure_set)}")
-    if segmentation:
-        return _by_label(read_segmentation(segmentation, series), segmentation)
-    if structure_set or (mask.is_file() and not segmentations):  # a structure set may name its frame of reference only
-        return read_structures(structure_set or mask, series)
-    raise ValueError(f"{printable(mask)}: there is no DICOM segmentation and no RT structure set of this series")
-
-
-def _by_label(labels: NDArray[Any], path: Path) -> dict[str, NDArray[np.bool_]]:
+def _by_label(mask: Path, image: Volume) -> Iterator[DrawnRegion]:
+    labels = _read_on_grid(mask, image)
     found = [int(label) for label in np.unique(labels) if label]
     if not found:
-        raise ValueError(f"{printable(path)}: the mask is empty")
-    return {f"label_{label}": labels == label for label in found}
+        raise ValueError(f"{printable(mask)}: the mask is empty")
+    return (DrawnRegion(label, f"label_{label}", labels == label) for label in found)
 
 
 def _read_on_grid(mask: Path, image: Volume) -> NDArray[Any]:

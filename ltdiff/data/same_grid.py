@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ltdiff.dicom.grid import SPACING_TOLERANCE_MM, THICKNESS_TOLERANCE_MM
 from ltdiff.dicom.scan import Scan, SliceHeader
 from ltdiff.system.text import printable
 
 POSITION_TOLERANCE_MM = 0.05
 """A sixteenth of a pixel: below what resampling could see."""
-SPACING_TOLERANCE_MM = 1e-4
-"""512 times this is the position tolerance, at the far corner of a slice."""
+POSITION_TOLERANCE = 0.25
+"""The same as a share of a pixel and of a step: of fine ones, 0.05 mm may be the next."""
 ORIENTATION_TOLERANCE = 1e-4
 """Largest difference of a direction cosine; 500 mm times this is the position tolerance."""
-THICKNESS_TOLERANCE_MM = 0.01
 MAX_NAMED_SLICES = 3
 
 
@@ -66,7 +66,13 @@ def _slice_difference(source: Scan, target: Scan) -> str:
 def _slices_without_partner(series: Scan, other: Scan) -> list[SliceHeader]:
     positions = np.array([header.position_mm for header in other.slices])
     distances = (np.abs(positions - header.position_mm).max(axis=1).min() for header in series.slices)
-    return [header for header, mm in zip(series.slices, distances, strict=True) if mm > POSITION_TOLERANCE_MM]
+    tolerance_mm = position_tolerance_mm(series)
+    return [header for header, mm in zip(series.slices, distances, strict=True) if mm > tolerance_mm]
+
+
+def position_tolerance_mm(scan: Scan) -> float:
+    """How far slices that show the same may lie apart: less than to the next slice or pixel."""
+    return min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * min(*scan.spacing_mm, scan.slice_spacing_mm))
 
 
 def _names(headers: Sequence[SliceHeader]) -> str:
@@ -83,5 +89,5 @@ def slice_overlap(one: Scan, other: Scan) -> float:
     if _orientation_difference(one, other) or _thickness_difference(one, other):
         return 0.0
     z_mm, other_z_mm = (np.array([header.z_mm for header in series.slices]) for series in (one, other))
-    common = np.abs(z_mm[:, None] - other_z_mm[None, :]).min(axis=1) <= POSITION_TOLERANCE_MM
+    common = np.abs(z_mm[:, None] - other_z_mm[None, :]).min(axis=1) <= position_tolerance_mm(one)
     return float(common.sum() / max(len(z_mm), len(other_z_mm)))

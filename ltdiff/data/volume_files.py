@@ -4,16 +4,15 @@ Whatever order a file keeps its voxels in, arrays here hold axial slices in asce
 posterior and columns from right to left, as a standard axial DICOM series does. `write_volume` restores the file's order.
 """
 
-import gzip
 import hashlib
 import logging
 import math
-import os
 import re
 import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ltdiff.data.volume_header import DAMAGED, META_IMAGE_SUFFIXES, NIFTI_SUFFIXES, check_complete, check_grid_of, check_nifti
 from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
 from ltdiff.dicom.scan import AIR_FILL_HU, Scan, SliceHeader, StoredSlice, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, sync
@@ -29,8 +29,6 @@ from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-META_IMAGE_SUFFIXES = (".mha", ".mhd")
 SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", *META_IMAGE_SUFFIXES)
 ORIENTATION = "LPS"
 """Axes point to the patient's left, posterior, superior: DICOM's axial standard."""
@@ -38,8 +36,6 @@ LUNG_HU = -500.0
 """Lung and air are below it, one of which nearly every slice of a body shows."""
 MIN_HU, MAX_HU = -10_000.0, 40_000.0
 """Beyond what any CT stores: the values are no HU."""
-DAMAGED = "the voxels cannot be read, the file is damaged or cut short"
-_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +51,11 @@ class VolumeFile(Scan):
     direction: tuple[float, ...]
     stored_orientation: str
 
+    @property
+    @override
+    def slice_spacing_mm(self) -> float:
+        return self.distance_mm
+
     @override
     def read_slice(self, index: int) -> NDArray[np.float32]:
         return read_volume_slice(self.path, index)
@@ -66,10 +67,10 @@ class VolumeFile(Scan):
             yield StoredSlice(hu, outside, np.where(outside, np.float32(AIR_FILL_HU), hu))
 
     @override
-    def make_volume(self, slices_hu: Sequence[NDArray[np.float32]]) -> Volume:
+    def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
         """It can be written back in the order of the file's own voxels."""
         return Volume(
-            hu=np.stack(slices_hu),
+            hu=slices_hu,
             spacing_mm=(self.distance_mm, *self.spacing_mm),
             origin_mm=self.slices[0].position_mm,
             direction=self.direction,
@@ -171,15 +172,16 @@ def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:
 
 
 def read_mask(path: Path, *, orientation: str = ORIENTATION) -> NDArray[Any]:
-    """Labels (Z, Y, X), uint8, axes as in `read_volume`.
+    """Labels (Z, Y, X), uint16, axes as in `read_volume`.
 
-    Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 255.
+    Raises ValueError naming the file when it is missing, broken, or holds other values than whole ones from 0 to 65535.
     """
     image = _read(path)
     values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, orientation))
-    labels = np.nan_to_num(values, nan=-1.0).astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # NaN is no whole number
+        labels = values.astype(np.uint16)
     if not np.array_equal(labels, values):
-        raise ValueError(f"{printable(path)}: a mask holds whole numbers from 0 to 255, and this file holds others")
+        raise ValueError(f"{printable(path)}: a mask holds whole numbers from 0 to 65535, and this file holds others")
     return labels
 
 
@@ -217,11 +219,13 @@ def _slice_header(path: Path, volume: Volume, axes: NDArray[np.float64], index: 
 def _header(path: Path) -> sitk.ImageFileReader:
     if not path.is_file():
         raise ValueError(f"{printable(path)}: there is no such file")
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK writes warnings to the terminal, past Python
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        check_nifti(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(path)
     try:
-        reader.ReadImageInformation()
+        with _itk_warnings(path):
+            reader.ReadImageInformation()
     except RuntimeError as error:
         raise ValueError(f"{printable(path)}: cannot be read as a NIfTI, NRRD or MetaImage file") from error
     if reader.GetDimension() not in (2, 3) or reader.GetNumberOfComponents() != 1:
@@ -229,12 +233,47 @@ def _header(path: Path) -> sitk.ImageFileReader:
             f"{printable(path)}: a CT volume has 3 dimensions and one value per voxel, not {reader.GetDimension()} dimensions "
             f"with {reader.GetNumberOfComponents()} values"
         )
+    check_grid_of(path, spacing_mm=reader.GetSpacing(), origin_mm=reader.GetOrigin(), direction=reader.GetDirection())
     return reader
+
+
+class _ItkMessages(sitk.LoggerBase):
+    """What ITK would write to the terminal, past Python. Of a warning its place in ITK is kept: the text may quote a header."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[str, None] = {}
+
+    def DisplayWarningText(self, t: str) -> None:
+        self.places |= dict.fromkeys(re.findall(r"\w+\.\w+, line \d+", t)[:1])
+
+    def DisplayText(self, t: str) -> None:
+        pass
+
+    DisplayErrorText = DisplayGenericOutputText = DisplayDebugText = DisplayText
+
+
+@contextmanager
+def _itk_warnings(path: Path) -> Iterator[None]:
+    """Log, once a file, that ITK warns of it."""
+    messages = _ItkMessages()
+    before = messages.SetAsGlobalITKLogger()
+    try:
+        yield
+    finally:
+        before.SetAsGlobalITKLogger()
+    for place in messages.places:
+        _warn_once(path, place)
+
+
+@lru_cache(maxsize=1024)
+def _warn_once(path: Path, place: str) -> None:
+    logger.warning("%s: ITK, which reads it, finds it odd (%s)", printable(path), place)
 
 
 def _read(path: Path) -> sitk.Image:
     reader = _header(path)
-    _check_complete(path, num_bytes=_num_bytes(reader))
+    check_complete(path, num_bytes=_num_bytes(reader))
     return _volume_image(_execute(reader, path))
 
 
@@ -246,48 +285,10 @@ def _num_bytes(reader: sitk.ImageFileReader) -> int:
     return num_voxels * int(sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
 
 
-def _check_complete(path: Path, *, num_bytes: int) -> None:
-    """ValueError naming the file when it holds less than the `num_bytes` of its voxels.
-
-    Only where ITK does not say so in a way that a program can hear; for NRRD it raises by itself.
-    """
-    name = path.name.lower()
-    try:
-        if name.endswith(NIFTI_SUFFIXES):
-            complete = _num_nifti_bytes(path) >= num_bytes
-        else:
-            complete = not name.endswith(META_IMAGE_SUFFIXES) or _is_complete_meta_image(path, num_bytes)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{printable(path)}: {DAMAGED}") from error
-    if not complete:
-        raise ValueError(f"{printable(path)}: {DAMAGED}")
-
-
-def _num_nifti_bytes(path: Path) -> int:
-    """ITK reads a NIfTI file that was cut short without a word and invents the rest."""
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        return sum(map(len, iter(lambda: file.read(_CHUNK_BYTES), b"")))  # to the end, where gzip keeps its checksum
-
-
-def _is_complete_meta_image(path: Path, num_bytes: int) -> bool:
-    """ITK reports a MetaImage file that was cut short on the terminal, past Python, before it raises."""
-    with path.open("rb") as file:
-        head = file.read(_CHUNK_BYTES)
-    data_file = re.search(rb"^ElementDataFile *= *(.+?) *\r?\n", head, re.MULTILINE)
-    packed = re.search(rb"^CompressedDataSize *= *(\d+)", head, re.MULTILINE)
-    if data_file is None:
-        return False
-    if data_file[1].upper() == b"LOCAL":
-        available = path.stat().st_size - data_file.end()
-    else:
-        data_path = path.parent / os.fsdecode(data_file[1])
-        available = data_path.stat().st_size if data_path.is_file() else num_bytes  # a list of files: ITK finds out
-    return available >= (int(packed[1]) if packed else num_bytes)
-
-
 def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
     try:
-        return reader.Execute()
+        with _itk_warnings(path):
+            return reader.Execute()
     except RuntimeError as error:
         raise ValueError(f"{printable(path)}: {DAMAGED}") from error
 

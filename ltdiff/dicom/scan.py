@@ -4,7 +4,7 @@ A DICOM series is one (dicom/series), and so is a volume file (data/volume_files
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class SliceHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class Scan(ABC):
-    """A CT scan whose slices form a regular grid. "" and None: its files do not say."""
+    """A CT scan. "" and None: its files do not say."""
 
     series_instance_uid: str
     patient_key: str
@@ -81,6 +81,8 @@ class Scan(ABC):
     frame_of_reference_uid: str = ""
     derived: bool = False
     """Made from other images, by ltdiff or anything else."""
+    irregularity: str = ""
+    """Why its slices form no regular grid in space: a tilted gantry, varying distances; "" where they do."""
 
     @property
     def path(self) -> Path:
@@ -101,9 +103,28 @@ class Scan(ABC):
         """All slices in order. ValueError as `read_slice`."""
 
     @abstractmethod
-    def make_volume(self, slices_hu: Sequence[NDArray[np.float32]]) -> Volume:
-        """Images (Y, X) of all slices as a volume on the grid of this scan."""
+    def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
+        """Images (Z, Y, X) of all slices as a volume on the grid of this scan. ValueError where that is not regular."""
+
+    @property
+    def slice_spacing_mm(self) -> float:
+        """Mean distance of neighbouring slices; of a single slice its thickness."""
+        if self.num_slices == 1:
+            return self.slice_thickness_mm or 1.0
+        return (self.slices[-1].z_mm - self.slices[0].z_mm) / (self.num_slices - 1)
+
+    @property
+    def slice_depths_mm(self) -> NDArray[np.float64]:
+        """How far each slice (Z,) reaches along the normal: half way to its neighbours, alike for all of a regular grid."""
+        if not self.irregularity:
+            return np.full(self.num_slices, self.slice_spacing_mm)
+        steps_mm = np.diff([header.z_mm for header in self.slices])
+        return (np.append(steps_mm[0], steps_mm) + np.append(steps_mm, steps_mm[-1])) / 2
+
+    def read_hu(self) -> NDArray[np.float32]:
+        """All slices in HU (Z, Y, X). ValueError as `read_slice`."""
+        return np.stack([one.hu for one in self.read_slices()])
 
     def read_volume(self) -> Volume:
-        """The whole scan in HU. ValueError as `read_slice`."""
-        return self.make_volume([one.hu for one in self.read_slices()])
+        """The whole scan in HU. ValueError as `read_slice` and `make_volume`."""
+        return self.make_volume(self.read_hu())

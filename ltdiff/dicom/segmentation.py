@@ -1,6 +1,8 @@
-"""Lesion masks as DICOM Segmentation (PS3.3 A.51), one segment per lesion, bound to the slices of a CT series."""
+"""Reading DICOM Segmentations (PS3.3 A.51) as regions on the slices of a CT series, whatever program wrote them."""
 
-from collections import defaultdict
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,188 +10,257 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.sr.codedict import codes
-from pydicom.uid import SegmentationStorage
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, SegmentationStorage
 
-import ltdiff
-from ltdiff.dicom.dicom_file import files_below, without_warnings
-from ltdiff.dicom.grid import SLICE_SPACING_TOLERANCE_MM
+from ltdiff.dicom.dicom_file import BadFile, without_warnings
+from ltdiff.dicom.drawn_region import (
+    DrawnOn,
+    DrawnRegion,
+    check_drawn_on,
+    drawn_on,
+    files_of_kinds,
+    free_name,
+    items_of,
+    one_line,
+    read_regions_file,
+    uids_of,
+)
+from ltdiff.dicom.elements import integer_of, numbers_of, text_of
+from ltdiff.dicom.grid import spacing_tolerance_mm
+from ltdiff.dicom.header import MAX_PIXELS
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.write_dataset import stable_uid
-from ltdiff.system.text import printable
+from ltdiff.system.text import printable, quoted
 
-SERIES_NUMBER = 900
+logger = logging.getLogger(__name__)
+
+BINARY, FRACTIONAL, LABELMAP = "BINARY", "FRACTIONAL", "LABELMAP"
+LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")
+"""Since DICOM 2024d; pydicom does not know it yet."""
+STORAGES = (SegmentationStorage, LabelMapSegmentationStorage)
+OTHER_GRID = "lies on another grid than the slices of the series"
+MAX_NAMED_SEGMENTS = 4
+MAX_BESIDE_PX = 4096
+"""No frame begins so far beside a slice: what is between would be filled up in memory."""
 GRID_TOLERANCE_PX = 0.02
 POSITION_ROUNDING_MM = 0.1
 """A frame may lie this far beside a pixel's centre, because positions are rounded."""
 
 
-def write_segmentation(series: Series, labels: NDArray[Any], *, path: Path, algorithm: str) -> Path:
-    """Write `labels` (Z, Y, X) uint8 as a segmentation of `series` (slices in its order) and return `path`.
+def read_segmentation(path: Path, series: Series) -> Iterator[DrawnRegion]:
+    """Yield the segments as regions on the slices of `series`, by SegmentLabel; a second one of a name gets " (2)".
 
-    0 is background, n is lesion n and becomes segment n, tracked as "lesion n". `algorithm` names what made the mask.
-    Raises ValueError when the shape is not the series' or there is no lesion.
+    BINARY and LABELMAP (PS3.3 C.8.20.2), and FRACTIONAL where each voxel is either all in or all out. Segments may overlap.
+    Frames are brought to their slices by position and orientation, for not every program says which slice they were drawn on.
+    The log names the segments that hold no voxel of the series, and what the file is taken by where it does not name the series
+    (see `check_drawn_on`).
+
+    Raises:
+        ValueError: the file is no segmentation, or one of another series or grid, or it cannot be read; there is no voxel in it.
     """
-    if labels.shape != (series.num_slices, series.rows, series.columns):
-        raise ValueError(f"labels of shape {labels.shape} do not fit {series.num_slices} × {series.rows} × {series.columns}")
-    if not labels.any():
-        raise ValueError(f"there is no lesion to write to {printable(path)}")
-    with without_warnings():
-        sources = [pydicom.dcmread(slice_header.path, stop_before_pixels=True) for slice_header in series.slices]
-        series_uid = stable_uid("segmentation", series.series_instance_uid, algorithm)
-        segmentation = hd.seg.Segmentation(
-            source_images=sources,
-            pixel_array=labels.astype(np.uint8),
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment(n, series_uid, algorithm) for n in range(1, int(labels.max()) + 1)],
-            series_instance_uid=series_uid,
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=stable_uid(series_uid, "instance"),
-            instance_number=1,
-            manufacturer="ltdiff",
-            manufacturer_model_name="ltdiff",
-            software_versions=ltdiff.__version__,
-            device_serial_number="1",
-            content_label="LESIONS",
-            series_description="Lesions",
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        segmentation.save_as(path)
-    return path
-
-
-def read_segmentation(path: Path, series: Series) -> NDArray[Any]:
-    """Segment numbers as labels (Z, Y, X) uint8 for the slices of `series`, 0 where there is no segment.
-
-    It may have been drawn on the series that `series` was derived from, whose pixels lie in the same places. Frames are
-    brought to their slices by position and orientation, for not every program says which slice they were drawn on.
-
-    Raises ValueError when the file is no segmentation, or one of another series or grid, or its segments overlap.
-    """
+    dataset = read_regions_file(path, kinds=STORAGES, kind="segmentation")
     name = printable(path)
     try:
-        with without_warnings():
-            segmentation = hd.seg.segread(path)
-            segmented = {sop_uid for _, _, sop_uid in segmentation.get_source_image_uids()}
-            own = {slice_header.sop_instance_uid for slice_header in series.slices}
-            if not segmented or segmented & (own | set(series.source_sop_instance_uids)):
-                return _labels(segmentation, series)
-    except _UnusableFrameError as error:
+        check_drawn_on(_drawn_on(dataset), series, path=path, kind="segmentation")
+        names = _names(dataset)
+        empty = dict(names)
+        for number, mask in _masks(dataset, series, path=path):
+            if mask.any():
+                empty.pop(number, None)
+                yield DrawnRegion(number, names.get(number) or free_name(f"label_{number}", taken=names.values()), mask)
+    except BadFile as error:
         raise ValueError(f"{name} {error}") from error
-    except Exception as error:  # highdicom raises anything from AttributeError on for what it does not expect
-        raise ValueError(f"{name} cannot be read as a segmentation ({type(error).__name__})") from error
-    raise ValueError(f"{name} is the segmentation of another series")
+    if len(empty) == len(names):
+        raise ValueError(f"{name}: no voxel of the series is in a segment")
+    if empty:
+        logger.warning("%s: %d of %d segments hold no voxel of the series: %s", name, len(empty), len(names), _listed(empty))
 
 
-class _UnusableFrameError(Exception):
-    """The rest of a sentence that begins with the file."""
+def find_segmentations(root: Path) -> dict[Path, DrawnOn]:
+    """The DICOM SEG files below `root`, or `root` itself, and what each was drawn on; other files are passed over."""
+    found = {}
+    for path, dataset in files_of_kinds(root, STORAGES):
+        try:
+            found[path] = _drawn_on(dataset)
+        except BadFile as error:
+            logger.warning("%s %s", printable(path), error)
+    return found
 
 
-def _labels(segmentation: hd.seg.Segmentation, series: Series) -> NDArray[Any]:
-    if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.BINARY:
-        raise _UnusableFrameError(f"is a {segmentation.segmentation_type.value} segmentation, and only BINARY ones are read")
-    labels = np.zeros((series.num_slices, series.rows, series.columns), np.uint8)
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
-    for frame, own in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        number = int(_group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
-        position_mm = np.array(_group(own, shared, "PlanePositionSequence").ImagePositionPatient, float)
-        index, beside_mm = _slice_at(series, position_mm)
-        if index is None:
-            continue
-        plane = hd.Volume.from_attributes(
-            array=frame[None],
-            image_position=_on_pixel(series, index, position_mm - beside_mm),
-            image_orientation=_group(own, shared, "PlaneOrientationSequence").ImageOrientationPatient,
-            pixel_spacing=_group(own, shared, "PixelMeasuresSequence").PixelSpacing,
-            spacing_between_slices=1.0,
-            coordinate_system="PATIENT",
+def _drawn_on(dataset: pydicom.Dataset) -> DrawnOn:
+    """Series and images from the references of the whole file (PS3.3 C.12.1.1.1) and of its frames (C.7.6.16.2.6)."""
+    series = items_of(dataset, "ReferencedSeriesSequence")
+    images = [image for one in series for image in items_of(one, "ReferencedInstanceSequence")]
+    for group in (*items_of(dataset, "PerFrameFunctionalGroupsSequence"), *items_of(dataset, "SharedFunctionalGroupsSequence")):
+        for derivation in items_of(group, "DerivationImageSequence"):
+            images += items_of(derivation, "SourceImageSequence")
+    return drawn_on(
+        dataset,
+        series=uids_of(series, "SeriesInstanceUID"),
+        images=uids_of(images, "ReferencedSOPInstanceUID"),
+        frames=uids_of([dataset], "FrameOfReferenceUID"),
+    )
+
+
+def _names(dataset: pydicom.Dataset) -> dict[int, str]:
+    """SegmentLabel by SegmentNumber, as they may stand in a table; the background of a label map is no segment."""
+    names: dict[int, str] = {}
+    for item in items_of(dataset, "SegmentSequence"):
+        number = integer_of(item, "SegmentNumber")
+        label = one_line(text_of(item, "SegmentLabel")) or f"label_{number}"
+        names[number] = free_name(label, taken=names.values())
+    if _kind(dataset) == LABELMAP:
+        names.pop(_background(dataset), None)
+    return names
+
+
+def _kind(dataset: pydicom.Dataset) -> str:
+    kind = text_of(dataset, "SegmentationType")
+    if kind not in (BINARY, FRACTIONAL, LABELMAP):
+        raise BadFile(f"has a SegmentationType that is none of {BINARY}, {FRACTIONAL} and {LABELMAP}")
+    return kind
+
+
+def _background(dataset: pydicom.Dataset) -> int:
+    """The value of a label map's voxels that are in no segment."""
+    return integer_of(dataset, "PixelPaddingValue") if text_of(dataset, "PixelPaddingValue") else 0
+
+
+def _masks(dataset: pydicom.Dataset, series: Series, *, path: Path) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Number and mask (Z, Y, X) of each segment that has frames."""
+    shared = items_of(dataset, "SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+    groups = items_of(dataset, "PerFrameFunctionalGroupsSequence")
+    if len(groups) != integer_of(dataset, "NumberOfFrames"):
+        raise BadFile(f"has {integer_of(dataset, 'NumberOfFrames')} frames, and says of {len(groups)} where they lie")
+    if integer_of(dataset, "Rows") * integer_of(dataset, "Columns") > MAX_PIXELS:
+        raise BadFile(f"claims more than {MAX_PIXELS} pixels in a frame")
+    frames = [_Frame.of(number, own, shared[0], series) for number, own in enumerate(groups)]
+    inside = [frame for frame in frames if frame.slice_index is not None]
+    if len(inside) < len(frames):
+        logger.warning(
+            "%s: %d of %d frames lie beyond the ends of the series", printable(path), len(frames) - len(inside), len(frames)
         )
-        segment = _on_slice(plane, series, index)
-        if labels[index][segment].any():
-            raise _UnusableFrameError("cannot be read as a segmentation (its segments overlap)")
-        labels[index][segment] = number
-    return labels
+    shape = (series.num_slices, series.rows, series.columns)
+    if _kind(dataset) == LABELMAP:
+        background = _background(dataset)
+        labels = np.full(shape, background, np.uint16)
+        for frame in inside:
+            frame.lay_on(labels, _pixels(dataset, frame.number), series, background=background)
+        for number in np.unique(labels).tolist():
+            if number != background:
+                yield number, labels == number
+        return
+    numbers = [
+        integer_of(_group(groups[f.number], shared[0], "SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+        for f in inside
+    ]
+    for number in dict.fromkeys(numbers):
+        mask = np.zeros(shape, np.uint16)
+        for frame in (frame for frame, of_segment in zip(inside, numbers, strict=True) if of_segment == number):
+            frame.lay_on(mask, _whole_pixels(dataset, frame.number), series)
+        yield number, mask > 0
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame, where it lies, and on which slice: None beyond the ends of a series of which only a part is here."""
+
+    number: int
+    slice_index: int | None
+    position_mm: NDArray[np.float64]
+    orientation: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+
+    @classmethod
+    def of(cls, number: int, own: pydicom.Dataset, shared: pydicom.Dataset, series: Series) -> "_Frame":
+        """From its functional groups. Its position is brought into the plane of the slice, for positions are often rounded."""
+        position_mm = np.array(numbers_of(_group(own, shared, "PlanePositionSequence"), "ImagePositionPatient", count=3))
+        normal = np.cross(series.orientation[:3], series.orientation[3:])
+        distances_mm = normal @ position_mm - np.array([slice_header.z_mm for slice_header in series.slices])
+        index = int(np.argmin(abs(distances_mm)))
+        is_on_slice = abs(distances_mm[index]) <= spacing_tolerance_mm(series.slice_depths_mm[index])
+        if not is_on_slice and not ((distances_mm > 0).all() or (distances_mm < 0).all()):
+            raise BadFile(OTHER_GRID)
+        return cls(
+            number,
+            index if is_on_slice else None,
+            position_mm - distances_mm[index] * normal,
+            numbers_of(_group(own, shared, "PlaneOrientationSequence"), "ImageOrientationPatient", count=6),
+            numbers_of(_group(own, shared, "PixelMeasuresSequence"), "PixelSpacing", count=2),
+        )
+
+    def lay_on(self, labels: NDArray[np.uint16], pixels: NDArray[Any], series: Series, *, background: int = 0) -> None:
+        """Put the frame's pixels on those of its slice of `labels` (Z, Y, X): turned, cut or extended, never resampled."""
+        assert self.slice_index is not None
+        first = series.slices[self.slice_index].position_mm
+        try:
+            plane = hd.Volume.from_attributes(
+                array=pixels[None],
+                image_position=_on_pixel(self.position_mm, np.array(first), series),
+                image_orientation=self.orientation,
+                pixel_spacing=self.spacing_mm,
+                spacing_between_slices=1.0,
+                coordinate_system="PATIENT",
+            )
+            grid = hd.VolumeGeometry.from_attributes(
+                image_position=first,
+                image_orientation=series.orientation,
+                rows=series.rows,
+                columns=series.columns,
+                pixel_spacing=series.spacing_mm,
+                spacing_between_slices=1.0,
+                number_of_frames=1,
+                coordinate_system="PATIENT",
+            )
+            found = plane.match_geometry(grid, tol=GRID_TOLERANCE_PX, constant_value=background).array[0]
+        except (RuntimeError, ValueError) as error:
+            raise BadFile(OTHER_GRID) from error
+        on_slice = labels[self.slice_index]
+        on_slice[found != background] = found[found != background]
 
 
 def _group(own: pydicom.Dataset, shared: pydicom.Dataset, name: str) -> pydicom.Dataset:
     """A functional group's only item, of the frame or of all frames (PS3.3 C.7.6.16)."""
-    return getattr(own if name in own else shared, name)[0]
+    items = items_of(own, name) or items_of(shared, name)
+    if not items:
+        raise BadFile(f"has a frame without {name}")
+    return items[0]
 
 
-def _slice_at(series: Series, position_mm: NDArray[Any]) -> tuple[int | None, NDArray[Any]]:
-    """The slice in whose plane a frame lies, and by which vector it lies beside it, for positions are often rounded.
-
-    None beyond the ends of a series of which only a part is here.
-    """
-    normal = np.cross(series.orientation[:3], series.orientation[3:])
-    distances_mm = np.array([normal @ (position_mm - slice_header.position_mm) for slice_header in series.slices])
-    index = int(np.argmin(abs(distances_mm)))
-    if abs(distances_mm[index]) <= SLICE_SPACING_TOLERANCE_MM:
-        return index, distances_mm[index] * normal
-    if (distances_mm > 0).all() or (distances_mm < 0).all():
-        return None, np.zeros(3)
-    raise _UnusableFrameError("lies on another grid than the slices of the series")
-
-
-def _on_pixel(series: Series, index: int, position_mm: NDArray[Any]) -> NDArray[Any]:
+def _on_pixel(position_mm: NDArray[Any], first_mm: NDArray[Any], series: Series) -> NDArray[Any]:
     """A position in the plane of a slice, brought to the nearest pixel's centre where it is a rounding away from it."""
-    for axis, spacing_mm in zip((series.orientation[:3], series.orientation[3:]), series.spacing_mm[::-1], strict=True):
-        place = np.dot(axis, position_mm - np.array(series.slices[index].position_mm)) / spacing_mm
-        beside_mm = (place - round(place)) * spacing_mm
-        if abs(beside_mm) <= POSITION_ROUNDING_MM:
+    for axis, pixel_mm in zip((series.orientation[:3], series.orientation[3:]), series.spacing_mm[::-1], strict=True):
+        place = np.dot(axis, position_mm - first_mm) / pixel_mm
+        if abs(place) > MAX_BESIDE_PX:
+            raise BadFile(OTHER_GRID)
+        beside_mm = (place - round(place)) * pixel_mm
+        if abs(beside_mm) <= min(POSITION_ROUNDING_MM, pixel_mm / 4):
             position_mm = position_mm - beside_mm * np.array(axis)
     return position_mm
 
 
-def _on_slice(plane: hd.Volume, series: Series, index: int) -> NDArray[Any]:
-    """Where a frame (1, rows, columns) is set, on the pixels of a slice (Y, X): turned, cut or extended, never resampled."""
-    grid = hd.VolumeGeometry.from_attributes(
-        image_position=series.slices[index].position_mm,
-        image_orientation=series.orientation,
-        rows=series.rows,
-        columns=series.columns,
-        pixel_spacing=series.spacing_mm,
-        spacing_between_slices=1.0,
-        number_of_frames=1,
-        coordinate_system="PATIENT",
-    )
-    try:
-        return plane.match_geometry(grid, tol=GRID_TOLERANCE_PX).array[0] > 0
-    except RuntimeError as error:
-        raise _UnusableFrameError("lies on another grid than the slices of the series") from error
-
-
-def find_segmentations(root: Path) -> dict[str, list[Path]]:
-    """The DICOM SEG files below `root`, or `root` itself, by the SeriesInstanceUID each belongs to; others are passed over."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in files_below(root):
-        if series_uid := _segmented_series(path):
-            found[series_uid].append(path)
-    return dict(found)
-
-
-def _segmented_series(path: Path) -> str:
-    """SeriesInstanceUID of the series that a segmentation belongs to; "" for any other file."""
+def _pixels(dataset: pydicom.Dataset, number: int) -> NDArray[Any]:
+    """A frame (Y, X) as it is stored. Frames are decoded one by one: all together they may be larger than the memory."""
     try:
         with without_warnings():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ReferencedSeriesSequence"])
-            is_segmentation = dataset.SOPClassUID == SegmentationStorage
-            return str(dataset.ReferencedSeriesSequence[0].SeriesInstanceUID) if is_segmentation else ""
-    except Exception:  # whatever pydicom raises: not a file that could be read as a segmentation
-        return ""
+            return np.array(pixel_array(dataset, index=number, raw=True))
+    except Exception as error:  # each decoder has its own
+        raise BadFile(f"cannot be read as a segmentation: its frame {number + 1} cannot be decoded") from error
 
 
-def _segment(number: int, series_uid: str, algorithm: str) -> hd.seg.SegmentDescription:
-    return hd.seg.SegmentDescription(
-        segment_number=number,
-        segment_label=f"lesion {number}",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.Lesion,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=algorithm, version=ltdiff.__version__, family=codes.DCM.AnalyticalAlgorithm
-        ),
-        tracking_uid=stable_uid(series_uid, "lesion", str(number)),
-        tracking_id=f"lesion {number}",
-    )
+def _whole_pixels(dataset: pydicom.Dataset, number: int) -> NDArray[Any]:
+    """A frame (Y, X) of 0 and more than 0; of a FRACTIONAL segmentation, where only the highest value counts as in."""
+    pixels = _pixels(dataset, number)
+    if _kind(dataset) == FRACTIONAL:
+        highest = integer_of(dataset, "MaximumFractionalValue")
+        if num_between := np.count_nonzero((pixels > 0) & (pixels < highest)):
+            raise BadFile(
+                f"is a {FRACTIONAL} segmentation with {num_between} pixels between 0 and {highest} in frame {number + 1}: choose "
+                f"a threshold and write it as a {BINARY} one"
+            )
+    return pixels
+
+
+def _listed(names: Mapping[int, str]) -> str:
+    more = ["…"] if len(names) > MAX_NAMED_SEGMENTS else []
+    return ", ".join([*map(quoted, list(names.values())[:MAX_NAMED_SEGMENTS]), *more])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ltdiff.dicom.dicom_file import BadFile, SkippedFile
-from ltdiff.dicom.grid import check_grid
+from ltdiff.dicom.grid import check_grid, irregularity
 from ltdiff.dicom.header import Header, hashed, read_header
 from ltdiff.dicom.pixels import StoredDicomSlice, read_slice_hu, read_stored_slice
 from ltdiff.dicom.scan import Scan, SliceHeader, Volume
@@ -35,13 +35,6 @@ class Series(Scan):
         uids = [header.source_sop_instance_uid for header in self.slices]
         return uids if all(uids) else []
 
-    @property
-    def slice_spacing_mm(self) -> float:
-        """Mean distance of neighbouring slices; of a single slice its thickness."""
-        if self.num_slices == 1:
-            return self.slice_thickness_mm or 1.0
-        return (self.slices[-1].z_mm - self.slices[0].z_mm) / (self.num_slices - 1)
-
     @override
     def read_slice(self, index: int) -> NDArray[np.float32]:
         return read_slice_hu(self.slices[index].path)
@@ -51,12 +44,14 @@ class Series(Scan):
         return (read_stored_slice(header.path) for header in self.slices)
 
     @override
-    def make_volume(self, slices_hu: Sequence[NDArray[np.float32]]) -> Volume:
+    def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
         """The rows and columns stay as they are stored, whatever the orientation."""
+        if self.irregularity:
+            raise ValueError(f"the series of {printable(self.path)} forms no regular grid in space: {self.irregularity}")
         rows, columns = np.array(self.orientation[:3]), np.array(self.orientation[3:])
         direction = np.stack([rows, columns, np.cross(rows, columns)], axis=1)
         return Volume(
-            hu=np.stack(slices_hu),
+            hu=slices_hu,
             spacing_mm=(self.slice_spacing_mm, *self.spacing_mm),
             origin_mm=self.slices[0].position_mm,
             direction=tuple(map(float, direction.ravel())),
@@ -182,6 +177,7 @@ def _series(headers: Sequence[Header]) -> Series:
         slices=tuple(map(_slice_header, headers)),
         derived=any(header.derived for header in headers),
         standardized_by_ltdiff=any(header.standardized_by_ltdiff for header in headers),
+        irregularity=irregularity(headers),
     )
 
 

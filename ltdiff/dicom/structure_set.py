@@ -5,17 +5,31 @@ takes in every pixel that the line touches and so adds half a pixel all round.
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import RTStructureSetStorage
+from scipy import ndimage
 
-from ltdiff.dicom.dicom_file import files_below, without_warnings
+from ltdiff.dicom.dicom_file import BadFile
+from ltdiff.dicom.drawn_region import (
+    DrawnOn,
+    DrawnRegion,
+    check_drawn_on,
+    drawn_on,
+    files_of_kinds,
+    free_name,
+    items_of,
+    one_line,
+    read_regions_file,
+    uids_of,
+)
+from ltdiff.dicom.elements import integer_of, text_of, texts_of
+from ltdiff.dicom.grid import spacing_tolerance_mm
 from ltdiff.dicom.series import Series
 from ltdiff.system.text import printable, quoted
 
@@ -27,171 +41,198 @@ PLANE_TOLERANCE_MM = 0.01
 """Contours that are nearer along the normal lie in one plane, because positions are rounded."""
 MAX_POSITION_MM = 1e6
 """No corner lies farther from the origin."""
+SAME_LINE_PX = 0.5
+"""Two lines that are nearer to each other on average are one, stored twice: no ring between them has pixels all round."""
+CROSSING_SHARE = 0.05
+"""Of a contour's pixels at least so many lie in another one, and as many beside it: the two cross. Fewer touch."""
+
+# What becomes of a contour that does not count.
+OPEN, NO_SLICE, FARTHER = "are points or open lines", "lie on no slice of the series", "lie farther from a slice than others"
+TWICE, TINY, CROSSING = "are stored twice", "hold no pixel's centre", "cross others (what two share is left out)"
 
 Contour = NDArray[np.float64]
 """The corners of a polygon (N, 3) in mm: x, y, z in the patient's coordinates."""
 
 
-def find_structure_sets(root: Path) -> dict[str, list[Path]]:
-    """The RT Structure Sets below `root`, or `root` itself, by the SeriesInstanceUIDs that each was drawn on."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in files_below(root):
-        for uid in _series_drawn_on(path):
-            found[uid].append(path)
-    return dict(found)
-
-
-def read_structures(path: Path, series: Series) -> dict[str, NDArray[np.bool_]]:
-    """ROI name → mask (Z, Y, X) on the slices of `series`, in the order of the file; a second ROI of a name gets " (2)".
+def read_structures(path: Path, series: Series) -> Iterator[DrawnRegion]:
+    """Yield the ROIs as regions on the slices of `series`, in the order of the file; a second ROI of a name gets " (2)".
 
     A voxel belongs to an ROI when its centre lies inside an odd number of the ROI's closed contours in its plane, so that a
-    contour inside another one is a hole. A contour belongs to the nearest slice within half a slice distance; nothing is
-    interpolated between contours. Points and open lines are passed over, and so is an ROI that holds no voxel of the series.
+    contour inside another one is a hole; one that is stored twice counts once. A contour belongs to the nearest slice within half
+    a slice distance; nothing is interpolated between contours. The log names each ROI that is left out, because one of its
+    contours cannot be read or it holds no voxel, what became of contours that do not count, and what the file is taken by where
+    it does not name the series (see `check_drawn_on`).
 
     Raises:
         ValueError: the file is no structure set, or one of another series or frame of reference; no ROI is left.
     """
-    rois, drawn_on = _parse(path)
-    masks: dict[str, NDArray[np.bool_]] = {}
-    for roi in _of_series(rois, drawn_on, series, path=path):
-        mask, num_beside = _fill(roi.contours, series)
-        if num_beside:
-            logger.warning(
-                "%s: %d of %d contours of %s lie on no slice of the series",
-                printable(path),
-                num_beside,
-                len(roi.contours),
-                quoted(roi.name),
-            )
-        if mask.any():
-            masks[_free_name(roi.name, taken=masks)] = mask
-    if not masks:
-        raise ValueError(f"{printable(path)}: no voxel of the series lies in a closed contour")
-    return masks
-
-
-@dataclass(frozen=True)
-class _Roi:
-    """One region of interest; `frame_of_reference_uid` may be ""."""
-
-    name: str
-    frame_of_reference_uid: str
-    contours: list[Contour]  # the closed ones
-
-
-def _parse(path: Path) -> tuple[list[_Roi], set[str]]:
-    """The regions of interest, and the SeriesInstanceUIDs and SOPInstanceUIDs that they were drawn on."""
+    dataset = read_regions_file(path, kinds=(RTStructureSetStorage,), kind="structure set")
+    name = printable(path)
     try:
-        with without_warnings():
-            dataset = pydicom.dcmread(path)
-            if dataset.SOPClassUID != RTStructureSetStorage:
-                raise TypeError("not a structure set")
-            contours = {int(item.ReferencedROINumber): _closed_contours(item) for item in dataset.get("ROIContourSequence", [])}
-            rois = [
-                _Roi(_name(item), str(item.get("ReferencedFrameOfReferenceUID", "")), contours[int(item.ROINumber)])
-                for item in dataset.StructureSetROISequence
-                if int(item.ROINumber) in contours
-            ]
-            return rois, _referenced_series(dataset) | _referenced_images(dataset)
-    except Exception as error:  # whatever pydicom raises for a broken file, and what a missing element leads to
-        raise ValueError(f"{printable(path)} cannot be read as a structure set ({type(error).__name__})") from error
+        is_named = check_drawn_on(_drawn_on(dataset), series, path=path, kind="structure set")
+        rois = items_of(dataset, "StructureSetROISequence")
+        drawn = {text_of(item, "ReferencedROINumber"): item for item in items_of(dataset, "ROIContourSequence")}
+    except BadFile as error:
+        raise ValueError(f"{name} {error}") from error
+    taken: set[str] = set()
+    for place, roi in enumerate(rois, 1):
+        roi_name = f"ROI {place}"
+        try:
+            number = integer_of(roi, "ROINumber")
+            roi_name = one_line(text_of(roi, "ROIName")) or f"ROI {number}"
+            mask, notes = _read_roi(roi, drawn.get(str(number), pydicom.Dataset()), series, is_named=is_named)
+        except BadFile as error:
+            logger.warning("%s: the region %s is left out: it %s", name, quoted(roi_name), error)
+            continue
+        if notes:
+            reasons = ", ".join(f"{notes[reason]} {reason}" for reason in notes)
+            logger.warning("%s: of the contours of %s, %s", name, quoted(roi_name), reasons)
+        if mask.any():
+            taken.add(free := free_name(roi_name, taken=taken))
+            yield DrawnRegion(number, free, mask)
+        else:
+            logger.warning("%s: the region %s is left out: no voxel of the series lies in it", name, quoted(roi_name))
+    if not taken:
+        raise ValueError(f"{name}: no voxel of the series lies in a closed contour")
 
 
-def _closed_contours(roi: pydicom.Dataset) -> list[Contour]:
-    closed = [item for item in roi.get("ContourSequence", []) if item.ContourGeometricType in CLOSED]
-    return [corners for corners in map(_corners, closed) if len(corners) > 2]
+def find_structure_sets(root: Path) -> dict[Path, DrawnOn]:
+    """The RT Structure Sets below `root`, or `root` itself, and what each was drawn on; other files are passed over."""
+    found = {}
+    for path, dataset in files_of_kinds(root, (RTStructureSetStorage,)):
+        try:
+            found[path] = _drawn_on(dataset)
+        except BadFile as error:
+            logger.warning("%s %s", printable(path), error)
+    return found
+
+
+def _drawn_on(dataset: pydicom.Dataset) -> DrawnOn:
+    """Series and images that the whole file (PS3.3 C.8.8.5) and its contours (C.8.8.6) refer to; frames of both, and of ROIs."""
+    frames = items_of(dataset, "ReferencedFrameOfReferenceSequence")
+    studies = [study for frame in frames for study in items_of(frame, "RTReferencedStudySequence")]
+    series = [one for study in studies for one in items_of(study, "RTReferencedSeriesSequence")]
+    contours = [contour for roi in items_of(dataset, "ROIContourSequence") for contour in _contour_items(roi)]
+    images = [image for drawn in (*series, *contours) for image in items_of(drawn, "ContourImageSequence")]
+    return drawn_on(
+        dataset,
+        series=uids_of(series, "SeriesInstanceUID"),
+        images=uids_of(images, "ReferencedSOPInstanceUID"),
+        frames=[
+            *uids_of(frames, "FrameOfReferenceUID"),
+            *uids_of(items_of(dataset, "StructureSetROISequence"), "ReferencedFrameOfReferenceUID"),
+            *uids_of([dataset], "FrameOfReferenceUID"),
+        ],
+    )
+
+
+def _contour_items(roi: pydicom.Dataset) -> list[pydicom.Dataset]:
+    """The contours of an ROI; none of one that is broken, which is named when it is read."""
+    try:
+        return items_of(roi, "ContourSequence")
+    except BadFile:
+        return []
+
+
+def _read_roi(
+    roi: pydicom.Dataset, drawn: pydicom.Dataset, series: Series, *, is_named: bool
+) -> tuple[NDArray[np.bool_], Counter[str]]:
+    """The mask (Z, Y, X), and how many contours do not count by reason. Raises BadFile."""
+    frame_uid = text_of(roi, "ReferencedFrameOfReferenceUID")
+    if frame_uid and series.frame_of_reference_uid and frame_uid != series.frame_of_reference_uid:
+        raise BadFile("is drawn in another FrameOfReferenceUID than the series has")
+    items = items_of(drawn, "ContourSequence")
+    if not items:
+        raise BadFile("has no contours")
+    contours = [_corners(item) for item in items if _geometric_type(item) in CLOSED]
+    closed = [corners for corners in contours if len(corners) > 2]
+    if not is_named:
+        _check_positions(closed, series)
+    mask, notes = _fill(closed, series)
+    return mask, Counter({OPEN: len(items) - len(closed)} if len(closed) < len(items) else {}) + notes
+
+
+def _geometric_type(contour: pydicom.Dataset) -> str:
+    if not (geometric_type := text_of(contour, "ContourGeometricType")):
+        raise BadFile("has a contour without ContourGeometricType")
+    return geometric_type
 
 
 def _corners(contour: pydicom.Dataset) -> Contour:
-    corners = np.array(contour.ContourData or [], dtype=np.float64).reshape(-1, 3)
-    if not (np.abs(corners) < MAX_POSITION_MM).all():  # also for NaN
-        raise ValueError("a corner that lies nowhere")
-    return corners
-
-
-def _name(roi: pydicom.Dataset) -> str:
-    """ROIName on one line; the element may be empty."""
-    name = "".join(character if character.isprintable() else " " for character in str(roi.get("ROIName") or ""))
-    return name.strip() or f"ROI {roi.ROINumber}"
-
-
-def _free_name(name: str, *, taken: Container[str]) -> str:
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name} ({number})"
-    return free
-
-
-def _referenced_series(dataset: pydicom.Dataset) -> set[str]:
-    """SeriesInstanceUIDs of the images that contours were drawn on."""
-    return {str(series.SeriesInstanceUID) for series in _referenced_series_items(dataset)}
-
-
-def _referenced_series_items(dataset: pydicom.Dataset) -> list[pydicom.Dataset]:
-    """The items of RTReferencedSeriesSequence (PS3.3 C.8.8.5)."""
-    return [
-        series
-        for frame in dataset.get("ReferencedFrameOfReferenceSequence", [])
-        for study in frame.get("RTReferencedStudySequence", [])
-        for series in study.get("RTReferencedSeriesSequence", [])
-    ]
-
-
-def _referenced_images(dataset: pydicom.Dataset) -> set[str]:
-    """SOPInstanceUIDs of the images that contours were drawn on: of the series (PS3.3 C.8.8.5), and of contours (C.8.8.6)."""
-    contours = [contour for roi in dataset.get("ROIContourSequence", []) for contour in roi.get("ContourSequence", [])]
-    return {
-        str(image.ReferencedSOPInstanceUID)
-        for drawn_on in (*_referenced_series_items(dataset), *contours)
-        for image in drawn_on.get("ContourImageSequence", [])
-        if "ReferencedSOPInstanceUID" in image
-    }
-
-
-def _series_drawn_on(path: Path) -> set[str]:
-    """SeriesInstanceUIDs of the series that a structure set belongs to; none for any other file."""
-    tags = ["SOPClassUID", "ReferencedFrameOfReferenceSequence"]
     try:
-        with without_warnings():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-            return _referenced_series(dataset) if dataset.SOPClassUID == RTStructureSetStorage else set()
-    except Exception:  # whatever pydicom raises: not a file that could be read as a structure set
-        return set()
+        corners = np.array(texts_of(contour, "ContourData"), dtype=np.float64)
+    except ValueError as error:
+        raise BadFile("has a ContourData that holds no numbers") from error
+    if corners.size % 3:
+        raise BadFile(f"has a ContourData of {corners.size} numbers, where three belong to each corner")
+    if not (np.abs(corners) < MAX_POSITION_MM).all():  # also for NaN
+        raise BadFile(f"has a corner farther than {MAX_POSITION_MM:g} mm from the origin")
+    return corners.reshape(-1, 3)
 
 
-def _of_series(rois: list[_Roi], drawn_on: set[str], series: Series, *, path: Path) -> list[_Roi]:
-    """The regions in the series' frame of reference; ValueError where they are another series', and not that of its source.
-
-    The frame alone does not tell: all phases of a breathing cycle share it.
-    """
-    if drawn_on and drawn_on.isdisjoint([series.series_instance_uid, *series.source_sop_instance_uids]):
-        raise ValueError(f"{printable(path)} is the structure set of another series")
-    of_frame = [roi for roi in rois if _is_in_frame(roi, series, is_named=bool(drawn_on))]
-    if rois and not of_frame:
-        raise ValueError(f"{printable(path)} is drawn in another FrameOfReferenceUID than the series has")
-    return of_frame
-
-
-def _is_in_frame(roi: _Roi, series: Series, *, is_named: bool) -> bool:
-    uids = roi.frame_of_reference_uid, series.frame_of_reference_uid
-    return uids[0] == uids[1] if all(uids) else is_named  # what names neither series nor frame could be anyone's
+def _check_positions(contours: Sequence[Contour], series: Series) -> None:
+    """BadFile for contours that cannot have been drawn on slices like these, though nothing says on which they were."""
+    first_mm, last_mm = series.slices[0].z_mm, series.slices[-1].z_mm
+    for contour in contours:
+        index, distance_mm = _nearest_slice(contour, series)
+        z_mm = float((contour @ _axes(series)[:, 2]).mean())
+        is_between = first_mm < z_mm < last_mm
+        if is_between and (index is None or abs(distance_mm) > spacing_tolerance_mm(series.slice_depths_mm[index])):
+            raise BadFile(f"has a contour at z = {z_mm:.2f} mm, which is between the slices of the series")
+        corners = _to_pixels(contour, series, index or 0)
+        if corners.min() < -1 or (corners > np.array([series.rows, series.columns])).any():
+            raise BadFile("has a contour outside the slices of the series")
 
 
-def _fill(contours: Sequence[Contour], series: Series) -> tuple[NDArray[np.bool_], int]:
-    """The mask (Z, Y, X) of one ROI, and how many of its contours lie on no slice."""
+def _fill(contours: Sequence[Contour], series: Series) -> tuple[NDArray[np.bool_], Counter[str]]:
+    """The mask (Z, Y, X) of closed contours, and how many do not count by reason."""
+    notes: Counter[str] = Counter()
     by_slice: dict[int, list[tuple[float, Contour]]] = defaultdict(list)
     for contour in contours:
         index, distance_mm = _nearest_slice(contour, series)
-        if index is not None:
+        if index is None:
+            notes[NO_SLICE] += 1
+        else:
             by_slice[index].append((distance_mm, contour))
     mask = np.zeros((series.num_slices, series.rows, series.columns), dtype=bool)
     for index, of_slice in by_slice.items():
         nearest_mm = min((distance_mm for distance_mm, _ in of_slice), key=abs)
-        for distance_mm, contour in of_slice:
-            if abs(distance_mm - nearest_mm) <= PLANE_TOLERANCE_MM:  # contours of two planes would cut each other out
-                mask[index] ^= fill_polygon(_to_pixels(contour, series, index), shape=mask.shape[1:])
-    return mask, len(contours) - sum(map(len, by_slice.values()))
+        # contours of two planes would cut each other out
+        in_plane = [contour for distance_mm, contour in of_slice if abs(distance_mm - nearest_mm) <= PLANE_TOLERANCE_MM]
+        notes[FARTHER] += len(of_slice) - len(in_plane)
+        mask[index], in_slice = _fill_slice([_to_pixels(contour, series, index) for contour in in_plane], shape=mask.shape[1:])
+        notes += in_slice
+    return mask, notes
+
+
+def _fill_slice(polygons: Sequence[NDArray[np.float64]], *, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], Counter[str]]:
+    """The mask (Y, X) of polygons with corners (N, 2) in pixels, and how many do not count by reason."""
+    notes: Counter[str] = Counter()
+    mask = np.zeros(shape, dtype=bool)
+    kept: list[NDArray[np.bool_]] = []
+    for polygon in polygons:
+        filled = fill_polygon(polygon, shape=shape)
+        if not filled.any():
+            notes[TINY] += 1
+        elif any(_is_same(filled, other) for other in kept):
+            notes[TWICE] += 1
+        else:
+            notes[CROSSING] += any(_cross(filled, other) for other in kept)
+            kept.append(filled)
+            mask ^= filled
+    return mask, +notes
+
+
+def _is_same(filled: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether two masks (Y, X) are of one line: what only one of them holds is a small part of the pixels along it."""
+    along_line = filled & ~ndimage.binary_erosion(filled)
+    return bool(np.count_nonzero(filled ^ other) <= SAME_LINE_PX * np.count_nonzero(along_line))
+
+
+def _cross(filled: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether two masks (Y, X) share pixels, but none of them holds the other."""
+    smaller = min(np.count_nonzero(filled), np.count_nonzero(other))
+    return bool(CROSSING_SHARE * smaller < np.count_nonzero(filled & other) < (1 - CROSSING_SHARE) * smaller)
 
 
 def _axes(series: Series) -> NDArray[np.float64]:
@@ -204,10 +245,12 @@ def _axes(series: Series) -> NDArray[np.float64]:
 def _nearest_slice(contour: Contour, series: Series) -> tuple[int | None, float]:
     """The slice that a contour is drawn on, None where there is none, and how far above it the contour lies, in mm."""
     z_mm = contour @ _axes(series)[:, 2]
-    distances_mm = z_mm.mean() - np.array([header.z_mm for header in series.slices])
+    slices_mm = np.array([header.z_mm for header in series.slices])
+    distances_mm = z_mm.mean() - slices_mm
     index = int(np.abs(distances_mm).argmin())
-    half_mm = series.slice_spacing_mm / 2
-    is_on_slice = np.abs(z_mm - series.slices[index].z_mm).max() <= half_mm + PLANE_TOLERANCE_MM
+    steps_mm = np.diff(slices_mm)[max(0, index - 1) : index + 1]
+    half_mm = (steps_mm.max() if steps_mm.size else series.slice_spacing_mm) / 2
+    is_on_slice = np.abs(z_mm - slices_mm[index]).max() <= half_mm + PLANE_TOLERANCE_MM
     return index if is_on_slice else None, float(distances_mm[index])
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
-from ltdiff.data.masks import read_labels
+from ltdiff.data.masks import check_regular, read_labels
 from ltdiff.data.rois import (
     HU_RANGES,
     Roi,
@@ -108,6 +108,7 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     numbers = slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     if config.features == CATALOGUE.name:
+        check_regular(manifest, pairs=pairs)
         follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
         blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
         discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
@@ -133,7 +134,7 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     )
 
 
-def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint8] | None, config: EvaluationConfig) -> list[Roi]:
+def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint16] | None, config: EvaluationConfig) -> list[Roi]:
     """Random discs, random discs for every HU range, and those of the lesion masks; drawn on the target alone."""
     rois = random_rois(target_hu, num_rois=config.num_rois, seed=config.seed)
     for hu_range in HU_RANGES:

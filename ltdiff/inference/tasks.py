@@ -117,7 +117,7 @@ class VolumeTask(Task):
         if len(slices_hu) != self.scan.num_slices:
             raise ValueError(f"the scan has {self.scan.num_slices} slices, and {len(slices_hu)} came to be written")
         write_text(self._origin, json.dumps(self._describe(), indent=1) + "\n")
-        write_volume(self.scan.make_volume(slices_hu), self.output)
+        write_volume(self.scan.make_volume(np.stack(slices_hu)), self.output)
 
     @property
     def _origin(self) -> Path:

@@ -41,6 +41,7 @@ OFFSETS = (1, 4, 7)
 SUM = "sum"
 RUN_DIRECTIONS = ("0", "90")
 IN_PLANE, IN_SPACE = (1, 3, 3), (3, 3, 3)
+CLASSES_IN_SPACE = ("GLCM3D", "NID3D")
 
 ONE_SLICE = "the region lies in one slice"
 NO_PAIR = "the region holds no two voxels at this direction and offset"
@@ -83,6 +84,12 @@ def _select(only: tuple[str, ...] | None) -> tuple[str, ...]:
         raise ValueError(f"there is no feature or class of features {unknown[0]!r}; the classes are {', '.join(_CLASSES)}")
     chosen = set(only)
     return tuple(feature for feature, name in of_class.items() if feature in chosen or name in chosen)
+
+
+def classes_in_space(only: Sequence[str] | None = None) -> set[str]:
+    """The classes with features among `feature_names(only)` that compare voxels of different slices."""
+    wanted = set(feature_names(only))
+    return {name for name in CLASSES_IN_SPACE if not wanted.isdisjoint(_CLASSES[name].names)}
 
 
 def extract_catalogue(

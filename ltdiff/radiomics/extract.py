@@ -14,7 +14,7 @@ import pandas as pd
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
-from ltdiff.radiomics.catalogue import EXTRACTOR, EXTRACTOR_VERSION, extract_catalogue, feature_names
+from ltdiff.radiomics.catalogue import EXTRACTOR, EXTRACTOR_VERSION, classes_in_space, extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.region import cut_region
 from ltdiff.system.atomic_files import replace_file
@@ -37,18 +37,23 @@ def extract_radiomics(image: Path, mask: Path, *, config: CatalogueConfig, only:
     """
     feature_names(only)  # a name that there is not shows before anything is read
     scan = read_scan(image)
-    volume = scan.read_volume()
-    masks = read_named_masks(mask, scan, volume=volume)
+    if scan.irregularity and (in_space := sorted(classes_in_space(only))):
+        raise ValueError(
+            f"the series of {printable(scan.path)} forms no regular grid in space: {scan.irregularity}. The classes "
+            f"{', '.join(in_space)} need one; name others"
+        )
+    hu = scan.read_hu()
+    voxels_mm3 = scan.slice_depths_mm * scan.spacing_mm[0] * scan.spacing_mm[1]
     rows = []
-    for roi, voxels in masks.items():
+    for roi, voxels in read_named_masks(mask, scan, hu=hu):
         try:
-            region = cut_region(volume.hu, voxels, spacing_mm=volume.spacing_mm[1:])
+            region = cut_region(hu, voxels, spacing_mm=scan.spacing_mm)
             values, reasons = extract_catalogue(region, config=config, only=only)
         except ValueError as error:
             logger.warning("%s: the region %s is left out: %s", printable(mask), roi, error)
             continue
-        num_voxels = int(voxels.sum())
-        size = {"roi": roi, "num_voxels": num_voxels, "volume_mm3": num_voxels * float(np.prod(volume.spacing_mm))}
+        in_slices = np.count_nonzero(voxels, axis=(1, 2))
+        size = {"roi": roi, "num_voxels": int(in_slices.sum()), "volume_mm3": float(in_slices @ voxels_mm3)}
         rows.append({**size, **values, "undefined": json.dumps(Counter(reasons.values())) if reasons else ""})
     if not rows:
         raise ValueError(f"{printable(mask)}: no region of the mask can be measured")

@@ -17,10 +17,10 @@ from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
-from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
+from ltdiff.dicom.write_segmentation import write_segmentation
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.reconstruction import SimulatedScan, scan_patient
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders

@@ -1,6 +1,6 @@
 """`ltdiff uncertainty`: how far a standardized image, and each radiomic feature of it, can be trusted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -53,7 +53,7 @@ def measure_uncertainty(
     acquisition = AcquisitionInfo.of(source)
     out_of_domain = check_domain(acquisition, domain, name=printable(series), verb="measure", force=force)
     volume = source.read_volume()
-    rois = _find_rois(read_named_masks(mask, source, volume=volume), mask) if mask else []
+    rois = _find_rois(read_named_masks(mask, source, hu=volume.hu), mask) if mask else []
     spacing_mm, hu = source.spacing_mm, volume.hu
     numbers = range(len(hu))
     standardized = np.stack(standardize_slices(standardizer, hu, repeat(spacing_mm), numbers=numbers, num_workers=num_workers))
@@ -95,11 +95,9 @@ def _interval_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def _find_rois(masks: Mapping[str, NDArray[np.bool_]], path: Path) -> list[Roi]:
+def _find_rois(masks: Iterable[tuple[str, NDArray[np.bool_]]], path: Path) -> list[Roi]:
     """The cross-sections of every region."""
-    rois = [
-        replace(roi, label=name) for name, voxels in masks.items() for roi in mask_rois(voxels.astype(np.uint8), roi_set="mask")
-    ]
+    rois = [replace(roi, label=name) for name, voxels in masks for roi in mask_rois(voxels.astype(np.uint8), roi_set="mask")]
     if not rois:
         raise ValueError(f"{printable(path)}: no region has {MIN_LESION_PIXELS} pixels or more in a slice")
     return rois

@@ -9,18 +9,18 @@ import SimpleITK as sitk
 from structure_sets import rectangle, write_structure_set
 from tiny_run import save_volume
 
-from ltdiff.data.masks import read_labels, read_named_masks
+from ltdiff.data.masks import check_regular, read_labels, read_named_masks
 from ltdiff.data.pairing import pair_archive, pair_named
 from ltdiff.data.read_scan import read_scan
 from ltdiff.data.volume_files import write_volume
-from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_segmentation import write_segmentation
 
 SHAPE = (5, 24, 20)
 
 
 def named_masks(mask, scan):
-    return read_named_masks(mask, scan, volume=scan.read_volume())
+    return dict(read_named_masks(mask, scan, hu=scan.read_hu()))
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def segmented(dicom_pairs, labels, tmp_path):
 def test_segmentations_of_other_series_do_not_matter(dicom_pairs, segmented, write_dicom, labels, tmp_path):
     """An archive has many, two readers' of one scan among them."""
     manifest, _ = dicom_pairs
-    other = find_series(write_dicom(tmp_path / "other", np.zeros(SHAPE)))[0][0]
+    other = find_series(write_dicom(tmp_path / "other", np.zeros(SHAPE), frame="1.2.10"))[0][0]
     for name in ("reader 1", "reader 2"):
         write_segmentation(other, labels, path=tmp_path / "masks" / name, algorithm=name)
     segmented("target")
@@ -153,6 +153,22 @@ def test_a_mask_that_is_not_there_is_said_to_be_missing(dicom_pairs, tmp_path):
         read_labels(tmp_path / "leison.dcm", manifest, pairs=manifest[manifest["role"] == "source"])
 
 
+def test_pairs_whose_slices_form_no_regular_grid_are_named(dicom_pairs, pairs):
+    """Where features in space are measured. They pair, as their slices do."""
+    manifest, folder = dicom_pairs
+    check_regular(manifest, pairs=manifest[manifest["role"] == "source"])
+    check_regular(pairs[0], pairs=pairs[0][pairs[0]["role"] == "source"])
+    for name in ("source", "target"):
+        for path in (folder.parent / name).iterdir():
+            dataset = pydicom.dcmread(path)
+            x, y, z = map(float, dataset.ImagePositionPatient)
+            dataset.ImagePositionPatient = [x, y + 0.2 * z, z]
+            dataset.save_as(path)
+    tilted = pair_named(folder, folder.parent / "target", split="z:0.7").manifest
+    with pytest.raises(ValueError, match=r"need a regular grid, .*source.* forms none: its gantry was tilted by 11\.3°"):
+        check_regular(tilted, pairs=tilted[tilted["role"] == "source"])
+
+
 @pytest.fixture
 def scan(tmp_path, write_dicom):
     return read_scan(write_dicom(tmp_path / "series", np.zeros(SHAPE, dtype=np.int16), spacing_mm=0.75))
@@ -172,8 +188,8 @@ def save_labels(labels, path, scan, **changes):
     return path
 
 
-def assert_is(found, labels):
-    assert list(found) == ["label_1", "label_3"]
+def assert_is(found, labels, *, name="label_"):
+    assert list(found) == [f"{name}1", f"{name}3"]
     for name, mask in found.items():
         assert mask.dtype == bool
         assert np.array_equal(mask, labels == int(name[-1]))
@@ -204,8 +220,8 @@ def test_a_volume_mask_of_a_patient_who_lies_otherwise(tmp_path, write_dicom, la
 
 def test_a_segmentation_is_found_by_its_series(tmp_path, scan, labels):
     path = write_segmentation(scan, labels, path=tmp_path / "masks" / "seg.dcm", algorithm="test")
-    assert_is(named_masks(path, scan), labels)
-    assert_is(named_masks(path.parent, scan), labels)
+    assert_is(named_masks(path, scan), labels, name="lesion ")
+    assert_is(named_masks(path.parent, scan), labels, name="lesion ")
 
 
 def test_rois_of_a_structure_set_keep_their_names(tmp_path, scan):
@@ -225,7 +241,7 @@ def test_a_structure_set_that_names_no_series(tmp_path, scan):
 def test_two_kinds_of_mask_have_to_be_told_apart(tmp_path, scan, labels):
     write_segmentation(scan, labels, path=tmp_path / "seg.dcm", algorithm="test")
     write_structure_set(tmp_path / "rs.dcm", scan, [("A", [])])
-    with pytest.raises(ValueError, match=r"name one of .*seg\.dcm and .*rs\.dcm"):
+    with pytest.raises(ValueError, match=r"seg\.dcm and .*rs\.dcm are masks of the same slices: name one of them"):
         named_masks(tmp_path, scan)
 
 
@@ -268,7 +284,7 @@ def test_a_mask_on_another_grid_is_refused(tmp_path, scan, labels, changes, dist
         ("another series", r"other: there is no DICOM segmentation and no RT structure set of this series"),
         ("segmentation of another series", r"seg\.dcm is the segmentation of another series"),
         ("structure set of another series", r"rs\.dcm is the structure set of another series"),
-        ("text", r"mask\.txt cannot be read as a structure set"),
+        ("text", r"mask\.txt: this is no DICOM segmentation or RT structure set of this series"),
     ],
 )
 def test_what_is_no_mask_of_the_scan_is_one_sentence(tmp_path, scan, labels, write_dicom, case, sentence):
@@ -280,7 +296,7 @@ def test_what_is_no_mask_of_the_scan_is_one_sentence(tmp_path, scan, labels, wri
     if case == "fractions":
         save_labels(labels / 2, path, scan)
     if case.endswith("another series"):
-        path = write_dicom(tmp_path / "other", np.zeros(SHAPE, dtype=np.int16))
+        path = write_dicom(tmp_path / "other", np.zeros(SHAPE, dtype=np.int16), frame="1.2.10")
         other = read_scan(path)
         write_segmentation(other, labels, path=path / "seg.dcm", algorithm="test")
         write_structure_set(path / "rs.dcm", other, [("A", [rectangle(other, 2, (3.5, 8.5), (10.5, 12.5))])])
@@ -293,6 +309,83 @@ def test_what_is_no_mask_of_the_scan_is_one_sentence(tmp_path, scan, labels, wri
         path.write_text("no mask")
     with pytest.raises(ValueError, match=sentence):
         named_masks(path, scan)
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "structure set"])
+def test_a_mask_of_the_other_kernel_is_taken_and_said_so(tmp_path, scan, labels, write_dicom, caplog, kind):
+    """Also out of a folder, unless there is one of the series itself."""
+    other = read_scan(write_dicom(tmp_path / "other", np.zeros(SHAPE, dtype=np.int16), kernel="L", spacing_mm=0.75))
+    rois = [("A", [rectangle(other, 2, (3.5, 8.5), (10.5, 12.5))])]
+    folder = tmp_path / "masks"
+    path = write_segmentation(other, labels, path=folder / "seg.dcm", algorithm="test")
+    if kind == "structure set":
+        path.unlink()
+        path = write_structure_set(folder / "rs.dcm", other, rois)
+    for mask in (path, folder):
+        caplog.clear()
+        assert list(named_masks(mask, scan)) == (["A"] if kind == "structure set" else ["lesion 1", "lesion 3"])
+        assert f"{path} was drawn on another series in the same frame of reference" in caplog.text
+    caplog.clear()
+    write_structure_set(folder / "own.dcm", scan, rois)
+    assert list(named_masks(folder, scan)) == ["A"]
+    assert caplog.text == ""
+
+
+def test_a_region_with_empty_slices_in_between_is_named(tmp_path, scan, caplog):
+    """Drawn on every second slice. Two lesions at different places are none."""
+    square, beside = (rectangle(scan, z, (3.5, 8.5), (10.5, 12.5)) for z in (0, 4)), rectangle(scan, 4, (3.5, 8.5), (0.5, 2.5))
+    rois = [
+        ("GTV", [*square, rectangle(scan, 2, (3.5, 8.5), (10.5, 12.5))]),
+        ("Two", [rectangle(scan, 0, (3, 9), (9, 12)), beside]),
+    ]
+    assert list(named_masks(write_structure_set(tmp_path / "rs.dcm", scan, rois), scan)) == ["GTV", "Two"]
+    assert "'GTV' is empty on 2 of the 5 slices from its first to its last" in caplog.text
+    assert "'Two'" not in caplog.text
+
+
+def test_a_mask_may_have_more_than_255_labels(tmp_path, scan):
+    labels = np.zeros(SHAPE, dtype=np.uint16)
+    labels[2, :18, :18] = np.arange(1, 325).reshape(18, 18)
+    found = named_masks(save_labels(labels, tmp_path / "mask.nii.gz", scan), scan)
+    assert list(found) == [f"label_{n}" for n in range(1, 325)]
+    assert np.array_equal(found["label_300"], labels == 300)
+
+
+def test_separate_parts_beyond_255_are_numbered(pairs):
+    manifest, folder = pairs
+    mask = np.zeros(SHAPE)
+    mask[:, ::2, ::2] = np.arange(SHAPE[0])[:, None, None] % 2 == 0  # 3 × 12 × 10 voxels that do not touch
+    save_volume(mask, folder / "mask.nii.gz")
+    labels = read_labels(folder / "mask.nii.gz", manifest, pairs=manifest[manifest["role"] == "source"].sort_values("z_mm"))
+    assert sorted(np.unique(labels)) == list(range(361))
+
+
+def test_segments_that_overlap_are_no_label_image(dicom_pairs, tmp_path):
+    """Where regions are measured by name they may: see the tests of segmentations."""
+    manifest, folder = dicom_pairs
+    scan = read_scan(folder)
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[2, 3:7, 3:7], labels[3, 3:7, 3:7] = 1, 2
+    path = write_segmentation(scan, labels, path=tmp_path / "seg.dcm", algorithm="test")
+    dataset = pydicom.dcmread(path)
+    dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence = dataset.PerFrameFunctionalGroupsSequence[
+        0
+    ].PlanePositionSequence
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match="the segments 'lesion 1' and 'lesion 2' overlap, and here one image"):
+        read_labels(path, manifest, pairs=manifest[manifest["role"] == "source"])
+
+
+def test_a_segmentation_of_a_third_kernel_fits_the_pairs(dicom_pairs, write_dicom, labels, tmp_path, caplog):
+    manifest, _ = dicom_pairs
+    third = read_scan(write_dicom(tmp_path / "third", np.zeros(SHAPE), kernel="D", spacing_mm=0.75))
+    thin = read_scan(write_dicom(tmp_path / "thin", np.zeros(SHAPE), z_mm=(0.5, 1.5, 2.5, 3.5, 4.5), spacing_mm=0.75))
+    write_segmentation(third, labels, path=tmp_path / "masks" / "seg.dcm", algorithm="test")
+    write_segmentation(thin, labels, path=tmp_path / "masks" / "thin.dcm", algorithm="test")
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm")
+    assert np.array_equal(read_labels(tmp_path / "masks", manifest, pairs=sources), labels)
+    assert "thin.dcm lies on another grid than the slices of the series: it is passed over" in caplog.text
+    assert "was drawn on another series in the same frame of reference" in caplog.text
 
 
 def test_a_dicom_mask_needs_a_series(tmp_path):

@@ -168,7 +168,7 @@ def test_what_is_no_ct_volume_is_refused(tmp_path):
             read_volume(tmp_path / "odd.nrrd")
         with pytest.raises(ValueError, match=sentence):
             read_volume_slice(tmp_path / "odd.nrrd", 0)
-        with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
+        with pytest.raises(ValueError, match="whole numbers from 0 to 65535"):
             read_mask(tmp_path / "odd.nrrd")
     sitk.WriteImage(sitk.GetImageFromArray(_ct(), isVector=True), tmp_path / "colour.nrrd")
     with pytest.raises(ValueError, match="2 dimensions with 6 values"):

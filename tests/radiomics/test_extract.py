@@ -5,12 +5,14 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from structure_sets import rectangle, write_structure_set
 from tiny_run import SPACING_MM, make_volumes, save_volume
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.read_scan import read_scan
+from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
@@ -135,3 +137,47 @@ def test_a_series_and_its_structure_set(tmp_path):
     assert table["roi"].tolist() == ["GTV"]
     assert table["ID_GlobalMean"][0] == pytest.approx(np.maximum(hu, -1024)[1:4, 10:22, 10:22].mean())
     assert table["volume_mm3"][0] == pytest.approx(432 * np.prod(SPACING_MM))
+
+
+@pytest.mark.parametrize("kind", ["tilted", "uneven"])
+def test_slices_without_a_regular_grid_have_the_features_of_slices(tmp_path, kind):
+    """A tilted gantry or slices at other distances: features in the plane are as they were, others are refused by name."""
+    hu = make_volumes()[0]
+    identity = SeriesIdentity(
+        patient_id="p",
+        study_uid="1.2.1",
+        frame_of_reference_uid="1.2.2",
+        series_uid="1.2.3",
+        series_number=1,
+        kernel="B",
+        slice_thickness_mm=5.0,
+        acquired=datetime(2026, 1, 2),
+    )
+    folder = write_ct_series(hu, out_dir=tmp_path / "scan", identity=identity, spacing_mm=SPACING_MM)
+    only = ["GLCM25D", "ID", "GOH"]
+
+    def measure(only):
+        (series,), _ = find_series(folder)
+        contours = [
+            [np.add(header.position_mm, [column * 0.7, row * 0.8, 0]) for row, column in corners] for header in series.slices[1:4]
+        ]
+        path = write_structure_set(tmp_path / "rs.dcm", series, [("A", contours)])
+        return extract_radiomics(folder, path, config=CONFIG, only=only).set_index("roi")
+
+    corners = [(9.5, 9.5), (9.5, 21.5), (21.5, 21.5), (21.5, 9.5)]
+    regular = measure(only)
+    for index, path in enumerate(sorted(folder.iterdir())):
+        dataset = pydicom.dcmread(path)
+        x, y, z = map(float, dataset.ImagePositionPatient)
+        dataset.ImagePositionPatient = [x, y + 0.9 * index, z] if kind == "tilted" else [x, y, z + 2.5 * max(0, index - 2)]
+        dataset.save_as(path)
+    irregular = measure(only)
+    pd.testing.assert_frame_equal(irregular.drop(columns="volume_mm3"), regular.drop(columns="volume_mm3"))
+    depths_mm = (5, 5, 5) if kind == "tilted" else (5, 6.25, 7.5)
+    assert irregular["volume_mm3"].item() == pytest.approx(144 * 0.8 * 0.7 * sum(depths_mm))
+    for names in (None, ["ID", "NID3D"], ["GLCM3D_sum_1_Contrast"]):
+        with pytest.raises(ValueError, match=r"slice_0001\.dcm forms no regular grid in space: its .* need one; name others"):
+            measure(names)
+    mask = save_volume(np.ones(hu.shape), tmp_path / "mask.nii.gz")
+    with pytest.raises(ValueError, match=r"slice_0001\.dcm forms no regular grid in space: its (gantry|slices)"):
+        extract_radiomics(folder, mask, config=CONFIG, only=only)

@@ -52,7 +52,10 @@ def test_lesions_are_described_and_masked(out, small_config):
         labels = scan_patient(small_config, patient).labels
         assert [lesion["num_voxels"] for lesion in described] == [int((labels == lesion["label"]).sum()) for lesion in described]
         if labels.any():
-            np.testing.assert_array_equal(read_segmentation(folder / "lesions.dcm", target), labels)
+            found = {number: mask for number, _, mask in read_segmentation(folder / "lesions.dcm", target)}
+            assert found.keys() == set(np.unique(labels[labels > 0]))
+            for number, mask in found.items():
+                np.testing.assert_array_equal(mask, labels == number)
     assert (out / "patient_000" / "lesions.dcm").exists()
 
 
