@@ -64,15 +64,15 @@ def test_rounded_positions_still_pair(make_series, by_mm):
 @pytest.mark.parametrize(
     ("change", "action", "sentence"),
     [
-        ({"z_mm": (0.0, 5.0, 10.0)}, "fail", r"1 of 4 slices of kernel 'L' have no partner \(003\.dcm at z 15 mm\)"),
-        ({"z_mm": (0.0, 5.0, 10.0, 15.0, 20.0)}, "fail", r"1 of 5 slices of kernel 'B' have no partner .*at z 20 mm"),
+        ({"z_mm": (0.0, 5.0, 15.0)}, "fail", r"1 of 4 slices of kernel 'L' have no partner \(002\.dcm at z 10 mm\)"),
+        ({"z_mm": (0.0, 5.0, 7.5, 10.0, 15.0)}, "fail", r"1 of 5 slices of kernel 'B' have no partner .*at z 7.5 mm"),
         ({"rows": 16}, "fail", "16 x 8 pixels, the other 8 x 8|8 x 8 pixels, the other 16 x 8"),
         ({"spacing_mm": 0.81}, "fail", r"pixel spacing is 0.8\\0.8 mm and 0.81\\0.81 mm"),
         ({"frame": "1.2.10"}, "fail", "their FrameOfReferenceUID differs"),
         ({"z_mm": tuple(np.arange(0.0, 16.0))}, "skip", r"12 of 16 slices of kernel 'B' have no partner"),
         ({"thickness_mm": 1.0}, "skip", "slices are 5 mm and 1 mm thick"),
         ({"orientation": (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)}, "skip", "their orientation is"),
-        ({"acquisition": "a2"}, "skip", "another acquisition"),
+        ({"acquisition": "101130"}, "skip", "another acquisition, they were acquired 80 s apart"),
         ({"kernel": ""}, "skip", "only one of them names its kernel"),
         ({"derived": True}, "skip", "is derived, so it is neither paired nor trained on"),
     ],
@@ -91,7 +91,11 @@ def test_unrelated_series_are_neither_paired_nor_reported(make_series, change):
 
 
 def test_contrast_phases_are_not_mixed_up(make_series):
-    series = [make_series(f"{phase}.{k}", kernel=k, acquisition=phase) for phase in ("early", "late") for k in "BL"]
+    series = [
+        make_series(f"{phase}.{k}", kernel=k, acquisition=time)
+        for phase, time in (("early", "101010"), ("late", "101130"))
+        for k in "BL"
+    ]
     pairs, issues = find_pairs(series, target_kernel="L")
     assert [(pair.source.series_instance_uid, pair.target.series_instance_uid) for pair in pairs] == [
         ("early.B", "early.L"),
