@@ -2,8 +2,8 @@
 
 In the quietest windows of the body an image is mostly noise. Two reconstructions of the same raw data pass the same noise through
 two filters: their coherence is near 1 at every frequency, whatever the kernels are. That of two scans, or of a scan beside itself
-moved, falls to 0 where the noise exceeds the anatomy. Noise reduction also lowers it, and takes power away besides: what it has left
-is seen beside the power that the gain of the edges, in the loudest windows, leads to expect.
+moved, falls to 0 where the noise exceeds the anatomy. Noise reduction also lowers it, and takes power away besides: how much it
+has left is seen beside the power that the gain of the edges, in the loudest windows, leads to expect.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ LARGEST_OF_TWO, LEAST_OF_ONE = 0.4, 0.5
 TINY = np.finfo(np.float64).tiny
 
 PHASE_PER_MM, LARGEST_MOVE_MM = (0.06, 0.16), 0.6
-"""Two reconstructions lie within 0.05 mm, or half a pixel. Of a move of 1 mm 0.7 are found; one of 3 mm turns the phase by half a turn."""
+"""Two reconstructions lie within 0.05 mm, or half a pixel. Of a move of 1 mm 0.7 are found; one of 3 mm is half a turn."""
 
 Image = NDArray[np.float32]
 Spectra = NDArray[np.complex128]
@@ -146,7 +146,7 @@ def _quietest_and_loudest(mean: NDArray[np.float64], spectra: Spectra) -> tuple[
 
 
 def _displacement_mm(loud: Spectra, frequencies: NDArray[np.float64]) -> float:
-    """How far one image lies beside the other: the slope of the phase of the cross spectrum, at frequencies where it cannot wrap."""
+    """How far one image lies beside the other: the slope of the cross spectrum's phase, at frequencies where it cannot wrap."""
     low = (np.hypot(*frequencies) > PHASE_PER_MM[0]) & (np.hypot(*frequencies) < PHASE_PER_MM[1])
     a, b = loud[..., low]
     weight = 1 / np.maximum((np.abs(a) * np.abs(b)).mean(axis=1, keepdims=True), TINY)

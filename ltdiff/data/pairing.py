@@ -1,8 +1,8 @@
 """Which series show the same raw data through two kernels: found in an archive, or named by the user.
 
 Two kernels applied to the same raw data give two series that share frame of reference, slice positions, orientation,
-pixel spacing, size and slice thickness (same_grid), whose headers say the same of tube, table and time (dicom/raw_data), and whose
-noise is the same (noise_coherence). Everything else that is alike is a coincidence or another acquisition.
+pixel spacing, size and slice thickness (same_grid), whose headers say the same of tube, table and time (dicom/raw_data), and
+whose noise is the same (noise_coherence). Everything else that is alike is a coincidence or another acquisition.
 """
 
 import hashlib
@@ -129,28 +129,22 @@ def _with_one_noise(pairs: Sequence[SeriesPair]) -> tuple[list[SeriesPair], list
 
 
 def _warn_of_patients(series: Sequence[Series]) -> None:
-    """Splits are by PatientID: they cannot keep patients apart who share one, or a patient together who has none."""
-    if num_nameless := len({one.study_instance_uid for one in series if not one.has_patient_id}):
-        logger.warning(
-            "%d studies have no PatientID: each counts as a patient of its own, and a split may part a patient", num_nameless
-        )
+    """Name what a split by PatientID cannot do: part patients who share one, or keep together one who has none."""
+    if num_studies := len({one.study_instance_uid for one in series if not one.has_patient_id}):
+        logger.warning("%d studies have no PatientID: each counts as a patient, and a split may part a patient", num_studies)
     by_patient: dict[str, list[Series]] = defaultdict(list)
     for one in series:
         if one.has_patient_id:
             by_patient[one.patient_key].append(one)
     for of_patient in by_patient.values():
-        num_persons = len({one.person_key for one in of_patient})
-        num_studies = len({one.study_instance_uid for one in of_patient})
-        if num_persons > 1:
+        persons, studies = ({getattr(one, key) for one in of_patient} for key in ("person_key", "study_instance_uid"))
+        if len(persons) > 1 or (len(studies) >= MANY_STUDIES and len(by_patient) == 1):
             logger.warning(
-                "%s and %d more series have one PatientID and %d names, birth dates or sexes: they count as one patient",
+                "%d studies with %d different names, birth dates or sexes have one PatientID (%s is one): "
+                "they count as one patient, and no split parts them",
+                len(studies),
+                len(persons),
                 printable(_folder(of_patient[0])),
-                len(of_patient) - 1,
-                num_persons,
-            )
-        elif num_studies >= MANY_STUDIES and len(by_patient) == 1:
-            logger.warning(
-                "all %d studies have one PatientID: they count as one patient, and no split can be by patient", num_studies
             )
 
 

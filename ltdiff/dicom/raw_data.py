@@ -1,8 +1,8 @@
 """What a slice's header says of its raw data: two series that contradict each other there show two scans.
 
-Only what two reconstructions of one set of raw data must share is read: tube, exposure, table, contrast agent, phase and times of
-the acquisition (PS3.3 C.8.2.1, C.7.6.4, C.7.6.18, C.8.15.3). Kernel, thickness, field of view, and the times of series and content
-belong to the reconstruction, and say nothing.
+Only what two reconstructions of one set of raw data must share is read: tube, exposure, table, contrast agent, phase and time of
+the acquisition (PS3.3 C.8.2.1, C.7.6.4, C.7.6.18, C.8.15.3). Kernel, thickness, field of view, and the times of series and
+content belong to the reconstruction, and say nothing.
 """
 
 import math

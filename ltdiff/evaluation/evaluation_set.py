@@ -100,8 +100,7 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     """Read the pairs of a split and draw the regions.
 
     Raises:
-        ValueError: the split has no pairs, or pairs of different sizes, or no region can be drawn on them; a slice cannot be
-            read; the mask fits no series.
+        ValueError: the split has no pairs, or no region can be drawn on them; a slice cannot be read; the mask fits no series.
     """
     pairs, targets = _scored_pairs(manifest, config.split)
     target_hu = _read_all(targets)
@@ -160,9 +159,18 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     rows = manifest[(manifest["split"] == split) & manifest["pair_id"].notna()]
     if rows.empty:
         raise ValueError(f"the manifest has no pair in its split {split!r}; see the option --split of `ltdiff pair`")
-    sizes = sorted(set(zip(rows["rows"], rows["columns"], strict=True)))
+    sizes = rows.groupby(["rows", "columns"])["series_uid"].agg(["size", "nunique"])
     if len(sizes) > 1:
-        raise ValueError(f"the pairs of split {split!r} have different sizes ({sizes}); pair the series of each size separately")
+        height, width = sizes["size"].idxmax()
+        rest = sizes.drop((height, width))
+        rows = rows[(rows["rows"] == height) & (rows["columns"] == width)]
+        logger.warning(
+            "scored are the pairs of %d x %d pixels, as most have; left out are %d series of other sizes (%s)",
+            height,
+            width,
+            rest["nunique"].sum(),
+            ", ".join(f"{rows} x {columns}" for rows, columns in rest.index),
+        )
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets
