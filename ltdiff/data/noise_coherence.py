@@ -24,7 +24,7 @@ RING_PER_MM = 0.04
 BAND_PER_MM, NYQUIST_SHARE = (0.08, 0.48), 0.9
 """Below are anatomy and cupping; above is what soft kernels hardly pass."""
 NOISE_PER_MM = 0.24
-"""From here on the quietest windows of two scans have little in common."""
+"""From here on, or in the last ring of large pixels, the quietest windows of two scans have little in common."""
 SOFT_HU, BODY_HU = (-200.0, 200.0), (-950.0, 2000.0)
 """Mean of a window: muscle, organs and fat have little texture of their own; where they are too few, all but air."""
 QUIET_SHARE, LOUD_SHARE, MIN_WINDOWS = 0.05, 0.3, 24
@@ -84,7 +84,8 @@ def compare_slices(slices_hu: Iterable[tuple[Image, Image]], spacing_mm: tuple[f
         return Comparison(
             Verdict.TWO, f"the coherence of their noise is {min(kept):.2f}, that of one set of raw data is above {LARGEST_OF_TWO}"
         )
-    largest = max((ring.coherence for ring in rings if ring.frequency_per_mm >= NOISE_PER_MM), default=0.0)
+    noisy = [ring.coherence for ring in rings if ring.frequency_per_mm >= min(NOISE_PER_MM, rings[-1].frequency_per_mm)]
+    largest = max(noisy, default=0.0)
     if largest >= LEAST_OF_ONE:
         return Comparison(Verdict.ONE, f"the coherence of their noise is {largest:.2f}")
     return Comparison(Verdict.UNKNOWN, "they have too little noise to compare")
