@@ -44,7 +44,7 @@ def pair(
         result = pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
     for issue in result.issues:
         logger.warning("%s: %s", issue.action, issue)
-    columns = [f"{number} to {kernel!r}" for number, kernel in result.table.columns]
+    columns = [f"{number} to {kernel!r}" for number, kernel in map(tuple, result.table.columns)]
     print(result.table.set_axis(columns, axis=1).to_markdown() if columns else "no pairs found")
     write_manifest(result.manifest, out)
     counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts()

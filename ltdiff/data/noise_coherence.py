@@ -52,14 +52,14 @@ class Verdict(Enum):
     UNKNOWN = "too little noise to tell"
 
 
-class Comparison(NamedTuple):
+class NoiseComparison(NamedTuple):
     """A verdict, and the sentence that explains it."""
 
     verdict: Verdict
     reason: str
 
 
-def compare_noise(source: Scan, target: Scan) -> Comparison:
+def compare_noise(source: Scan, target: Scan) -> NoiseComparison:
     """Compare the noise of two scans with the same slices.
 
     Raises:
@@ -69,26 +69,26 @@ def compare_noise(source: Scan, target: Scan) -> Comparison:
     return compare_slices(((source.read_slice(i), target.read_slice(i)) for i in indices), source.spacing_mm)
 
 
-def compare_slices(slices_hu: Iterable[tuple[Image, Image]], spacing_mm: tuple[float, float]) -> Comparison:
+def compare_slices(slices_hu: Iterable[tuple[Image, Image]], spacing_mm: tuple[float, float]) -> NoiseComparison:
     """Compare the noise of pairs of slices (Y, X) in HU."""
     mean, spectra, frequencies = _spectra(slices_hu, spacing_mm)
     quiet, loud = _quietest_and_loudest(mean, spectra)
     if not len(quiet):
-        return Comparison(Verdict.UNKNOWN, "they show too little of a body to compare their noise")
+        return NoiseComparison(Verdict.UNKNOWN, "they show too little of a body to compare their noise")
     moved_mm = _displacement_mm(spectra[:, loud], frequencies)
     if moved_mm > LARGEST_MOVE_MM:
-        return Comparison(Verdict.TWO, f"one shows the body {moved_mm:.1f} mm beside where the other shows it")
+        return NoiseComparison(Verdict.TWO, f"one shows the body {moved_mm:.1f} mm beside where the other shows it")
     rings = _rings(spectra[:, quiet], spectra[:, loud], np.hypot(*frequencies))
     kept = [ring.coherence for ring in rings if ring.keeps_noise]
     if kept and min(kept) < LARGEST_OF_TWO:
-        return Comparison(
+        return NoiseComparison(
             Verdict.TWO, f"the coherence of their noise is {min(kept):.2f}, that of one set of raw data is above {LARGEST_OF_TWO}"
         )
     noisy = [ring.coherence for ring in rings if ring.frequency_per_mm >= min(NOISE_PER_MM, rings[-1].frequency_per_mm)]
     largest = max(noisy, default=0.0)
     if largest >= LEAST_OF_ONE:
-        return Comparison(Verdict.ONE, f"the coherence of their noise is {largest:.2f}")
-    return Comparison(Verdict.UNKNOWN, "they have too little noise to compare")
+        return NoiseComparison(Verdict.ONE, f"the coherence of their noise is {largest:.2f}")
+    return NoiseComparison(Verdict.UNKNOWN, "they have too little noise to compare")
 
 
 class _Ring(NamedTuple):
