@@ -44,7 +44,8 @@ def pair(
         result = pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
     for issue in result.issues:
         logger.warning("%s: %s", issue.action, issue)
-    print(result.table.to_markdown() if len(result.table) else "no pairs found")
+    columns = [f"{number} to {kernel!r}" for number, kernel in map(tuple, result.table.columns)]
+    print(result.table.set_axis(columns, axis=1).to_markdown() if columns else "no pairs found")
     write_manifest(result.manifest, out)
     counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts()
     pairs = ", ".join(f"{counts[split]} {split}" for split in (*SPLITS, LEFT_OUT) if split in counts)

@@ -1,7 +1,8 @@
-"""Which series show the same acquisition through two kernels: found in an archive, or named by the user.
+"""Which series show the same raw data through two kernels: found in an archive, or named by the user.
 
 Two kernels applied to the same raw data give two series that share frame of reference, slice positions, orientation,
-pixel spacing, size and slice thickness. Everything else that is alike is a coincidence or another acquisition.
+pixel spacing, size and slice thickness (same_grid), whose headers say the same of tube, table and time (dicom/raw_data), and
+whose noise is the same (noise_coherence). Everything else that is alike is a coincidence or another acquisition.
 """
 
 import hashlib
@@ -15,18 +16,21 @@ from typing import Literal
 import pandas as pd
 
 from ltdiff.data.manifest import SCHEMA, split_manifest
+from ltdiff.data.noise_coherence import Verdict, compare_noise
 from ltdiff.data.read_scan import read_scan
-from ltdiff.data.same_grid import grid_difference, slice_overlap
+from ltdiff.data.same_grid import MIN_SHARED, grid_difference, shared_slices, slice_overlap
 from ltdiff.data.sharpness import sharpest_kernel
 from ltdiff.data.volume_files import VolumeFile
+from ltdiff.dicom.raw_data import is_one_event, raw_data_difference
 from ltdiff.dicom.scan import Scan
 from ltdiff.dicom.series import Issue, Series, find_series
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
-NEAR_MISS_OVERLAP = 0.5
-"""Two series that share more of their slices were meant as a pair: it fails and is not just skipped."""
+MANY_STUDIES = 3
+"""Of one patient in an archive without others: an anonymization may have given all patients one PatientID."""
+REMEDY = "to pair them all the same, name them with --source and --target"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,28 @@ class SeriesPair:
 
     source: Scan
     target: Scan
+
+    @classmethod
+    def of(cls, source: Scan, target: Scan) -> "SeriesPair":
+        """Pair two scans on the same grid; slices at an end that only one of them has are left out."""
+        return cls(*shared_slices(source, target))
+
+    @property
+    def raw_data_difference(self) -> str:
+        """What their headers say against one set of raw data; "" if nothing."""
+        return raw_data_difference(*self._raw_data)
+
+    @property
+    def is_one_event(self) -> bool:
+        """Whether their headers name the same acquisition."""
+        return is_one_event(*self._raw_data)
+
+    @property
+    def _raw_data(self) -> list[list[tuple[str, ...]]]:
+        """Of source and target slices; none where one of them is in a volume file."""
+        couples = zip(self.source.slices, self.target.slices, strict=True)
+        known = [(one.raw_data, other.raw_data) for one, other in couples if one.raw_data and other.raw_data]
+        return [[couple[side] for couple in known] for side in (0, 1)]
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,8 @@ def pair_archive(
     series, unwritable = _with_writable_paths(series)
     unreadable += unwritable
     pairs, issues = find_pairs(series, target_kernel=target_kernel)
+    pairs, other_scans = _with_one_noise(pairs)
+    issues += other_scans
     if source_kernel is not None:
         found = sorted({pair.source.kernel for pair in pairs})
         pairs = [pair for pair in pairs if pair.source.kernel == source_kernel]
@@ -70,8 +98,54 @@ def pair_archive(
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]
     if not pairs and not unpaired:
         raise ValueError(f"{printable(root)}: no original CT series found")
+    _warn_of_patients(series)
     manifest = split_manifest(build_manifest(pairs, unpaired), split)
     return PairingResult(manifest, kernel_table(pairs), [*unreadable, *issues])
+
+
+def _with_one_noise(pairs: Sequence[SeriesPair]) -> tuple[list[SeriesPair], list[Issue]]:
+    """The pairs whose noise is that of one set of raw data or, where it is too little to tell, whose headers name one event."""
+    kept, issues = [], []
+    for pair in pairs:
+        assert isinstance(pair.source, Series)
+        try:
+            verdict, reason = compare_noise(pair.source, pair.target)
+        except ValueError as error:
+            issues.append(_issue(pair.source, "fail", f"cannot be compared with its other kernel: {error}"))
+            continue
+        couple = f"and that of kernel {pair.target.kernel!r} in {printable(pair.target.path.parent)}"
+        if verdict is Verdict.TWO:
+            action: Literal["skip", "fail"] = "fail" if pair.is_one_event else "skip"
+            issues.append(_issue(pair.source, action, f"{couple} show two scans: {reason}; {REMEDY}"))
+        elif verdict is Verdict.UNKNOWN and not pair.is_one_event:
+            issues.append(
+                _issue(
+                    pair.source, "fail", f"{couple} may be two scans: no header names their acquisition, and {reason}; {REMEDY}"
+                )
+            )
+        else:
+            kept.append(pair)
+    return kept, issues
+
+
+def _warn_of_patients(series: Sequence[Series]) -> None:
+    """Name what a split by PatientID cannot do: part patients who share one, or keep together one who has none."""
+    if num_studies := len({one.study_instance_uid for one in series if not one.has_patient_id}):
+        logger.warning("%d studies have no PatientID: each counts as a patient, and a split may part a patient", num_studies)
+    by_patient: dict[str, list[Series]] = defaultdict(list)
+    for one in series:
+        if one.has_patient_id:
+            by_patient[one.patient_key].append(one)
+    for of_patient in by_patient.values():
+        persons, studies = ({getattr(one, key) for one in of_patient} for key in ("person_key", "study_instance_uid"))
+        if len(persons) > 1 or (len(studies) >= MANY_STUDIES and len(by_patient) == 1):
+            logger.warning(
+                "%d studies with %d different names, birth dates or sexes have one PatientID (%s is one): "
+                "they count as one patient, and no split parts them",
+                len(studies),
+                len(persons),
+                printable(_folder(of_patient[0])),
+            )
 
 
 def _with_writable_paths(series: Sequence[Series]) -> tuple[list[Series], list[Issue]]:
@@ -101,6 +175,10 @@ def pair_named(source: Path, target: Path, *, split: str = "auto") -> PairingRes
     reason = grid_difference(pair.source, pair.target)
     if reason:
         raise ValueError(f"{printable(source)} and {printable(target)} are no pair: {reason}")
+    pair = SeriesPair.of(pair.source, pair.target)
+    verdict, noise = compare_noise(pair.source, pair.target)
+    if doubt := pair.raw_data_difference or (noise if verdict is Verdict.TWO else ""):
+        logger.warning("%s and %s may be two scans: %s", printable(source), printable(target), doubt)
     if pair.source.kernel and pair.source.kernel == pair.target.kernel:
         logger.warning("%s and %s have the same kernel %r", source, target, pair.source.kernel)
     return PairingResult(split_manifest(build_manifest([pair]), split), kernel_table([pair]), [])
@@ -133,19 +211,23 @@ def find_pairs(series: Iterable[Series], *, target_kernel: str | None = None) ->
 
 
 def _group_by_grid(series: Sequence[Series]) -> list[list[Series]]:
-    """Series of the same acquisition on the same grid; groups and their members in a stable order."""
-    acquisitions: dict[tuple[str, str, str, str], list[list[Series]]] = defaultdict(list)
+    """Series on the same grid whose headers allow one set of raw data; groups and their members in a stable order."""
+    frames: dict[tuple[str, str, str], list[list[Series]]] = defaultdict(list)
     for one in series:
         if not one.kernel or not one.frame_of_reference_uid:  # without them nothing says what it may be paired with
             continue
-        key = (one.patient_key, one.study_instance_uid, one.frame_of_reference_uid, one.acquisition_key)
-        grids = acquisitions[key]
-        grid = next((grid for grid in grids if not grid_difference(grid[0], one)), None)
+        grids = frames[one.patient_key, one.study_instance_uid, one.frame_of_reference_uid]
+        grid = next((grid for grid in grids if not _scan_difference(grid[0], one)), None)
         if grid is None:
             grids.append([one])
         else:
             grid.append(one)
-    return [grid for grids in acquisitions.values() for grid in grids]
+    return [grid for grids in frames.values() for grid in grids]
+
+
+def _scan_difference(one: Series, other: Series) -> str:
+    """Why two series cannot be two kernels of one set of raw data, in words; "" when they can."""
+    return grid_difference(one, other) or SeriesPair.of(one, other).raw_data_difference
 
 
 def _kernels(grid: Iterable[Series]) -> frozenset[str]:
@@ -174,32 +256,33 @@ def _target_kernels(
 
 def _pairs_with(target_kernel: str, grid: Sequence[Series]) -> list[SeriesPair]:
     targets = [one for one in grid if one.kernel == target_kernel]  # of two alike, the first serves
-    return [SeriesPair(one, targets[0]) for one in grid if targets and one.kernel != target_kernel]
+    return [SeriesPair.of(one, targets[0]) for one in grid if targets and one.kernel != target_kernel]
 
 
 def _explain_unpaired(series: Sequence[Series], pairs: Sequence[SeriesPair], target_kernel: str | None) -> list[Issue]:
     paired = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
-    studies: dict[tuple[str, str], list[Series]] = defaultdict(list)
+    studies: dict[str, list[Series]] = defaultdict(list)
     for one in series:
-        studies[one.patient_key, one.study_instance_uid].append(one)
+        studies[one.study_instance_uid].append(one)
     couples: dict[frozenset[str], Issue] = {}
     for study in studies.values():
         for one in study:
             others = [other for other in study if _is_candidate(one, other)]
             if one.series_instance_uid not in paired and others:
-                closest = max(others, key=lambda other: (_is_same_acquisition(one, other), slice_overlap(one, other)))
+                closest = max(others, key=lambda other: (not _scan_difference(one, other), slice_overlap(one, other)))
                 couple = frozenset((one.series_instance_uid, closest.series_instance_uid))
                 couples.setdefault(couple, _explain(one, closest, target_kernel))
     return list(couples.values())
 
 
 def _is_candidate(one: Series, other: Series) -> bool:
-    same_frame = one.frame_of_reference_uid == other.frame_of_reference_uid
-    return one.kernel != other.kernel and (same_frame or (bool(one.acquisition_key) and _is_same_acquisition(one, other)))
-
-
-def _is_same_acquisition(one: Series, other: Series) -> bool:
-    return one.acquisition_key == other.acquisition_key
+    """Of one study, with another kernel; and in one frame of reference, or together in time."""
+    if one.kernel == other.kernel:
+        return False
+    if one.frame_of_reference_uid == other.frame_of_reference_uid:
+        return True
+    same_grid = replace(other, frame_of_reference_uid=one.frame_of_reference_uid)
+    return not grid_difference(one, same_grid) and SeriesPair.of(one, other).is_one_event
 
 
 def _explain(one: Series, other: Series, target_kernel: str | None) -> Issue:
@@ -208,13 +291,12 @@ def _explain(one: Series, other: Series, target_kernel: str | None) -> Issue:
         return _issue(one, "skip", f"{couple}: only one of them names its kernel")
     if not one.frame_of_reference_uid or not other.frame_of_reference_uid:
         return _issue(one, "skip", f"{couple}: a FrameOfReferenceUID is missing")
-    if not _is_same_acquisition(one, other):
-        return _issue(one, "skip", f"{couple}: it is another acquisition")
-    reason = grid_difference(one, other)
-    if not reason:
-        return _issue(one, "skip", f"{couple}: {_no_target(one, target_kernel)}")
-    is_near_miss = slice_overlap(one, other) > NEAR_MISS_OVERLAP
-    return _issue(one, "fail" if is_near_miss else "skip", f"{couple}: {reason}")
+    if reason := grid_difference(one, other):
+        is_near_miss = slice_overlap(one, other) > MIN_SHARED
+        return _issue(one, "fail" if is_near_miss else "skip", f"{couple}: {reason}")
+    if reason := _scan_difference(one, other):
+        return _issue(one, "skip", f"{couple}: it is another acquisition, {reason}")
+    return _issue(one, "skip", f"{couple}: {_no_target(one, target_kernel)}")
 
 
 def _no_target(one: Series, target_kernel: str | None) -> str:
@@ -260,7 +342,7 @@ def _rows(scan: Scan, role: str, pair_ids: Sequence[str | None]) -> list[dict[st
     return [
         {
             "path": str(header.path.absolute()),  # workers may run in another directory
-            "slice_index": index if isinstance(scan, VolumeFile) else 0,
+            "slice_index": header.index,
             "series_uid": scan.series_instance_uid,
             "patient": scan.patient_key,
             "role": role,
@@ -275,5 +357,5 @@ def _rows(scan: Scan, role: str, pair_ids: Sequence[str | None]) -> list[dict[st
             "columns": scan.columns,
             "split": "train",
         }
-        for index, (header, pair_id) in enumerate(zip(scan.slices, pair_ids, strict=True))
+        for header, pair_id in zip(scan.slices, pair_ids, strict=True)
     ]

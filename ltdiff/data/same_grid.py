@@ -1,9 +1,11 @@
 """Whether two scans lie on the same grid: same patient, frame of reference, pixels and slice positions."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltdiff.dicom.grid import SPACING_TOLERANCE_MM, THICKNESS_TOLERANCE_MM
 from ltdiff.dicom.scan import Scan, SliceHeader
@@ -15,6 +17,8 @@ POSITION_TOLERANCE = 0.25
 """The same as a share of a pixel and of a step: of fine ones, 0.05 mm may be the next."""
 ORIENTATION_TOLERANCE = 1e-4
 """Largest difference of a direction cosine; 500 mm times this is the position tolerance."""
+MIN_SHARED = 0.5
+"""Share of the slices of the longer scan: two that have more of them were meant as a pair."""
 MAX_NAMED_SLICES = 3
 
 
@@ -55,24 +59,42 @@ def _thickness_difference(source: Scan, target: Scan) -> str:
 
 
 def _slice_difference(source: Scan, target: Scan) -> str:
+    """Slices without a partner are no matter at the ends, where one of the two reconstructions may begin or end earlier."""
+    partners, sizes = _partners(source, target), np.array([source.num_slices, target.num_slices])
+    if len(partners) > MIN_SHARED * sizes.max() and (np.diff(partners, axis=0) == 1).all():
+        before, behind = partners[0], sizes - 1 - partners[-1]
+        if not before.all() and not behind.all():
+            return ""
+    alone = [set(range(one.num_slices)) - set(partners[:, side]) for side, one in enumerate((source, target))]
     reasons = [
-        f"{len(alone)} of {one.num_slices} slices of kernel {one.kernel!r} have no partner ({_names(alone)})"
-        for one, other in ((source, target), (target, source))
-        if (alone := _slices_without_partner(one, other))
+        f"{len(numbers)} of {one.num_slices} slices of kernel {one.kernel!r} have no partner "
+        f"({_names([one.slices[number] for number in sorted(numbers)])})"
+        for one, numbers in zip((source, target), alone, strict=True)
+        if numbers
     ]
     return ", and ".join(reasons)
 
 
-def _slices_without_partner(series: Scan, other: Scan) -> list[SliceHeader]:
-    positions = np.array([header.position_mm for header in other.slices])
-    distances = (np.abs(positions - header.position_mm).max(axis=1).min() for header in series.slices)
-    tolerance_mm = position_tolerance_mm(series)
-    return [header for header, mm in zip(series.slices, distances, strict=True) if mm > tolerance_mm]
+def _partners(source: Scan, target: Scan) -> NDArray[np.int64]:
+    """Indices (N, 2) of slices of source and target at the same position, in ascending order."""
+    positions, others = (np.array([header.position_mm for header in scan.slices]) for scan in (source, target))
+    distances = np.stack([np.abs(others - position).max(axis=1) for position in positions])
+    is_partner = distances <= position_tolerance_mm(source)
+    return np.argwhere(is_partner & (distances == distances.min(axis=1, keepdims=True)))
 
 
 def position_tolerance_mm(scan: Scan) -> float:
     """How far slices that show the same may lie apart: less than to the next slice or pixel."""
     return min(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * min(*scan.spacing_mm, scan.slice_spacing_mm))
+
+
+def shared_slices(source: Scan, target: Scan) -> tuple[Scan, Scan]:
+    """Both scans on the same grid, without the slices at an end that only one of them has."""
+    partners = _partners(source, target).T
+    first, second = (
+        replace(one, slices=tuple(one.slices[i] for i in of_one)) for one, of_one in zip((source, target), partners, strict=True)
+    )
+    return first, second
 
 
 def _names(headers: Sequence[SliceHeader]) -> str:

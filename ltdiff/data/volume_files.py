@@ -58,7 +58,7 @@ class VolumeFile(Scan):
 
     @override
     def read_slice(self, index: int) -> NDArray[np.float32]:
-        return read_volume_slice(self.path, index)
+        return read_volume_slice(self.path, self.slices[index].index)
 
     @override
     def read_slices(self) -> Iterator[StoredSlice]:
@@ -213,7 +213,7 @@ def read_volume_scan(path: Path) -> VolumeFile:
 def _slice_header(path: Path, volume: Volume, axes: NDArray[np.float64], index: int) -> SliceHeader:
     position_mm = np.array(volume.origin_mm) + index * volume.spacing_mm[0] * axes[2]
     x_mm, y_mm, z_mm = position_mm.tolist()
-    return SliceHeader(path, (x_mm, y_mm, z_mm), z_mm=float(position_mm @ np.cross(axes[0], axes[1])))
+    return SliceHeader(path, (x_mm, y_mm, z_mm), z_mm=float(position_mm @ np.cross(axes[0], axes[1])), index=index)
 
 
 def _header(path: Path) -> sitk.ImageFileReader:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ltdiff.dicom.dicom_file import BadFile, read_pixel_bytes
 from ltdiff.dicom.header import Header
+from ltdiff.dicom.raw_data import ACQUISITION_NUMBER
 from ltdiff.system.text import printable
 
 ORIENTATION_TOLERANCE = 1e-3
@@ -116,7 +117,7 @@ def _differ_in_thickness(header: Header, other: Header) -> bool:
 
 def _differ_in_acquisition(header: Header, other: Header) -> bool:
     """By their numbers: the times of a scan with a table that stops differ from slice to slice."""
-    return header.acquisition.rpartition(" ")[2] != other.acquisition.rpartition(" ")[2]
+    return header.raw_data[ACQUISITION_NUMBER] != other.raw_data[ACQUISITION_NUMBER]
 
 
 def _without_duplicates(ordered: list[Header]) -> list[Header]:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage
 
+from ltdiff.dicom import raw_data
 from ltdiff.dicom.dicom_file import MULTI_FRAME_CT, BadFile, ParsedFile, SkippedFile, open_file, parse_file, without_warnings
 from ltdiff.dicom.elements import integer_of, number_of, numbers_of, optional_number_of, text_of, texts_of, uid_of, value_of
 from ltdiff.system.text import printable, quoted
@@ -25,12 +26,12 @@ LTDIFF_DERIVATION = "Kernel standardization by ltdiff"
 # fmt: off
 _KEYWORDS = [
     "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer",
-    "DerivationDescription", "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "PatientID",
+    "DerivationDescription", "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "IssuerOfPatientID", "SliceThickness", "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID",
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept",
-    "RescaleSlope", "SourceImageSequence",
+    "RescaleSlope", "SourceImageSequence", *raw_data.KEYWORDS,
 ]
 # fmt: on
 
@@ -81,10 +82,12 @@ class Header:
     study_instance_uid: str
     frame_of_reference_uid: str
     patient_key: str
+    has_patient_id: bool
     kernel: str
     manufacturer: str
     slice_thickness_mm: float | None
-    acquisition: str  # AcquisitionDate, AcquisitionTime and AcquisitionNumber; "" when all are absent
+    person_key: str  # of name, birth date and sex: several under one PatientID may be several patients
+    raw_data: raw_data.RawData
     instance_number: int | None
     derived: bool
     standardized_by_ltdiff: bool
@@ -184,10 +187,12 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         study_instance_uid=uid_of(dataset, "StudyInstanceUID"),
         frame_of_reference_uid=uid_of(dataset, "FrameOfReferenceUID") if text_of(dataset, "FrameOfReferenceUID") else "",
         patient_key=_patient_key(parsed),
+        has_patient_id=bool(text_of(dataset, "PatientID")),
         kernel=text_of(dataset, "ConvolutionKernel"),
         manufacturer=text_of(dataset, "Manufacturer"),
         slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
-        acquisition=" ".join(text_of(dataset, f"Acquisition{part}") for part in ("Date", "Time", "Number")).strip(),
+        person_key=hashed(*(raw_data.said(dataset, f"Patient{part}") for part in ("Name", "BirthDate", "Sex"))),
+        raw_data=raw_data.raw_data_of(dataset),
         instance_number=integer_of(dataset, "InstanceNumber") if text_of(dataset, "InstanceNumber") else None,
         derived=texts_of(dataset, "ImageType")[:1] == ["DERIVED"],
         standardized_by_ltdiff=text_of(dataset, "DerivationDescription").startswith(LTDIFF_DERIVATION),

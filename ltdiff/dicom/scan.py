@@ -57,6 +57,10 @@ class SliceHeader:
     sop_instance_uid: str = ""
     source_sop_instance_uid: str = ""
     """Of the slice that it was derived from, where it was."""
+    index: int = 0
+    """Place of the slice in its file."""
+    raw_data: tuple[str, ...] = ()
+    """What the header says of the raw data (dicom/raw_data)."""
 
 
 @dataclass(frozen=True, kw_only=True)

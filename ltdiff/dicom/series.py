@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.grid import check_grid, irregularity
-from ltdiff.dicom.header import Header, hashed, read_header
+from ltdiff.dicom.header import Header, read_header
 from ltdiff.dicom.pixels import StoredDicomSlice, read_slice_hu, read_stored_slice
 from ltdiff.dicom.scan import Scan, SliceHeader, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX
@@ -25,8 +25,9 @@ class Series(Scan):
     """One CT series. `patient_key` stands for PatientID and its issuer, or the study where there is none."""
 
     study_instance_uid: str = ""
-    acquisition_key: str = ""
-    """12 hex digits that stand for AcquisitionDate, AcquisitionTime and AcquisitionNumber."""
+    person_key: str = ""
+    """12 hex digits that stand for name, birth date and sex."""
+    has_patient_id: bool = True
     standardized_by_ltdiff: bool = False
 
     @property
@@ -160,7 +161,6 @@ def _checked_series(groups: Iterable[list[Header]], issues: list[Issue]) -> list
 
 def _series(headers: Sequence[Header]) -> Series:
     first = headers[0]
-    acquisition = min(header.acquisition for header in headers)
     return Series(
         series_instance_uid=first.series_instance_uid,
         study_instance_uid=first.study_instance_uid,
@@ -169,7 +169,8 @@ def _series(headers: Sequence[Header]) -> Series:
         kernel=first.kernel,
         manufacturer=first.manufacturer,
         slice_thickness_mm=first.slice_thickness_mm,
-        acquisition_key=hashed(acquisition) if acquisition else "",
+        person_key=first.person_key,
+        has_patient_id=first.has_patient_id,
         rows=first.geometry.rows,
         columns=first.geometry.columns,
         spacing_mm=first.geometry.spacing_mm,
@@ -188,4 +189,5 @@ def _slice_header(header: Header) -> SliceHeader:
         z_mm=header.geometry.z_mm,
         sop_instance_uid=header.sop_instance_uid,
         source_sop_instance_uid=header.source_sop_instance_uid if header.derived else "",
+        raw_data=header.raw_data,
     )

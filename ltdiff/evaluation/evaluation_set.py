@@ -1,6 +1,7 @@
 """The slice pairs of a manifest that are scored, and the regions on them: the same for every method."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,8 +96,7 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     """Read the pairs of a split and draw the regions.
 
     Raises:
-        ValueError: the split has no pairs, or pairs of different sizes, or no region can be drawn on them; a slice cannot be
-            read; the mask fits no series.
+        ValueError: the split has no pairs, or no region can be drawn on them; a slice cannot be read; the mask fits no series.
     """
     pairs, targets = _scored_pairs(manifest, config.split)
     target_hu = _read_all(targets)
@@ -151,9 +151,14 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     rows = manifest[(manifest["split"] == split) & manifest["pair_id"].notna()]
     if rows.empty:
         raise ValueError(f"the manifest has no pair in its split {split!r}; see the option --split of `ltdiff pair`")
-    sizes = sorted(set(zip(rows["rows"], rows["columns"], strict=True)))
-    if len(sizes) > 1:
-        raise ValueError(f"the pairs of split {split!r} have different sizes ({sizes}); pair the series of each size separately")
+    sizes = Counter(zip(rows["rows"], rows["columns"], strict=True))
+    usual = sizes.most_common(1)[0][0]
+    is_usual = (rows["rows"] == usual[0]) & (rows["columns"] == usual[1])
+    if not is_usual.all():
+        num_series = rows.loc[~is_usual, "series_uid"].nunique()
+        others = ", ".join(f"{y} x {x}" for y, x in sizes if (y, x) != usual)
+        logger.warning("left out are %d series of other sizes (%s) than most have, %d x %d", num_series, others, *usual)
+    rows = rows[is_usual]
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets

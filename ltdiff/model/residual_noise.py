@@ -183,9 +183,9 @@ def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def _power(standardized: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
     """Radial power spectrum of unit variance, averaged over half-overlapping windows; outliers are cut at 4 σ."""
-    size = min(WINDOW_PX, *(min(one.shape) for one in standardized))
+    size = min(WINDOW_PX, max(min(one.shape) for one in standardized))
     total = np.zeros((size, size))
-    for residual in standardized:
+    for residual in (one for one in standardized if min(one.shape) >= size):  # a smaller image shortens no other's windows
         windows = half_overlapping_windows(np.clip(residual, -4, 4), (size, size))
         total += tapered_power(windows - windows.mean(axis=(1, 2), keepdims=True)).sum(axis=0)
     place = _frequency_steps((size, size))

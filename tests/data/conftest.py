@@ -10,6 +10,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
+from ltdiff.dicom.raw_data import KEYWORDS
 from ltdiff.dicom.scan import SliceHeader
 from ltdiff.dicom.series import Series
 
@@ -23,7 +24,7 @@ def _series(
     patient: str = "p1",
     z_mm: tuple[float, ...] = (0.0, 5.0, 10.0, 15.0),
     frame: str = "1.2.9",
-    acquisition: str = "a1",
+    acquisition: str = "101010",
     rows: int = 8,
     spacing_mm: float = 0.8,
     orientation: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
@@ -38,6 +39,7 @@ def _series(
             sop_instance_uid=f"{uid}.{index}",
             position_mm=tuple(np.array([-100.0, -90.0, 0.0]) + z * normal),
             z_mm=z,
+            raw_data=tuple({"AcquisitionDate": "20200101", "AcquisitionTime": acquisition}.get(name, "") for name in KEYWORDS),
         )
         for index, z in enumerate(z_mm)
     )
@@ -49,7 +51,6 @@ def _series(
         kernel=kernel,
         manufacturer="Maker",
         slice_thickness_mm=thickness_mm,
-        acquisition_key=acquisition,
         rows=rows,
         columns=8,
         spacing_mm=(spacing_mm, spacing_mm),

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from scipy import ndimage
 
 from ltdiff.data.manifest import check_manifest, read_hu, read_manifest, write_manifest
 from ltdiff.data.pairing import build_manifest, find_pairs, kernel_table, pair_archive, pair_named
@@ -17,6 +19,15 @@ from ltdiff.dicom.scan import Volume
 
 def _kernels(pairs):
     return [(pair.source.kernel, pair.target.kernel) for pair in pairs]
+
+
+def _edit(folder, **elements):
+    """Change the slices in a folder."""
+    for path in folder.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
 
 
 def _shifted(series, *, by_mm):
@@ -64,15 +75,15 @@ def test_rounded_positions_still_pair(make_series, by_mm):
 @pytest.mark.parametrize(
     ("change", "action", "sentence"),
     [
-        ({"z_mm": (0.0, 5.0, 10.0)}, "fail", r"1 of 4 slices of kernel 'L' have no partner \(003\.dcm at z 15 mm\)"),
-        ({"z_mm": (0.0, 5.0, 10.0, 15.0, 20.0)}, "fail", r"1 of 5 slices of kernel 'B' have no partner .*at z 20 mm"),
+        ({"z_mm": (0.0, 5.0, 15.0)}, "fail", r"1 of 4 slices of kernel 'L' have no partner \(002\.dcm at z 10 mm\)"),
+        ({"z_mm": (0.0, 5.0, 7.5, 10.0, 15.0)}, "fail", r"1 of 5 slices of kernel 'B' have no partner .*at z 7.5 mm"),
         ({"rows": 16}, "fail", "16 x 8 pixels, the other 8 x 8|8 x 8 pixels, the other 16 x 8"),
         ({"spacing_mm": 0.81}, "fail", r"pixel spacing is 0.8\\0.8 mm and 0.81\\0.81 mm"),
         ({"frame": "1.2.10"}, "fail", "their FrameOfReferenceUID differs"),
         ({"z_mm": tuple(np.arange(0.0, 16.0))}, "skip", r"12 of 16 slices of kernel 'B' have no partner"),
         ({"thickness_mm": 1.0}, "skip", "slices are 5 mm and 1 mm thick"),
         ({"orientation": (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)}, "skip", "their orientation is"),
-        ({"acquisition": "a2"}, "skip", "another acquisition"),
+        ({"acquisition": "101130"}, "skip", "another acquisition, they were acquired 80 s apart"),
         ({"kernel": ""}, "skip", "only one of them names its kernel"),
         ({"derived": True}, "skip", "is derived, so it is neither paired nor trained on"),
     ],
@@ -90,8 +101,31 @@ def test_unrelated_series_are_neither_paired_nor_reported(make_series, change):
     assert find_pairs([make_series("1", kernel="L"), make_series("2", **change)], target_kernel="L") == ([], [])
 
 
+@pytest.mark.parametrize(
+    "z_mm", [(0.0, 5.0, 10.0), (5.0, 10.0, 15.0), (5.0, 10.0, 15.0, 20.0), (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)]
+)
+def test_a_reconstruction_may_begin_or_end_earlier(make_series, z_mm):
+    pairs, issues = find_pairs([make_series("1", kernel="L"), make_series("2", z_mm=z_mm)], target_kernel="L")
+    assert issues == []
+    (pair,) = pairs
+    shared = sorted({0, 5, 10, 15} & set(z_mm))
+    assert [one.z_mm for one in pair.source.slices] == [one.z_mm for one in pair.target.slices] == shared
+
+
+def test_one_study_of_two_patients_is_named(make_series):
+    series = [make_series("1", kernel="L", study="s"), make_series("2", patient="p2", study="s")]
+    pairs, (issue,) = find_pairs(series, target_kernel="L")
+    assert pairs == []
+    assert issue.action == "fail"
+    assert "they belong to different patients" in issue.reason
+
+
 def test_contrast_phases_are_not_mixed_up(make_series):
-    series = [make_series(f"{phase}.{k}", kernel=k, acquisition=phase) for phase in ("early", "late") for k in "BL"]
+    series = [
+        make_series(f"{phase}.{k}", kernel=k, acquisition=time)
+        for phase, time in (("early", "101010"), ("late", "101130"))
+        for k in "BL"
+    ]
     pairs, issues = find_pairs(series, target_kernel="L")
     assert [(pair.source.series_instance_uid, pair.target.series_instance_uid) for pair in pairs] == [
         ("early.B", "early.L"),
@@ -151,6 +185,61 @@ def test_an_archive_is_paired_by_itself(tmp_path, write_dicom, images, caplog):
         np.testing.assert_array_equal(read_hu(row), expected[round(row["z_mm"] / 5)])
     write_manifest(result.manifest, tmp_path / "pairs.parquet")
     assert len(read_manifest(tmp_path / "pairs.parquet")) == 20
+
+
+@pytest.fixture
+def scans():
+    """Soft and sharp images (4, 96, 96) of a scan, and the sharp ones of another scan of the same body."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96] - 48
+    body = np.where((x / 42) ** 2 + (y / 36) ** 2 < 1, 40.0, -1000.0) + np.where((x - 10) ** 2 + y**2 < 80, 200, 0)
+    first, second = (body + ndimage.gaussian_filter(rng.normal(0, 60, (4, 96, 96)), (0, 0.5, 0.5)) for _ in range(2))
+    soft, sharp, again = ndimage.gaussian_filter(first, (0, 1, 1)), first, second
+    return tuple(np.round(np.clip(hu, -1024, 3000)) for hu in (soft, sharp, again))
+
+
+NO_EVENT = {"AcquisitionDate": "", "AcquisitionTime": "", "AcquisitionNumber": ""}
+
+
+@pytest.mark.parametrize(
+    ("number", "is_named", "action"), [(1, True, ""), (1, False, ""), (2, True, "fail"), (2, False, "skip"), (0, False, "fail")]
+)
+def test_an_archive_s_pairs_have_one_noise(tmp_path, write_dicom, scans, number, is_named, action):
+    """Whether or not headers name the acquisition: emptied by de-identification, two of them are no proof."""
+    air = np.full_like(scans[0], -1000)
+    source, target = (air, air) if number == 0 else (scans[0], scans[number])
+    for kernel, hu in (("B", source), ("L", target)):
+        write_dicom(tmp_path / kernel, hu, kernel=kernel)
+    if not is_named:
+        _edit(tmp_path, **NO_EVENT)
+    result = pair_archive(tmp_path, target_kernel="L")
+    assert [issue.action for issue in result.issues] == ([action] if action else [])
+    assert result.manifest["pair_id"].notna().all() == (not action)
+    if action:
+        assert "two scans" in result.issues[0].reason
+        assert "name them with --source and --target" in result.issues[0].reason
+
+
+def test_named_scans_are_paired_and_doubted(tmp_path, write_dicom, scans, caplog):
+    soft, sharp, again = (write_dicom(tmp_path / f"{i}", hu, kernel="BLL"[i]) for i, hu in enumerate(scans))
+    assert len(pair_named(soft, again).manifest) == 8
+    assert "may be two scans: the coherence of their noise is" in caplog.text
+    caplog.clear()
+    _edit(sharp, KVP=80)
+    pair_named(soft, sharp)
+    assert "may be two scans: their KVP differs" in caplog.text
+
+
+def test_a_patient_id_of_several_patients_or_none_is_named(tmp_path, write_dicom, images, caplog):
+    for number in range(3):
+        folder = write_dicom(tmp_path / f"{number}", images[0], frame=f"1.{number + 1}", study=f"2.{number + 1}")
+        _edit(folder, PatientBirthDate=f"19{number + 10}0101")
+    pair_archive(tmp_path)
+    assert "3 studies with 3 different names, birth dates or sexes have one PatientID" in caplog.text
+    caplog.clear()
+    _edit(tmp_path, PatientID="")
+    pair_archive(tmp_path)
+    assert "3 studies have no PatientID: each counts as a patient" in caplog.text
 
 
 def test_one_source_kernel_can_be_asked_for(tmp_path, write_dicom, images):

@@ -8,6 +8,7 @@ from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
 from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.header import read_header
+from ltdiff.dicom.raw_data import KEYWORDS
 
 
 def test_the_values_of_a_slice(one_slice):
@@ -16,7 +17,7 @@ def test_the_values_of_a_slice(one_slice):
     assert header.geometry.normal == (0, 0, 1)
     assert header.pixel_format.bits_stored == 12
     assert (header.pixel_format.slope, header.pixel_format.intercept_hu) == (1, -1024)
-    assert header.acquisition == "20200517 113000 1"
+    assert dict(zip(KEYWORDS, header.raw_data, strict=True))["AcquisitionTime"] == "113000"
     assert len(header.patient_key) == 12
 
 

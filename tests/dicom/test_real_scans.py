@@ -98,7 +98,7 @@ def test_the_folder_as_a_whole_names_the_duplicates(real_data):
 def test_one_acquisition_with_two_kernels(real_data):
     series, issues = find_series(real_data / "lung-pet-ct-dx-a0001")
     assert sorted((one.kernel, one.num_slices, one.slice_spacing_mm) for one in series) == [("B", 64, 5), ("L", 64, 5)]
-    assert len({(one.frame_of_reference_uid, one.patient_key, one.acquisition_key) for one in series}) == 1
+    assert len({(one.frame_of_reference_uid, one.patient_key, one.person_key) for one in series}) == 1
     assert {issue.action for issue in issues} <= {"skip"}
 
 
@@ -113,7 +113,7 @@ def test_three_series_with_filler_outside_the_field_of_view(real_data):
 
 def test_a_series_without_a_kernel(real_data):
     (series,), (issue,) = find_series(real_data / "4d-lung-p113")
-    assert (series.num_slices, series.kernel, series.acquisition_key) == (99, "", "")
+    assert (series.num_slices, series.kernel) == (99, "")
     assert "RT Structure Set" in issue.reason
     assert read_slice_hu(series.slices[50].path).min() == -1000
 

@@ -14,6 +14,7 @@ import pytest
 from dicom_files import NUM_SLICES, SPACING_MM, bundled, edit, phantom_hu
 
 from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.raw_data import is_one_event
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
 
@@ -35,7 +36,7 @@ def test_a_series_is_described(write_series):
     assert series.spacing_mm == SPACING_MM[1:]
     assert series.slice_spacing_mm == pytest.approx(SPACING_MM[0])
     assert (series.kernel, series.manufacturer, series.slice_thickness_mm) == ("Br40", "ltdiff", 2.5)
-    assert len(series.patient_key) == len(series.acquisition_key) == 12
+    assert len(series.patient_key) == len(series.person_key) == 12
     assert not series.derived
     assert not series.standardized_by_ltdiff
 
@@ -83,7 +84,8 @@ def test_absent_kernel_and_acquisition_are_legal(write_series):
     for path in folder.iterdir():
         edit(path, ConvolutionKernel=None, KVP=None, AcquisitionDate=None, AcquisitionTime=None, AcquisitionNumber=None)
     (series,), issues = find_series(folder)
-    assert (series.kernel, series.acquisition_key, issues) == ("", "", [])
+    assert (series.kernel, issues) == ("", [])
+    assert not is_one_event([series.slices[0].raw_data], [series.slices[0].raw_data])
 
 
 def test_a_kernel_of_two_values_is_joined(write_series):
@@ -108,10 +110,10 @@ def test_two_kernels_of_one_acquisition_share_their_keys(write_series):
     keys = set()
     for name in ("a", "b"):
         (series,), _ = find_series(write_series(name, series_uid=stable_uid(name), kernel=name))
-        keys.add((series.patient_key, series.acquisition_key))
+        keys.add((series.patient_key, *(one.raw_data for one in series.slices)))
     (other,), _ = find_series(write_series("c", patient_id="patient-2"))
     assert len(keys) == 1
-    assert other.patient_key not in {patient_key for patient_key, _ in keys}
+    assert other.patient_key not in {patient_key for patient_key, *_ in keys}
 
 
 def test_an_identical_duplicate_is_dropped(write_series):

@@ -133,6 +133,17 @@ def test_a_mask_that_shows_nothing_in_the_scored_slices_is_spoken_of(volumes, tm
     assert "The mask shows" not in (tmp_path / "report.md").read_text()
 
 
+def test_series_of_another_size_cost_themselves(volumes, tmp_path, caplog):
+    manifest = volumes[0]
+    for name in ("source", "target"):
+        save_volume(np.full((4, 40, 48), 20.0 if name == "source" else 30.0), tmp_path / f"{name}.mha")
+    small = pair_named(tmp_path / "source.mha", tmp_path / "target.mha").manifest
+    both = pd.concat([manifest, small], ignore_index=True)
+    scored = read_evaluation_set(both, config=CONFIG)
+    assert scored.source_hu.shape == read_evaluation_set(manifest, config=CONFIG).source_hu.shape
+    assert "left out are 2 series of other sizes (40 x 48)" in caplog.text
+
+
 def test_a_split_without_pairs_is_refused(volumes):
     manifest = volumes[0].assign(split="train")
     with pytest.raises(ValueError, match="no pair in its split 'test'"):
