@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.valuerep import DSfloat
 
 from ltdiff.dicom.derivation import Derivation, describe_derived
 from ltdiff.dicom.dicom_file import without_warnings
@@ -61,7 +62,7 @@ def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path
 def _derived_datasets(
     series: Series, pairs: Iterable[Pair], derivation: Derivation, *, series_uid: str
 ) -> Iterator[pydicom.Dataset]:
-    made = datetime.now()
+    made = datetime.now().astimezone()
     sharper: bool | None = None
     for index, (source, hu) in enumerate(pairs):
         if index == series.num_slices:
@@ -70,13 +71,13 @@ def _derived_datasets(
         if sharper is None:  # by the first slice for all of them: a series has one derivation
             sharper = _roughness(hu) > _roughness(source.hu)
         with without_warnings():
-            describe_derived(
+            derived = describe_derived(
                 source.dataset, source=source.header, derivation=derivation, series_uid=series_uid, sharper=sharper, made=made
             )
             number = source.header.instance_number
-            source.dataset.InstanceNumber = index + 1 if number is None else number  # some begin with 0
-            _set_hu(source.dataset, hu, source=source)
-        yield source.dataset
+            derived.InstanceNumber = index + 1 if number is None else number  # some begin with 0
+            _set_hu(derived, hu, source=source)
+        yield derived
 
 
 def _check_hu(hu: NDArray[Any], source: StoredDicomSlice) -> None:
@@ -102,8 +103,8 @@ def _set_hu(dataset: pydicom.Dataset, hu: NDArray[Any], *, source: StoredDicomSl
     elif pixel_format.padding is not None:
         stored[source.padding] = pixel_format.padding[0]
     set_pixels(dataset, stored, bits_stored=pixel_format.bits_stored)
-    if pixel_format is not source_format:
-        dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
+    dataset.RescaleSlope = DSfloat(pixel_format.slope, auto_format=True)
+    dataset.RescaleIntercept = DSfloat(pixel_format.intercept_hu, auto_format=True)
     _set_padding(dataset, pixel_format)
 
 
@@ -120,18 +121,17 @@ def _stored_values(hu: NDArray[Any], pixel_format: PixelFormat) -> NDArray[Any]:
     with np.errstate(invalid="ignore"):  # NaN may stand where there is padding
         stored = np.nan_to_num(np.rint((hu - pixel_format.intercept_hu) / pixel_format.slope))
     lowest = -(2 ** (pixel_format.bits_stored - 1)) if pixel_format.signed else 0
-    stored = np.clip(stored, lowest, lowest + 2**pixel_format.bits_stored - 1)
+    highest = lowest + 2**pixel_format.bits_stored - 1
+    stored = np.clip(stored, lowest, highest)
     if pixel_format.padding is not None:
         low, high = pixel_format.padding
-        is_below_water = high < -pixel_format.intercept_hu / pixel_format.slope
-        stored[(stored >= low) & (stored <= high)] = high + 1 if is_below_water else low - 1
+        goes_up = high < -pixel_format.intercept_hu / pixel_format.slope  # padding below water
+        goes_up = low <= lowest or (goes_up and high < highest)  # where there are values left
+        stored[(stored >= low) & (stored <= high)] = high + 1 if goes_up else low - 1
     return stored.astype(np.int16 if pixel_format.signed else np.uint16)
 
 
 def _set_padding(dataset: pydicom.Dataset, pixel_format: PixelFormat) -> None:
-    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
     if pixel_format.padding is None:
         return
     low, high = pixel_format.padding
