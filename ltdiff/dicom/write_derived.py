@@ -38,7 +38,8 @@ def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path
     Patient, study, frame of reference, positions and pixel spacing stay the source's; so do its rescale and, where
     there is padding, its stored values. HU are rounded, and clipped to what the source can store and to −1024 HU (or
     as low as the source slice goes). The folder appears complete or not at all. If it is there already, it is
-    returned at once and `pairs` is not consumed. The datasets of the source slices become those of the derived ones.
+    returned at once and `pairs` is not consumed. The rest of the header is as derived_attributes has it; the datasets of
+    the source slices are used up.
 
     Raises ValueError: `series` is derived itself, wrong number or shape of slices, values that are not finite.
     """

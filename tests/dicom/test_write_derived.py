@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import DERIVATION, NUM_SLICES, edit, phantom_hu, set_stored, with_sources
+from dicom_files import DERIVATION, NUM_SLICES, assert_no_new_errors, edit, phantom_hu, set_stored, with_sources
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
@@ -45,9 +45,12 @@ def sharpened(seed: int = 1) -> np.ndarray:
 
 
 def derive(folder: Path, out_dir: Path, hu=None, derivation: Derivation = DERIVATION) -> Path:
+    """Also checks that nothing in the derived series is less valid than in its source."""
     hu = sharpened() if hu is None else hu
     series = source_of(folder)
-    return write_derived_series(series, with_sources(series, hu), out_dir=out_dir, derivation=derivation)
+    derived = write_derived_series(series, with_sources(series, hu), out_dir=out_dir, derivation=derivation)
+    assert_no_new_errors(series, derived)
+    return derived
 
 
 def derive_first(folder: Path, out_dir: Path, hu=None) -> Dataset:
