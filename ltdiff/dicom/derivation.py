@@ -6,6 +6,8 @@ from datetime import datetime
 
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import HTJ2K, JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
@@ -24,7 +26,10 @@ MAX_OUT_OF_DOMAIN_CHARACTERS = 400
 KERNEL_MARK = "ltdiff derived"
 """Second value of ConvolutionKernel, so that nobody takes it for the scanner's kernel."""
 MAX_COPIED_DEPTH = 32
-"""Of sequences in sequences; real ones have a handful. pydicom needs twice the time for each level when one cannot be written."""
+"""Of sequences in sequences; real ones have a handful. pydicom's sentence on what cannot be written doubles with each."""
+
+CharacterSet = str | list[str] | None
+"""SpecificCharacterSet."""
 
 # The lengths that PS3.5 6.2 allows.
 _MAX_SH, _MAX_LO, _MAX_ST, _MAX_IS = 16, 64, 1024, 2**31 - 1
@@ -117,27 +122,29 @@ def _copied_keyword(dataset: Dataset, keyword: str) -> DataElement | None:
 
 
 def _copied(dataset: Dataset, tag: BaseTag) -> DataElement | None:
-    """The element without what may not be in it; None where it cannot be read, since then it cannot be written either."""
+    """The element without what may not be in it; None where it cannot be read or written."""
     try:
-        return _cleaned(dataset, tag, depth=0)
+        return _cleaned(dataset, tag, dataset.get("SpecificCharacterSet"), depth=0)
     except Exception:  # whatever pydicom raises for a broken value
         return None
 
 
-def _cleaned(dataset: Dataset, tag: BaseTag, *, depth: int) -> DataElement | None:
+def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: int) -> DataElement | None:
     """The element without private elements and signatures in its items; None where its type or a reference is broken."""
     element = dataset[tag]
-    keyword = keyword_for_tag(tag)
-    if keyword and (element.VR == "SQ") != (dictionary_VR(tag) == "SQ"):
+    if keyword_for_tag(tag) and (element.VR == "SQ") != (dictionary_VR(tag) == "SQ"):
         return None
     if element.VR != "SQ":
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
         return element
     if depth == MAX_COPIED_DEPTH:
         raise ValueError(f"more than {MAX_COPIED_DEPTH} sequences in each other")
     for item in element.value:
         for inner in list(item.keys()):
             dropped = inner.is_private or keyword_for_tag(inner) in _SIGNATURES
-            if dropped or _cleaned(item, inner, depth=depth + 1) is None:
+            if dropped or _cleaned(item, inner, item.get("SpecificCharacterSet", encoding), depth=depth + 1) is None:
                 del item[inner]
     # An anonymizer may have left half a reference, which is invalid.
     broken = any(("ReferencedSOPClassUID" in item) ^ ("ReferencedSOPInstanceUID" in item) for item in element.value)
