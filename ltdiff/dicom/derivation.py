@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.sr.codedict import codes
@@ -49,6 +50,7 @@ _ENERGY_TYPES = {
     "MAT_VALUE_BASED",
 }
 # fmt: on
+_TEXT_VRS = {"LO", "LT", "SH", "ST", "UC", "UT"}
 _UTC_OFFSET = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 
 # Lossy transfer syntaxes and the name that LossyImageCompressionMethod has for them (PS3.3 C.7.6.1.1.5).
@@ -131,23 +133,35 @@ def _copied(dataset: Dataset, tag: BaseTag) -> DataElement | None:
 
 def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: int) -> DataElement | None:
     """The element without private elements and signatures in its items; None where its type or a reference is broken."""
-    element = dataset[tag]
+    stored, element = dataset.get_item(tag), dataset[tag]
     if keyword_for_tag(tag) and (element.VR == "SQ") != (dictionary_VR(tag) == "SQ"):
         return None
-    if element.VR != "SQ":
-        buffer = DicomBytesIO()
-        buffer.is_little_endian, buffer.is_implicit_VR = True, False
-        write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
-        return element
+    if element.VR == "SQ":
+        return _cleaned_sequence(element, encoding, depth=depth)
+    if isinstance(stored, RawDataElement) and element.VR in _TEXT_VRS:  # bytes of another character set stay what they are
+        element = DataElement(tag, element.VR, stored.value)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
+    return element
+
+
+def _cleaned_sequence(element: DataElement, encoding: CharacterSet, *, depth: int) -> DataElement | None:
     if depth == MAX_COPIED_DEPTH:
         raise ValueError(f"more than {MAX_COPIED_DEPTH} sequences in each other")
     for item in element.value:
-        for inner in list(item.keys()):
-            dropped = inner.is_private or keyword_for_tag(inner) in _SIGNATURES
-            if dropped or _cleaned(item, inner, item.get("SpecificCharacterSet", encoding), depth=depth + 1) is None:
-                del item[inner]
-    # An anonymizer may have left half a reference, which is invalid.
-    broken = any(("ReferencedSOPClassUID" in item) ^ ("ReferencedSOPInstanceUID" in item) for item in element.value)
+        for tag in list(item.keys()):
+            inner = None
+            if not (tag.is_private or keyword_for_tag(tag) in _SIGNATURES):
+                inner = _cleaned(item, tag, item.get("SpecificCharacterSet", encoding), depth=depth + 1)
+            if inner is None:
+                del item[tag]
+            else:
+                item[tag] = inner
+    # An anonymizer may have left half a reference, and what is no item is read as an empty one: both are invalid.
+    broken = any(
+        not len(item) or ("ReferencedSOPClassUID" in item) ^ ("ReferencedSOPInstanceUID" in item) for item in element.value
+    )
     return None if broken else element
 
 

@@ -386,7 +386,7 @@ def test_a_killed_writer_leaves_no_visible_series(write_series, out_dir):
     source = write_series()
     script = f"""
         import sys
-        sys.path[:0] = [{str(Path(ltdiff.__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
+        sys.path[:0] = [{str(Path(ltdiff.__file__).parents[1])!r}, {str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
         import time
         from pathlib import Path
         from test_write_derived import derive, sharpened

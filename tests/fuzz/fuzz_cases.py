@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from dicom_files import assert_no_new_errors
 from fuzz_elements import break_bytes, break_elements, join, random_value, split
 from fuzz_seeds import CANARY, Seeds
 from pydicom.dataelem import RawDataElement
@@ -118,7 +119,8 @@ def _series_case(files: list[bytes], folder: Path) -> Callable[[], None]:
         for series in found:
             if not series.derived:
                 pairs = ((stored, stored.hu) for stored in series.read_slices())
-                write_derived_series(series, pairs, out_dir=folder / "out", derivation=DERIVATION)
+                out = write_derived_series(series, pairs, out_dir=folder / "out", derivation=DERIVATION)
+                assert_no_new_errors(series, out)
         if found:
             derived, issues = find_series(folder / "out") if (folder / "out").exists() else ([], [])
             if issues or not all(one.derived for one in derived):

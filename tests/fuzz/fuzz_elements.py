@@ -5,12 +5,23 @@ import struct
 from dataclasses import dataclass, replace
 
 from fuzz_seeds import PATIENT
-from pydicom.datadict import DicomDictionary
+from pydicom.datadict import DicomDictionary, tag_for_keyword
+
+from ltdiff.dicom.derived_attributes import RULES
 
 LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 VRS = (*LONG_VRS, b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS")
 VRS += (b"ST", b"TM", b"UI", b"UL", b"US", b"??", b"\0\0", b"ab")
-TAGS = sorted(tag for tag in DicomDictionary if 0x00080000 <= tag < 0x7FE00000)
+ALL_TAGS = sorted(tag for tag in DicomDictionary if 0x00080000 <= tag < 0x7FE00000)
+CT_TAGS = sorted(filter(None, (tag_for_keyword(keyword) for rule in RULES for keyword in rule.keywords.split())))
+CT_TAGS = [tag for tag in CT_TAGS if tag < 0x7FE00000]
+READ = """
+    PixelPaddingValue PixelPaddingRangeLimit RescaleType NumberOfFrames SourceImageSequence DerivationDescription
+    Exposure NominalPercentageOfCardiacPhase TemporalPositionIdentifier ContrastBolusAgent ReconstructionDiameter IssuerOfPatientID
+    ReconstructionTargetCenterPatient TimezoneOffsetFromUTC ContributingEquipmentSequence GantryDetectorTilt AcquisitionDateTime
+    LossyImageCompression ModalityLUTSequence
+"""
+READ_TAGS = [tag_for_keyword(keyword) for keyword in READ.split()]
 VALUES = [
     b"", b" ", b"\0", b"\0\0", b"0", b"-1", b"1", b"1,5", b"1.5", b"NaN", b"inf", b"-inf", b"1e308", b"-1e308", b"1e-320",
     b"1e999", b"99999999999999999999", b"2147483647", b"-2147483648", b"65536", b"1_0", b"0x10", b"1\\2", b"1\\2\\3\\4\\5\\6",
@@ -116,7 +127,7 @@ def _out_of_order(elements: list[Element], rng: random.Random) -> list[Element]:
 
 def _new(elements: list[Element], rng: random.Random) -> list[Element]:
     """An attribute of the dictionary, in its own type or another."""
-    tag = rng.choice(TAGS)
+    tag = rng.choice(rng.choice((ALL_TAGS, CT_TAGS, READ_TAGS)))
     vr = DicomDictionary[tag][0][:2].encode() if rng.random() < 0.7 else rng.choice(VRS)
     return sorted([*elements, Element(tag, vr, random_value(rng))], key=lambda element: element.tag)
 

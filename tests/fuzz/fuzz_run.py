@@ -1,6 +1,6 @@
 """Runs cases of the fuzzer in processes of their own: no uncaught error, no more than 10 s and 2 GiB for any.
 
-`make fuzz` runs the first 20,000. With PYTHONPATH=tests, `fuzz_run.py 300 --first 5000` runs others, and `fuzz_run.py --case 17` runs
+`make fuzz` runs the first 20,000. With PYTHONPATH=tests, `fuzz_run.py 300 --first 5000` runs others; `fuzz_run.py --case 17` runs
 case 17 here and leaves its files.
 """
 

@@ -128,10 +128,9 @@ def conformance_checker() -> str | None:
 
 def find_conformance_errors(path: Path) -> list[str]:
     """The lines in which dciodvfy finds an error; its exit code says nothing."""
-    result = subprocess.run([conformance_checker(), "-new", str(path)], capture_output=True, text=True, errors="replace")
-    lines = (result.stdout + result.stderr).splitlines()
-    assert any(line.strip() in ("CTImage", "Segmentation") for line in lines), lines
-    return [line for line in lines if line.startswith("Error")]
+    errors = _errors_of_readable(path)
+    assert errors is not None, f"dciodvfy cannot read {path}"
+    return errors
 
 
 def assert_no_new_errors(series: Series, derived: Path) -> None:
@@ -139,5 +138,13 @@ def assert_no_new_errors(series: Series, derived: Path) -> None:
     if conformance_checker() is None:
         return
     slices = sorted(derived.iterdir())
-    for source, made in ((series.slices[0], slices[0]), (series.slices[-1], slices[-1])):
-        assert set(find_conformance_errors(made)) <= set(find_conformance_errors(source.path))
+    for source, made in {(series.slices[0], slices[0]), (series.slices[-1], slices[-1])}:
+        known = _errors_of_readable(source.path)  # None of deflated files, and of some broken ones
+        assert known is None or set(find_conformance_errors(made)) <= set(known)
+
+
+def _errors_of_readable(path: Path) -> list[str] | None:
+    result = subprocess.run([conformance_checker(), "-new", str(path)], capture_output=True, text=True, errors="replace")
+    lines = (result.stdout + result.stderr).splitlines()
+    readable = any(line.strip() in ("CTImage", "Segmentation") for line in lines)
+    return [line for line in lines if line.startswith("Error")] if readable else None
