@@ -42,8 +42,8 @@ _ALWAYS_PRESENT = [
     "StudyID", "AccessionNumber", "Manufacturer", "PositionReferenceIndicator", "SliceThickness", "KVP",
     "AcquisitionNumber",
 ]
-# Elements that are no longer true of an item whose private elements are gone.
-_SIGNATURES = {"MACParametersSequence", "DigitalSignaturesSequence", "EncryptedAttributesSequence"}
+# Not copied inside of sequences: what is no longer true of a changed item, and "", the private and the unknown.
+_DROPPED_INSIDE = {"MACParametersSequence", "DigitalSignaturesSequence", "EncryptedAttributesSequence", ""}
 # Fourth value of ImageType: what a multi-energy image shows (PS3.3 C.8.2.1.1.1).
 _ENERGY_TYPES = {
     "VMI", "MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MAT_MODIFIED",
@@ -152,7 +152,7 @@ def _cleaned_sequence(element: DataElement, encoding: CharacterSet, *, depth: in
     for item in element.value:
         for tag in list(item.keys()):
             inner = None
-            if not (tag.is_private or keyword_for_tag(tag) in _SIGNATURES):
+            if keyword_for_tag(tag) not in _DROPPED_INSIDE:
                 inner = _cleaned(item, tag, item.get("SpecificCharacterSet", encoding), depth=depth + 1)
             if inner is None:
                 del item[tag]

@@ -384,9 +384,10 @@ def test_an_error_of_the_model_passes_and_leaves_nothing(write_series, out_dir):
 
 def test_a_killed_writer_leaves_no_visible_series(write_series, out_dir):
     source = write_series()
+    folders = [str(folder) for folder in (Path(ltdiff.__file__).parents[1], Path(__file__).parents[1], Path(__file__).parent)]
     script = f"""
         import sys
-        sys.path[:0] = [{str(Path(ltdiff.__file__).parents[1])!r}, {str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+        sys.path[:0] = {folders!r}
         import time
         from pathlib import Path
         from test_write_derived import derive, sharpened

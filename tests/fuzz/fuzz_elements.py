@@ -17,9 +17,9 @@ CT_TAGS = sorted(filter(None, (tag_for_keyword(keyword) for rule in RULES for ke
 CT_TAGS = [tag for tag in CT_TAGS if tag < 0x7FE00000]
 READ = """
     PixelPaddingValue PixelPaddingRangeLimit RescaleType NumberOfFrames SourceImageSequence DerivationDescription
-    Exposure NominalPercentageOfCardiacPhase TemporalPositionIdentifier ContrastBolusAgent ReconstructionDiameter IssuerOfPatientID
+    Exposure NominalPercentageOfCardiacPhase TemporalPositionIdentifier ContrastBolusAgent ReconstructionDiameter
     ReconstructionTargetCenterPatient TimezoneOffsetFromUTC ContributingEquipmentSequence GantryDetectorTilt AcquisitionDateTime
-    LossyImageCompression ModalityLUTSequence
+    LossyImageCompression ModalityLUTSequence IssuerOfPatientID
 """
 READ_TAGS = [tag_for_keyword(keyword) for keyword in READ.split()]
 VALUES = [
