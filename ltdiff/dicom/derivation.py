@@ -99,10 +99,10 @@ def describe_derived(
 ) -> Dataset:
     """All of a derived slice but the pixels and their format, from the source's `dataset`, as derived_attributes has it.
 
-    Elements are handed over, not copied: `dataset` is used up.
-    `sharper` tells whether the target kernel is, `made` (with its time zone) when the series was made, the same for all its
-    slices.
+    Elements are handed over, not copied: `dataset` is used up. `sharper` tells whether the target kernel is, `made` when the
+    series was made (the same for all its slices; local time where it names no zone).
     """
+    made = made.astimezone()
     derived = Dataset()
     for tag in sorted(dataset.keys()):
         if is_kept(tag) and (element := _copied(dataset, tag)) is not None:

@@ -63,7 +63,7 @@ def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path
 def _derived_datasets(
     series: Series, pairs: Iterable[Pair], derivation: Derivation, *, series_uid: str
 ) -> Iterator[pydicom.Dataset]:
-    made = datetime.now().astimezone()
+    made = datetime.now()
     sharper: bool | None = None
     for index, (source, hu) in enumerate(pairs):
         if index == series.num_slices:

@@ -33,8 +33,6 @@ def main() -> int:
     if arguments.case is not None:
         return run_one(arguments.case)
     faults = run_cases(range(arguments.first, arguments.first + arguments.num_cases))
-    for number, fault in sorted(faults.items()):
-        print(f"case {number}: {fault}", flush=True)
     print(f"{arguments.num_cases - len(faults)} passed, {len(faults)} failed")
     return bool(faults)
 
@@ -53,62 +51,74 @@ def run_one(number: int) -> int:
 
 
 def run_cases(numbers: range) -> dict[int, str]:
-    """Number → fault, of the cases that have one. A worker that dies is followed by another."""
+    """Number → fault, of the cases that have one, which are also printed. A worker that dies is followed by another."""
+    size = -(-len(numbers) // NUM_WORKERS)
     with ThreadPoolExecutor(NUM_WORKERS) as threads:
-        parts = threads.map(_follow_workers, [numbers[index::NUM_WORKERS] for index in range(NUM_WORKERS)])
+        parts = threads.map(_follow_workers, [numbers[start : start + size] for start in range(0, len(numbers), size)])
         return {number: fault for faults in parts for number, fault in faults.items()}
 
 
 def _follow_workers(numbers: range) -> dict[int, str]:
     faults: dict[int, str] = {}
     while numbers:
-        command = [sys.executable, __file__, "worker", *map(str, (numbers.start, numbers.stop, numbers.step))]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-        with subprocess.Popen(command, env=environment, **pipes) as worker:
-            current = None
-            for line in worker.stdout:
-                if line.startswith("begin "):
-                    current = int(line.split()[1])
-                elif line.startswith("fault "):
-                    faults[current] = line.removeprefix("fault ").strip().replace("\\n", "\n")
-            said = worker.stderr.read()
-        if worker.returncode == 0:
-            break
-        if current is None:
-            raise RuntimeError(f"a worker did not start: {said}")
-        name = signal.Signals(-worker.returncode).name if worker.returncode < 0 else f"exit code {worker.returncode}"
-        reason = f"more than {MAX_SECONDS} s" if name == "SIGPROF" else f"the process ended with {name}"
-        faults[current] = f"{reason}: {said[-2000:]}"
-        numbers = range(current + numbers.step, numbers.stop, numbers.step)
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, tempfile.TemporaryFile("w+", errors="replace") as errors:
+            command = [sys.executable, __file__, "worker", str(numbers.start), str(numbers.stop), folder]
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            current = numbers.start
+            with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as worker:
+                for line in worker.stdout:
+                    said, _, text = line.strip().partition(" ")
+                    if said == "begin":
+                        current = int(text)
+                    elif said == "fault":
+                        _note(faults, current, text.replace("\\n", "\n"))
+            if worker.returncode == 0:
+                break
+            errors.seek(0)
+            _note(faults, current, f"{_ended(worker.returncode)}: {errors.read()[-2000:]}")
+        numbers = range(current + 1, numbers.stop)
     return faults
 
 
-def work(numbers: range) -> None:
-    """Run cases one after the other, and say on standard output which one, and what is wrong with it."""
+def _note(faults: dict[int, str], number: int, fault: str) -> None:
+    faults[number] = fault
+    print(f"case {number}: {fault}", flush=True)
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"the process ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"more than {MAX_SECONDS} s" if name in ("SIGPROF", "SIGALRM") else f"the process was ended by {name}"
+
+
+def work(numbers: range, folder: Path) -> None:
+    """Run cases one after the other in `folder`, and say on standard output which one, and what is wrong with it."""
     from fuzz_cases import find_fault, make_case
     from fuzz_seeds import make_seeds
 
     logging.disable(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
-        seeds = make_seeds(Path(name, "seeds"))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        _limit_address_space()
-        for number in numbers:
-            print(f"begin {number}", flush=True)
-            case = make_case(number, seeds, _empty(Path(name, f"case-{number}")))
-            signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)  # its signal ends the process, whatever code is running
-            try:
-                fault = find_fault(case)
-            except BaseException:
-                fault = traceback.format_exc()
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            if peak - before > MAX_BYTES:
-                fault, before = f"{(peak - before) / 2**30:.1f} GiB. {fault}", peak
-            if fault:
-                print("fault", f"({case.kind}) {fault}".replace("\n", "\\n"), flush=True)
-            shutil.rmtree(case.folder)
+    seeds = make_seeds(folder / "seeds")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    _limit_address_space()
+    for number in numbers:
+        print(f"begin {number}", flush=True)
+        case = make_case(number, seeds, _empty(folder / f"case-{number}"))
+        # The signals of these clocks end the process, whatever code is running: one of the processor, one for what waits.
+        signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, 10 * MAX_SECONDS)
+        try:
+            fault = find_fault(case)
+        except BaseException:
+            fault = traceback.format_exc()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if peak - before > MAX_BYTES:
+            fault, before = f"{(peak - before) / 2**30:.1f} GiB. {fault}", peak
+        if fault:
+            print("fault", f"({case.kind}) {fault}".replace("\n", "\\n"), flush=True)
+        shutil.rmtree(case.folder)
 
 
 def _limit_address_space() -> None:
@@ -125,6 +135,6 @@ def _empty(folder: Path) -> Path:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
-        work(range(*map(int, sys.argv[2:])))
+        work(range(int(sys.argv[2]), int(sys.argv[3])), Path(sys.argv[4]))
     else:
         sys.exit(main())
