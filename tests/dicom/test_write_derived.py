@@ -12,15 +12,18 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import DERIVATION, NUM_SLICES, assert_no_new_errors, edit, phantom_hu, set_stored, with_sources
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 import ltdiff
 from ltdiff.dicom.derivation import Derivation
+from ltdiff.dicom.header import PixelFormat
 from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
-from ltdiff.dicom.write_derived import derived_series_uid, write_derived_series
+from ltdiff.dicom.write_derived import _stored_values, derived_series_uid, write_derived_series
 from ltdiff.system.atomic_files import PARTIAL_PREFIX
 
 # fmt: off
@@ -272,6 +275,27 @@ def test_padding_at_the_dark_end_is_not_written_elsewhere(write_series, out_dir)
     pixels = derive_first(folder, out_dir, hu).pixel_array
     assert (pixels[0] == 0).all()
     assert (pixels[1] == 1).all()
+
+
+@given(
+    bits_stored=st.integers(10, 16),
+    signed=st.booleans(),
+    intercept=st.integers(-1100, 1100),
+    low=st.integers(-40000, 70000),
+    width=st.integers(0, 300),
+    hu=st.lists(st.floats(-1e6, 1e6), min_size=1),
+)
+def test_values_fit_the_format_and_are_no_padding(bits_stored, signed, intercept, low, width, hu):
+    """Whatever the model gives: no value wraps around, and none becomes padding by chance."""
+    lowest = -(2 ** (bits_stored - 1)) if signed else 0
+    highest = lowest + 2**bits_stored - 1
+    low = min(max(low, lowest), highest)
+    padding = (low, min(low + width, highest))
+    stored = _stored_values(
+        np.array(hu), PixelFormat(ExplicitVRLittleEndian, bits_stored, signed, 1.0, float(intercept), padding)
+    ).astype(int)
+    assert lowest <= stored.min() <= stored.max() <= highest
+    assert not ((stored >= padding[0]) & (stored <= padding[1])).any()
 
 
 def test_a_rescale_that_cannot_hold_whole_hu_is_replaced(write_series, out_dir, conformance_errors):
