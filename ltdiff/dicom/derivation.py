@@ -18,7 +18,7 @@ from ltdiff.dicom.derived_attributes import is_kept
 from ltdiff.dicom.dicom_file import BadFile
 from ltdiff.dicom.elements import integer_of, texts_of
 from ltdiff.dicom.header import LTDIFF_DERIVATION, Header
-from ltdiff.dicom.write_dataset import code_item, stable_uid
+from ltdiff.dicom.write_dataset import MAX_IS, code_item, stable_uid
 
 SERIES_NUMBER_OFFSET = 9000
 """Added to the source's SeriesNumber: derived series sort behind the scanner's own."""
@@ -33,7 +33,7 @@ CharacterSet = str | list[str] | None
 """SpecificCharacterSet."""
 
 # The lengths that PS3.5 6.2 allows.
-_MAX_SH, _MAX_LO, _MAX_ST, _MAX_IS = 16, 64, 1024, 2**31 - 1
+_MAX_SH, _MAX_LO, _MAX_ST = 16, 64, 1024
 
 # Type 2 elements of a CT Image (PS3.3 A.3): present in every one, if only empty.
 # fmt: off
@@ -187,7 +187,7 @@ def _series_number(dataset: Dataset) -> int:
         number = integer_of(dataset, "SeriesNumber") + SERIES_NUMBER_OFFSET
     except BadFile:
         return SERIES_NUMBER_OFFSET
-    return number if abs(number) <= _MAX_IS else SERIES_NUMBER_OFFSET
+    return number if abs(number) <= MAX_IS else SERIES_NUMBER_OFFSET
 
 
 def _set_times(derived: Dataset, dataset: Dataset, made: datetime) -> None:

@@ -17,7 +17,7 @@ from ltdiff.dicom.header import PixelFormat
 from ltdiff.dicom.pixels import StoredDicomSlice
 from ltdiff.dicom.scan import AIR_FILL_HU
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.write_dataset import save_dataset, set_pixels, stable_uid
+from ltdiff.dicom.write_dataset import MAX_IS, save_dataset, set_pixels, stable_uid
 from ltdiff.system.atomic_files import complete_folder
 from ltdiff.system.text import printable
 
@@ -76,7 +76,7 @@ def _derived_datasets(
                 source.dataset, source=source.header, derivation=derivation, series_uid=series_uid, sharper=sharper, made=made
             )
             number = source.header.instance_number
-            derived.InstanceNumber = index + 1 if number is None else number  # some begin with 0
+            derived.InstanceNumber = index + 1 if number is None or abs(number) > MAX_IS else number  # some begin with 0
             _set_hu(derived, hu, source=source)
         yield derived
 

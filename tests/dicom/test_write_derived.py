@@ -352,6 +352,14 @@ def test_absent_elements_are_filled(write_series, out_dir, conformance_errors):
     assert len({one.FrameOfReferenceUID for one in new}) == 1
 
 
+def test_a_number_that_is_none_is_counted(write_series, out_dir):
+    folder = write_series()
+    for path in folder.iterdir():
+        edit(path, InstanceNumber=b"99999999999")
+    numbers = [pydicom.dcmread(path).InstanceNumber for path in sorted(derive(folder, out_dir).iterdir())]
+    assert numbers == list(range(1, NUM_SLICES + 1))
+
+
 def test_numbers_that_begin_with_0_stay(write_series, out_dir):
     folder = write_series()
     for number, path in enumerate(sorted(folder.iterdir())):
