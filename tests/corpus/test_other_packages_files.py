@@ -21,18 +21,19 @@ from ltdiff.dicom.structure_set import find_structure_sets, read_structures
 from ltdiff.dicom.write_derived import write_derived_series
 from ltdiff.dicom.write_original import write_ct_series
 
-CORPORA = {"pydicom": "data", "data_store": "data", "nibabel": "."}
-"""Package → its folder of files; data_store is pydicom-data."""
+CORPORA = {"pydicom": ("pydicom", "data"), "pydicom-data": ("data_store", "data"), "nibabel": ("nibabel", ".")}
+"""Package → the name that it is imported by, and its folder of files."""
 MAX_BYTES = 10 * 2**20
-NUM_CT_SERIES = {"pydicom": 5, "data_store": 1, "nibabel": 0}
+NUM_CT_SERIES = {"pydicom": 5, "pydicom-data": 1, "nibabel": 0}
 """At least so many of the files are CT slices that are read and derived."""
 
 
 def files_of(package: str) -> list[Path]:
-    found = find_spec(package)
+    module, folder_name = CORPORA[package]
+    found = find_spec(module)
     if found is None or found.origin is None:
         pytest.skip(f"{package} is not installed")
-    folder = Path(found.origin).parent / CORPORA[package]
+    folder = Path(found.origin).parent / folder_name
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi")]
     return [path for path in files if path.stat().st_size <= MAX_BYTES]
 
