@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pydicom
 import pytest
+from dicom_files import assert_no_new_errors
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.dicom.series import find_series
@@ -64,6 +65,9 @@ def test_the_source_series_become_derived_ones(folder):
     assert len(series) == 3  # the sources; the targets have the standard kernel already
     assert all(one.standardized_by_ltdiff and one.num_slices == 3 for one in series)
     assert pydicom.dcmread(series[0].slices[0].path).ImageType[:2] == ["DERIVED", "SECONDARY"]
+    sources = {one.slices[0].sop_instance_uid: one for one in find_series(folder / "archive")[0]}
+    for one in series:
+        assert_no_new_errors(sources[one.slices[0].source_sop_instance_uid], one.path.parent)
 
 
 def test_the_report_has_the_promised_table(folder):

@@ -1,17 +1,24 @@
-"""What a derived CT slice says about itself: PS3.3 C.7.6.1.1.3 (derived images) and what must not be copied."""
+"""What a derived CT slice says about itself: PS3.3 C.7.6.1.1.3 (derived images)."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
-import pydicom
-from pydicom.datadict import keyword_for_tag
+from pydicom import DataElement, Dataset
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
 from pydicom.sr.codedict import codes
-from pydicom.tag import BaseTag
-from pydicom.uid import JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import HTJ2K, JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 import ltdiff
+from ltdiff.dicom.derived_attributes import is_kept
+from ltdiff.dicom.dicom_file import BadFile
+from ltdiff.dicom.elements import integer_of, texts_of
 from ltdiff.dicom.header import LTDIFF_DERIVATION, Header
-from ltdiff.dicom.write_dataset import code_item, stable_uid
+from ltdiff.dicom.write_dataset import MAX_IS, code_item, stable_uid
 
 SERIES_NUMBER_OFFSET = 9000
 """Added to the source's SeriesNumber: derived series sort behind the scanner's own."""
@@ -19,22 +26,14 @@ MAX_OUT_OF_DOMAIN_CHARACTERS = 400
 """A DerivationDescription has 1024, and the weights must still fit behind the warning."""
 KERNEL_MARK = "ltdiff derived"
 """Second value of ConvolutionKernel, so that nobody takes it for the scanner's kernel."""
+MAX_COPIED_DEPTH = 32
+"""Of sequences in sequences; real ones have a handful. pydicom's sentence on what cannot be written doubles with each."""
 
-# Elements that belong to the old pixels, to the old instance, or to the procedure step that made it.
-# fmt: off
-_DROPPED = {
-    "IconImageSequence", "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries", "SmallestImagePixelValueInPlane", "LargestImagePixelValueInPlane", "WindowCenter",
-    "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence", "MACParametersSequence",
-    "EncryptedAttributesSequence", "PixelDataProviderURL", "InstanceCreatorUID", "StorageMediaFileSetID",
-    "StorageMediaFileSetUID", "ReferencedSOPClassUID", "ReferencedSOPInstanceUID", "UID",
-    "ReferencedPerformedProcedureStepSequence", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
-    "PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime", "PerformedProcedureStepID",
-    "PerformedProcedureStepDescription",
-}
-# fmt: on
-# Curves, overlays, pixels, signatures, padding of the file (first and last group).
-_DROPPED_GROUPS = [(0x5000, 0x50FF), (0x6000, 0x60FF), (0x7FE0, 0x7FE0), (0xFFFA, 0xFFFC)]
+CharacterSet = str | list[str] | None
+"""SpecificCharacterSet."""
+
+# The lengths that PS3.5 6.2 allows.
+_MAX_SH, _MAX_LO, _MAX_ST = 16, 64, 1024
 
 # Type 2 elements of a CT Image (PS3.3 A.3): present in every one, if only empty.
 # fmt: off
@@ -43,15 +42,20 @@ _ALWAYS_PRESENT = [
     "StudyID", "AccessionNumber", "Manufacturer", "PositionReferenceIndicator", "SliceThickness", "KVP",
     "AcquisitionNumber",
 ]
+# Not copied inside of sequences: what is no longer true of a changed item, and "", the private and the unknown.
+_DROPPED_INSIDE = {"MACParametersSequence", "DigitalSignaturesSequence", "EncryptedAttributesSequence", ""}
+# Fourth value of ImageType: what a multi-energy image shows (PS3.3 C.8.2.1.1.1).
+_ENERGY_TYPES = {
+    "VMI", "MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MAT_MODIFIED",
+    "MAT_VALUE_BASED",
+}
 # fmt: on
+_TEXT_VRS = {"LO", "LT", "SH", "ST", "UC", "UT"}
+_UTC_OFFSET = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 
 # Lossy transfer syntaxes and the name that LossyImageCompressionMethod has for them (PS3.3 C.7.6.1.1.5).
-_LOSSY_METHODS = {
-    JPEGBaseline8Bit: "ISO_10918_1",
-    JPEGExtended12Bit: "ISO_10918_1",
-    JPEGLSNearLossless: "ISO_14495_1",
-    JPEG2000: "ISO_15444_1",
-}
+_ALWAYS_LOSSY = {JPEGBaseline8Bit: "ISO_10918_1", JPEGExtended12Bit: "ISO_10918_1"}
+_OFTEN_LOSSY = {JPEGLSNearLossless: "ISO_14495_1", JPEG2000: "ISO_15444_1", HTJ2K: "ISO_15444_15"}
 
 
 @dataclass(frozen=True)
@@ -87,87 +91,152 @@ class Derivation:
             f"weights sha256 {self.weights_sha256}, process {self.process}, decode {self.decode}, "
             f"{self.num_inference_steps} steps, seed {self.seed}"
         )
-        return _ascii(text)[:1024]
+        return _ascii(text)[:_MAX_ST]
 
 
 def describe_derived(
-    dataset: pydicom.Dataset, *, source: Header, derivation: Derivation, series_uid: str, sharper: bool, made: datetime
-) -> None:
-    """Turn a copy of the source's dataset without pixels into that of its derived slice, in place.
+    dataset: Dataset, *, source: Header, derivation: Derivation, series_uid: str, sharper: bool, made: datetime
+) -> Dataset:
+    """All of a derived slice but the pixels and their format, from the source's `dataset`, as derived_attributes has it.
 
-    `sharper` tells whether the target kernel is, `made` when the series was made (the same for all its slices).
+    Elements are handed over, not copied: `dataset` is used up. `sharper` tells whether the target kernel is, `made` when the
+    series was made (the same for all its slices; local time where it names no zone).
     """
-    _drop(dataset)
-    _fill(dataset)
-    _set_series(dataset, derivation=derivation, series_uid=series_uid, made=made)
-    _set_image(dataset, source=source, derivation=derivation, sharper=sharper)
-    _set_lossy_compression(dataset, source)
-
-
-def _drop(dataset: pydicom.Dataset) -> None:
-    for tag in list(dataset.keys()):
-        in_dropped_group = any(first <= tag.group <= last for first, last in _DROPPED_GROUPS)
-        if tag.is_private or in_dropped_group or keyword_for_tag(tag) in _DROPPED or not _cleaned(dataset, tag):
-            del dataset[tag]
-
-
-def _cleaned(dataset: pydicom.Dataset, tag: BaseTag) -> bool:
-    """Whether the element can be copied; removes the private elements inside a sequence."""
-    try:
-        element = dataset[tag]
-        items = element.value if element.VR == "SQ" else []
-        for item in items:
-            item.remove_private_tags()
-    except Exception:  # whatever pydicom raises for a broken value: what cannot be read cannot be written either
-        return False
-    # An anonymizer may have left half a reference, which is invalid.
-    return not any(("ReferencedSOPClassUID" in item) ^ ("ReferencedSOPInstanceUID" in item) for item in items)
-
-
-def _fill(dataset: pydicom.Dataset) -> None:
+    made = made.astimezone()
+    derived = Dataset()
+    for tag in sorted(dataset.keys()):
+        if is_kept(tag) and (element := _copied(dataset, tag)) is not None:
+            derived[tag] = element
     for keyword in _ALWAYS_PRESENT:
-        if keyword not in dataset:
-            setattr(dataset, keyword, None)
+        if keyword not in derived:
+            setattr(derived, keyword, None)
+    _set_series(derived, dataset, source=source, derivation=derivation, series_uid=series_uid)
+    _set_times(derived, dataset, made)
+    _set_image(derived, dataset, source=source, derivation=derivation, sharper=sharper)
+    _set_lossy_compression(derived, dataset, source)
+    equipment = [] if (own := _copied_keyword(dataset, "ContributingEquipmentSequence")) is None else own.value
+    derived.ContributingEquipmentSequence = [*equipment, _equipment_item(derivation, made)]
+    return derived
 
 
-def _set_series(dataset: pydicom.Dataset, *, derivation: Derivation, series_uid: str, made: datetime) -> None:
-    dataset.Modality = "CT"
-    dataset.SeriesInstanceUID = series_uid
-    dataset.SeriesNumber = int(dataset.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
-    dataset.SeriesDescription = _ascii(f"ltdiff {derivation.source_kernel} to {derivation.target_kernel} (derived)")[:64]
-    dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = made.strftime("%Y%m%d")
-    dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = made.strftime("%H%M%S")
-    if not dataset.get("FrameOfReferenceUID"):
-        dataset.FrameOfReferenceUID = stable_uid(series_uid, "frame of reference")
-    dataset.ContributingEquipmentSequence = [*dataset.get("ContributingEquipmentSequence", []), _equipment_item(derivation, made)]
+def _copied_keyword(dataset: Dataset, keyword: str) -> DataElement | None:
+    return _copied(dataset, Tag(keyword)) if keyword in dataset else None
 
 
-def _set_image(dataset: pydicom.Dataset, *, source: Header, derivation: Derivation, sharper: bool) -> None:
-    dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = stable_uid(dataset.SeriesInstanceUID, source.sop_instance_uid)
-    dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-    dataset.DerivationDescription = derivation.description
-    dataset.DerivationCodeSequence = [code_item(codes.DCM.EdgeEnhancement if sharper else codes.DCM.Smoothing)]
-    dataset.SourceImageSequence = [_source_item(source)]
-    dataset.ConvolutionKernel = [*filter(None, derivation.target_kernel.split("\\")), KERNEL_MARK]
-    dataset.RescaleType = "HU"
-    if dataset.get("BurnedInAnnotation") != "YES":  # text that was in the pixels still is
-        dataset.BurnedInAnnotation = "NO"
+def _copied(dataset: Dataset, tag: BaseTag) -> DataElement | None:
+    """The element without what may not be in it; None where it cannot be read or written."""
+    try:
+        return _cleaned(dataset, tag, dataset.get("SpecificCharacterSet"), depth=0)
+    except Exception:  # whatever pydicom raises for a broken value
+        return None
 
 
-def _set_lossy_compression(dataset: pydicom.Dataset, source: Header) -> None:
+def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: int) -> DataElement | None:
+    """The element without private elements and signatures in its items; None where its type or a reference is broken."""
+    stored, element = dataset.get_item(tag), dataset[tag]
+    if keyword_for_tag(tag) and (element.VR == "SQ") != (dictionary_VR(tag) == "SQ"):
+        return None
+    if element.VR == "SQ":
+        return _cleaned_sequence(element, encoding, depth=depth)
+    if isinstance(stored, RawDataElement) and element.VR in _TEXT_VRS:  # bytes of another character set stay what they are
+        element = DataElement(tag, element.VR, stored.value)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
+    return element
+
+
+def _cleaned_sequence(element: DataElement, encoding: CharacterSet, *, depth: int) -> DataElement | None:
+    if depth == MAX_COPIED_DEPTH:
+        raise ValueError(f"more than {MAX_COPIED_DEPTH} sequences in each other")
+    for item in element.value:
+        for tag in list(item.keys()):
+            inner = None
+            if keyword_for_tag(tag) not in _DROPPED_INSIDE:
+                inner = _cleaned(item, tag, item.get("SpecificCharacterSet", encoding), depth=depth + 1)
+            if inner is None:
+                del item[tag]
+            else:
+                item[tag] = inner
+    # An anonymizer may have left half a reference, and what is no item is read as an empty one: both are invalid.
+    broken = any(
+        not len(item) or ("ReferencedSOPClassUID" in item) ^ ("ReferencedSOPInstanceUID" in item) for item in element.value
+    )
+    return None if broken else element
+
+
+def _readable(dataset: Dataset, keyword: str) -> list[str]:
+    """The values as text; [] where there is none, or none that can be read."""
+    try:
+        return texts_of(dataset, keyword)
+    except BadFile:
+        return []
+
+
+def _set_series(derived: Dataset, dataset: Dataset, *, source: Header, derivation: Derivation, series_uid: str) -> None:
+    derived.Modality = "CT"
+    derived.SeriesInstanceUID = series_uid
+    derived.SeriesNumber = _series_number(dataset)
+    derived.SeriesDescription = _ascii(f"ltdiff {derivation.source_kernel} to {derivation.target_kernel} (derived)")[:_MAX_LO]
+    derived.FrameOfReferenceUID = source.frame_of_reference_uid or stable_uid(series_uid, "frame of reference")
+
+
+def _series_number(dataset: Dataset) -> int:
+    """SERIES_NUMBER_OFFSET behind the source's; the offset alone where that is none, or no longer a number for an IS."""
+    try:
+        number = integer_of(dataset, "SeriesNumber") + SERIES_NUMBER_OFFSET
+    except BadFile:
+        return SERIES_NUMBER_OFFSET
+    return number if abs(number) <= MAX_IS else SERIES_NUMBER_OFFSET
+
+
+def _set_times(derived: Dataset, dataset: Dataset, made: datetime) -> None:
+    """Times of the new series in the time zone of those that are kept: TimezoneOffsetFromUTC is that of all of them."""
+    offset = "\\".join(_readable(dataset, "TimezoneOffsetFromUTC"))
+    if _UTC_OFFSET.fullmatch(offset):
+        derived.TimezoneOffsetFromUTC = offset
+        made = made.astimezone(datetime.strptime(offset, "%z").tzinfo)
+    derived.SeriesDate = derived.ContentDate = derived.InstanceCreationDate = made.strftime("%Y%m%d")
+    derived.SeriesTime = derived.ContentTime = derived.InstanceCreationTime = made.strftime("%H%M%S")
+
+
+def _set_image(derived: Dataset, dataset: Dataset, *, source: Header, derivation: Derivation, sharper: bool) -> None:
+    derived.SOPClassUID = CTImageStorage
+    derived.SOPInstanceUID = stable_uid(derived.SeriesInstanceUID, source.sop_instance_uid)
+    energy = [value for value in _readable(dataset, "ImageType")[3:4] if value in _ENERGY_TYPES]
+    derived.ImageType = ["DERIVED", "SECONDARY", "AXIAL", *energy]
+    derived.DerivationDescription = derivation.description
+    derived.DerivationCodeSequence = [code_item(codes.DCM.EdgeEnhancement if sharper else codes.DCM.Smoothing)]
+    derived.SourceImageSequence = [_source_item(source)]
+    kernels = [_ascii(kernel)[:_MAX_SH] for kernel in derivation.target_kernel.split("\\") if kernel]
+    derived.ConvolutionKernel = [*kernels, KERNEL_MARK]
+    derived.RescaleType = "\\".join(_readable(dataset, "RescaleType")) or "HU"
+    derived.BurnedInAnnotation = "YES" if _readable(dataset, "BurnedInAnnotation") == ["YES"] else "NO"
+    derived.ContentQualification = "RESEARCH"
+    if _readable(dataset, "SyntheticData") == ["YES"]:
+        derived.SyntheticData = "YES"
+
+
+def _set_lossy_compression(derived: Dataset, dataset: Dataset, source: Header) -> None:
     """What was lost stays lost and said so, though the derived slice itself is not compressed."""
-    method = _LOSSY_METHODS.get(source.pixel_format.transfer_syntax)
-    if dataset.get("LossyImageCompression") or not method:
-        return
-    num_bytes = 2 * source.geometry.rows * source.geometry.columns
-    dataset.LossyImageCompression = "01"
-    dataset.LossyImageCompressionMethod = method
-    dataset.LossyImageCompressionRatio = f"{num_bytes / source.path.stat().st_size:.2f}"
+    said = _readable(dataset, "LossyImageCompression")
+    syntax = source.pixel_format.transfer_syntax
+    method = _ALWAYS_LOSSY.get(syntax) or (None if said == ["00"] else _OFTEN_LOSSY.get(syntax))
+    if said == ["01"]:
+        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if (element := _copied_keyword(dataset, keyword)) is not None:
+                derived.add(element)
+    elif method:
+        num_bytes = 2 * source.geometry.rows * source.geometry.columns
+        derived.LossyImageCompression = "01"
+        derived.LossyImageCompressionMethod = method
+        derived.LossyImageCompressionRatio = f"{num_bytes / source.path.stat().st_size:.2f}"
+    elif said == ["00"]:
+        derived.LossyImageCompression = "00"
 
 
-def _source_item(source: Header) -> pydicom.Dataset:
-    item = pydicom.Dataset()
+def _source_item(source: Header) -> Dataset:
+    item = Dataset()
     item.ReferencedSOPClassUID = CTImageStorage
     item.ReferencedSOPInstanceUID = source.sop_instance_uid
     item.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
@@ -175,17 +244,17 @@ def _source_item(source: Header) -> pydicom.Dataset:
     return item
 
 
-def _equipment_item(derivation: Derivation, made: datetime) -> pydicom.Dataset:
-    item = pydicom.Dataset()
+def _equipment_item(derivation: Derivation, made: datetime) -> Dataset:
+    item = Dataset()
     item.PurposeOfReferenceCodeSequence = [code_item(codes.DCM.ProcessingEquipment)]
     item.Manufacturer = "ltdiff"
-    item.ManufacturerModelName = _ascii(derivation.model_name)[:64]
-    item.SoftwareVersions = [ltdiff.__version__, _ascii(derivation.model_version)[:64]]
-    item.ContributionDateTime = made.strftime("%Y%m%d%H%M%S")
+    item.ManufacturerModelName = _ascii(derivation.model_name)[:_MAX_LO]
+    item.SoftwareVersions = [ltdiff.__version__, _ascii(derivation.model_version)[:_MAX_LO]]
+    item.ContributionDateTime = made.strftime("%Y%m%d%H%M%S%z")
     item.ContributionDescription = "Kernel standardization, not for diagnostic use"
     return item
 
 
 def _ascii(text: str) -> str:
-    """Text that fits every SpecificCharacterSet, in one value (a backslash would begin another)."""
-    return text.encode("ascii", "replace").decode().replace("\\", " ")
+    """Text that fits every SpecificCharacterSet, in one value (a backslash would begin another) and on one line."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text.replace("\\", " "))

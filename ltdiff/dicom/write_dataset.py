@@ -11,6 +11,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+MAX_IS = 2**31 - 1
+"""Largest number of an integer string (PS3.5 6.2, IS); the smallest is its negative."""
+
 
 def stable_uid(*parts: str) -> str:
     """A UID under 2.25 (PS3.5 B.2) made from the sha256 of `parts`: at most 44 characters, no registered root needed."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.valuerep import DSfloat
 
 from ltdiff.dicom.derivation import Derivation, describe_derived
 from ltdiff.dicom.dicom_file import without_warnings
@@ -16,7 +17,7 @@ from ltdiff.dicom.header import PixelFormat
 from ltdiff.dicom.pixels import StoredDicomSlice
 from ltdiff.dicom.scan import AIR_FILL_HU
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.write_dataset import save_dataset, set_pixels, stable_uid
+from ltdiff.dicom.write_dataset import MAX_IS, save_dataset, set_pixels, stable_uid
 from ltdiff.system.atomic_files import complete_folder
 from ltdiff.system.text import printable
 
@@ -37,7 +38,8 @@ def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path
     Patient, study, frame of reference, positions and pixel spacing stay the source's; so do its rescale and, where
     there is padding, its stored values. HU are rounded, and clipped to what the source can store and to −1024 HU (or
     as low as the source slice goes). The folder appears complete or not at all. If it is there already, it is
-    returned at once and `pairs` is not consumed. The datasets of the source slices become those of the derived ones.
+    returned at once and `pairs` is not consumed. The rest of the header is as derived_attributes has it; the datasets of
+    the source slices are used up.
 
     Raises ValueError: `series` is derived itself, wrong number or shape of slices, values that are not finite.
     """
@@ -70,13 +72,13 @@ def _derived_datasets(
         if sharper is None:  # by the first slice for all of them: a series has one derivation
             sharper = _roughness(hu) > _roughness(source.hu)
         with without_warnings():
-            describe_derived(
+            derived = describe_derived(
                 source.dataset, source=source.header, derivation=derivation, series_uid=series_uid, sharper=sharper, made=made
             )
             number = source.header.instance_number
-            source.dataset.InstanceNumber = index + 1 if number is None else number  # some begin with 0
-            _set_hu(source.dataset, hu, source=source)
-        yield source.dataset
+            derived.InstanceNumber = index + 1 if number is None or abs(number) > MAX_IS else number  # some begin with 0
+            _set_hu(derived, hu, source=source)
+        yield derived
 
 
 def _check_hu(hu: NDArray[Any], source: StoredDicomSlice) -> None:
@@ -102,8 +104,8 @@ def _set_hu(dataset: pydicom.Dataset, hu: NDArray[Any], *, source: StoredDicomSl
     elif pixel_format.padding is not None:
         stored[source.padding] = pixel_format.padding[0]
     set_pixels(dataset, stored, bits_stored=pixel_format.bits_stored)
-    if pixel_format is not source_format:
-        dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
+    dataset.RescaleSlope = DSfloat(pixel_format.slope, auto_format=True)
+    dataset.RescaleIntercept = DSfloat(pixel_format.intercept_hu, auto_format=True)
     _set_padding(dataset, pixel_format)
 
 
@@ -120,18 +122,17 @@ def _stored_values(hu: NDArray[Any], pixel_format: PixelFormat) -> NDArray[Any]:
     with np.errstate(invalid="ignore"):  # NaN may stand where there is padding
         stored = np.nan_to_num(np.rint((hu - pixel_format.intercept_hu) / pixel_format.slope))
     lowest = -(2 ** (pixel_format.bits_stored - 1)) if pixel_format.signed else 0
-    stored = np.clip(stored, lowest, lowest + 2**pixel_format.bits_stored - 1)
+    highest = lowest + 2**pixel_format.bits_stored - 1
+    stored = np.clip(stored, lowest, highest)
     if pixel_format.padding is not None:
         low, high = pixel_format.padding
-        is_below_water = high < -pixel_format.intercept_hu / pixel_format.slope
-        stored[(stored >= low) & (stored <= high)] = high + 1 if is_below_water else low - 1
+        goes_up = high < -pixel_format.intercept_hu / pixel_format.slope  # padding below water
+        goes_up = low <= lowest or (goes_up and high < highest)  # where there are values left
+        stored[(stored >= low) & (stored <= high)] = high + 1 if goes_up else low - 1
     return stored.astype(np.int16 if pixel_format.signed else np.uint16)
 
 
 def _set_padding(dataset: pydicom.Dataset, pixel_format: PixelFormat) -> None:
-    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
     if pixel_format.padding is None:
         return
     low, high = pixel_format.padding

