@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -87,7 +87,7 @@ class Header:
     manufacturer: str
     slice_thickness_mm: float | None
     person_key: str  # of name, birth date and sex: several under one PatientID may be several patients
-    raw_data: raw_data.RawData
+    raw_data: raw_data.RawData = field(repr=False)
     instance_number: int | None
     derived: bool
     standardized_by_ltdiff: bool

@@ -5,7 +5,7 @@ A DICOM series is one (dicom/series), and so is a volume file (data/volume_files
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ class SliceHeader:
     """Of the slice that it was derived from, where it was."""
     index: int = 0
     """Place of the slice in its file."""
-    raw_data: tuple[str, ...] = ()
-    """What the header says of the raw data (dicom/raw_data)."""
+    raw_data: tuple[str, ...] = field(default=(), repr=False)
+    """What the header says of the raw data (dicom/raw_data), dates among it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ltdiff.dicom.dicom_file import BadFile
 from ltdiff.dicom.grid import check_grid, irregularity
 from ltdiff.dicom.header import read_header
+from ltdiff.dicom.raw_data import KEYWORDS
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_derived import write_derived_series
 from ltdiff.dicom.write_original import write_ct_series
@@ -42,6 +43,11 @@ def at(header, positions_mm, *, name="a", **changes):
         )
         for index, position in enumerate(positions_mm)
     ]
+
+
+def acquired(number):
+    """What a header says of its raw data: the number of its acquisition."""
+    return tuple(str(number) if keyword == "AcquisitionNumber" else "" for keyword in KEYWORDS)
 
 
 def along(z_mm, *, tilt=(0.0, 0.0)):
@@ -111,7 +117,7 @@ def test_blocks_of_other_distances_are_read_and_named(header, blocks):
 def test_two_reconstructions_in_each_others_gaps_are_refused(header, step_mm, other_mm, offset, kind, is_first):
     """Whatever their steps: at the same places too, and the finer with the coarser between."""
     small, large = sorted([step_mm, other_mm])
-    changes = {"slice_thickness_mm": 1.25} if kind == "thickness" else {"acquisition": "20200517 113000 7"}
+    changes = {"slice_thickness_mm": 1.25} if kind == "thickness" else {"raw_data": acquired(7)}
     count = int(4 * large / small) + 4
     fine = at(header, along(small * np.arange(count)), name="a" if is_first else "b")
     coarse = at(header, along(offset * small + large * np.arange(4)), name="b" if is_first else "a", **changes)
@@ -126,8 +132,10 @@ def test_blocks_of_two_thicknesses_are_no_regular_grid(header):
 
 
 def test_a_table_that_stops_gives_each_slice_its_own_acquisition(header):
-    numbers = [f"20200517 11300{index // 2} {index // 2}" for index in range(10)]
-    slices = [replace(one, acquisition=number) for one, number in zip(at(header, along(even(10, 5.0))), numbers, strict=True)]
+    numbers = [index // 2 for index in range(10)]
+    slices = [
+        replace(one, raw_data=acquired(number)) for one, number in zip(at(header, along(even(10, 5.0))), numbers, strict=True)
+    ]
     assert irregularity(check_grid(slices)) == ""
 
 
