@@ -11,9 +11,10 @@ from typing import BinaryIO
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage
 
-from ltdiff.dicom import raw_data
 from ltdiff.dicom.dicom_file import MULTI_FRAME_CT, BadFile, ParsedFile, SkippedFile, open_file, parse_file, without_warnings
 from ltdiff.dicom.elements import integer_of, number_of, numbers_of, optional_number_of, text_of, texts_of, uid_of, value_of
+from ltdiff.dicom.raw_data import KEYWORDS as RAW_DATA_KEYWORDS
+from ltdiff.dicom.raw_data import RawData, raw_data_of, said
 from ltdiff.system.text import printable, quoted
 
 MAX_PIXELS = 4096 * 4096
@@ -31,7 +32,7 @@ _KEYWORDS = [
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept",
-    "RescaleSlope", "SourceImageSequence", *raw_data.KEYWORDS,
+    "RescaleSlope", "SourceImageSequence", *RAW_DATA_KEYWORDS,
 ]
 # fmt: on
 
@@ -87,7 +88,7 @@ class Header:
     manufacturer: str
     slice_thickness_mm: float | None
     person_key: str  # of name, birth date and sex: several under one PatientID may be several patients
-    raw_data: raw_data.RawData = field(repr=False)
+    raw_data: RawData = field(repr=False)
     instance_number: int | None
     derived: bool
     standardized_by_ltdiff: bool
@@ -191,8 +192,8 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         kernel=text_of(dataset, "ConvolutionKernel"),
         manufacturer=text_of(dataset, "Manufacturer"),
         slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
-        person_key=hashed(*(raw_data.said(dataset, f"Patient{part}") for part in ("Name", "BirthDate", "Sex"))),
-        raw_data=raw_data.raw_data_of(dataset),
+        person_key=hashed(*(said(dataset, f"Patient{part}") for part in ("Name", "BirthDate", "Sex"))),
+        raw_data=raw_data_of(dataset),
         instance_number=integer_of(dataset, "InstanceNumber") if text_of(dataset, "InstanceNumber") else None,
         derived=texts_of(dataset, "ImageType")[:1] == ["DERIVED"],
         standardized_by_ltdiff=text_of(dataset, "DerivationDescription").startswith(LTDIFF_DERIVATION),
