@@ -2,8 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,15 +129,38 @@ def _is_cut_short(dataset: pydicom.Dataset) -> bool:
     return False
 
 
-def files_of_kinds(root: Path, kinds: Container[str]) -> list[tuple[Path, pydicom.Dataset]]:
-    """The files below `root`, or `root` itself, of these SOPClassUIDs, without their pixels; others are passed over."""
-    found = []
+def find_origins(root: Path, *, kinds: Container[str], origin_of: Callable[[pydicom.Dataset], DrawnOn]) -> dict[Path, DrawnOn]:
+    """The files below `root`, or `root` itself, of these SOPClassUIDs, and what each was drawn on; others are passed over."""
+    found = {}
     for path in files_below(root):
         try:
-            found.append((path, read_regions_file(path, kinds=kinds, kind="", pixels=False)))
+            dataset = read_regions_file(path, kinds=kinds, kind="", pixels=False)
         except ValueError:
             continue
+        try:
+            with without_warnings():
+                found[path] = origin_of(dataset)
+        except BadFile as error:
+            logger.warning("%s %s", printable(path), error)
     return found
+
+
+def without_warnings_inside(
+    read: Callable[[Path, Series], Iterator[DrawnRegion]],
+) -> Callable[[Path, Series], Iterator[DrawnRegion]]:
+    """Keep pydicom quiet (see `without_warnings`) while a generator reads elements, and not while its caller works."""
+
+    @wraps(read)
+    def read_quietly(path: Path, series: Series) -> Iterator[DrawnRegion]:
+        regions = read(path, series)
+        while True:
+            with without_warnings():
+                region = next(regions, None)
+            if region is None:
+                return
+            yield region
+
+    return read_quietly
 
 
 def items_of(dataset: pydicom.Dataset, keyword: str) -> list[pydicom.Dataset]:

@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, SegmentationStorage
 
-from ltdiff.dicom.dicom_file import BadFile, without_warnings
+from ltdiff.dicom.dicom_file import BadFile
 from ltdiff.dicom.drawn_region import (
     DrawnOn,
     DrawnRegion,
     check_drawn_on,
     drawn_on,
-    files_of_kinds,
+    find_origins,
     free_name,
     items_of,
     one_line,
     read_regions_file,
     uids_of,
+    without_warnings_inside,
 )
 from ltdiff.dicom.elements import integer_of, numbers_of, text_of
 from ltdiff.dicom.grid import spacing_tolerance_mm
@@ -47,6 +48,7 @@ POSITION_ROUNDING_MM = 0.1
 """A frame may lie this far beside a pixel's centre, because positions are rounded."""
 
 
+@without_warnings_inside
 def read_segmentation(path: Path, series: Series) -> Iterator[DrawnRegion]:
     """Yield the segments as regions on the slices of `series`, by SegmentLabel; a second one of a name gets " (2)".
 
@@ -78,13 +80,7 @@ def read_segmentation(path: Path, series: Series) -> Iterator[DrawnRegion]:
 
 def find_segmentations(root: Path) -> dict[Path, DrawnOn]:
     """The DICOM SEG files below `root`, or `root` itself, and what each was drawn on; other files are passed over."""
-    found = {}
-    for path, dataset in files_of_kinds(root, STORAGES):
-        try:
-            found[path] = _drawn_on(dataset)
-        except BadFile as error:
-            logger.warning("%s %s", printable(path), error)
-    return found
+    return find_origins(root, kinds=STORAGES, origin_of=_drawn_on)
 
 
 def _drawn_on(dataset: pydicom.Dataset) -> DrawnOn:
@@ -216,6 +212,8 @@ class _Frame:
         except (RuntimeError, ValueError) as error:
             raise BadFile(OTHER_GRID) from error
         on_slice = labels[self.slice_index]
+        if found.shape != on_slice.shape:  # of frames in colour, or of axes that are nearly those of the slice
+            raise BadFile(OTHER_GRID)
         on_slice[found != background] = found[found != background]
 
 
@@ -242,10 +240,12 @@ def _on_pixel(position_mm: NDArray[Any], first_mm: NDArray[Any], series: Series)
 def _pixels(dataset: pydicom.Dataset, number: int) -> NDArray[Any]:
     """A frame (Y, X) as it is stored. Frames are decoded one by one: all together they may be larger than the memory."""
     try:
-        with without_warnings():
-            return np.array(pixel_array(dataset, index=number, raw=True))
+        pixels = np.array(pixel_array(dataset, index=number, raw=True))
     except Exception as error:  # each decoder has its own
         raise BadFile(f"cannot be read as a segmentation: its frame {number + 1} cannot be decoded") from error
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise BadFile(f"holds frames of {pixels.dtype} where whole numbers from 0 to 65535 belong")
+    return pixels
 
 
 def _whole_pixels(dataset: pydicom.Dataset, number: int) -> NDArray[Any]:

@@ -21,12 +21,13 @@ from ltdiff.dicom.drawn_region import (
     DrawnRegion,
     check_drawn_on,
     drawn_on,
-    files_of_kinds,
+    find_origins,
     free_name,
     items_of,
     one_line,
     read_regions_file,
     uids_of,
+    without_warnings_inside,
 )
 from ltdiff.dicom.elements import integer_of, text_of, texts_of
 from ltdiff.dicom.grid import spacing_tolerance_mm
@@ -54,6 +55,7 @@ Contour = NDArray[np.float64]
 """The corners of a polygon (N, 3) in mm: x, y, z in the patient's coordinates."""
 
 
+@without_warnings_inside
 def read_structures(path: Path, series: Series) -> Iterator[DrawnRegion]:
     """Yield the ROIs as regions on the slices of `series`, in the order of the file; a second ROI of a name gets " (2)".
 
@@ -98,13 +100,7 @@ def read_structures(path: Path, series: Series) -> Iterator[DrawnRegion]:
 
 def find_structure_sets(root: Path) -> dict[Path, DrawnOn]:
     """The RT Structure Sets below `root`, or `root` itself, and what each was drawn on; other files are passed over."""
-    found = {}
-    for path, dataset in files_of_kinds(root, (RTStructureSetStorage,)):
-        try:
-            found[path] = _drawn_on(dataset)
-        except BadFile as error:
-            logger.warning("%s %s", printable(path), error)
-    return found
+    return find_origins(root, kinds=(RTStructureSetStorage,), origin_of=_drawn_on)
 
 
 def _drawn_on(dataset: pydicom.Dataset) -> DrawnOn:

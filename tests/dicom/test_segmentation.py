@@ -8,7 +8,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import NUM_SLICES, SIZE, SPACING_MM, edit, identity, phantom_hu
+from dicom_files import NUM_SLICES, SIZE, SPACING_MM, edit, identity, phantom_hu, set_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
@@ -240,6 +240,7 @@ def test_what_a_segmentation_may_lack(series, segmentation, caplog, absent):
         ("SegmentIdentificationSequence", "has a frame without SegmentIdentificationSequence"),
         ("SegmentationType", "has a SegmentationType that is none of BINARY, FRACTIONAL and LABELMAP"),
         ("NumberOfFrames", "has 2 frames, and says of 3 where they lie"),
+        ("colour", "lies on another grid"),
         ("PixelData", "its frame 1 cannot be decoded"),
     ],
 )
@@ -248,6 +249,9 @@ def test_what_it_may_not_lack_is_named(series, segmentation, absent, sentence):
         groups = [*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence]
         if absent == "NumberOfFrames":
             dataset.NumberOfFrames = 2
+        elif absent == "colour":
+            dataset.BitsAllocated, dataset.SamplesPerPixel, dataset.PlanarConfiguration = 8, 3, 0
+            dataset.PhotometricInterpretation, dataset.PixelData = "RGB", bytes(3 * 3 * SIZE * SIZE)
         elif absent == "PixelData":
             dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) * 2 // 3]
         else:
@@ -258,6 +262,23 @@ def test_what_it_may_not_lack_is_named(series, segmentation, absent, sentence):
     edit(segmentation, change)
     with pytest.raises(ValueError, match=rf"lesions\.dcm .*{sentence}"):
         read_labels(segmentation, series)
+
+
+def test_odd_values_are_not_quoted_by_a_library(series, segmentation, recwarn):
+    """A patient's name may be among them."""
+
+    def change(dataset):
+        set_raw(
+            dataset.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0],
+            "ReferencedSOPInstanceUID",
+            b"Mr. X",
+        )
+        set_raw(dataset.SegmentSequence[0], "SegmentNumber", b"\1\0")
+
+    edit(segmentation, change)
+    assert list(find_segmentations(segmentation)) == [segmentation]
+    np.testing.assert_array_equal(read_labels(segmentation, series), lesions())
+    assert list(recwarn) == []
 
 
 def test_a_segmentation_of_the_other_kernel_is_accepted_and_said_so(segmentation, write_series, caplog):
