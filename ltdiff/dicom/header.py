@@ -118,7 +118,6 @@ class Header:
     slice_thickness_mm: float | None
     person_key: str  # of name, birth date and sex: several under one PatientID may be several patients
     raw_data: RawData = field(repr=False)
-    series_number: int | None
     instance_number: int | None
     derived: bool
     standardized_by_ltdiff: bool
@@ -197,6 +196,7 @@ def _check_frame(dataset: Dataset) -> None:
     for keyword, needed in (("SamplesPerPixel", 1), ("BitsAllocated", 16)):
         if (value := integer_of(dataset, keyword)) != needed:
             raise BadFile(f"has {keyword} {value} where a CT slice has {needed}")
+    optional_integer_of(dataset, "SeriesNumber")  # nothing but the derived series needs it, whose number comes from it
     if text_of(dataset, "PhotometricInterpretation") != "MONOCHROME2":
         raise BadFile("has another PhotometricInterpretation than MONOCHROME2, which a CT slice has")
 
@@ -257,7 +257,6 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
         person_key=hashed(*(said(dataset, f"Patient{part}") for part in ("Name", "BirthDate", "Sex"))),
         raw_data=raw_data_of(dataset),
-        series_number=optional_integer_of(dataset, "SeriesNumber"),
         instance_number=optional_integer_of(dataset, "InstanceNumber"),
         derived=texts_of(dataset, "ImageType")[:1] == ["DERIVED"],
         standardized_by_ltdiff=text_of(dataset, "DerivationDescription").startswith(LTDIFF_DERIVATION),
