@@ -145,6 +145,13 @@ def test_a_bad_file_is_one_sentence_and_ends_with_1(arguments, sentence, capsys,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_without_ct_ends_with_3(capsys, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("n" * 200)
+    assert run_ltdiff(["pair", str(tmp_path / "in"), "--out", str(tmp_path / "p.parquet")]) == 3
+    assert "no original CT series found: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -1,7 +1,7 @@
 """Run a function as a command: its signature is the command line, its docstring the help.
 
-Exit codes: 0 done; 1 something failed, and one sentence says what; 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM, a training
-after a checkpoint.
+Exit codes: 0 done; 1 something failed, and one sentence says what; 2 wrong arguments; 3 nothing to do, here is no CT series;
+130 Ctrl-C; 143 SIGTERM, a training after a checkpoint.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from ltdiff import __version__
+from ltdiff.system.errors import NothingToDoError
 from ltdiff.system.progress import configure_logging
 
 Config = Annotated[str, Parameter(help="Settings: default, demo, fast or paper, or a YAML file.")]
@@ -59,6 +60,8 @@ def run(command: App | Callable[..., int], arguments: list[str] | None = None, *
         result: Any = app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, UsageError) as error:
         return _refuse(str(error), exit_code=2)
+    except NothingToDoError as error:
+        return _refuse(str(error), exit_code=3)
     except ValueError as error:
         return _refuse(str(error))
     except OSError as error:

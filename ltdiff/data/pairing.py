@@ -23,7 +23,7 @@ from ltdiff.data.sharpness import sharpest_kernel
 from ltdiff.data.volume_files import VolumeFile
 from ltdiff.dicom.raw_data import is_one_event, raw_data_difference
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import Issue, Series, find_series
+from ltdiff.dicom.series import Issue, Series, find_series, no_series_error
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -81,11 +81,14 @@ def pair_archive(
     `split_manifest`.
 
     Raises:
-        ValueError: there is no CT series at all, or no pair with the source kernel, but with others.
+        NothingToDoError: there is no original CT series.
+        ValueError: there are only such as cannot be used; or no pair with the source kernel, but with others.
     """
     series, unreadable = find_series(root)
     series, unwritable = _with_writable_paths(series)
     unreadable += unwritable
+    series, implausible = _with_plausible_values(series)
+    unreadable += implausible
     pairs, issues = find_pairs(series, target_kernel=target_kernel)
     pairs, other_scans = _with_one_noise(pairs)
     issues += other_scans
@@ -97,7 +100,7 @@ def pair_archive(
     paired_uids = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]
     if not pairs and not unpaired:
-        raise ValueError(f"{printable(root)}: no original CT series found")
+        raise no_series_error(root, series, unreadable)
     _warn_of_patients(series)
     manifest = split_manifest(build_manifest(pairs, unpaired), split)
     return PairingResult(manifest, kernel_table(pairs), [*unreadable, *issues])
@@ -158,6 +161,20 @@ def _with_writable_paths(series: Sequence[Series]) -> tuple[list[Series], list[I
             usable.append(one)
         except UnicodeEncodeError:
             issues.append(_issue(one, "fail", "lies under a name that is not UTF-8: rename it"))
+    return usable, issues
+
+
+def _with_plausible_values(series: Sequence[Series]) -> tuple[list[Series], list[Issue]]:
+    """Those whose values can be HU; derived ones are not looked at."""
+    usable: list[Series] = []
+    issues = []
+    for one in series:
+        try:
+            if not one.derived:
+                one.check_values()
+            usable.append(one)
+        except ValueError as error:
+            issues.append(_issue(one, "fail", f"cannot be used: {error}"))
     return usable, issues
 
 

@@ -9,10 +9,11 @@ from ltdiff.system.text import printable
 
 
 def read_scan(path: Path) -> Scan:
-    """What is known of the scan; of a DICOM series only the headers are read.
+    """What is known of the scan; of a DICOM series only the headers are read, and some slices, to see that they hold HU.
 
     Raises:
-        ValueError: there is no such path, the file cannot be read, or there is not exactly one series, and all of it usable.
+        ValueError: there is no such path, the file cannot be read, or there is not exactly one series, and all of it usable; its
+            values are no HU.
     """
     if not path.exists():
         raise ValueError(f"{printable(path)}: there is no such file or folder")
@@ -25,4 +26,5 @@ def read_scan(path: Path) -> Scan:
     if len(found) != 1:
         reason = issues[0].reason if issues and not found else f"here are {len(found)}"
         raise ValueError(f"{printable(path)}: name one CT series; {reason}")
+    found[0].check_values()
     return found[0]

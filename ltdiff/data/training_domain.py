@@ -11,6 +11,7 @@ import pandas as pd
 
 from ltdiff.data.acquisition import AcquisitionInfo, noise_level_hu
 from ltdiff.data.manifest import evenly_spaced, read_hu
+from ltdiff.system.settings_tree import make_settings
 from ltdiff.system.text import quoted
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,8 @@ class TrainingDomain:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingDomain":
-        """From what `to_dict` gave."""
-        tuples: dict[str, Any] = {name: None if entries is None else tuple(entries) for name, entries in values.items()}
-        return cls(**tuples)
+        """From what `to_dict` gave. Raises ValueError where it is something else."""
+        return make_settings(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""

@@ -21,8 +21,18 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ltdiff.data.volume_header import DAMAGED, META_IMAGE_SUFFIXES, NIFTI_SUFFIXES, check_complete, check_grid_of, check_nifti
-from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
+from ltdiff.data.volume_header import (
+    DAMAGED,
+    META_IMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    check_complete,
+    check_finite,
+    check_grid_of,
+    check_nifti,
+)
+from ltdiff.dicom.filler import find_filler
+from ltdiff.dicom.header import named_errors
+from ltdiff.dicom.hounsfield import ScanCheck, check_slice
 from ltdiff.dicom.scan import AIR_FILL_HU, Scan, SliceHeader, StoredSlice, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, sync
 from ltdiff.system.text import printable
@@ -32,8 +42,6 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", *META_IMAGE_SUFFIXES)
 ORIENTATION = "LPS"
 """Axes point to the patient's left, posterior, superior: DICOM's axial standard."""
-LUNG_HU = -500.0
-"""Lung and air are below it, one of which nearly every slice of a body shows."""
 MIN_HU, MAX_HU = -10_000.0, 40_000.0
 """Beyond what any CT stores: the values are no HU."""
 
@@ -50,6 +58,13 @@ class VolumeFile(Scan):
     """Of neighbouring slices."""
     direction: tuple[float, ...]
     stored_orientation: str
+    value_warning: str = ""
+    """What makes it likely that the values are no HU."""
+
+    @override
+    def check_values(self) -> str:
+        """All of them were checked when the file was read."""
+        return self.value_warning
 
     @property
     @override
@@ -62,9 +77,7 @@ class VolumeFile(Scan):
 
     @override
     def read_slices(self) -> Iterator[StoredSlice]:
-        for hu in read_volume(self.path).hu:
-            outside = outside_field_of_view(hu)
-            yield StoredSlice(hu, outside, np.where(outside, np.float32(AIR_FILL_HU), hu))
+        return (stored for stored in _checked_slices(read_volume(self.path), self.path, check=ScanCheck()))
 
     @override
     def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
@@ -142,6 +155,7 @@ def read_volume_slice(path: Path, index: int) -> NDArray[Any]:
     read; a compressed file is decompressed as a whole.
     """
     reader = _header(path)
+    check_finite(path, _facts(reader), num_voxels=math.prod(reader.GetSize()))
     axis, flipped = _z_axis(reader)
     size, start = list(reader.GetSize()), [0] * reader.GetDimension()
     num_slices = size[axis] if axis < len(size) else 1
@@ -153,14 +167,24 @@ def read_volume_slice(path: Path, index: int) -> NDArray[Any]:
     reader.SetExtractIndex(start)
     image = sitk.DICOMOrient(_volume_image(_execute(reader, path)), ORIENTATION)
     hu = _checked_hu(sitk.GetArrayFromImage(image)[0], path)
-    hu[outside_field_of_view(hu)] = AIR_FILL_HU
-    return hu
+    return _stored_slice(hu, path).hu
 
 
-def outside_field_of_view(hu: NDArray[Any]) -> NDArray[Any]:
-    """Where a slice (Y, X) of a volume file holds a scanner's filler and no air: bool (Y, X). Filler reaches a corner."""
-    has_filler = hu[[0, 0, -1, -1], [0, -1, 0, -1]].min() < OUTSIDE_FOV_HU
-    return hu < OUTSIDE_FOV_HU if has_filler else np.zeros(hu.shape, dtype=bool)
+def _stored_slice(hu: NDArray[np.float32], path: Path) -> StoredSlice:
+    """A slice (Y, X), when its values can be HU."""
+    filler = find_filler(hu)
+    with named_errors(path):
+        levels = check_slice(hu, filler)
+    return StoredSlice(hu, filler, np.where(filler, np.float32(AIR_FILL_HU), hu), levels)
+
+
+def _checked_slices(volume: Volume, path: Path, *, check: ScanCheck) -> Iterator[StoredSlice]:
+    """The slices of a volume, when their values can be HU."""
+    for index, hu in enumerate(volume.hu):
+        one = _stored_slice(hu, path)
+        with named_errors(path):
+            check.add(index, one.hu, one.padding, one.levels)
+        yield one
 
 
 def _z_axis(reader: sitk.ImageFileReader) -> tuple[int, bool]:
@@ -186,14 +210,15 @@ def read_mask(path: Path, *, orientation: str = ORIENTATION) -> NDArray[Any]:
 
 
 def read_volume_scan(path: Path) -> VolumeFile:
-    """A volume file as a scan. Errors as `read_volume`; values that may be no HU are named in the log."""
+    """A volume file as a scan. Errors as `read_volume`, and where values are no HU; where that is likely, the log names them."""
     volume = read_volume(path)
-    if volume.hu.min() > LUNG_HU:
-        logger.warning(
-            "%s: no value is below %g; are these HU, or stored values whose slope and intercept were lost?",
-            printable(path),
-            LUNG_HU,
-        )
+    check = ScanCheck()
+    for _ in _checked_slices(volume, path, check=check):
+        pass
+    with named_errors(path):
+        warning = check.finish()
+    if warning:
+        logger.warning("%s: %s", printable(path), warning)
     digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
     axes = np.array(volume.direction).reshape(3, 3).T  # rows: the directions of x, y and z
     return VolumeFile(
@@ -207,6 +232,7 @@ def read_volume_scan(path: Path) -> VolumeFile:
         distance_mm=volume.spacing_mm[0],
         direction=volume.direction,
         stored_orientation=volume.stored_orientation,
+        value_warning=warning,
     )
 
 
@@ -274,6 +300,7 @@ def _warn_once(path: Path, place: str) -> None:
 def _read(path: Path) -> sitk.Image:
     reader = _header(path)
     check_complete(path, num_bytes=_num_bytes(reader))
+    check_finite(path, _facts(reader), num_voxels=math.prod(reader.GetSize()))
     return _volume_image(_execute(reader, path))
 
 
@@ -283,6 +310,11 @@ def _num_bytes(reader: sitk.ImageFileReader) -> int:
     if reader.HasMetaDataKey("bitpix"):
         return int(float(reader.GetMetaData("vox_offset"))) + num_voxels * int(reader.GetMetaData("bitpix")) // 8
     return num_voxels * int(sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
+
+
+def _facts(reader: sitk.ImageFileReader) -> dict[str, str]:
+    """What a header says that ITK has no other name for."""
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
 def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
@@ -304,8 +336,11 @@ def orientation_code(direction: tuple[float, ...]) -> str:
 
 
 def _checked_hu(values: NDArray[Any], path: Path) -> NDArray[Any]:
-    hu = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what a float32 cannot hold is infinite then, and refused
+        hu = values.astype(np.float32)
+    if num_odd := int(np.count_nonzero(~np.isfinite(hu))):
+        raise ValueError(f"{printable(path)}: {num_odd} of its values are NaN or infinite, which are no Hounsfield units")
     low, high = float(hu.min()), float(hu.max())
-    if not (low >= MIN_HU and high <= MAX_HU):  # also for NaN
+    if low < MIN_HU or high > MAX_HU:
         raise ValueError(f"{printable(path)}: values from {low:g} to {high:g} are no Hounsfield units")
     return hu

@@ -3,10 +3,12 @@
 import gzip
 import os
 import re
+import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,11 @@ half pixel between two conventions."""
 SPACING_TOLERANCE = 1e-3
 """Largest relative difference of two spacings of one axis: a volume is as much in error."""
 _CHUNK_BYTES = 2**20
-_NIFTI_BYTES = 348
+MAX_INFLATION = 1100
+"""No gzip stream becomes more times its size."""
+_NIFTI_BYTES, _NIFTI_2_BYTES = 348, 540
+_NIFTI_FLOATS = {"16": np.dtype("f4"), "64": np.dtype("f8")}
+"""By the code of the data type."""
 _NIFTI: Any = {
     "names": ("dim", "pixdim", "qform_code", "sform_code", "quaternion", "offset", "srow"),
     "formats": ("8i2", "8f4", "i2", "i2", "3f4", "3f4", "(3,4)f4"),
@@ -99,7 +105,7 @@ def _qform(header: np.void) -> NDArray[np.float64]:
 def _read_header(path: Path) -> np.void | None:
     """The elements of a NIfTI header; None of any other file."""
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        with _open_nifti(path) as file:
             content = file.read(_NIFTI_BYTES)
     except (OSError, EOFError, zlib.error):
         return None
@@ -116,6 +122,8 @@ def check_complete(path: Path, *, num_bytes: int) -> None:
     Only where ITK does not say so in a way that a program can hear; for NRRD it raises by itself.
     """
     name = path.name.lower()
+    if num_bytes > MAX_INFLATION * _num_stored_bytes(path):  # ITK takes the memory first
+        raise ValueError(f"{printable(path)}: {DAMAGED}")
     try:
         if name.endswith(NIFTI_SUFFIXES):
             complete = _num_nifti_bytes(path) >= num_bytes
@@ -127,9 +135,54 @@ def check_complete(path: Path, *, num_bytes: int) -> None:
         raise ValueError(f"{printable(path)}: {DAMAGED}")
 
 
+def check_finite(path: Path, facts: Mapping[str, str], *, num_voxels: int) -> None:
+    """ValueError naming the file when a NIfTI file holds NaN or infinity, of which ITK makes 0, water, before anybody sees them.
+
+    `facts` are the elements of its header by ITK's names.
+    """
+    if "datatype" not in facts:
+        return
+    if not all(np.isfinite(float(facts[name])) for name in ("scl_slope", "scl_inter")):
+        raise ValueError(f"{printable(path)}: its slope or intercept is not finite")
+    dtype = _NIFTI_FLOATS.get(facts["datatype"])
+    if dtype is None:
+        return
+    state, start = path.stat(), int(float(facts["vox_offset"]))
+    if num_odd := _num_not_finite(path, state.st_mtime_ns, state.st_size, dtype=dtype, start=start, num_voxels=num_voxels):
+        raise ValueError(f"{printable(path)}: {num_odd} of its values are NaN or infinite, which are no Hounsfield units")
+
+
+@lru_cache
+def _num_not_finite(path: Path, mtime_ns: int, num_bytes: int, *, dtype: np.dtype[Any], start: int, num_voxels: int) -> int:
+    """Of the values behind the first `start` bytes; of a file, as long as it is the same, counted once."""
+    with _open_nifti(path) as file:
+        is_little_endian = int.from_bytes(file.read(4), "little") in (_NIFTI_BYTES, _NIFTI_2_BYTES)
+        file.read(start - 4)
+        dtype = dtype.newbyteorder("<" if is_little_endian else ">")
+        chunks = (file.read(min(_CHUNK_BYTES, left)) for left in range(num_voxels * dtype.itemsize, 0, -_CHUNK_BYTES))
+        values = (np.frombuffer(chunk, dtype, count=len(chunk) // dtype.itemsize) for chunk in chunks)
+        return sum(int(np.count_nonzero(~np.isfinite(part))) for part in values)
+
+
+def _open_nifti(path: Path) -> gzip.GzipFile | BinaryIO:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _num_stored_bytes(path: Path) -> int:
+    """Of the file, and of that which a header (.mhd, .nhdr) names for the voxels."""
+    with path.open("rb") as file:
+        head = file.read(_CHUNK_BYTES)
+    named = re.search(rb"^(?:ElementDataFile *=|data ?file:) *(.+?) *\r?\n", head, re.MULTILINE | re.IGNORECASE)
+    num_bytes = path.stat().st_size
+    if named is None or named[1].upper() == b"LOCAL":
+        return num_bytes
+    data_path = path.parent / os.fsdecode(named[1])
+    return num_bytes + data_path.stat().st_size if data_path.is_file() else sys.maxsize  # a list of files: ITK finds out
+
+
 def _num_nifti_bytes(path: Path) -> int:
     """ITK reads a NIfTI file that was cut short without a word and invents the rest."""
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+    with _open_nifti(path) as file:
         return sum(map(len, iter(lambda: file.read(_CHUNK_BYTES), b"")))  # to the end, where gzip keeps its checksum
 
 

@@ -3,14 +3,15 @@
 Every error names file and value, and never a patient's name, ID or dates.
 """
 
-import os
+import logging
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import pydicom
 from pydicom.filereader import read_dataset
@@ -23,11 +24,19 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from ltdiff.dicom.file_layout import FileLayout, LayoutError, find_layout
 from ltdiff.system.text import quoted
 
+MAX_PIXELS = 4096 * 4096
+"""Largest size of a slice: it bounds what a lying header can make a decoder allocate."""
 MAX_INFLATED_BYTES = 64 * 2**20
 """Of a deflated file: twice the largest slice that is read."""
+MAX_EXTRA_BYTES = 64 * 2**20
+"""Of a file beside its pixels."""
 MULTI_FRAME_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+# It logs tracebacks and values of headers, a patient's name among them; what matters of it is in our own sentences.
 
 
 class SkippedFile(ValueError):
@@ -42,11 +51,15 @@ class SkippedFile(ValueError):
 
 
 class BadFile(ValueError):
-    """The file is a CT slice that cannot be used, and neither can its series (`series_instance_uid`, "" if unknown)."""
+    """The file is a CT slice that cannot be used, and neither can its series (`series_instance_uid`, "" if unknown).
 
-    def __init__(self, reason: str, *, series_instance_uid: str = "") -> None:
+    `is_of_folder`: it is a slice of one of the series in its folder, and does not tell of which.
+    """
+
+    def __init__(self, reason: str, *, series_instance_uid: str = "", is_of_folder: bool = False) -> None:
         super().__init__(reason)
         self.series_instance_uid = series_instance_uid
+        self.is_of_folder = is_of_folder
 
 
 def files_below(root: Path) -> list[Path]:
@@ -60,13 +73,19 @@ class ParsedFile:
 
     dataset: pydicom.Dataset
     transfer_syntax: UID
-    num_pixel_bytes: int
-    """Of PixelData, or as much of it as the file really has; 0: there is none."""
+    layout: FileLayout
+    num_bytes: int
+    """Of the whole file."""
+
+    @property
+    def num_pixel_bytes(self) -> int:
+        """Of PixelData, or as much of it as the file really has; 0: there is none."""
+        return min(self.layout.num_pixel_bytes, self.layout.num_bytes_left)
 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Keep pydicom from warning and logging about odd values, which it quotes: a patient's name may be among them."""
+    """Keep pydicom from warning about odd values, which it quotes: a patient's name may be among them."""
     with pydicom.config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -87,12 +106,36 @@ def parse_file(file: BinaryIO, *, keywords: Sequence[str] | None) -> ParsedFile:
     """
     _check_is_dicom(file)
     transfer_syntax = _transfer_syntax(file)
+    num_bytes = num_bytes_of(file)
+    if num_bytes > 8 * MAX_PIXELS + MAX_EXTRA_BYTES:
+        raise BadFile(f"has {num_bytes} bytes, far more than a CT slice", is_of_folder=True)
+    is_deflated = transfer_syntax == DeflatedExplicitVRLittleEndian
+    content = _inflated(file) if is_deflated else file
+    start = content.tell()
+    is_implicit, is_little_endian = transfer_syntax.is_implicit_VR, transfer_syntax.is_little_endian
     try:
-        return _parse(file, transfer_syntax, keywords)
-    except BadFile:
-        raise
-    except Exception as error:  # whatever pydicom meets in a broken file; 500 nested sequences: RecursionError
-        raise BadFile(f"has a broken header ({type(error).__name__})") from error
+        layout = find_layout(content, is_implicit=is_implicit, is_little_endian=is_little_endian)
+    except LayoutError as error:
+        uid = error.series_instance_uid
+        raise BadFile(str(error), series_instance_uid=uid, is_of_folder=not uid) from error
+    content.seek(start)
+    try:
+        tags: list[int] | None = None if keywords is None else [pydicom.tag.Tag(keyword) for keyword in keywords]
+        dataset = read_dataset(
+            content, is_implicit, is_little_endian, stop_when=lambda tag, vr, length: tag.group == 0x7FE0, specific_tags=tags
+        )
+    except Exception as error:  # whatever pydicom meets in a broken file
+        uid = layout.series_instance_uid
+        raise BadFile("has a broken header", series_instance_uid=uid, is_of_folder=not uid) from error
+    return ParsedFile(dataset, transfer_syntax, layout, num_bytes)
+
+
+def num_bytes_of(file: BinaryIO) -> int:
+    """Size of an open file, whose place is kept."""
+    position = file.tell()
+    size = file.seek(0, 2)
+    file.seek(position)
+    return size
 
 
 def read_pixel_bytes(source: Path | BinaryIO) -> bytes:
@@ -101,7 +144,7 @@ def read_pixel_bytes(source: Path | BinaryIO) -> bytes:
         with without_warnings():
             return pydicom.dcmread(source, specific_tags=["PixelData"]).PixelData
     except Exception as error:  # as above
-        raise BadFile(f"holds unreadable pixels ({type(error).__name__})") from error
+        raise BadFile("holds unreadable pixels") from error
 
 
 def _check_is_dicom(file: BinaryIO) -> None:
@@ -118,51 +161,49 @@ def _check_is_dicom(file: BinaryIO) -> None:
 
 
 def _transfer_syntax(file: BinaryIO) -> UID:
+    """Raises SkippedFile or BadFile; `file` stands behind the file meta information afterwards."""
+    start = file.tell()
     try:
+        find_layout(file, is_implicit=False, is_little_endian=True, stop=lambda tag: tag >> 16 != 2)
+        file.seek(start)
         meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2)
-        media = UID(str(meta.get("MediaStorageSOPClassUID", "")))
-        transfer_syntax = UID(str(meta.get("TransferSyntaxUID", "")))
+        media, transfer_syntax = (UID(str(meta.get(keyword, ""))) for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"))
     except Exception as error:  # as above
-        raise BadFile(f"has broken file meta information ({type(error).__name__})") from error
+        raise BadFile("is cut short or broken in its file meta information", is_of_folder=True) from error
     if media == MediaStorageDirectoryStorage:
         raise SkippedFile("is a DICOMDIR")
     if media and media not in (CTImageStorage, *MULTI_FRAME_CT):
-        raise SkippedFile(f"is no CT image but {quoted(media.name)}")
+        raise SkippedFile(f"is no CT image but {uid_name(media)}")
+    if media and not _has_more(file):
+        raise BadFile("is cut short behind its file meta information", is_of_folder=True)
     if not transfer_syntax:
         raise SkippedFile("has no TransferSyntaxUID")
     if not transfer_syntax.is_transfer_syntax:
-        raise BadFile(f"has the unknown TransferSyntaxUID {quoted(str(transfer_syntax))}")
+        raise BadFile("has an unknown TransferSyntaxUID", is_of_folder=True)
     return transfer_syntax
 
 
-def _parse(file: BinaryIO, transfer_syntax: UID, keywords: Sequence[str] | None) -> ParsedFile:
-    if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        # It has to be inflated whole anyway, and then its pixels are no longer where `file` stands.
-        _check_inflated_size(file)
-        dataset = pydicom.dcmread(file, specific_tags=None if keywords is None else [*keywords, "PixelData"])
-        return ParsedFile(dataset, transfer_syntax, len(dataset.get("PixelData", b"")))
-    file.seek(0)
-    dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=None if keywords is None else list(keywords))
-    return ParsedFile(dataset, transfer_syntax, _num_pixel_bytes(file, transfer_syntax))
+def uid_name(uid: str) -> str:
+    """The name that the standard gives a UID, as it may stand in a message."""
+    name = UID(uid).name
+    return quoted(name, max_length=60) if name != uid else "another SOP class"
 
 
-def _check_inflated_size(file: BinaryIO) -> None:
-    """Refuse a deflate bomb (205 kB can become 210 MB) without holding what it inflates to; `file` is rewound."""
-    file.seek(0)
-    content = file.read()
-    file.seek(0)
-    start = 144 + int.from_bytes(content[140:144], "little")  # where group 0002 ends (PS3.10 7.1)
-    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[start:], MAX_INFLATED_BYTES + 1)
+def _has_more(file: BinaryIO) -> bool:
+    position = file.tell()
+    has_more = bool(file.read(1))
+    file.seek(position)
+    return has_more
+
+
+def _inflated(file: BinaryIO) -> BinaryIO:
+    """What a deflated file holds; a bomb is refused without holding what it inflates to (205 kB can become 210 MB)."""
+    if num_bytes_of(file) > MAX_INFLATED_BYTES:
+        raise BadFile(f"is deflated and has more than {MAX_INFLATED_BYTES // 2**20} MiB", is_of_folder=True)
+    try:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_INFLATED_BYTES + 1)
+    except zlib.error as error:
+        raise BadFile("cannot be inflated", is_of_folder=True) from error
     if len(inflated) > MAX_INFLATED_BYTES:
-        raise BadFile(f"inflates to more than {MAX_INFLATED_BYTES // 2**20} MiB")
-
-
-def _num_pixel_bytes(file: BinaryIO, transfer_syntax: UID) -> int:
-    """Length of the PixelData element at which pydicom stopped, or what the file has of it (PS3.5 7.1)."""
-    order: Literal["little", "big"] = "little" if transfer_syntax.is_little_endian else "big"
-    head = file.read(8 if transfer_syntax.is_implicit_VR else 12)
-    group, element = int.from_bytes(head[:2], order), int.from_bytes(head[2:4], order)
-    if (group, element) != (0x7FE0, 0x0010):
-        return 0
-    length = int.from_bytes(head[-4:], order)
-    return min(length, os.fstat(file.fileno()).st_size - file.tell())
+        raise BadFile(f"inflates to more than {MAX_INFLATED_BYTES // 2**20} MiB", is_of_folder=True)
+    return BytesIO(inflated)

@@ -1,34 +1,61 @@
-"""The values of single DICOM elements, checked: a value of the wrong kind raises BadFile naming keyword and value."""
+"""The values of single DICOM elements, checked: a value of the wrong kind raises BadFile naming the keyword.
+
+The sentences hold numbers, and never text: whatever stands in an element that should not may be a patient's name.
+"""
 
 import math
 import re
-from typing import Any
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.valuerep import VR
 
 from ltdiff.dicom.dicom_file import BadFile
-from ltdiff.system.text import quoted
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_UID_LENGTH = 64
+MAX_BYTES = 4096
+"""Of an element that is read; the longest, a text, has 1024 characters."""
+_MAX_SHOWN = 6
+"""Numbers in a sentence."""
 
 
-def value_of(dataset: pydicom.Dataset, keyword: str) -> Any:
-    """The element's value; None when it is absent or empty."""
+def _values_of(dataset: pydicom.Dataset, keyword: str) -> list[str | int | float]:
+    """All values; [] when the element is absent or empty."""
+    if keyword not in dataset:
+        return []
     try:
-        value = dataset.get(keyword)
+        raw = dataset.get_item(keyword)
+        if isinstance(raw, RawDataElement) and len(raw.value or b"") > MAX_BYTES:  # before it becomes a million numbers
+            raise BadFile(f"has a {keyword} of {len(raw.value or b'')} bytes")
+        element = dataset[keyword]
+        value = element.value
+    except BadFile:
+        raise
     except Exception as error:  # what pydicom raises for an unknown VR, a decimal comma, a wrong length …
         raise BadFile(f"has an unreadable {keyword}") from error
-    return None if value is None or value == "" else value
+    if value is None or value == "" or value == b"":
+        return []
+    if element.VR == VR.US_SS and isinstance(value, bytes) and len(value) % 2 == 0:  # pydicom leaves the sign to who asks
+        return [int.from_bytes(value[place : place + 2], "little") for place in range(0, len(value), 2)]
+    values = list(value) if isinstance(value, MultiValue | list) else [value]
+    if not all(isinstance(item, str | int | float) for item in values):
+        raise BadFile(f"has a {keyword} of the wrong kind ({element.VR})")
+    return values
+
+
+def has_value(dataset: pydicom.Dataset, keyword: str) -> bool:
+    """Whether the element is there and not empty, whatever it holds."""
+    try:
+        return keyword in dataset and bool(dataset.get_item(keyword).value)
+    except Exception:  # as above
+        return True
 
 
 def texts_of(dataset: pydicom.Dataset, keyword: str) -> list[str]:
     """All values as stripped text; [] when absent."""
-    value = value_of(dataset, keyword)
-    if value is None:
-        return []
-    return [str(item).strip() for item in (value if isinstance(value, MultiValue | list) else [value])]
+    return [str(item).strip() for item in _values_of(dataset, keyword)]
 
 
 def text_of(dataset: pydicom.Dataset, keyword: str) -> str:
@@ -38,15 +65,16 @@ def text_of(dataset: pydicom.Dataset, keyword: str) -> str:
 
 def numbers_of(dataset: pydicom.Dataset, keyword: str, *, count: int) -> tuple[float, ...]:
     """Exactly `count` finite numbers."""
-    texts = texts_of(dataset, keyword)
-    if not texts:
+    values = _values_of(dataset, keyword)
+    if not values:
         raise BadFile(f"has no {keyword}")
     try:
-        numbers = tuple(float(text) for text in texts)
+        numbers = tuple(map(float, values))
     except ValueError as error:
-        raise BadFile(f"has {keyword} {quoted(texts)}, which is not a number") from error
+        raise BadFile(f"has a {keyword} that is not a number") from error
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise BadFile(f"has {keyword} {quoted(list(numbers))} where {count} finite numbers belong")
+        shown = str(list(numbers[:_MAX_SHOWN])) + "…" * (len(numbers) > _MAX_SHOWN)
+        raise BadFile(f"has {keyword} {shown} where {count} finite numbers belong")
     return numbers
 
 
@@ -57,7 +85,7 @@ def number_of(dataset: pydicom.Dataset, keyword: str) -> float:
 
 def optional_number_of(dataset: pydicom.Dataset, keyword: str) -> float | None:
     """One finite number, or None when absent."""
-    return number_of(dataset, keyword) if texts_of(dataset, keyword) else None
+    return number_of(dataset, keyword) if _values_of(dataset, keyword) else None
 
 
 def integer_of(dataset: pydicom.Dataset, keyword: str) -> int:
@@ -68,11 +96,22 @@ def integer_of(dataset: pydicom.Dataset, keyword: str) -> int:
     return int(number)
 
 
+def optional_integer_of(dataset: pydicom.Dataset, keyword: str) -> int | None:
+    """One whole number, or None when absent."""
+    return integer_of(dataset, keyword) if _values_of(dataset, keyword) else None
+
+
 def uid_of(dataset: pydicom.Dataset, keyword: str) -> str:
     """A well-formed unique identifier: digits and dots, at most 64 of them (PS3.5 9.1), so never a path."""
-    text = text_of(dataset, keyword)
-    if not text:
+    uid = optional_uid_of(dataset, keyword)
+    if not uid:
         raise BadFile(f"has no {keyword}")
-    if len(text) > _MAX_UID_LENGTH or not _UID.fullmatch(text):
-        raise BadFile(f"has {keyword} {quoted(text)}, which is no UID")
+    return uid
+
+
+def optional_uid_of(dataset: pydicom.Dataset, keyword: str) -> str:
+    """As `uid_of`, or "" when absent."""
+    text = text_of(dataset, keyword)
+    if text and (len(text) > _MAX_UID_LENGTH or not _UID.fullmatch(text)):
+        raise BadFile(f"has a {keyword} that is no UID")
     return text

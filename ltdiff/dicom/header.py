@@ -11,16 +11,45 @@ from typing import BinaryIO
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage
 
-from ltdiff.dicom.dicom_file import MULTI_FRAME_CT, BadFile, ParsedFile, SkippedFile, open_file, parse_file, without_warnings
-from ltdiff.dicom.elements import integer_of, number_of, numbers_of, optional_number_of, text_of, texts_of, uid_of, value_of
+from ltdiff.dicom.dicom_file import (
+    MAX_EXTRA_BYTES,
+    MAX_PIXELS,
+    MULTI_FRAME_CT,
+    BadFile,
+    ParsedFile,
+    SkippedFile,
+    open_file,
+    parse_file,
+    uid_name,
+    without_warnings,
+)
+from ltdiff.dicom.elements import (
+    has_value,
+    integer_of,
+    number_of,
+    numbers_of,
+    optional_integer_of,
+    optional_number_of,
+    optional_uid_of,
+    text_of,
+    texts_of,
+    uid_of,
+)
 from ltdiff.dicom.raw_data import KEYWORDS as RAW_DATA_KEYWORDS
 from ltdiff.dicom.raw_data import RawData, raw_data_of, said
-from ltdiff.system.text import printable, quoted
+from ltdiff.system.text import printable
+from ltdiff.system.traces import describe_unforeseen
 
-MAX_PIXELS = 4096 * 4096
-"""Largest size of a slice: it bounds what a lying header can make a decoder allocate."""
 ORTHONORMAL_TOLERANCE = 1e-3
 """Many scanners write the direction cosines with four decimals."""
+SMALLEST_SLOPE, LARGEST_SLOPE, LARGEST_INTERCEPT_HU = 1e-3, 1e3, 1e5
+"""With others, 16 bits cannot hold a CT."""
+MAX_COMPRESSED_EXTRA_BYTES = 2**20
+"""Of a compressed frame, above twice what its pixels take: offset tables, and what an encoder makes of noise."""
+RESCALE_TYPES = ("OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
+"""Of which a CT in HU has the second, or none (PS3.3 C.11.1.1.2)."""
+MATERIALS = ("MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "IODINE", "Z_EFF", "ZEFF")
+"""In ImageType, as the standard (PS3.3 C.8.15.3.9) and scanners before it name images of two energies that are not in HU."""
 LTDIFF_DERIVATION = "Kernel standardization by ltdiff"
 """Beginning of the DerivationDescription of our own series."""
 
@@ -32,7 +61,7 @@ _KEYWORDS = [
     "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept",
-    "RescaleSlope", "SourceImageSequence", *RAW_DATA_KEYWORDS,
+    "RescaleSlope", "RescaleType", "ModalityLUTSequence", "SeriesNumber", "SourceImageSequence", *RAW_DATA_KEYWORDS,
 ]
 # fmt: on
 
@@ -108,12 +137,16 @@ def read_header(path: Path) -> Header:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Put the name of the file before the sentence of a SkippedFile or BadFile."""
+    """Put the name of the file before the sentence of a SkippedFile or BadFile, which whatever else is raised becomes."""
     try:
         yield
     except (SkippedFile, BadFile) as error:
         error.args = (f"{printable(path)} {error}",)
         raise
+    except OSError as error:
+        raise BadFile(f"{printable(path)} cannot be read ({error.strerror})", is_of_folder=True) from error
+    except Exception as error:  # as nobody foresaw
+        raise BadFile(f"{printable(path)} {describe_unforeseen(error)}", is_of_folder=True) from error
 
 
 def parse_header(path: Path, file: BinaryIO, *, complete: bool = False) -> tuple[Header, Dataset]:
@@ -134,9 +167,9 @@ def _check_is_ct_slice(parsed: ParsedFile) -> None:
     if sop_class in MULTI_FRAME_CT:
         raise BadFile("is a multi-frame (enhanced) CT, which is not supported: convert it to single slices")
     if sop_class != CTImageStorage:
-        raise SkippedFile(f"is no CT image but {quoted(UID(sop_class).name)}" if sop_class else "has no SOPClassUID")
+        raise SkippedFile(f"is no CT image but {uid_name(sop_class)}" if sop_class else "has no SOPClassUID")
     if modality not in ("CT", ""):
-        raise SkippedFile(f"is no CT image: its Modality is {quoted(modality)}")
+        raise SkippedFile("is no CT image: its Modality is another")
     if "LOCALIZER" in texts_of(parsed.dataset, "ImageType"):
         raise SkippedFile("is a localizer")
     if not parsed.num_pixel_bytes:
@@ -147,28 +180,58 @@ def _checked_header(path: Path, parsed: ParsedFile) -> Header:
     series_uid = uid_of(parsed.dataset, "SeriesInstanceUID")
     try:
         _check_frame(parsed.dataset)
+        _check_unit(parsed.dataset)
         header = _header(path, parsed)
         _check_size(header.geometry, parsed)
     except BadFile as error:
         raise BadFile(str(error), series_instance_uid=series_uid) from error
+    except Exception as error:  # what nobody foresaw costs the series, never the archive
+        raise BadFile(describe_unforeseen(error), series_instance_uid=series_uid) from error
     return header
 
 
 def _check_frame(dataset: Dataset) -> None:
     if (optional_number_of(dataset, "NumberOfFrames") or 1) > 1:
         raise BadFile("has several frames, which is not supported: convert it to single slices")
-    for keyword, needed in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2"), ("BitsAllocated", 16)):
-        if (value := value_of(dataset, keyword)) != needed:
-            raise BadFile(f"has {keyword} {quoted(value)} where a CT slice has {needed}")
+    for keyword, needed in (("SamplesPerPixel", 1), ("BitsAllocated", 16)):
+        if (value := integer_of(dataset, keyword)) != needed:
+            raise BadFile(f"has {keyword} {value} where a CT slice has {needed}")
+    optional_integer_of(dataset, "SeriesNumber")  # nothing but the derived series needs it, whose number comes from it
+    if text_of(dataset, "PhotometricInterpretation") != "MONOCHROME2":
+        raise BadFile("has another PhotometricInterpretation than MONOCHROME2, which a CT slice has")
+
+
+def _check_unit(dataset: Dataset) -> None:
+    """Refuse values that are not HU, by what the file says of them."""
+    rescale_type = text_of(dataset, "RescaleType").upper()
+    if rescale_type not in ("", "HU"):
+        named = f"RescaleType {rescale_type}" if rescale_type in RESCALE_TYPES else "a RescaleType other than HU"
+        raise BadFile(f"has {named}: its values are not Hounsfield units")
+    if has_value(dataset, "ModalityLUTSequence"):
+        raise BadFile("has a ModalityLUTSequence, which is not supported, where a CT slice has slope and intercept")
+    image_type = "\\".join(texts_of(dataset, "ImageType")[2:]).upper().replace(" ", "_")
+    material = next((material for material in MATERIALS if material in image_type), None)
+    if material and "REMOVED" not in image_type:
+        raise BadFile(f"has {material} in its ImageType: its values are not Hounsfield units")
 
 
 def _check_size(geometry: Geometry, parsed: ParsedFile) -> None:
     num_pixels = geometry.rows * geometry.columns
     size = f"{geometry.rows}×{geometry.columns} pixels"
-    if not 0 < num_pixels <= MAX_PIXELS:
+    if not 0 < num_pixels <= MAX_PIXELS or geometry.rows < 0:
         raise BadFile(f"claims {size}, which is not the size of a CT slice")
-    if not parsed.transfer_syntax.is_encapsulated and parsed.num_pixel_bytes < 2 * num_pixels:
+    if parsed.num_bytes > 8 * num_pixels + MAX_EXTRA_BYTES:
+        raise BadFile(f"has {parsed.num_bytes} bytes, far more than {size} take")
+    if parsed.layout.is_encapsulated and parsed.num_pixel_bytes > 4 * num_pixels + MAX_COMPRESSED_EXTRA_BYTES:
+        raise BadFile(f"holds a compressed frame of {parsed.num_pixel_bytes} bytes where {size} take {2 * num_pixels}")
+    if parsed.transfer_syntax.is_encapsulated:
+        return
+    if parsed.layout.is_encapsulated:
+        raise BadFile("wraps its pixels as if they were compressed, and its TransferSyntaxUID says that they are not")
+    if parsed.num_pixel_bytes < 2 * num_pixels:
         raise BadFile(f"is truncated: {parsed.num_pixel_bytes} bytes of pixels where {size} take {2 * num_pixels}")
+    if parsed.layout.num_pixel_bytes > parsed.layout.num_bytes_left:
+        raise BadFile(f"claims {parsed.layout.num_pixel_bytes} bytes of pixels, and holds {parsed.layout.num_bytes_left}")
 
 
 def _patient_key(parsed: ParsedFile) -> str:
@@ -186,7 +249,7 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         sop_instance_uid=uid_of(dataset, "SOPInstanceUID"),
         series_instance_uid=uid_of(dataset, "SeriesInstanceUID"),
         study_instance_uid=uid_of(dataset, "StudyInstanceUID"),
-        frame_of_reference_uid=uid_of(dataset, "FrameOfReferenceUID") if text_of(dataset, "FrameOfReferenceUID") else "",
+        frame_of_reference_uid=optional_uid_of(dataset, "FrameOfReferenceUID"),
         patient_key=_patient_key(parsed),
         has_patient_id=bool(text_of(dataset, "PatientID")),
         kernel=text_of(dataset, "ConvolutionKernel"),
@@ -194,7 +257,7 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
         person_key=hashed(*(said(dataset, f"Patient{part}") for part in ("Name", "BirthDate", "Sex"))),
         raw_data=raw_data_of(dataset),
-        instance_number=integer_of(dataset, "InstanceNumber") if text_of(dataset, "InstanceNumber") else None,
+        instance_number=optional_integer_of(dataset, "InstanceNumber"),
         derived=texts_of(dataset, "ImageType")[:1] == ["DERIVED"],
         standardized_by_ltdiff=text_of(dataset, "DerivationDescription").startswith(LTDIFF_DERIVATION),
         source_sop_instance_uid=_source_uid(dataset),
@@ -246,27 +309,33 @@ def _pixel_format(dataset: Dataset, transfer_syntax: UID) -> PixelFormat:
     representation, slope = integer_of(dataset, "PixelRepresentation"), number_of(dataset, "RescaleSlope")
     if representation not in (0, 1):
         raise BadFile(f"has PixelRepresentation {representation} where 0 or 1 belongs")
-    if slope == 0:
-        raise BadFile("has RescaleSlope 0")
+    if not SMALLEST_SLOPE <= abs(slope) <= LARGEST_SLOPE:
+        raise BadFile(f"has RescaleSlope {slope:g}")
+    intercept_hu = number_of(dataset, "RescaleIntercept")
+    if abs(intercept_hu) > LARGEST_INTERCEPT_HU:
+        raise BadFile(f"has RescaleIntercept {intercept_hu:g}")
     return PixelFormat(
         transfer_syntax=transfer_syntax,
         bits_stored=bits_stored,
         signed=representation == 1,
         slope=slope,
-        intercept_hu=number_of(dataset, "RescaleIntercept"),
+        intercept_hu=intercept_hu,
         padding=_padding(dataset, signed=representation == 1),
     )
 
 
 def _padding(dataset: Dataset, *, signed: bool) -> tuple[int, int] | None:
     """Range of PixelPaddingValue and PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2), in the pixels' own signedness."""
-    values = [value_of(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    stored = [_as_stored(value, signed=signed) for value in values if value is not None]
-    return (min(stored), max(stored)) if values[0] is not None else None
+    value, limit = (optional_integer_of(dataset, f"PixelPadding{part}") for part in ("Value", "RangeLimit"))
+    if value is None:
+        return None
+    ends = [_as_stored(value, signed=signed), _as_stored(value if limit is None else limit, signed=signed)]
+    return min(ends), max(ends)
 
 
-def _as_stored(value: int | bytes, *, signed: bool) -> int:
-    """Scanners write −2000 of signed pixels as the unsigned 63536, and pydicom leaves what it is unsure of as bytes."""
-    number = int.from_bytes(value, "little") if isinstance(value, bytes) else int(value)
-    number &= 0xFFFF
+def _as_stored(value: int, *, signed: bool) -> int:
+    """Scanners write −2000 of signed pixels as the unsigned 63536."""
+    if not -0x8000 <= value <= 0xFFFF:
+        raise BadFile(f"has {value} for padding, which no pixel of 16 bits can be")
+    number = value & 0xFFFF
     return number - 0x10000 if signed and number >= 0x8000 else number

@@ -1,5 +1,8 @@
 """The pixels of one CT slice: stored values, which of them are padding, HU."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,18 +13,22 @@ from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGTransferSyntaxes
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
 
 from ltdiff.dicom.dicom_file import BadFile, open_file, read_pixel_bytes, without_warnings
+from ltdiff.dicom.filler import find_filler
 from ltdiff.dicom.header import Header, PixelFormat, named_errors, parse_header
+from ltdiff.dicom.hounsfield import check_slice
 from ltdiff.dicom.scan import AIR_FILL_HU, StoredSlice
-
-OUTSIDE_FOV_HU = -1500.0
-"""A corner below this holds no air but a scanner's filler (−2000, −2048, −3024)."""
-
-# The largest share of a CT slice's pixels that is below or above so many HU. Wrong signedness, wrong BitsStored or a
-# wrong rescale puts far more of them there.
-PLAUSIBLE_SHARES = (("below", -2000.0, 0.001), ("below", -1200.0, 0.5), ("above", 1500.0, 0.5), ("above", 2500.0, 0.1))
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,12 @@ def _read(path: Path, *, complete: bool) -> StoredDicomSlice:
     with named_errors(path), open_file(path) as file:
         header, dataset = parse_header(path, file, complete=complete)
         try:
-            stored, padding = _tagged_padding(_decoded(header, file), header.pixel_format)
-            hu = _rescaled(stored, header.pixel_format)
-            padding |= _outside_field_of_view(hu, derived=header.derived)
+            stored, hu, padding = _measured(_decoded(header, file), header)
+            levels = check_slice(hu, padding)
             hu[padding] = AIR_FILL_HU
-            _check_plausible(hu)
         except BadFile as error:
             raise BadFile(str(error), series_instance_uid=header.series_instance_uid) from error
-    return StoredDicomSlice(stored, padding, hu, header, dataset)
+    return StoredDicomSlice(stored, padding, hu, levels, header, dataset)
 
 
 def _decoded(header: Header, file: BinaryIO) -> NDArray[Any]:
@@ -64,7 +69,7 @@ def _decoded(header: Header, file: BinaryIO) -> NDArray[Any]:
     shape = (header.geometry.rows, header.geometry.columns)
     _check_decoder(transfer_syntax)
     try:
-        with without_warnings():
+        with _without_libraries_words(transfer_syntax):
             file.seek(0)
             if transfer_syntax.is_encapsulated:
                 _check_claimed_size(read_pixel_bytes(file), shape)
@@ -74,7 +79,7 @@ def _decoded(header: Header, file: BinaryIO) -> NDArray[Any]:
     except (BadFile, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # each decoder has its own; the panic of one written in Rust is no Exception
-        raise BadFile(f"cannot be decoded as {transfer_syntax.name} ({type(error).__name__})") from error
+        raise BadFile(f"cannot be decoded as {transfer_syntax.name}: its pixels are damaged") from error
     if pixels.shape != shape:
         raise BadFile(f"holds {pixels.shape} pixels where its header says {shape}")
     return pixels
@@ -85,6 +90,28 @@ def _check_claimed_size(pixel_bytes: bytes, shape: tuple[int, int]) -> None:
     claimed = codestream_size(next(generate_frames(pixel_bytes, number_of_frames=1), b""))
     if claimed not in (None, shape):
         raise BadFile(f"holds a compressed frame of {claimed} pixels where its header says {shape}")
+
+
+for _transfer_syntax in (JPEG2000, JPEG2000Lossless, JPEGLSLossless, JPEGLSNearLossless):
+    # GDCM is here for what nothing else of a fitting licence decodes, JPEG Lossless
+    get_decoder(_transfer_syntax).remove_plugin("gdcm")
+
+
+@contextmanager
+def _without_libraries_words(transfer_syntax: UID) -> Iterator[None]:
+    """Keep pydicom from warning, and GDCM from writing to the terminal, past Python."""
+    with without_warnings():
+        if transfer_syntax not in (JPEGLossless, JPEGLosslessSV1):
+            yield
+            return
+        terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            os.close(nowhere)
 
 
 _JPEG_START = b"\xff\xd8"
@@ -119,47 +146,29 @@ def _check_decoder(transfer_syntax: UID) -> None:
     except NotImplementedError as error:
         raise BadFile(f"is compressed as {transfer_syntax.name}, which cannot be decoded") from error
     if not available:
-        package = "pylibjpeg-libjpeg" if transfer_syntax in JPEGTransferSyntaxes else "'ltdiff[codecs]'"
-        raise BadFile(f"is compressed as {transfer_syntax.name}; to decode it: pip install {package}")
+        raise BadFile(f"is compressed as {transfer_syntax.name}; to decode it: pip install 'ltdiff[codecs]'")
 
 
-def _tagged_padding(pixels: NDArray[Any], pixel_format: PixelFormat) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Stored values (Y, X) without their unused bits, and where PixelPaddingValue says that there is no pixel.
+def _measured(pixels: NDArray[Any], header: Header) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_]]:
+    """Stored values (Y, X) without their unused bits, HU, and where there is no pixel.
 
     Padding is looked for before and after: −2000 is often written into all 16 bits of 12-bit pixels. It keeps them.
     """
+    pixel_format = header.pixel_format
     unused_bits = 16 - pixel_format.bits_stored
     stored = (pixels << unused_bits) >> unused_bits if unused_bits else pixels  # extends the sign of signed pixels
+    hu = _rescaled(stored, pixel_format)
     if pixel_format.padding is None:
-        return stored, np.zeros(stored.shape, dtype=bool)
+        return stored, hu, find_filler(hu, derived=header.derived)
     low, high = pixel_format.padding
-    padding = ((pixels >= low) & (pixels <= high)) | ((stored >= low) & (stored <= high))
-    return np.where(padding, pixels, stored), padding
+    beyond = (pixels >= low) & (pixels <= high) & (pixels != stored)
+    tagged = (stored >= low) & (stored <= high)
+    padding = beyond | find_filler(hu, tagged=tagged & ~beyond, derived=header.derived)
+    return np.where(padding, pixels, stored), hu, padding
 
 
-def _rescaled(stored: NDArray[Any], pixel_format: PixelFormat) -> NDArray[Any]:
+def _rescaled(stored: NDArray[Any], pixel_format: PixelFormat) -> NDArray[np.float32]:
     hu = stored.astype(np.float32)
     hu *= pixel_format.slope
     hu += pixel_format.intercept_hu
     return hu
-
-
-def _outside_field_of_view(hu: NDArray[Any], *, derived: bool) -> NDArray[Any]:
-    """Filler without a padding tag: one value, which reaches a corner. Noise and streaks stay as they are.
-
-    In derived images it may have been blurred by a lossy compression.
-    """
-    darkest = hu[:: hu.shape[0] - 1 or 1, :: hu.shape[1] - 1 or 1].min()  # of the corners
-    if darkest >= OUTSIDE_FOV_HU:
-        return np.zeros(hu.shape, dtype=bool)
-    return hu < OUTSIDE_FOV_HU if derived else hu == darkest
-
-
-def _check_plausible(hu: NDArray[Any]) -> None:
-    for side, limit_hu, largest_share in PLAUSIBLE_SHARES:
-        share = np.count_nonzero(hu < limit_hu if side == "below" else hu > limit_hu) / hu.size
-        if share > largest_share:
-            raise BadFile(
-                f"has implausible HU: {share:.1%} of its pixels are {side} {limit_hu:.0f} HU, {largest_share:.1%} can be; "
-                "its RescaleSlope, RescaleIntercept, BitsStored or PixelRepresentation is wrong"
-            )

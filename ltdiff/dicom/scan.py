@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ltdiff.dicom.hounsfield import Levels
+
 AIR_FILL_HU = -1024.0
 """What padding becomes: nothing was measured there, and air is what lies around a patient."""
 
@@ -44,6 +46,8 @@ class StoredSlice:
     stored: NDArray[Any]
     padding: NDArray[np.bool_]
     hu: NDArray[np.float32]
+    levels: Levels
+    """How many of its pixels are air, soft …"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class SliceHeader:
     """Place of the slice in its file."""
     raw_data: tuple[str, ...] = field(default=(), repr=False)
     """What the header says of the raw data (dicom/raw_data), dates among it."""
+    rescale: tuple[float, float] = (1.0, 0.0)
+    """Slope and intercept of its stored values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +105,20 @@ class Scan(ABC):
         return len(self.slices)
 
     @abstractmethod
+    def check_values(self) -> str:
+        """What makes it likely that the values are no HU, also named in the log; "" where nothing does. Some slices are read.
+
+        Raises:
+            ValueError: the values are no HU.
+        """
+
+    @abstractmethod
     def read_slice(self, index: int) -> NDArray[np.float32]:
         """Slice `index` in HU (Y, X), air outside the field of view. ValueError naming a file that cannot be read."""
 
     @abstractmethod
     def read_slices(self) -> Iterator[StoredSlice]:
-        """All slices in order. ValueError as `read_slice`."""
+        """All slices in order. ValueError as `read_slice`, and where the values of one, or of all, are no HU."""
 
     @abstractmethod
     def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:

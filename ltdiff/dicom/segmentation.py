@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, SegmentationStorage
 
-from ltdiff.dicom.dicom_file import BadFile
+from ltdiff.dicom.dicom_file import MAX_PIXELS, BadFile
 from ltdiff.dicom.drawn_region import (
     DrawnOn,
     DrawnRegion,
@@ -29,7 +29,6 @@ from ltdiff.dicom.drawn_region import (
 )
 from ltdiff.dicom.elements import integer_of, numbers_of, text_of
 from ltdiff.dicom.grid import spacing_tolerance_mm
-from ltdiff.dicom.header import MAX_PIXELS
 from ltdiff.dicom.series import Series
 from ltdiff.system.text import printable, quoted
 

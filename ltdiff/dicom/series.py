@@ -1,5 +1,6 @@
 """Find the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
 
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +14,21 @@ from typing_extensions import override
 
 from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.grid import check_grid, irregularity
-from ltdiff.dicom.header import Header, read_header
+from ltdiff.dicom.header import Header, named_errors, read_header
+from ltdiff.dicom.hounsfield import ScanCheck
 from ltdiff.dicom.pixels import StoredDicomSlice, read_slice_hu, read_stored_slice
 from ltdiff.dicom.scan import Scan, SliceHeader, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX
+from ltdiff.system.errors import NothingToDoError
 from ltdiff.system.text import printable
+from ltdiff.system.traces import describe_unforeseen
+
+logger = logging.getLogger(__name__)
+
+MAX_NAMED = 5
+"""Series in the sentence that says why there is none."""
+NUM_CHECKED = 5
+"""Slices that tell whether the values of a series are HU, before all are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +53,29 @@ class Series(Scan):
 
     @override
     def read_slices(self) -> Iterator[StoredDicomSlice]:
-        return (read_stored_slice(header.path) for header in self.slices)
+        return self._read_checked(range(self.num_slices), check=ScanCheck())
+
+    @override
+    def check_values(self) -> str:
+        """Some slices spread evenly, and those whose slope or intercept is another than that of their neighbour."""
+        changes = [index for index in range(1, self.num_slices) if self.slices[index].rescale != self.slices[index - 1].rescale]
+        spread = np.linspace(0, self.num_slices - 1, NUM_CHECKED).round().astype(int).tolist()
+        chosen = {*spread, *(near for index in changes[:NUM_CHECKED] for near in (index - 1, index))}
+        check = ScanCheck()
+        for _ in self._read_checked(sorted(chosen), check=check):
+            pass
+        if warning := check.finish():
+            logger.warning("%s: %s", printable(self.path.parent), warning)
+        return warning
+
+    def _read_checked(self, indices: Iterable[int], *, check: ScanCheck) -> Iterator[StoredDicomSlice]:
+        for index in indices:
+            one = read_stored_slice(self.slices[index].path)
+            with named_errors(self.slices[index].path):
+                check.add(index, one.hu, one.padding, one.levels)
+            yield one
+        with named_errors(self.path):
+            check.finish()
 
     @override
     def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
@@ -84,6 +117,7 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
     headers: dict[str, list[Header]] = {}  # by SeriesInstanceUID
     bad_files: dict[str, list[Issue]] = {}
     without_pixels: dict[str, list[Issue]] = {}
+    of_folder: list[Issue] = []
     for path in _regular_files(root, issues):
         try:
             header = read_header(path)
@@ -92,7 +126,12 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
             known = without_pixels.setdefault(error.series_instance_uid, []) if error.series_instance_uid else issues
             known.append(Issue(path, "skip", str(error)))
         except BadFile as error:
-            bad_files.setdefault(error.series_instance_uid, []).append(Issue(path, "fail", str(error)))
+            known = of_folder if error.is_of_folder else bad_files.setdefault(error.series_instance_uid, [])
+            known.append(Issue(path, "fail", str(error)))
+    for issue in of_folder:  # of which series is not known: of any that lies beside it
+        beside = [uid for uid, group in headers.items() if any(header.path.parent == issue.path.parent for header in group)]
+        for uid in beside or [""]:
+            bad_files.setdefault(uid, []).append(issue)
     for uid, skipped in without_pixels.items():
         if uid in headers or uid in bad_files:  # a slice that was cut short, without which the series is another
             bad_files.setdefault(uid, []).extend(replace(issue, action="fail") for issue in skipped)
@@ -101,6 +140,21 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
     issues += bad_files.pop("", [])
     issues += [_series_issue(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
     return _checked_series(headers.values(), issues), issues
+
+
+def no_series_error(root: Path, series: Sequence[Series], issues: Sequence[Issue]) -> ValueError:
+    """To raise where no series below `root` is original: why, of each that cannot be used, and of the first that is left out.
+
+    A NothingToDoError where none failed: then nothing here is an original CT.
+    """
+    fails, skips = ([issue.reason for issue in issues if issue.action == action] for action in ("fail", "skip"))
+    reasons = [*fails[:MAX_NAMED], *([f"{len(fails) - MAX_NAMED} more cannot be used"] if len(fails) > MAX_NAMED else [])]
+    if series:
+        reasons.append(f"{len(series)} series are derived, such as that of {printable(series[0].path)}")
+    if skips:
+        reasons.append(f"{skips[0]}, and {len(skips) - 1} more files are none" if len(skips) > 1 else skips[0])
+    kind = ValueError if fails else NothingToDoError
+    return kind(f"{printable(root)}: no original CT series found: {'; '.join(reasons) or 'there is no file'}")
 
 
 def _regular_files(root: Path, issues: list[Issue]) -> Iterator[Path]:
@@ -152,9 +206,10 @@ def _checked_series(groups: Iterable[list[Header]], issues: list[Issue]) -> list
     for group in groups:
         try:
             series.append(_series(check_grid(group)))
-        except BadFile as error:
+        except Exception as error:  # also what nobody foresaw: it costs the series, never the archive
             path = group[0].path
-            reason = f"the series of {len(group)} slices of which {printable(path)} is one {error}"
+            fault = error if isinstance(error, BadFile) else describe_unforeseen(error)
+            reason = f"the series of {len(group)} slices of which {printable(path)} is one {fault}"
             issues.append(Issue(path, "fail", reason))
     return series
 
@@ -190,4 +245,5 @@ def _slice_header(header: Header) -> SliceHeader:
         sop_instance_uid=header.sop_instance_uid,
         source_sop_instance_uid=header.source_sop_instance_uid if header.derived else "",
         raw_data=header.raw_data,
+        rescale=(header.pixel_format.slope, header.pixel_format.intercept_hu),
     )

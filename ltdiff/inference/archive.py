@@ -8,7 +8,7 @@ from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import either
 from ltdiff.data.volume_files import is_volume_file, read_volume_scan
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import Series, find_series
+from ltdiff.dicom.series import Series, find_series, no_series_error
 from ltdiff.inference.models import TrainedModel, check_domain, select_model
 from ltdiff.inference.results import SeriesResult
 from ltdiff.inference.tasks import DERIVED_MARK, SeriesTask, Task, VolumeTask, split_suffix
@@ -26,7 +26,8 @@ def find_tasks(
     lies outside what that model was trained for, and marks it.
 
     Raises:
-        ValueError: `root` does not exist, or holds no CT at all; or it is a volume file and there are several models.
+        NothingToDoError: `root` holds no CT at all.
+        ValueError: `root` does not exist, or is a volume file and there are several models.
     """
     scans: Sequence[Scan]
     if root.is_file() and is_volume_file(root):
@@ -61,8 +62,7 @@ def _find_archive(root: Path, out: Path) -> tuple[list[Series], list[SeriesResul
         series = [one for one in series if not one.path.is_relative_to(out)]
         issues = [issue for issue in issues if not issue.path.is_relative_to(out)]
     if not series and not any(issue.action == "fail" for issue in issues):
-        reason = issues[0].reason if issues else "there is no file"
-        raise ValueError(f"{printable(root)} holds no CT series: {reason}")
+        raise no_series_error(root, series, issues)
     return series, [SeriesResult(issue.path, issue.action, issue.reason) for issue in issues]
 
 
@@ -77,10 +77,11 @@ def _find_task(scan: Scan, out: Path, trained_models: Sequence[TrainedModel], *,
         return SeriesResult(scan.path, "skip", reason, num_slices=scan.num_slices)
     trained_model: TrainedModel | None = None
     try:
+        doubt = scan.check_values()
         acquisition = AcquisitionInfo.of(scan)
         trained_model = select_model(acquisition, trained_models, name=name)
         warning = check_domain(acquisition, trained_model.domain, name=name, verb="standardize", force=force)
-        task = _make_task(scan, out, trained_model, out_of_domain=warning)
+        task = _make_task(scan, out, trained_model, out_of_domain="; ".join(filter(None, [warning, doubt])))
         return task.result("present", task.derivation.warning) if task.is_done() else task
     except ValueError as error:
         folder = trained_model.folder if trained_model else None

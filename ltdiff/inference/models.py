@@ -13,7 +13,7 @@ from ltdiff.data.training_domain import TrainingDomain, either, name_kernel
 from ltdiff.dicom.derivation import Derivation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Procedure
-from ltdiff.model.model_folder import DESCRIPTION_FILE, read_description, verify_model_folder, weights_sha256
+from ltdiff.model.model_folder import DESCRIPTION_FILE, description_errors, read_description, verify_model_folder, weights_sha256
 from ltdiff.model.precision import resolve_precision
 from ltdiff.system.text import printable, quoted
 
@@ -37,12 +37,14 @@ class TrainedModel:
         Raises:
             ValueError: no model there, a damaged one, or settings that do not fit it.
         """
-        about = verify_model_folder(model)["about"]
+        description = verify_model_folder(model)
+        with description_errors(model):
+            version = str(description["about"]["version"])
         procedure = Procedure.read(model, inference)
-        domain = TrainingDomain.from_dict(about["training_domain"])
+        domain = read_training_domain(model)
         derivation = Derivation(
             model_name=MODEL_NAME,
-            model_version=about["version"],
+            model_version=version,
             weights_sha256=weights_sha256(model),
             process=procedure.describe_sampling(resolve_precision(inference.precision, torch.device("cpu"))),
             decode=procedure.describe_decoding(),
@@ -87,12 +89,14 @@ def find_models(folder: Path) -> list[Path]:
     if (folder / DESCRIPTION_FILE).is_file():
         return [folder]
     below = [path.parent for path in sorted(folder.glob(f"*/{DESCRIPTION_FILE}")) if path.parent.name[0] != "."]
-    return [model for model in below if read_description(model)["about"]["trained"]] or [folder]
+    return [model for model in below if read_description(model)["about"].get("trained")] or [folder]
 
 
 def read_training_domain(model: Path) -> TrainingDomain:
-    """What a model was trained for."""
-    return TrainingDomain.from_dict(read_description(model)["about"]["training_domain"])
+    """What a model was trained for. Raises ValueError."""
+    description = read_description(model)
+    with description_errors(model):
+        return TrainingDomain.from_dict(description["about"]["training_domain"])
 
 
 def _list(targets: Sequence[tuple[str, ...]]) -> str:

@@ -17,7 +17,7 @@ from ltdiff.diffusion.sampler import Latents, Sampler
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.config import ModelConfig
 from ltdiff.model.ltdiff import LTDiff, load_model
-from ltdiff.model.model_folder import read_description
+from ltdiff.model.model_folder import description_errors, read_description
 from ltdiff.model.precision import autocast, resolve_precision
 from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
 from ltdiff.system.settings_tree import make_settings
@@ -43,14 +43,14 @@ class Procedure:
             ValueError: no model there; a sample is asked of one that is not calibrated; settings that do not fit it.
         """
         description = read_description(folder)
-        settings = description["about"]["settings"]
-        procedure = cls(
-            make_settings(DiffusionConfig, settings["diffusion"]),
-            settings["loss"]["decode"],
-            inference,
-            read_residual_noise(folder) if (inference.output or read_output(folder)) == "sample" else None,
-        )
-        procedure.make_sampler(num_levels=make_settings(ModelConfig, description["config"]).autoencoder.num_levels)
+        with description_errors(folder):
+            settings = description["about"]["settings"]
+            diffusion = make_settings(DiffusionConfig, settings["diffusion"])
+            decode = str(settings["loss"]["decode"])
+            num_levels = make_settings(ModelConfig, description["config"]).autoencoder.num_levels
+        is_sample = (inference.output or read_output(folder)) == "sample"
+        procedure = cls(diffusion, decode, inference, read_residual_noise(folder) if is_sample else None)
+        procedure.make_sampler(num_levels=num_levels)
         return procedure
 
     @property

@@ -15,7 +15,7 @@ from ltdiff.model.config import ModelConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
-from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, verify_model_folder
+from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, description_errors, verify_model_folder
 from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.system.atomic_files import file_sha256, finish_folder
 from ltdiff.system.settings_tree import make_settings
@@ -97,9 +97,10 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
         ValueError: not a model folder, another format version, or a file that is damaged.
     """
     description = verify_model_folder(folder)
-    try:
+    with description_errors(folder):
         model = LTDiff(make_settings(ModelConfig, description["config"]))
         match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
+    try:
         model.kernel_match.load_state_dict(match)
         for name, modules in PARTS.items():
             weights = _read_weights(folder, f"{name}.safetensors", verified=description["files"])

@@ -8,12 +8,13 @@ SHA256SUMS            of an exported model: the sha256 of all files, as `sha256s
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ltdiff.system.atomic_files import file_sha256, write_text
-from ltdiff.system.text import printable
+from ltdiff.system.text import printable, quoted
 
 DESCRIPTION_FILE = "model.json"
 CALIBRATION_FILE = "calibration.json"
@@ -24,10 +25,19 @@ CHANGES = "changes"
 DATA_CHANGES = "data_fingerprint was", "split was"
 """How changes begin that are of the data."""
 
+_PARTS = {"format_version": int, "config": dict, "kernel_match": dict, "about": dict, "files": dict}
+"""Of the description, with their kinds."""
+
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """`model.json` of a model folder, checked for its format version. Raises ValueError."""
-    return read_versioned(folder / DESCRIPTION_FILE, what="model", version=FORMAT_VERSION)
+    """`model.json` of a model folder, checked for its format version and its parts. Raises ValueError."""
+    path = folder / DESCRIPTION_FILE
+    description = read_versioned(path, what="model", version=FORMAT_VERSION)
+    for part in (*_PARTS, *description):
+        if part not in _PARTS or not isinstance(description.get(part), _PARTS[part]):
+            fault = "an unknown part" if part not in _PARTS else "another kind of part" if part in description else "no part"
+            raise ValueError(f"{path} is damaged: it has {fault} {quoted(part)}")
+    return description
 
 
 def read_versioned(path: Path, *, what: str, version: int) -> dict[str, Any]:
@@ -36,10 +46,26 @@ def read_versioned(path: Path, *, what: str, version: int) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.parent} holds no {what}: {path.name} cannot be read ({error})") from error
+    except RecursionError as error:
+        raise ValueError(f"{path.parent} holds no {what}: {path.name} has too many brackets inside each other") from error
     found = content.get("format_version") if isinstance(content, dict) else None
     if found != version:
-        raise ValueError(f"{path} has format version {found!r}; this ltdiff reads {version}")
+        raise ValueError(f"{path} has format version {quoted(found)}; this ltdiff reads {version}")
     return dict(content)
+
+
+@contextmanager
+def description_errors(folder: Path) -> Iterator[None]:
+    """Name `model.json` where a part of it, deeper than `read_description` looks, is missing, unknown or of another kind."""
+    path = folder / DESCRIPTION_FILE
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{path} is damaged: it has no part {quoted(error.args[0])}") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: a part of it is of another kind") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def verify_model_folder(folder: Path, *, registered: Mapping[str, str | None] | None = None) -> dict[str, Any]:

@@ -23,10 +23,15 @@ def _unmatched(hu, spacing_mm):
 
 
 def _coordinates(num_slices=SHAPE[0]):
-    """Every pixel of every slice has a value of its own, and none is as dark as air."""
+    """Every pixel of every slice has a value of its own, all of them are possible HU, and none is as dark as air."""
     _, height, width = SHAPE
     rows, columns = np.mgrid[:height, :width]
-    return np.stack([rows * width + columns + 1 / 8 * k for k in range(num_slices)])
+    return np.stack([(rows * width + columns + 1 / 8 * k) / 4 - 400 for k in range(num_slices)])
+
+
+def _numbers(hu):
+    """The numbers of pixels, row by row, and eighths of the slice's number."""
+    return (hu + 400) * 4
 
 
 def _items_of(folder, source, target):
@@ -56,7 +61,7 @@ def load(loader, sample):
 
 
 def _slice_number(patch):
-    return int(np.unique(np.round(patch % 1 * 8)).item())
+    return int(np.unique(np.round(_numbers(patch) % 1 * 8)).item())
 
 
 # --- what there is to train on ----------------------------------------------------------------------------------------
@@ -117,7 +122,7 @@ def test_a_patch_says_where_its_pixels_lie(loader):
     height, width = SHAPE[1:]
     for sample in range(40):
         patch = load(loader, sample)
-        row, column = np.divmod(np.floor(patch["target"]), width)
+        row, column = np.divmod(np.floor(_numbers(patch["target"])), width)
         np.testing.assert_allclose(patch["y_mm"], (row - (height - 1) / 2) * SPACING_MM[1], rtol=1e-5)
         np.testing.assert_allclose(patch["x_mm"], (column - (width - 1) / 2) * SPACING_MM[2], rtol=1e-5)
     batch = loader({"id": np.arange(3)})
@@ -133,7 +138,7 @@ def _orientation(patch):
 @pytest.mark.parametrize("augment", [True, False])
 def test_patches_are_windows_turned_and_flipped_in_all_eight_ways(items, augment):
     loader, width = PatchLoader(items, PATCH, 0, _unmatched, augment), SHAPE[2]
-    patches = [load(loader, sample)["target"] for sample in range(100)]
+    patches = [_numbers(load(loader, sample)["target"]) for sample in range(100)]
     for patch in patches:
         (down, right), (i, j) = _orientation(patch), np.mgrid[:PATCH, :PATCH]
         np.testing.assert_array_equal(patch, patch[0, 0] + down * i + right * j)
@@ -202,7 +207,7 @@ def test_alone_too_only_sources_are_matched(tmp_path, role, is_matched):
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 1), (16, 300), (15, 17)])
 def test_small_images_are_extended_by_reflection(tmp_path, shape):
-    hu = np.arange(shape[0] * shape[1], dtype=float).reshape(1, *shape)
+    hu = np.arange(shape[0] * shape[1], dtype=float).reshape(1, *shape) / 4
     rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
     for sample in range(4):
@@ -212,10 +217,12 @@ def test_small_images_are_extended_by_reflection(tmp_path, shape):
 
 
 def test_metal_does_not_wrap_around(tmp_path):
-    hu = np.full((1, 100, 100), 39_000.0)
+    hu = np.zeros((1, 100, 100))
+    hu[:, ::4, ::4] = 39_000
     rows = make_rows(save_volume(hu, tmp_path / "image.nrrd"), shape=hu.shape, role="other")
     loader = PatchLoader(make_items(rows, split="train", pairs=False), PATCH, 0, _unmatched)
-    assert loader({"id": np.arange(2)})["image"].min() == 32_767
+    image = loader({"id": np.arange(2)})["image"]
+    assert (image.min(), image.max()) == (0, 32_767)
 
 
 def test_air_is_avoided(tmp_path):
@@ -253,7 +260,7 @@ def _columns(loader, num_samples=400):
     """(first, last) column of the slices that any patch shows."""
     patches = [load(loader, sample) for sample in range(num_samples)]
     columns = np.concatenate(
-        [np.floor(patch).ravel() % SHAPE[2] for one in patches for name, patch in one.items() if name in IMAGES]
+        [np.floor(_numbers(patch)).ravel() % SHAPE[2] for one in patches for name, patch in one.items() if name in IMAGES]
     )
     return int(columns.min()), int(columns.max())
 

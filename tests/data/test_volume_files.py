@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import resource
 
 import numpy as np
 import pytest
@@ -66,14 +67,39 @@ def test_nifti_values_may_have_a_slope_and_an_intercept(tmp_path, suffix):
         read_volume(short)
 
 
-@pytest.mark.parametrize(("air", "is_named"), [(-1000, False), (0, True)])
-def test_stored_values_without_their_intercept_are_named(tmp_path, caplog, air, is_named):
-    """Air at 0: nothing could tell them from HU but that there is no air."""
-    stored = np.full((3, 8, 8), air + 1040)
-    stored[:, :3] = air
-    sitk.WriteImage(_image(stored.astype(np.int16)), tmp_path / "scan.mha")
+@pytest.mark.parametrize(("air", "is_named"), [(-1000, False), (40, True)])
+def test_a_scan_without_air_is_named(tmp_path, caplog, air, is_named):
+    hu = np.full((3, 8, 8), 40)
+    hu[:, :3] = air
+    sitk.WriteImage(_image(hu.astype(np.int16)), tmp_path / "scan.mha")
     read_volume_scan(tmp_path / "scan.mha")
     assert ("scan.mha: no value is below -500" in caplog.text) == is_named
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_stored_values_without_their_intercept_are_refused(tmp_path, suffix):
+    """Air at 0, tissue at 1040: nothing tells them from HU but where they lie."""
+    stored = np.full((3, 8, 8), 1040)
+    stored[:, :3] = 0
+    path = tmp_path / f"scan{suffix}"
+    sitk.WriteImage(_image(stored.astype(np.int16)), path)
+    for read in (read_volume_scan, lambda path: read_volume_slice(path, 1)):
+        with pytest.raises(ValueError, match=rf"scan\{suffix} has implausible HU: .*none below -500 HU.*intercept was lost"):
+            read(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_not_finite_is_refused_in_every_format(tmp_path, suffix, dtype, value):
+    """ITK makes water of it in NIfTI files."""
+    values = _ct(dtype=dtype)
+    values[1, 2, 3] = value
+    path = tmp_path / f"odd{suffix}"
+    sitk.WriteImage(_image(values), path)
+    for read in (read_volume, read_volume_scan, lambda path: read_volume_slice(path, 1)):
+        with pytest.raises(ValueError, match=r"odd.*: 1 of its values are NaN or infinite"):
+            read(path)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -159,10 +185,33 @@ def test_a_broken_file_is_named_in_one_sentence_and_nothing_else_is_printed(tmp_
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_header_that_claims_too_many_voxels_is_refused_before_they_take_memory(tmp_path, suffix):
+    path = tmp_path / f"lying{suffix}"
+    sitk.WriteImage(_image(_ct((8, 8, 8))), path)
+    content = path.read_bytes()
+    if "nii" in suffix:
+        content = bytearray(gzip.decompress(content) if suffix.endswith("gz") else content)
+        content[42:48] = np.array([2000, 2000, 2000], "<i2").tobytes()
+        content = gzip.compress(content) if suffix.endswith("gz") else content
+    else:
+        content = content.replace(b"sizes: 8 8 8", b"sizes: 2000 2000 2000").replace(
+            b"DimSize = 8 8 8", b"DimSize = 2000 2000 2000"
+        )
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        read_volume(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
+
+
 def test_what_is_no_ct_volume_is_refused(tmp_path):
     nan = _ct(dtype=np.float32)
     nan[0, 0, 0] = np.nan
-    for values, sentence in ((nan, "no Hounsfield units"), (_ct(dtype=np.float32) * 100, "no Hounsfield units")):
+    for values, sentence in (
+        (nan, "1 of its values are NaN or infinite, which are no Hounsfield units"),
+        (_ct(dtype=np.float32) * 100, "no Hounsfield units"),
+    ):
         sitk.WriteImage(_image(values), tmp_path / "odd.nrrd")
         with pytest.raises(ValueError, match=sentence):
             read_volume(tmp_path / "odd.nrrd")

@@ -1,5 +1,6 @@
 """From stored values to HU: encodings, signs, padding, plausibility."""
 
+import gdcm
 import numpy as np
 import pydicom
 import pytest
@@ -10,6 +11,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
@@ -77,12 +79,54 @@ def test_pixels_of_a_scanner_are_those_of_plain_pydicom():
     assert_as_plain_pydicom(bundled("CT_small.dcm"))
 
 
-def test_a_missing_decoder_is_named(one_slice):
-    if pydicom.pixels.get_decoder(JPEGLosslessSV1).is_available:
-        pytest.skip("a decoder for JPEG Lossless is installed")
-    edit(one_slice, lambda dataset: dataset.compress(JPEGLSLossless))
-    edit(one_slice, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", JPEGLosslessSV1))
-    with pytest.raises(ValueError, match=r"JPEG Lossless.*pip install pylibjpeg-libjpeg"):
+@pytest.fixture
+def without_gdcm():
+    """As where `[codecs]` was not installed."""
+    decoder = pydicom.pixels.get_decoder(JPEGLosslessSV1)
+    decoder.remove_plugin("gdcm")
+    yield
+    decoder.add_plugin("gdcm", ("pydicom.pixels.decoders.gdcm", "_decode_frame"))
+
+
+def as_jpeg_lossless(path, transfer_syntax):
+    """Compress a slice in place with GDCM, which pydicom cannot write with."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(transfer_syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+@pytest.mark.parametrize("is_signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("transfer_syntax", [JPEGLossless, JPEGLosslessSV1])
+def test_jpeg_lossless(one_slice, transfer_syntax, is_signed):
+    if is_signed:
+        elements = {"BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1, "RescaleIntercept": 0}
+        set_stored(one_slice, phantom_hu()[0].astype(np.int16), **elements)
+    as_jpeg_lossless(one_slice, transfer_syntax)
+    assert pydicom.dcmread(one_slice).file_meta.TransferSyntaxUID == transfer_syntax
+    np.testing.assert_array_equal(read_slice_hu(one_slice), phantom_hu()[0])
+
+
+def test_a_damaged_jpeg_lossless_frame_is_one_sentence(one_slice, capfd):
+    as_jpeg_lossless(one_slice, JPEGLosslessSV1)
+    content = bytearray(one_slice.read_bytes())
+    place = content.index(b"\xff\xda")
+    content[place : place + 40] = bytes(40)
+    one_slice.write_bytes(content)
+    with pytest.raises(ValueError, match=r"slice_0001\.dcm cannot be decoded as JPEG Lossless"):
+        read_slice_hu(one_slice)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_decoder_is_named(one_slice, without_gdcm):
+    as_jpeg_lossless(one_slice, JPEGLosslessSV1)
+    with pytest.raises(ValueError, match=r"JPEG Lossless.*pip install 'ltdiff\[codecs\]'"):
         read_slice_hu(one_slice)
 
 

@@ -13,10 +13,12 @@ import pydicom
 import pytest
 from dicom_files import NUM_SLICES, SPACING_MM, bundled, edit, phantom_hu
 
+from ltdiff.dicom import header as header_module
 from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.dicom.raw_data import is_one_event
-from ltdiff.dicom.series import find_series
+from ltdiff.dicom.series import find_series, no_series_error
 from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.system.errors import NothingToDoError
 
 
 def only_issue(root: Path, *, action: str = "fail"):
@@ -157,6 +159,73 @@ def test_a_file_that_cannot_be_read_is_named():
     series, (issue,) = find_series(Path("/proc/self/mem"))
     assert (series, issue.action) == ([], "fail")
     assert issue.reason == "/proc/self/mem cannot be read (Input/output error)"
+
+
+@pytest.mark.parametrize("length", [140, 170, 200, 260, 330, 400, 700, 1000])
+@pytest.mark.parametrize("name", ["slice_0001.dcm", "slice_0005.dcm"])
+def test_a_file_that_was_cut_anywhere_fails_the_series_beside_it(write_series, tmp_path, name, length):
+    """At its ends there is no gap; cut before its SeriesInstanceUID it could be a slice of any series of its folder."""
+    folder = write_series()
+    write_series("other", series_uid=stable_uid("other"))
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:length])
+    (series,), issues = find_series(tmp_path)
+    assert series.series_instance_uid == stable_uid("other")
+    assert [issue.action for issue in issues] == ["fail"]
+    assert f"{name} " in issues[0].reason
+
+
+def test_a_cut_file_beside_no_series_fails_alone(write_series):
+    folder = write_series()
+    for path in sorted(folder.iterdir())[1:]:
+        path.unlink()
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes()[:300])
+    assert only_issue(folder).path == path
+
+
+def test_what_nobody_foresaw_costs_its_series_and_no_other(write_series, tmp_path, monkeypatch):
+    """Whatever it is, it is named with its place; the exception's own text, which may quote a header, stays away."""
+    write_series("good", series_uid=stable_uid("good"))
+    bad = write_series("bad", series_uid=stable_uid("bad"), kernel="trap")
+    original = header_module._geometry
+    monkeypatch.setattr(
+        header_module, "_geometry", lambda dataset: 1 / 0 if dataset.ConvolutionKernel == "trap" else original(dataset)
+    )
+    (series,), (issue,) = find_series(tmp_path)
+    assert series.series_instance_uid == stable_uid("good")
+    assert issue.path.parent == bad
+    assert "met an error that ltdiff does not foresee: ZeroDivisionError in test_series.py, line " in issue.reason
+    trace = Path(issue.reason.split("please report ")[1].split(",")[0])
+    assert "_header" in trace.read_text()
+    assert "division by zero" not in trace.read_text() + issue.reason
+    assert trace.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "MR", "bad", "derived"])
+def test_why_there_is_no_series_is_told(write_series, tmp_path, kind):
+    root = tmp_path / "root"
+    derived = ["DERIVED", "PRIMARY", "AXIAL"]
+    changes = {"MR": {"Modality": "MR"}, "bad": {"RescaleSlope": None}, "derived": {"ImageType": derived}}
+    if kind in changes:
+        for path in write_series("root").iterdir():
+            edit(path, **changes[kind])
+    else:
+        root.mkdir()
+    if kind == "text":
+        (root / "notes.txt").write_text("n" * 200)
+    found, issues = find_series(root)
+    error = no_series_error(root, found, issues)
+    assert isinstance(error, NothingToDoError) == (kind != "bad")
+    expected = {
+        "empty": "there is no file",
+        "text": "notes.txt is not a DICOM file",
+        "MR": "its Modality is another, and 4 more files are none",
+        "bad": "has no RescaleSlope, as 4 more do of its series",
+        "derived": "1 series are derived",
+    }
+    assert f"{root}: no original CT series found: " in str(error)
+    assert expected[kind] in str(error)
 
 
 def test_two_slices_with_one_uid_fail(write_series):

@@ -4,6 +4,7 @@ import logging
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 
 from ltdiff.data.volume_files import write_volume
@@ -11,6 +12,7 @@ from ltdiff.dicom.scan import Volume
 from ltdiff.inference.archive import find_tasks
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel, load_models
+from ltdiff.system.errors import NothingToDoError
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +20,10 @@ def trained_model(model) -> TrainedModel:
     return TrainedModel.load(model, InferenceConfig())
 
 
-def write_zeros(path) -> None:
-    write_volume(Volume(np.zeros((3, 8, 8), np.float32), (2, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)), path)
+def write_water(path, *, surrounding_hu=-1000.0) -> None:
+    hu = np.zeros((3, 8, 8), np.float32)
+    hu[:, :, :2] = surrounding_hu
+    write_volume(Volume(hu, (2, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)), path)
 
 
 def test_longest_series_come_first(make_series, trained_model, tmp_path):
@@ -95,7 +99,7 @@ def test_a_series_outside_the_scope_is_refused_or_marked(make_series, make_model
 )
 def test_a_volume_file_outside_the_scope_is_refused_or_marked(make_model, tmp_path, facts, out_of_domain):
     trained_models = load_models(make_model(tmp_path / "model", **facts), InferenceConfig())
-    write_zeros(tmp_path / "a.mha")
+    write_water(tmp_path / "a.mha")
     tasks, results = find_tasks(tmp_path / "a.mha", out=tmp_path, trained_models=trained_models)
     assert (len(tasks), [out_of_domain in one.reason for one in results]) == ((0, [True]) if out_of_domain else (1, []))
     (task,), _ = find_tasks(tmp_path / "a.mha", out=tmp_path, trained_models=trained_models, force=True)
@@ -105,7 +109,7 @@ def test_a_volume_file_outside_the_scope_is_refused_or_marked(make_model, tmp_pa
 def test_a_volume_file_wants_one_model(make_model, tmp_path):
     for name, kernel in (("B_to_L", "B"), ("S_to_L", "S")):
         make_model(tmp_path / "models" / name, source_kernels=(kernel,))
-    write_zeros(tmp_path / "a.mha")
+    write_water(tmp_path / "a.mha")
     trained_models = load_models(tmp_path / "models", InferenceConfig())
     with pytest.raises(ValueError, match=r"a\.mha does not tell its kernel: name the model .*B_to_L, .*S_to_L"):
         find_tasks(tmp_path / "a.mha", out=tmp_path, trained_models=trained_models, force=True)
@@ -149,7 +153,7 @@ def test_no_ct_is_an_error(trained_model, tmp_path, name):
 
 def test_a_volume_file_is_taken_with_a_note(trained_model, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    write_zeros(tmp_path / "a.mha")
+    write_water(tmp_path / "a.mha")
     (task,), _ = find_tasks(tmp_path / "a.mha", out=tmp_path, trained_models=[trained_model])
     assert (task.scan.num_slices, task.output) == (3, tmp_path / "a_ltdiff.mha")
     assert "does not tell its kernel: it is taken for one that the model is for ('B')" in caplog.text
@@ -180,3 +184,30 @@ def test_real_series_without_kernel_fails(real_data, trained_model, tmp_path):
     shutil.copy(source, tmp_path / "slice.dcm")
     _, (result,) = find_tasks(tmp_path / "slice.dcm", out=tmp_path / "out", trained_models=[trained_model])
     assert (result.status, "no ConvolutionKernel" in result.reason) == ("fail", True)
+
+
+def test_a_series_whose_intercept_was_lost_fails(make_series, trained_model, tmp_path):
+    make_series(tmp_path / "in" / "good", num_slices=4)
+    bad = make_series(tmp_path / "in" / "bad", num_slices=4)
+    for path in bad.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.RescaleIntercept = float(dataset.RescaleIntercept) + 1024
+        dataset.save_as(path)
+    for force in (False, True):
+        tasks, (result,) = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=[trained_model], force=force)
+        assert [task.scan.path.parent.name for task in tasks] == ["good"]
+        assert result.status == "fail"
+        assert "intercept was lost" in result.reason
+
+
+def test_a_scan_that_is_hardly_one_in_hu_is_made_and_says_so(trained_model, tmp_path):
+    write_water(tmp_path / "scan.nrrd", surrounding_hu=0)
+    (task,), _ = find_tasks(tmp_path / "scan.nrrd", out=tmp_path / "out", trained_models=[trained_model], force=True)
+    assert "no value is below -500" in task.derivation.description
+
+
+def test_a_folder_without_ct_is_nothing_to_do(trained_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("n" * 200)
+    with pytest.raises(NothingToDoError, match=r"no original CT series found: .*notes\.txt is not a DICOM file"):
+        find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=[trained_model])

@@ -1,5 +1,7 @@
 """Trained models with their settings, one or several."""
 
+import json
+
 import pytest
 
 from ltdiff.data.training_domain import TrainingDomain
@@ -92,3 +94,24 @@ def test_a_folder_without_models_is_named(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=f"{name} holds no model"):
         load_models(tmp_path / name, INFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda about: about.clear(), "it has no part '(version|training_domain)'"),
+        (lambda about: about.update(settings=7), "another kind"),
+        (lambda about: about["settings"].pop("loss"), "no part 'loss'"),
+        (lambda about: about["settings"]["diffusion"].update(odd=1), "there is no setting 'odd'"),
+        (lambda about: about.update(training_domain=None), "another kind"),
+        (lambda about: about["training_domain"].update(odd=1), "there is no setting 'odd'"),
+        (lambda about: about["training_domain"].update(spacing_mm=["a", 1]), "spacing_mm"),
+    ],
+)
+def test_a_description_that_lacks_something_is_one_sentence(make_model, tmp_path, change, sentence):
+    path = make_model(tmp_path / "model") / "model.json"
+    description = json.loads(path.read_text())
+    change(description["about"])
+    path.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=rf"model\.json is damaged: .*{sentence}"):
+        load_models(path.parent, INFERENCE)

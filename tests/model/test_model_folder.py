@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from ltdiff.model.ltdiff import save_model
+from ltdiff.model.ltdiff import load_model, save_model
 from ltdiff.model.model_folder import (
     CALIBRATION_FILE,
     DESCRIPTION_FILE,
@@ -85,6 +85,40 @@ def test_another_format_version_is_refused(folder, version):
     edit_description(folder, format_version=version)
     with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads 3"):
         verify_model_folder(folder)
+
+
+def test_a_description_without_end_is_refused(folder):
+    (folder / DESCRIPTION_FILE).write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"model\.json has too many brackets"):
+        verify_model_folder(folder)
+
+
+@pytest.mark.parametrize("part", ["config", "kernel_match", "about", "files"])
+def test_a_description_without_one_of_its_parts_is_refused(folder, part):
+    description = json.loads((folder / DESCRIPTION_FILE).read_text())
+    for changed, sentence in (
+        ({key: value for key, value in description.items() if key != part}, f"it has no part '{part}'"),
+        (description | {part: None}, f"it has another kind of part '{part}'"),
+        (description | {f"{part}s": {}}, f"it has an unknown part '{part}s'"),
+    ):
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=rf"model\.json is damaged: {sentence}"):
+            verify_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"config": {"autoencoders": {}}}, "there is no setting 'autoencoders'"),
+        ({"config": {"autoencoder": 3}}, "autoencoder is a section"),
+        ({"kernel_match": {"gains": "x"}}, ""),
+        ({"kernel_match": {"gains": {"a": 1}}}, ""),
+    ],
+)
+def test_a_model_with_another_part_inside_is_refused(folder, changes, sentence):
+    edit_description(folder, **changes)
+    with pytest.raises(ValueError, match=rf"model\.json.*{sentence}"):
+        load_model(folder)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
