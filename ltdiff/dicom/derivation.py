@@ -12,6 +12,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import HTJ2K, JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.valuerep import STR_VR
 
 import ltdiff
 from ltdiff.dicom.derived_attributes import is_kept
@@ -132,14 +133,17 @@ def _copied(dataset: Dataset, tag: BaseTag) -> DataElement | None:
 
 
 def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: int) -> DataElement | None:
-    """The element without private elements and signatures in its items; None where its type or a reference is broken."""
+    """The element in its own type, without private elements and signatures in its items; None where that cannot be."""
     stored, element = dataset.get_item(tag), dataset[tag]
-    if keyword_for_tag(tag) and (element.VR == "SQ") != (dictionary_VR(tag) == "SQ"):
-        return None
-    if element.VR == "SQ":
+    vr = dictionary_VR(tag) if keyword_for_tag(tag) else element.VR
+    if vr != element.VR and " or " not in vr:
+        if not {element.VR, vr} <= STR_VR:
+            return None
+        element = DataElement(tag, vr, element.value)  # a text of another type
+    elif vr == "SQ":
         return _cleaned_sequence(element, encoding, depth=depth)
-    if isinstance(stored, RawDataElement) and element.VR in _TEXT_VRS:  # bytes of another character set stay what they are
-        element = DataElement(tag, element.VR, stored.value)
+    elif vr in _TEXT_VRS and isinstance(stored, RawDataElement):  # bytes of another character set stay what they are
+        element = DataElement(tag, vr, stored.value)
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
