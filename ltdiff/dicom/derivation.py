@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import DataElement, Dataset
+from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
@@ -12,7 +13,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import HTJ2K, JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
-from pydicom.valuerep import STR_VR
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR, PersonName
 
 import ltdiff
 from ltdiff.dicom.derived_attributes import is_kept
@@ -51,7 +52,6 @@ _ENERGY_TYPES = {
     "MAT_VALUE_BASED",
 }
 # fmt: on
-_TEXT_VRS = {"LO", "LT", "SH", "ST", "UC", "UT"}
 _UTC_OFFSET = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 
 # Lossy transfer syntaxes and the name that LossyImageCompressionMethod has for them (PS3.3 C.7.6.1.1.5).
@@ -142,12 +142,19 @@ def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: i
         element = DataElement(tag, vr, element.value)  # a text of another type
     elif vr == "SQ":
         return _cleaned_sequence(element, encoding, depth=depth)
-    elif vr in _TEXT_VRS and isinstance(stored, RawDataElement):  # bytes of another character set stay what they are
-        element = DataElement(tag, vr, stored.value)
+    elif vr in CUSTOMIZABLE_CHARSET_VR and isinstance(stored, RawDataElement) and stored.value:
+        element = DataElement(tag, vr, _encoded_text(stored.value, vr, encoding))
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
     return element
+
+
+def _encoded_text(value: bytes, vr: str, encoding: CharacterSet) -> bytes | list[PersonName]:
+    """The text as it stands in the file: decoded, bytes that are not of its character set would be lost."""
+    if vr != "PN":
+        return value
+    return [PersonName(name, convert_encodings(encoding)) for name in value.split(b"\\")]
 
 
 def _cleaned_sequence(element: DataElement, encoding: CharacterSet, *, depth: int) -> DataElement | None:
