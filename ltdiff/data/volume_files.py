@@ -21,7 +21,15 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ltdiff.data.volume_header import DAMAGED, META_IMAGE_SUFFIXES, NIFTI_SUFFIXES, check_complete, check_grid_of, check_nifti
+from ltdiff.data.volume_header import (
+    DAMAGED,
+    META_IMAGE_SUFFIXES,
+    NIFTI_SUFFIXES,
+    check_complete,
+    check_grid_of,
+    check_meta_image,
+    check_nifti,
+)
 from ltdiff.dicom.pixels import OUTSIDE_FOV_HU
 from ltdiff.dicom.scan import AIR_FILL_HU, Scan, SliceHeader, StoredSlice, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, sync
@@ -221,6 +229,8 @@ def _header(path: Path) -> sitk.ImageFileReader:
         raise ValueError(f"{printable(path)}: there is no such file")
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         check_nifti(path)
+    if path.name.lower().endswith(META_IMAGE_SUFFIXES):
+        check_meta_image(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(path)
     try:
