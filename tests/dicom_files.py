@@ -133,6 +133,10 @@ def find_conformance_errors(path: Path) -> list[str]:
     return errors
 
 
+_REFERENCE = "SourceImageSequence(0008,2112)[1]/ReferencedSOPInstanceUID(0008,1155)"
+"""Has whatever is wrong with the UID that it refers to."""
+
+
 def assert_no_new_errors(series: Series, derived: Path) -> None:
     """The first and the last slice of a derived series have no error that those of its source had not."""
     if conformance_checker() is None:
@@ -140,7 +144,8 @@ def assert_no_new_errors(series: Series, derived: Path) -> None:
     slices = sorted(derived.iterdir())
     for source, made in {(series.slices[0], slices[0]), (series.slices[-1], slices[-1])}:
         known = _errors_of_readable(source.path)  # None of deflated files, and of some broken ones
-        assert known is None or set(find_conformance_errors(made)) <= set(known)
+        found = {error.replace(_REFERENCE, "SOPInstanceUID(0008,0018)") for error in find_conformance_errors(made)}
+        assert known is None or found <= set(known)
 
 
 def _errors_of_readable(path: Path) -> list[str] | None:

@@ -28,6 +28,7 @@ from ltdiff.data.volume_header import (
     check_complete,
     check_finite,
     check_grid_of,
+    check_meta_image,
     check_nifti,
 )
 from ltdiff.dicom.filler import find_filler
@@ -247,6 +248,8 @@ def _header(path: Path) -> sitk.ImageFileReader:
         raise ValueError(f"{printable(path)}: there is no such file")
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         check_nifti(path)
+    if path.name.lower().endswith(META_IMAGE_SUFFIXES):
+        check_meta_image(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(path)
     try:

@@ -28,6 +28,8 @@ SPACING_TOLERANCE = 1e-3
 _CHUNK_BYTES = 2**20
 MAX_INFLATION = 1100
 """No gzip stream becomes more times its size."""
+_MAX_DIMENSIONS = 10
+"""Of a MetaImage file."""
 _NIFTI_BYTES, _NIFTI_2_BYTES = 348, 540
 _NIFTI_FLOATS = {"16": np.dtype("f4"), "64": np.dtype("f8")}
 """By the code of the data type."""
@@ -116,6 +118,14 @@ def _read_header(path: Path) -> np.void | None:
     return header
 
 
+def check_meta_image(path: Path) -> None:
+    """ValueError naming the file when it names a number of dimensions at which ITK's own code ends the process."""
+    with path.open("rb") as file:
+        numbers = re.findall(rb"^NDims *= *(.*?)[ \r]*$", file.read(_CHUNK_BYTES), re.MULTILINE)
+    if not all(number.isdigit() and 0 < int(number) <= _MAX_DIMENSIONS for number in numbers):
+        raise ValueError(f"{printable(path)}: its NDims is no number of dimensions")
+
+
 def check_complete(path: Path, *, num_bytes: int) -> None:
     """ValueError naming the file when it holds less than the `num_bytes` of its voxels.
 
@@ -129,7 +139,7 @@ def check_complete(path: Path, *, num_bytes: int) -> None:
             complete = _num_nifti_bytes(path) >= num_bytes
         else:
             complete = not name.endswith(META_IMAGE_SUFFIXES) or _is_complete_meta_image(path, num_bytes)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, OSError) as error:  # also a name for the voxels that no file can have
         raise ValueError(f"{printable(path)}: {DAMAGED}") from error
     if not complete:
         raise ValueError(f"{printable(path)}: {DAMAGED}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import DataElement, Dataset
+from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
@@ -12,6 +13,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import HTJ2K, JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR, PersonName
 
 import ltdiff
 from ltdiff.dicom.derived_attributes import is_kept
@@ -50,7 +52,6 @@ _ENERGY_TYPES = {
     "MAT_VALUE_BASED",
 }
 # fmt: on
-_TEXT_VRS = {"LO", "LT", "SH", "ST", "UC", "UT"}
 _UTC_OFFSET = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]")
 
 # Lossy transfer syntaxes and the name that LossyImageCompressionMethod has for them (PS3.3 C.7.6.1.1.5).
@@ -132,18 +133,28 @@ def _copied(dataset: Dataset, tag: BaseTag) -> DataElement | None:
 
 
 def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: int) -> DataElement | None:
-    """The element without private elements and signatures in its items; None where its type or a reference is broken."""
+    """The element in its own type, without private elements and signatures in its items; None where that cannot be."""
     stored, element = dataset.get_item(tag), dataset[tag]
-    if keyword_for_tag(tag) and (element.VR == "SQ") != (dictionary_VR(tag) == "SQ"):
-        return None
-    if element.VR == "SQ":
+    vr = dictionary_VR(tag) if keyword_for_tag(tag) else element.VR
+    if vr != element.VR and " or " not in vr:
+        if not {element.VR, vr} <= STR_VR:
+            return None
+        element = DataElement(tag, vr, element.value)  # a text of another type
+    elif vr == "SQ":
         return _cleaned_sequence(element, encoding, depth=depth)
-    if isinstance(stored, RawDataElement) and element.VR in _TEXT_VRS:  # bytes of another character set stay what they are
-        element = DataElement(tag, element.VR, stored.value)
+    elif vr in CUSTOMIZABLE_CHARSET_VR and isinstance(stored, RawDataElement) and stored.value:
+        element = DataElement(tag, vr, _encoded_text(stored.value, vr, encoding))
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
     return element
+
+
+def _encoded_text(value: bytes, vr: str, encoding: CharacterSet) -> bytes | list[PersonName]:
+    """The text as it stands in the file: decoded, bytes that are not of its character set would be lost."""
+    if vr != "PN":
+        return value
+    return [PersonName(name, convert_encodings(encoding)) for name in value.split(b"\\")]
 
 
 def _cleaned_sequence(element: DataElement, encoding: CharacterSet, *, depth: int) -> DataElement | None:

@@ -64,7 +64,7 @@ def failures(path: Path, readers: dict[str, Callable[[], object]]) -> list[str]:
 
 @pytest.mark.parametrize("package", CORPORA)
 def test_each_file_by_each_reader(package, series):
-    volume = series.read_volume()
+    hu = series.read_volume().hu
     found = []
     for path in files_of(package):
         readers = {
@@ -72,9 +72,9 @@ def test_each_file_by_each_reader(package, series):
             "read_scan": lambda path=path: read_all(read_scan(path)),
             "find_segmentations": lambda path=path: find_segmentations(path),
             "find_structure_sets": lambda path=path: find_structure_sets(path),
-            "read_segmentation": lambda path=path: read_segmentation(path, series),
-            "read_structures": lambda path=path: read_structures(path, series),
-            "read_named_masks": lambda path=path: read_named_masks(path, series, volume=volume),
+            "read_segmentation": lambda path=path: list(read_segmentation(path, series)),
+            "read_structures": lambda path=path: list(read_structures(path, series)),
+            "read_named_masks": lambda path=path: list(read_named_masks(path, series, hu=hu)),
         }
         if is_volume_file(path):
             readers |= {

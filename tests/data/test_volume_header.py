@@ -140,3 +140,20 @@ def test_a_warning_of_itk_is_a_sentence_in_the_log(tmp_path, caplog, capfd):
         f"{path}: ITK, which reads it, finds it odd"
     ]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "11", "100", "99999999", "1e30", "99999 99999 99999", "", "three"])
+def test_a_number_of_dimensions_at_which_itk_would_end_the_process(tmp_path, number):
+    path = tmp_path / "scan.mha"
+    sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkInt16), path)
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3\n", f"NDims = {number}\n".encode()))
+    with pytest.raises(ValueError, match=r"scan\.mha: its NDims is no number of dimensions"):
+        read_volume(path)
+
+
+def test_voxels_in_a_file_that_no_file_can_be(tmp_path):
+    path = tmp_path / "scan.mha"
+    sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkInt16), path)
+    path.write_bytes(path.read_bytes().replace(b"ElementDataFile = LOCAL", b"ElementDataFile = " + b"x" * 300))
+    with pytest.raises(ValueError, match=r"scan\.mha: .* damaged"):
+        read_volume(path)

@@ -234,7 +234,34 @@ def test_what_is_inside_a_sequence(described):
     assert [element.keyword for element in item] == ["CodeMeaning"]
 
 
-def test_an_element_of_another_type_is_left_out(described):
-    """A sequence that is written as text, and a text that is written as a sequence."""
-    assert len(described(ContributingEquipmentSequence=(b"a text", "LO")).ContributingEquipmentSequence) == 1
-    assert "StudyDescription" not in described(StudyDescription=(b"\xfe\xff\x00\xe0\x00\x00\x00\x00", "SQ"))
+def test_an_element_of_another_type_is_put_right_or_left_out(described):
+    """Texts get the type of their attribute; numbers and sequences that are none are not copied."""
+    new = described(
+        PatientName=(b"Doe^Jane", "LO"),
+        StudyDescription=(b"a study ", "ST"),
+        KVP=(b"120 ", "OV"),
+        SliceThickness=(b"thin", "LO"),
+        AcquisitionTime=(b"113000", "OF"),
+        ContributingEquipmentSequence=(b"a text", "LO"),
+        ProtocolName=(b"\xfe\xff\x00\xe0\x00\x00\x00\x00", "SQ"),
+    )
+    assert (new["PatientName"].VR, new.PatientName) == ("PN", "Doe^Jane")
+    assert (new["StudyDescription"].VR, new.StudyDescription) == ("LO", "a study")
+    assert new.KVP is None
+    assert new.SliceThickness is None
+    assert "AcquisitionTime" not in new
+    assert len(new.ContributingEquipmentSequence) == 1
+    assert "ProtocolName" not in new
+
+
+def test_text_of_another_character_set_is_copied_byte_by_byte(described, tmp_path):
+    """Bytes of Latin-1 where the header says UTF-8, at any depth."""
+    item = Dataset()
+    set_raw(item, "ScheduledProcedureStepDescription", b"f\xfcr")
+    new = described(StudyDescription=b"M\xfcller", PatientName=b"M\xfcller^J", RequestAttributesSequence=[item])
+    new.add_new("PixelData", "OW", b"\0\0")
+    save_dataset(new, tmp_path / "derived.dcm")
+    written = pydicom.dcmread(tmp_path / "derived.dcm")
+    assert written.get_item("StudyDescription").value == b"M\xfcller"
+    assert written.get_item("PatientName").value == b"M\xfcller^J"
+    assert written.RequestAttributesSequence[0].get_item("ScheduledProcedureStepDescription").value == b"f\xfcr "

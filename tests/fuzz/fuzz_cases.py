@@ -150,7 +150,7 @@ def _mask_case(rng: random.Random, seeds: Seeds, folder: Path) -> Callable[[], N
     def run() -> None:
         find_segmentations(folder)
         find_structure_sets(folder)
-        for mask in read_named_masks(path, seeds.series, volume=seeds.volume).values():
+        for _, mask in read_named_masks(path, seeds.series, hu=seeds.volume.hu):
             if mask.shape != seeds.volume.hu.shape or not mask.any():
                 raise FaultError("a mask that is empty or not on the grid of the series")
 

@@ -64,7 +64,7 @@ def _follow_workers(numbers: range) -> dict[int, str]:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, tempfile.TemporaryFile("w+", errors="replace") as errors:
             command = [sys.executable, __file__, "worker", str(numbers.start), str(numbers.stop), folder]
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-            current = numbers.start
+            current = None
             with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as worker:
                 for line in worker.stdout:
                     said, _, text = line.strip().partition(" ")
@@ -75,6 +75,8 @@ def _follow_workers(numbers: range) -> dict[int, str]:
             if worker.returncode == 0:
                 break
             errors.seek(0)
+            if current is None:
+                raise RuntimeError(f"a worker did not start: {errors.read()}")
             _note(faults, current, f"{_ended(worker.returncode)}: {errors.read()[-2000:]}")
         numbers = range(current + 1, numbers.stop)
     return faults

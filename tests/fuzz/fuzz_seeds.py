@@ -20,10 +20,10 @@ from structure_sets import rectangle, write_structure_set
 
 from ltdiff.data.volume_files import SUFFIXES, write_hu
 from ltdiff.dicom.scan import Volume
-from ltdiff.dicom.segmentation import write_segmentation
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
+from ltdiff.dicom.write_segmentation import write_segmentation
 
 NUM_SLICES, ROWS, COLUMNS = 3, 32, 36
 CANARY = "CANARY"
