@@ -62,7 +62,10 @@ class VolumeFile(Scan):
 
     @override
     def read_slices(self) -> Iterator[StoredSlice]:
-        for hu in read_volume(self.path).hu:
+        volume = read_volume(self.path)
+        if _voxel_uid(volume) != self.series_instance_uid:
+            raise ValueError(f"{printable(self.path)} is no longer the file that was found: it has other voxels")
+        for hu in volume.hu:
             outside = outside_field_of_view(hu)
             yield StoredSlice(hu, outside, np.where(outside, np.float32(AIR_FILL_HU), hu))
 
@@ -194,11 +197,11 @@ def read_volume_scan(path: Path) -> VolumeFile:
             printable(path),
             LUNG_HU,
         )
-    digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
     axes = np.array(volume.direction).reshape(3, 3).T  # rows: the directions of x, y and z
+    uid = _voxel_uid(volume)
     return VolumeFile(
-        series_instance_uid=f"voxels-{digest[:32]}",
-        patient_key=digest[:12],
+        series_instance_uid=uid,
+        patient_key=uid.removeprefix("voxels-")[:12],
         rows=volume.hu.shape[1],
         columns=volume.hu.shape[2],
         spacing_mm=volume.spacing_mm[1:],
@@ -208,6 +211,12 @@ def read_volume_scan(path: Path) -> VolumeFile:
         direction=volume.direction,
         stored_orientation=volume.stored_orientation,
     )
+
+
+def _voxel_uid(volume: Volume) -> str:
+    """What stands for a SeriesInstanceUID, which these formats do not have."""
+    digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
+    return f"voxels-{digest[:32]}"
 
 
 def _slice_header(path: Path, volume: Volume, axes: NDArray[np.float64], index: int) -> SliceHeader:

@@ -15,6 +15,7 @@ from ltdiff.dicom.dicom_file import MULTI_FRAME_CT, BadFile, ParsedFile, Skipped
 from ltdiff.dicom.elements import integer_of, number_of, numbers_of, optional_number_of, text_of, texts_of, uid_of, value_of
 from ltdiff.dicom.raw_data import KEYWORDS as RAW_DATA_KEYWORDS
 from ltdiff.dicom.raw_data import RawData, raw_data_of, said
+from ltdiff.dicom.scan import FileStamp
 from ltdiff.system.text import printable, quoted
 
 MAX_PIXELS = 4096 * 4096
@@ -78,6 +79,7 @@ class Header:
     """What ltdiff needs to know of one CT slice; every value is checked. Absent texts are ""."""
 
     path: Path
+    stamp: FileStamp
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
@@ -183,6 +185,7 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
     dataset = parsed.dataset
     return Header(
         path=path,
+        stamp=FileStamp.of(path),
         sop_instance_uid=uid_of(dataset, "SOPInstanceUID"),
         series_instance_uid=uid_of(dataset, "SeriesInstanceUID"),
         study_instance_uid=uid_of(dataset, "StudyInstanceUID"),

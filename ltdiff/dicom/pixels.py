@@ -1,5 +1,6 @@
 """The pixels of one CT slice: stored values, which of them are padding, HU."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +31,8 @@ class StoredDicomSlice(StoredSlice):
 
     header: Header
     dataset: pydicom.Dataset
+    file_sha256: str
+    """In hex, of the whole file; "" where only what pixels need was read."""
 
 
 def read_slice_hu(path: Path) -> NDArray[np.float32]:
@@ -37,16 +40,17 @@ def read_slice_hu(path: Path) -> NDArray[np.float32]:
 
     Raises ValueError with a sentence that names the file: no CT slice, broken, not decodable, or implausible HU.
     """
-    return _read(path, complete=False).hu
+    return read_stored_slice(path, complete=False).hu
 
 
-def read_stored_slice(path: Path) -> StoredDicomSlice:
-    """One CT slice as it is stored; the file is opened once. Raises ValueError as `read_slice_hu` does."""
-    return _read(path, complete=True)
+def read_stored_slice(path: Path, *, complete: bool = True) -> StoredDicomSlice:
+    """One CT slice as it is stored, if not `complete` without the elements that pixels do not need; the file is opened once.
 
-
-def _read(path: Path, *, complete: bool) -> StoredDicomSlice:
+    Raises ValueError as `read_slice_hu` does.
+    """
     with named_errors(path), open_file(path) as file:
+        file_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if complete else ""  # type: ignore[arg-type]
+        file.seek(0)
         header, dataset = parse_header(path, file, complete=complete)
         try:
             stored, padding = _tagged_padding(_decoded(header, file), header.pixel_format)
@@ -56,7 +60,7 @@ def _read(path: Path, *, complete: bool) -> StoredDicomSlice:
             _check_plausible(hu)
         except BadFile as error:
             raise BadFile(str(error), series_instance_uid=header.series_instance_uid) from error
-    return StoredDicomSlice(stored, padding, hu, header, dataset)
+    return StoredDicomSlice(stored, padding, hu, header, dataset, file_sha256)
 
 
 def _decoded(header: Header, file: BinaryIO) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,8 @@ from typing_extensions import override
 from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.grid import check_grid, irregularity
 from ltdiff.dicom.header import Header, read_header
-from ltdiff.dicom.pixels import StoredDicomSlice, read_slice_hu, read_stored_slice
+from ltdiff.dicom.pixels import StoredDicomSlice, read_stored_slice
+from ltdiff.dicom.same_file import check_nothing_came, check_same_file, count_files
 from ltdiff.dicom.scan import Scan, SliceHeader, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX
 from ltdiff.system.text import printable
@@ -29,6 +30,8 @@ class Series(Scan):
     """12 hex digits that stand for name, birth date and sex."""
     has_patient_id: bool = True
     standardized_by_ltdiff: bool = False
+    num_files: dict[Path, int] = field(default_factory=dict, compare=False)
+    """In each folder that holds a slice, when the series was found."""
 
     @property
     def source_sop_instance_uids(self) -> list[str]:
@@ -38,11 +41,19 @@ class Series(Scan):
 
     @override
     def read_slice(self, index: int) -> NDArray[np.float32]:
-        return read_slice_hu(self.slices[index].path)
+        return self._read(index, complete=False).hu
 
     @override
     def read_slices(self) -> Iterator[StoredDicomSlice]:
-        return (read_stored_slice(header.path) for header in self.slices)
+        for index in range(self.num_slices):
+            yield self._read(index, complete=True)
+        check_nothing_came(self.slices, self.num_files, series_instance_uid=self.series_instance_uid)
+
+    def _read(self, index: int, *, complete: bool) -> StoredDicomSlice:
+        scanned = self.slices[index]
+        read = read_stored_slice(scanned.path, complete=complete)
+        check_same_file(read.header, scanned, series_instance_uid=self.series_instance_uid, patient_key=self.patient_key)
+        return read
 
     @override
     def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
@@ -100,7 +111,15 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
             issues += skipped
     issues += bad_files.pop("", [])
     issues += [_series_issue(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
-    return _checked_series(headers.values(), issues), issues
+    return _with_num_files(_checked_series(headers.values(), issues)), issues
+
+
+def _with_num_files(found: Sequence[Series]) -> list[Series]:
+    folders = [{header.path.parent for header in one.slices} for one in found]
+    num_files = count_files(set().union(*folders))
+    return [
+        replace(one, num_files={folder: num_files[folder] for folder in own}) for one, own in zip(found, folders, strict=True)
+    ]
 
 
 def _regular_files(root: Path, issues: list[Issue]) -> Iterator[Path]:
@@ -187,6 +206,7 @@ def _slice_header(header: Header) -> SliceHeader:
         path=header.path,
         position_mm=header.geometry.position_mm,
         z_mm=header.geometry.z_mm,
+        stamp=header.stamp,
         sop_instance_uid=header.sop_instance_uid,
         source_sop_instance_uid=header.source_sop_instance_uid if header.derived else "",
         raw_data=header.raw_data,
