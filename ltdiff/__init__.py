@@ -4,6 +4,7 @@ standardizer = Standardizer.load(Path("runs/first/model"))
 standardized_hu = standardizer.standardize(hu, spacing_mm=(0.7, 0.7))
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from ltdiff.dicom.series import find_series
     from ltdiff.inference.standardizer import Standardizer
     from ltdiff.model.ltdiff import load_model
+
+# Read by OpenMP when PyTorch loads it, so it is said before. Where another process is busy, threads that spin while they wait for
+# each other take the cores from those they wait for: a second of CPU then did a tenth of the work. Whoever has set it decides.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.2.0"
 __all__ = ["Standardizer", "find_series", "load_model", "pair_archive", "read_manifest"]

@@ -111,6 +111,57 @@ def test_a_wrong_argument_is_named_and_ends_with_2(arguments, named, capsys, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+PATH_ARGUMENTS = [
+    ["pair", "PATH", "--out", "/o"],
+    ["pair", "/a", "--out", "PATH"],
+    ["pair", "--source", "PATH", "--target", "/b", "--out", "/o"],
+    ["simulate", "--out", "PATH"],
+    ["train", "PATH", "--out", "/o"],
+    ["train", "/p", "--out", "PATH"],
+    ["tune", "/p", "--out", "PATH"],
+    ["standardize", "PATH", "--model", "/m", "--out", "/o"],
+    ["standardize", "/a", "--model", "PATH", "--out", "/o"],
+    ["standardize", "/a", "--model", "/m", "--out", "PATH"],
+    ["evaluate", "/p", "--model", "PATH", "--out", "/o"],
+    ["evaluate", "PATH", "--model", "/m", "--out", "/o"],
+    ["compare", "/p", "--out", "PATH"],
+    ["calibrate", "PATH", "--model", "/m"],
+    ["calibrate", "/p", "--model", "PATH"],
+    ["uncertainty", "/a", "--model", "/m", "--mask", "PATH", "--out", "/o"],
+    ["radiomics", "PATH", "/m"],
+    ["radiomics", "/a", "/m", "--out", "PATH"],
+    ["models", "export", "3", "--out", "PATH"],
+    ["models", "promote", "3", "--pairs", "PATH"],
+    ["demo", "--out", "PATH"],
+]
+
+
+@pytest.mark.parametrize("arguments", PATH_ARGUMENTS, ids=" ".join)
+@pytest.mark.parametrize("path", ["s3://bucket/run", "gs:/bucket", "file:///tmp/x", "hdfs://host:1/x", "abfs+ssl://x/y"])
+def test_a_uri_is_refused_and_not_made_into_a_folder(arguments, path, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_ltdiff([path if one == "PATH" else one for one in arguments]) == 2
+    shown = capsys.readouterr().err
+    assert "only paths of files and folders are supported, no URI" in shown
+    assert shown.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", PATH_ARGUMENTS, ids=" ".join)
+def test_a_relative_path_is_refused_in_a_submitted_job(arguments, capsys, tmp_path, monkeypatch):
+    """Ray's copy of the working directory, and all that a job writes there, is deleted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert run_ltdiff(["runs/first" if one == "PATH" else one for one in arguments]) == 2
+    assert "'runs/first' is relative: in a submitted job that is a folder in Ray's copy" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_with_a_colon_is_none(tmp_path, capsys):
+    assert run_ltdiff(["pair", str(tmp_path / "s3:") + "/a", "--out", "/o"]) == 1
+    assert "no URI" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["models"]])
 def test_without_a_command_the_help_names_them_and_ends_with_2(arguments, capsys):
     assert run_ltdiff(arguments) == 2

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ltdiff.commands.command_line import MODEL_CACHE, is_registered
+from ltdiff.commands.command_line import is_registered, model_cache, resolve_model
 
 
 def calibrate(pairs: Path, /, *, model: str, num_workers: int = 2) -> int:
@@ -15,7 +15,7 @@ def calibrate(pairs: Path, /, *, model: str, num_workers: int = 2) -> int:
     """
     from ltdiff.uncertainty.calibration import calibrate as calibrate_model
 
-    if is_registered(model) or Path(model).absolute().is_relative_to(MODEL_CACHE):
+    if is_registered(model) or Path(model).absolute().is_relative_to(model_cache()):
         raise ValueError(f"{model} is what was registered and stays so: `ltdiff models export` it and calibrate the folder")
-    print(calibrate_model(pairs, model=Path(model), num_workers=num_workers))
+    print(calibrate_model(pairs, model=resolve_model(model), num_workers=num_workers))
     return 0

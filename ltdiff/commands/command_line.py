@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 something failed, and one sentence says what; 2 wrong argu
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 from ltdiff import __version__
 from ltdiff.system.errors import NothingToDoError
+from ltdiff.system.processes import exit_on_sigterm
 from ltdiff.system.progress import configure_logging
+from ltdiff.system.text import quoted, system_reason
 
 Config = Annotated[str, Parameter(help="Settings: default, demo, fast or paper, or a YAML file.")]
 Set = Annotated[
@@ -28,8 +31,12 @@ Set = Annotated[
 ]
 Hidden = Parameter(parse=False)
 """A parameter that jobs give, and no command line."""
-MODEL_CACHE = Path.home() / ".cache" / "ltdiff"
+MODEL_CACHE = Path("~/.cache/ltdiff")
 """Folder of downloaded models."""
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How a URI begins, with one slash because a path has no double ones; a drive of Windows has one letter."""
+SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Environment variable that Ray sets in the driver of a submitted job."""
 
 
 class UsageError(ValueError):
@@ -42,7 +49,8 @@ def make_app(function: Callable[..., int] | None = None, *, name: str | None = N
         name=name,
         help=about,
         version=f"ltdiff {__version__}",
-        default_parameter=Parameter(negative=(), name_transform=str),  # --use_gpu, and no --no-use-gpu
+        # --use_gpu, and no --no-use-gpu
+        default_parameter=Parameter(negative=(), name_transform=str, validator=_check_paths),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
@@ -51,9 +59,33 @@ def make_app(function: Callable[..., int] | None = None, *, name: str | None = N
     return app
 
 
+def _check_paths(_: object, value: object) -> None:
+    """Refuse a path that would lead to a folder that nobody meant: see `path_fault`. For every argument of every command."""
+    for path in value if isinstance(value, (tuple, list)) else [value]:
+        if isinstance(path, Path) and (fault := path_fault(str(path))):
+            raise UsageError(fault)
+
+
+def path_fault(path: str) -> str:
+    """What speaks against a path: a scheme (`s3://…`), or that it is relative in a submitted Ray job; "" where nothing does."""
+    if SCHEME.match(path):
+        return f"{quoted(path)}: only paths of files and folders are supported, no URI: mount the storage, or copy the data"
+    if SUBMITTED_JOB in os.environ and not Path(path).is_absolute():
+        return (
+            f"{quoted(path)} is relative: in a submitted job that is a folder in Ray's copy of the working directory, which is "
+            "deleted; give the absolute path of storage that all nodes share"
+        )
+    return ""
+
+
 def run(command: App | Callable[..., int], arguments: list[str] | None = None, *, about: str | None = None) -> int:
     """Run a command with `arguments`, those of the program by default; return the exit code."""
     configure_logging()
+    with exit_on_sigterm():
+        return _run(command, arguments, about=about)
+
+
+def _run(command: App | Callable[..., int], arguments: list[str] | None, *, about: str | None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     app = command if isinstance(command, App) else make_app(command, about=about)
     try:
@@ -66,7 +98,7 @@ def run(command: App | Callable[..., int], arguments: list[str] | None = None, *
         return _refuse(str(error))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{place}{error.strerror or error}")
+        return _refuse(f"{place}{system_reason(error) or type(error).__name__}")
     except KeyboardInterrupt:
         return _refuse("interrupted; run the same command again to resume", exit_code=130)
     has_shown_help = result is None and not any(argument.startswith("-") for argument in arguments)
@@ -91,10 +123,20 @@ def is_registered(model: str) -> bool:
     return model.startswith("models:/")
 
 
+def model_cache() -> Path:
+    """MODEL_CACHE in full. ValueError where there is no home folder."""
+    try:
+        return MODEL_CACHE.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"registered models are kept in {MODEL_CACHE}, and there is no home folder: set HOME") from error
+
+
 def resolve_model(model: str) -> Path:
     """Return the folder of a model; a registered one is downloaded and verified."""
     if not is_registered(model):
+        if fault := path_fault(model):
+            raise UsageError(fault)
         return Path(model)
     from ltdiff.registry.versions import download
 
-    return download(model, out_dir=MODEL_CACHE)
+    return download(model, out_dir=model_cache())

@@ -6,9 +6,8 @@ out/training/                   the training, a run that resumes
 out/ltdiff.safetensors          the pretrained weights
 """
 
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +21,7 @@ from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
 from ltdiff.model.ltdiff import load_model
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
+from ltdiff.system.processes import OwnProcesses
 from ltdiff.system.progress import progress
 from ltdiff.system.resources import num_cores
 from ltdiff.training.config import Settings, TrainingConfig
@@ -65,7 +65,7 @@ def _simulate(folder: Path, *, num_scans: int, slices_per_scan: int, seed: int) 
     remove_partial_folders(folder)
     scans = [folder / f"scan_{number:04d}" for number in range(num_scans)]
     missing = [number for number, scan in enumerate(scans) if not scan.exists()]
-    with ProcessPoolExecutor(num_cores(), mp_context=get_context("spawn")) as pool:
+    with OwnProcesses(num_cores()) as pool:
         futures = [pool.submit(_write_scan, scans[number], number, slices_per_scan, seed) for number in missing]
         for future in progress(as_completed(futures), name="simulate", unit="scan", total=len(missing)):
             future.result()

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ltdiff.data.volume_files import is_volume_file, read_volume_slice
-from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.pixels import read_stored_slice
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
 
@@ -53,6 +53,8 @@ TRAIN_FRACTION = 0.7
 """Share of slices or patients in train and val."""
 VAL_FRACTION = 0.12
 """Share of the training part that validates."""
+SAME_PLACE_MM = 0.01
+"""Between the slice that was paired and the one that is read."""
 MIN_PATIENTS_TO_SPLIT = 3
 """Train, val and test each need one."""
 _LOCATION_COLUMNS = ("path",)
@@ -128,10 +130,17 @@ def _check_pairs(manifest: pd.DataFrame, name: str) -> None:
 def read_hu(row: Mapping[str, Any]) -> np.ndarray:
     """The slice (Y, X) of a manifest row in HU, float32.
 
-    Raises ValueError naming the file when it cannot be read or no longer has the size that the manifest says.
+    Raises ValueError naming the file when it cannot be read, or is no longer the slice, or of the size, that the manifest says.
     """
     path = Path(row["path"])
-    hu = read_volume_slice(path, row["slice_index"]) if is_volume_file(path) else read_slice_hu(path)
+    if is_volume_file(path):
+        hu = read_volume_slice(path, row["slice_index"])
+    else:
+        read = read_stored_slice(path, complete=False)
+        moved_mm = abs(read.header.geometry.z_mm - row["z_mm"])
+        if read.header.series_instance_uid != row["series_uid"] or moved_mm > SAME_PLACE_MM:
+            raise ValueError(f"{printable(path)} is no longer the slice that the manifest names: pair the scans again")
+        hu = read.hu
     size, expected = f"{hu.shape[0]} x {hu.shape[1]}", f"{row['rows']} x {row['columns']}"
     if size != expected:
         raise ValueError(f"{printable(path)}: the slice has {size} pixels, the manifest says {expected}")

@@ -78,7 +78,10 @@ class VolumeFile(Scan):
 
     @override
     def read_slices(self) -> Iterator[StoredSlice]:
-        return (stored for stored in _checked_slices(read_volume(self.path), self.path, check=ScanCheck()))
+        volume = read_volume(self.path)
+        if _voxel_uid(volume) != self.series_instance_uid:
+            raise ValueError(f"{printable(self.path)} is no longer the file that was found: it has other voxels")
+        yield from _checked_slices(volume, self.path, check=ScanCheck())
 
     @override
     def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
@@ -220,11 +223,11 @@ def read_volume_scan(path: Path) -> VolumeFile:
         warning = check.finish()
     if warning:
         logger.warning("%s: %s", printable(path), warning)
-    digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
     axes = np.array(volume.direction).reshape(3, 3).T  # rows: the directions of x, y and z
+    uid = _voxel_uid(volume)
     return VolumeFile(
-        series_instance_uid=f"voxels-{digest[:32]}",
-        patient_key=digest[:12],
+        series_instance_uid=uid,
+        patient_key=uid.removeprefix("voxels-")[:12],
         rows=volume.hu.shape[1],
         columns=volume.hu.shape[2],
         spacing_mm=volume.spacing_mm[1:],
@@ -235,6 +238,12 @@ def read_volume_scan(path: Path) -> VolumeFile:
         stored_orientation=volume.stored_orientation,
         value_warning=warning,
     )
+
+
+def _voxel_uid(volume: Volume) -> str:
+    """What stands for a SeriesInstanceUID, which these formats do not have."""
+    digest = hashlib.sha256(repr(volume.hu.shape).encode() + volume.hu.tobytes()).hexdigest()
+    return f"voxels-{digest[:32]}"
 
 
 def _slice_header(path: Path, volume: Volume, axes: NDArray[np.float64], index: int) -> SliceHeader:

@@ -63,7 +63,8 @@ _OFTEN_LOSSY = {JPEGLSNearLossless: "ISO_14495_1", JPEG2000: "ISO_15444_1", HTJ2
 class Derivation:
     """How a derived series was made: what an identical one would need, with the same source.
 
-    `out_of_domain` says what of the source lies outside what the model was trained for; "" where nothing does.
+    `out_of_domain` says what of the source lies outside what the model was trained for; "" where nothing does. `source_sha256`
+    stands for the bytes of the source's files.
     """
 
     model_name: str
@@ -76,6 +77,7 @@ class Derivation:
     source_kernel: str
     target_kernel: str
     out_of_domain: str = ""
+    source_sha256: str = ""
 
     @property
     def warning(self) -> str:

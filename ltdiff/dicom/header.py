@@ -37,6 +37,7 @@ from ltdiff.dicom.elements import (
 )
 from ltdiff.dicom.raw_data import KEYWORDS as RAW_DATA_KEYWORDS
 from ltdiff.dicom.raw_data import RawData, raw_data_of, said
+from ltdiff.dicom.scan import FileStamp
 from ltdiff.system.text import printable
 from ltdiff.system.traces import describe_unforeseen
 
@@ -107,6 +108,7 @@ class Header:
     """What ltdiff needs to know of one CT slice; every value is checked. Absent texts are ""."""
 
     path: Path
+    stamp: FileStamp
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
@@ -246,6 +248,7 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
     dataset = parsed.dataset
     return Header(
         path=path,
+        stamp=FileStamp.of(path),
         sop_instance_uid=uid_of(dataset, "SOPInstanceUID"),
         series_instance_uid=uid_of(dataset, "SeriesInstanceUID"),
         study_instance_uid=uid_of(dataset, "StudyInstanceUID"),

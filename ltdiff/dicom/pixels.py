@@ -1,5 +1,6 @@
 """The pixels of one CT slice: stored values, which of them are padding, HU."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ class StoredDicomSlice(StoredSlice):
 
     header: Header
     dataset: pydicom.Dataset
+    file_sha256: str
+    """In hex, of the whole file; "" where only what pixels need was read."""
 
 
 def read_slice_hu(path: Path) -> NDArray[np.float32]:
@@ -44,16 +47,17 @@ def read_slice_hu(path: Path) -> NDArray[np.float32]:
 
     Raises ValueError with a sentence that names the file: no CT slice, broken, not decodable, or implausible HU.
     """
-    return _read(path, complete=False).hu
+    return read_stored_slice(path, complete=False).hu
 
 
-def read_stored_slice(path: Path) -> StoredDicomSlice:
-    """One CT slice as it is stored; the file is opened once. Raises ValueError as `read_slice_hu` does."""
-    return _read(path, complete=True)
+def read_stored_slice(path: Path, *, complete: bool = True) -> StoredDicomSlice:
+    """One CT slice as it is stored, if not `complete` without the elements that pixels do not need; the file is opened once.
 
-
-def _read(path: Path, *, complete: bool) -> StoredDicomSlice:
+    Raises ValueError as `read_slice_hu` does.
+    """
     with named_errors(path), open_file(path) as file:
+        file_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if complete else ""  # type: ignore[arg-type]
+        file.seek(0)
         header, dataset = parse_header(path, file, complete=complete)
         try:
             stored, hu, padding = _measured(_decoded(header, file), header)
@@ -61,7 +65,7 @@ def _read(path: Path, *, complete: bool) -> StoredDicomSlice:
             hu[padding] = AIR_FILL_HU
         except BadFile as error:
             raise BadFile(str(error), series_instance_uid=header.series_instance_uid) from error
-    return StoredDicomSlice(stored, padding, hu, levels, header, dataset)
+    return StoredDicomSlice(stored, padding, hu, levels, header, dataset, file_sha256)
 
 
 def _decoded(header: Header, file: BinaryIO) -> NDArray[Any]:

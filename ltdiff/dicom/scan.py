@@ -51,6 +51,20 @@ class StoredSlice:
 
 
 @dataclass(frozen=True)
+class FileStamp:
+    """What shows, without reading it, that a file is another one than it was."""
+
+    size_bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileStamp":
+        """Of the file as it is now."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
 class SliceHeader:
     """One slice of a scan. A volume file holds all of its slices, which have no UIDs."""
 
@@ -58,6 +72,8 @@ class SliceHeader:
     position_mm: tuple[float, float, float]
     z_mm: float
     """Projection of the position on the slice normal."""
+    stamp: FileStamp | None = None
+    """Of a slice's own file when its header was read."""
     sop_instance_uid: str = ""
     source_sop_instance_uid: str = ""
     """Of the slice that it was derived from, where it was."""

@@ -4,7 +4,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,8 @@ from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.grid import check_grid, irregularity
 from ltdiff.dicom.header import Header, named_errors, read_header
 from ltdiff.dicom.hounsfield import ScanCheck
-from ltdiff.dicom.pixels import StoredDicomSlice, read_slice_hu, read_stored_slice
+from ltdiff.dicom.pixels import StoredDicomSlice, read_stored_slice
+from ltdiff.dicom.same_file import check_nothing_came, check_same_file, count_files
 from ltdiff.dicom.scan import Scan, SliceHeader, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX
 from ltdiff.system.errors import NothingToDoError
@@ -40,6 +41,8 @@ class Series(Scan):
     """12 hex digits that stand for name, birth date and sex."""
     has_patient_id: bool = True
     standardized_by_ltdiff: bool = False
+    num_files: dict[Path, int] = field(default_factory=dict, compare=False)
+    """In each folder that holds a slice, when the series was found."""
 
     @property
     def source_sop_instance_uids(self) -> list[str]:
@@ -49,11 +52,12 @@ class Series(Scan):
 
     @override
     def read_slice(self, index: int) -> NDArray[np.float32]:
-        return read_slice_hu(self.slices[index].path)
+        return self._read(index, complete=False).hu
 
     @override
     def read_slices(self) -> Iterator[StoredDicomSlice]:
-        return self._read_checked(range(self.num_slices), check=ScanCheck())
+        yield from self._read_checked(range(self.num_slices), check=ScanCheck())
+        check_nothing_came(self.slices, self.num_files, series_instance_uid=self.series_instance_uid)
 
     @override
     def check_values(self) -> str:
@@ -62,20 +66,26 @@ class Series(Scan):
         spread = np.linspace(0, self.num_slices - 1, NUM_CHECKED).round().astype(int).tolist()
         chosen = {*spread, *(near for index in changes[:NUM_CHECKED] for near in (index - 1, index))}
         check = ScanCheck()
-        for _ in self._read_checked(sorted(chosen), check=check):
+        for _ in self._read_checked(sorted(chosen), check=check, complete=False):
             pass
         if warning := check.finish():
             logger.warning("%s: %s", printable(self.path.parent), warning)
         return warning
 
-    def _read_checked(self, indices: Iterable[int], *, check: ScanCheck) -> Iterator[StoredDicomSlice]:
+    def _read_checked(self, indices: Iterable[int], *, check: ScanCheck, complete: bool = True) -> Iterator[StoredDicomSlice]:
         for index in indices:
-            one = read_stored_slice(self.slices[index].path)
+            one = self._read(index, complete=complete)
             with named_errors(self.slices[index].path):
                 check.add(index, one.hu, one.padding, one.levels)
             yield one
         with named_errors(self.path):
             check.finish()
+
+    def _read(self, index: int, *, complete: bool) -> StoredDicomSlice:
+        scanned = self.slices[index]
+        read = read_stored_slice(scanned.path, complete=complete)
+        check_same_file(read.header, scanned, series_instance_uid=self.series_instance_uid, patient_key=self.patient_key)
+        return read
 
     @override
     def make_volume(self, slices_hu: NDArray[np.float32]) -> Volume:
@@ -139,7 +149,15 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
             issues += skipped
     issues += bad_files.pop("", [])
     issues += [_series_issue(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
-    return _checked_series(headers.values(), issues), issues
+    return _with_num_files(_checked_series(headers.values(), issues)), issues
+
+
+def _with_num_files(found: Sequence[Series]) -> list[Series]:
+    folders = [{header.path.parent for header in one.slices} for one in found]
+    num_files = count_files(set().union(*folders))
+    return [
+        replace(one, num_files={folder: num_files[folder] for folder in own}) for one, own in zip(found, folders, strict=True)
+    ]
 
 
 def no_series_error(root: Path, series: Sequence[Series], issues: Sequence[Issue]) -> ValueError:
@@ -242,6 +260,7 @@ def _slice_header(header: Header) -> SliceHeader:
         path=header.path,
         position_mm=header.geometry.position_mm,
         z_mm=header.geometry.z_mm,
+        stamp=header.stamp,
         sop_instance_uid=header.sop_instance_uid,
         source_sop_instance_uid=header.source_sop_instance_uid if header.derived else "",
         raw_data=header.raw_data,

@@ -26,20 +26,22 @@ Pair = tuple[StoredDicomSlice, NDArray[np.float32]]
 
 
 def derived_series_uid(series: Series, derivation: Derivation) -> str:
-    """SeriesInstanceUID of the derived series: the same for the same slices, weights, settings, seed and warning."""
+    """SeriesInstanceUID of the derived series: the same for the same slices, files, weights, settings, seed and warning."""
     sources = sorted(slice_header.sop_instance_uid for slice_header in series.slices)
     facts = map(str, asdict(derivation).values())
     return stable_uid("derived series", series.series_instance_uid, *sources, *facts)
 
 
-def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path, derivation: Derivation) -> Path:
+def write_derived_series(
+    series: Series, pairs: Iterable[Pair], *, out_dir: Path, derivation: Derivation, made: datetime | None = None
+) -> Path:
     """Write the standardized images of `pairs` as out_dir/<new SeriesInstanceUID>/slice_0001.dcm …, in the order of the series.
 
     Patient, study, frame of reference, positions and pixel spacing stay the source's; so do its rescale and, where
     there is padding, its stored values. HU are rounded, and clipped to what the source can store and to −1024 HU (or
     as low as the source slice goes). The folder appears complete or not at all. If it is there already, it is
     returned at once and `pairs` is not consumed. The rest of the header is as derived_attributes has it; the datasets of
-    the source slices are used up.
+    the source slices are used up. They say that they were `made` then, by default now.
 
     Raises ValueError: `series` is derived itself, wrong number or shape of slices, values that are not finite.
     """
@@ -51,7 +53,7 @@ def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path
         return folder
     with complete_folder(folder) as growing:
         num_written = 0
-        for dataset in _derived_datasets(series, pairs, derivation, series_uid=folder.name):
+        for dataset in _derived_datasets(series, pairs, derivation, series_uid=folder.name, made=made or datetime.now()):
             num_written += 1
             with without_warnings():
                 save_dataset(dataset, growing / f"slice_{num_written:04d}.dcm")
@@ -61,9 +63,8 @@ def write_derived_series(series: Series, pairs: Iterable[Pair], *, out_dir: Path
 
 
 def _derived_datasets(
-    series: Series, pairs: Iterable[Pair], derivation: Derivation, *, series_uid: str
+    series: Series, pairs: Iterable[Pair], derivation: Derivation, *, series_uid: str, made: datetime
 ) -> Iterator[pydicom.Dataset]:
-    made = datetime.now()
     sharper: bool | None = None
     for index, (source, hu) in enumerate(pairs):
         if index == series.num_slices:

@@ -82,7 +82,8 @@ def _find_task(scan: Scan, out: Path, trained_models: Sequence[TrainedModel], *,
         trained_model = select_model(acquisition, trained_models, name=name)
         warning = check_domain(acquisition, trained_model.domain, name=name, verb="standardize", force=force)
         task = _make_task(scan, out, trained_model, out_of_domain="; ".join(filter(None, [warning, doubt])))
-        return task.result("present", task.derivation.warning) if task.is_done() else task
+        output = task.find_output()
+        return task.result("present", task.derivation.warning, output=output) if output else task
     except ValueError as error:
         folder = trained_model.folder if trained_model else None
         return SeriesResult(scan.path, "fail", str(error), num_slices=scan.num_slices, model=folder)

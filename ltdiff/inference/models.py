@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import TrainingDomain, either, name_kernel
 from ltdiff.dicom.derivation import Derivation
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.standardizer import Procedure
+from ltdiff.inference.procedure import Procedure
 from ltdiff.model.model_folder import DESCRIPTION_FILE, description_errors, read_description, verify_model_folder, weights_sha256
 from ltdiff.model.precision import resolve_precision
 from ltdiff.system.text import printable, quoted
@@ -46,7 +44,7 @@ class TrainedModel:
             model_name=MODEL_NAME,
             model_version=version,
             weights_sha256=weights_sha256(model),
-            process=procedure.describe_sampling(resolve_precision(inference.precision, torch.device("cpu"))),
+            process=procedure.describe_sampling(resolve_precision(inference.precision, "cpu")),
             decode=procedure.describe_decoding(),
             num_inference_steps=procedure.num_steps,
             seed=inference.seed,

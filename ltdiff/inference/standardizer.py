@@ -1,6 +1,5 @@
 """Standardizing slices: pure torch, no files and no Ray. The target image plays no part in any of it."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,77 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltdiff.data.network_inputs import position_mm, to_hu, to_network
-from ltdiff.diffusion.config import DiffusionConfig
-from ltdiff.diffusion.process import make_process
-from ltdiff.diffusion.sampler import Latents, Sampler
+from ltdiff.diffusion.sampler import Latents
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.model.config import ModelConfig
+from ltdiff.inference.procedure import Procedure
 from ltdiff.model.ltdiff import LTDiff, load_model
-from ltdiff.model.model_folder import description_errors, read_description
 from ltdiff.model.precision import autocast, resolve_precision
-from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
-from ltdiff.system.settings_tree import make_settings
-
-
-@dataclass(frozen=True)
-class Procedure:
-    """How slices are standardized: what a model was trained with, and what `inference` changes of it.
-
-    Samples need a `residual_noise`.
-    """
-
-    diffusion: DiffusionConfig
-    trained_decode: str
-    inference: InferenceConfig = InferenceConfig()
-    residual_noise: ResidualNoiseModel | None = None
-
-    @classmethod
-    def read(cls, folder: Path, inference: InferenceConfig) -> "Procedure":
-        """From `model.json` and the calibration of a model folder.
-
-        Raises:
-            ValueError: no model there; a sample is asked of one that is not calibrated; settings that do not fit it.
-        """
-        description = read_description(folder)
-        with description_errors(folder):
-            settings = description["about"]["settings"]
-            diffusion = make_settings(DiffusionConfig, settings["diffusion"])
-            decode = str(settings["loss"]["decode"])
-            num_levels = make_settings(ModelConfig, description["config"]).autoencoder.num_levels
-        is_sample = (inference.output or read_output(folder)) == "sample"
-        procedure = cls(diffusion, decode, inference, read_residual_noise(folder) if is_sample else None)
-        procedure.make_sampler(num_levels=num_levels)
-        return procedure
-
-    @property
-    def decode(self) -> str:
-        """`residual` or `direct`."""
-        return self.inference.decode or self.trained_decode
-
-    @property
-    def num_steps(self) -> int:
-        """Number of sampling steps."""
-        return self.inference.num_inference_steps or self.diffusion.num_steps
-
-    def make_sampler(self, *, num_levels: int) -> Sampler:
-        """For an autoencoder of `num_levels`. Raises ValueError where it cannot do so."""
-        depth = self.inference.decoder_depth
-        if depth is not None and not 1 <= depth < num_levels:
-            raise ValueError(f"decoder_depth must lie in 1…{num_levels - 1} for this model, got {depth}")
-        return Sampler(make_process(self.diffusion, sampling=True), num_steps=self.num_steps)
-
-    def describe_sampling(self, precision: str) -> str:
-        """How the latents are sampled, for people."""
-        process = self.diffusion.process
-        text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"
-        if self.residual_noise is None:
-            return text
-        return f"{text} with a draw of what is left over (calibration {self.residual_noise.digest})"
-
-    def describe_decoding(self) -> str:
-        """How the image is decoded, for people."""
-        depth = self.inference.decoder_depth
-        return self.decode if depth is None else f"{self.decode} at depth {depth}"
 
 
 class Standardizer:
@@ -92,8 +25,9 @@ class Standardizer:
         self.procedure = procedure
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.precision = resolve_precision(procedure.inference.precision, self.device)
-        self.sampler = procedure.make_sampler(num_levels=model.config.autoencoder.num_levels)
+        self.precision = resolve_precision(procedure.inference.precision, self.device.type)
+        procedure.check(num_levels=model.config.autoencoder.num_levels)
+        self.sampler = procedure.make_sampler()
 
     @classmethod
     def load(

@@ -6,13 +6,12 @@ ends a process by itself is given up: all its features are NaN, and the rest goe
 
 import logging
 import math
-import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ltdiff.data.rois import bounding_box
 from ltdiff.radiomics.feature_sets import Extract, FeatureSet
+from ltdiff.system.processes import OwnProcesses
 from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def extract_regions(regions: Sequence[RegionCut], feature_set: FeatureSet, *, nu
 class ExtractorPool:
     """Processes that extract features, and are replaced when one of them crashes.
 
-    They are spawned, because a fork of a process with torch's threads can hang.
+    Each has one thread: BLAS threads of several processes get in each other's way (three times as long on two cores).
     """
 
     def __init__(self, feature_set: FeatureSet, *, num_workers: int) -> None:
@@ -68,8 +68,8 @@ class ExtractorPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._pool.__exit__(kind, error, traceback)
 
     def extract(self, regions: Sequence[RegionCut]) -> list[dict[str, float]]:
         """Features of every region in their order; NaN for one that crashes its process even on its own.
@@ -91,9 +91,8 @@ class ExtractorPool:
                         bar.update()
         return [dict.fromkeys(self.feature_set.features, math.nan) if row is None else row for row in rows]
 
-    def _start(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_start_process)
+    def _start(self) -> OwnProcesses:
+        return OwnProcesses(self.num_workers, start=partial(threadpool_limits, 1))
 
     def _run(
         self,
@@ -120,21 +119,6 @@ class ExtractorPool:
             self._pool.shutdown()
             self._pool = self._start()
         return list(in_hand.values())
-
-
-def _start_process() -> None:
-    """Limit a pool process to one thread: BLAS threads of several processes get in each other's way (three times as
-    long on two cores); and end it when the one that started it is killed, for its pipes would keep it waiting for ever.
-    """
-    threadpool_limits(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _extract_chunk(regions: Sequence[RegionCut], extract: Extract) -> list[dict[str, float]]:

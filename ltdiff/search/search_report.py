@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ltdiff.search.config import REMAINING_ERROR
 from ltdiff.search.space import to_dict
 from ltdiff.search.sweep import ended_trials, scores_of
 from ltdiff.search.trial import SearchContext
-from ltdiff.system.atomic_files import write_text
+from ltdiff.system.atomic_files import replace_file, write_text
 from ltdiff.system.settings_tree import change_settings
 
 logger = logging.getLogger(__name__)
@@ -127,4 +128,4 @@ def _plot(study: optuna.Study, context: SearchContext) -> None:
 
 def _save(axes: Any, path: Path) -> None:
     """Write the figure that Optuna's plot is part of."""
-    axes.figure.savefig(path, dpi=120, bbox_inches="tight")
+    replace_file(path, partial(axes.figure.savefig, dpi=120, bbox_inches="tight"))

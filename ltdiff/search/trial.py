@@ -21,12 +21,14 @@ from torch import nn
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.inference.method import Slices
-from ltdiff.inference.standardizer import Procedure, Standardizer
+from ltdiff.inference.procedure import Procedure
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.model.model_folder import read_description
 from ltdiff.search.config import REMAINING_ERROR, SECONDS, SearchConfig
 from ltdiff.search.space import SearchSpace, to_dict
-from ltdiff.system.ray_cluster import num_worker_nodes, restore_umask
+from ltdiff.system.private_ray import restore_umask
+from ltdiff.system.ray_cluster import num_worker_nodes
 from ltdiff.system.resources import num_cores
 from ltdiff.system.settings_tree import change_settings
 from ltdiff.training.config import Settings

@@ -11,10 +11,9 @@ A patient's folder appears complete or not at all, and one that is there is not 
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 
 from ltdiff.dicom.series import find_series
@@ -25,6 +24,7 @@ from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.reconstruction import SimulatedScan, scan_patient
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders
 from ltdiff.system.folder_claim import claim
+from ltdiff.system.processes import OwnProcesses
 from ltdiff.system.progress import progress
 
 CONFIG_NAME, LESIONS_JSON_NAME, LESIONS_DICOM_NAME = "simulation.json", "lesions.json", "lesions.dcm"
@@ -68,8 +68,7 @@ def _simulate_patients(out: Path, config: SimulationConfig, patients: list[int],
     if num_workers == 1 or len(patients) < 2:
         yield from (simulate_patient(out, config, patient) for patient in patients)
         return
-    # Fresh processes: a fork would inherit the threads of whatever the caller runs.
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+    with OwnProcesses(num_workers) as pool:
         futures = [pool.submit(simulate_patient, out, config, patient) for patient in patients]
         for future in as_completed(futures):
             yield future.result()

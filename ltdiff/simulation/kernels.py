@@ -10,7 +10,6 @@ smooth and an edge-enhancing lung kernel, and are the simulator's default pair.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 _STEP = 0.2  # of the noise reduction; at most 1/4 keeps the explicit scheme stable
 _FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the detector's Nyquist frequency
@@ -36,6 +35,8 @@ class Kernel:
         interpolates exactly, so that interpolation's sinc² is part of the response.
         """
         fraction = np.abs(frequency_per_mm) / nyquist_per_mm
+        from scipy.interpolate import PchipInterpolator  # it takes a third of a second, and every command reads these settings
+
         mirrored = PchipInterpolator((-_FRACTIONS[1], *_FRACTIONS), (self.window[1], *self.window))  # flat at 0
         window = mirrored(np.minimum(fraction, 1.0))
         return np.where(fraction <= 1.0, window * np.sinc(fraction / 2) ** 2, 0.0)

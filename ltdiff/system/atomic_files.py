@@ -1,12 +1,17 @@
 """Files and folders that are whole or not there, that outlive a crash of the machine, and that are what they were."""
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+from ltdiff.system.text import printable
 
 PARTIAL_PREFIX = ".partial-"
 """Prefix of hidden folders that are being filled; a killed process may leave one."""
@@ -18,15 +23,38 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a hidden neighbour, and when that is on the disk move it over `path` in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file of that name in a hidden folder beside, and when it is on the disk move it over `path` in one step.
+
+    A link called `path` is replaced and never followed. Nobody else can put one in the way: the hidden folder is the user's own.
+    """
+    hidden = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=path.parent))
     try:
+        temporary = hidden / path.name
         write(temporary)
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def open_to_append(path: Path) -> TextIO:
+    """Open a file to read it and to write at its end; it is made where it is missing.
+
+    Raises:
+        ValueError: it is a link of either kind, so another file would be written, or no file at all.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise ValueError(f"{printable(path)} is a link or a folder where a file is to be written: remove it") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise ValueError(f"{printable(path)} has another name as well, or is no regular file: remove it")
+    return os.fdopen(descriptor, "r+")
 
 
 @contextmanager

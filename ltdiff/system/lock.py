@@ -6,8 +6,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-LOCK_FILE = ".ltdiff.system.lock"
+from ltdiff.system.atomic_files import open_to_append
+
+LOCK_FILE = ".ltdiff.lock"
 
 
 @contextmanager
@@ -17,27 +20,25 @@ def only_writer(folder: Path) -> Iterator[None]:
     The lock belongs to the process and ends with it, however it ends, so there is none to clear away after a crash.
 
     Raises:
-        ValueError: another job holds the folder (the sentence says which), or it is no folder, or it cannot be locked.
+        ValueError: another job holds the folder (the sentence says which), or it is no folder, or it cannot be locked; or the
+            lock is a link to a file, which would be emptied.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("a+") as file:
-        _lock(file.fileno(), folder, owner=_owner(folder))
+    with open_to_append(folder / LOCK_FILE) as file:
+        _lock(file, folder)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
 
 
-def _lock(descriptor: int, folder: Path, *, owner: str) -> None:
+def _lock(file: TextIO, folder: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        owner = file.read().strip() or "another job"
         raise ValueError(f"{folder} is being written by {owner}: wait for it, or choose another folder") from error
     except OSError as error:
         raise ValueError(f"{folder} cannot be locked against other jobs ({error.strerror})") from error
-
-
-def _owner(folder: Path) -> str:
-    return (folder / LOCK_FILE).read_text().strip() or "another job"

@@ -10,17 +10,40 @@ from types import TracebackType
 
 import psutil
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-"""Quota and period of a container in microseconds (Linux, control groups version 2)."""
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+"""Control groups of this process (Linux)."""
 
 
 def num_cores() -> int:
-    """Cores for this process: fewer than the machine's under `taskset` or with a container's CPU limit."""
+    """Cores for this process: fewer than the machine's under `taskset` or with a CPU limit of a container or service."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not CPU_MAX.is_file():
-        return available
-    quota, period = CPU_MAX.read_text().split()
-    return available if quota == "max" else max(1, min(available, int(quota) // int(period)))
+    return max(1, min([available, *map(int, _cpu_quotas())]))
+
+
+def _cpu_quotas() -> Iterator[float]:
+    """Cores that each of this process's control groups, and each of those around it, may use; none without a limit."""
+    lines = OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.is_file() else []
+    for _, controllers, name in (line.split(":", 2) for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        own = Path(name)
+        for group in (own, *own.parents):  # a container may see itself as the root, and not under the name it has outside
+            try:
+                yield _cpu_quota(CGROUPS / ("cpu" if controllers else "") / group.relative_to("/"))
+            except (OSError, ValueError):  # no such file, or "max": no limit
+                continue
+
+
+def _cpu_quota(folder: Path) -> float:
+    """Quota by period: of version 2 in one file, of version 1 in two."""
+    if (folder / "cpu.max").is_file():
+        quota, period = (folder / "cpu.max").read_text().split()
+    else:
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+    if float(quota) <= 0:
+        raise ValueError("no limit")
+    return float(quota) / float(period)
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -37,6 +60,11 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
         mallopt(_M_TRIM_THRESHOLD, _MAX_TRIM)
+
+
+def hide_gpus() -> None:
+    """Hide GPUs from a worker that asked for none, before it uses PyTorch: Ray leaves those of its node visible."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @contextmanager

@@ -9,6 +9,13 @@ def printable(path: Path) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def system_reason(error: BaseException) -> str:
+    """What the system says of an error, as "No space left on device", also where a library has wrapped it; "" of all others."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return system_reason(error.__cause__) if error.__cause__ else ""
+
+
 def quoted(value: object, *, max_length: int = 40) -> str:
     """A value out of a header as it may stand in a message: quoted, escaped and cut."""
     text = ascii(value)

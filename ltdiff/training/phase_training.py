@@ -20,7 +20,7 @@ import pandas as pd
 from torch import nn
 
 from ltdiff.model.ltdiff import LTDiff, load_model
-from ltdiff.system.atomic_files import write_text
+from ltdiff.system.atomic_files import open_to_append, write_text
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, VALIDATION_LOSS, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.fit_kernel_match import KernelMatcher
@@ -55,7 +55,7 @@ class Recorder:
         """Take the report of a worker after a checkpoint, which the first worker has saved in the folder `checkpoint`."""
         if checkpoint is not None:
             keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
-            with (self.folder / METRICS_FILE).open("a") as file:
+            with open_to_append(self.folder / METRICS_FILE) as file:
                 file.write(json.dumps(metrics) + "\n")
 
     def _end_torn_line(self) -> None:
@@ -63,7 +63,7 @@ class Recorder:
         path = self.folder / METRICS_FILE
         content = path.read_text() if path.is_file() else ""
         if content and not content.endswith("\n"):
-            with path.open("a") as file:  # nothing of it is written again: the disk may still be full
+            with open_to_append(path) as file:  # nothing of it is written again: the disk may still be full
                 file.write("\n")
 
 

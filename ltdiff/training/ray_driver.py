@@ -17,7 +17,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.patches import make_items
 from ltdiff.system.lock import only_writer
-from ltdiff.system.ray_cluster import exit_on_sigterm, on_gpu_node, ray_session
+from ltdiff.system.processes import exit_on_sigterm
+from ltdiff.system.ray_cluster import on_gpu_node, ray_session
 from ltdiff.system.resources import environment
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import Settings

@@ -22,9 +22,9 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.patches import fit_in_memory
 from ltdiff.data.stream import WorkerShard, make_stream
 from ltdiff.data.volume_files import is_volume_file
+from ltdiff.system.private_ray import restore_umask
 from ltdiff.system.progress import configure_logging
-from ltdiff.system.ray_cluster import hide_gpus, restore_umask
-from ltdiff.system.resources import num_cores
+from ltdiff.system.resources import hide_gpus, num_cores
 from ltdiff.training.config import Settings
 from ltdiff.training.phase_training import Recorder, Runner, train_pending
 from ltdiff.training.phases import Batch, PhaseTask

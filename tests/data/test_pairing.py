@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,6 +159,21 @@ def images():
     anatomy = np.random.default_rng(0).normal(-400, 150, (4, 32, 32))
     soft = sum(np.roll(anatomy, shift, axis=(1, 2)) for shift in [(0, 0), (0, 1), (1, 0), (1, 1)]) / 4
     return np.round(soft), np.round(anatomy)
+
+
+def test_a_slice_that_was_exchanged_since_it_was_paired_is_named(tmp_path, write_dicom, images):
+    """By one of another series, and by one of the same."""
+    soft, sharp = images
+    for name, hu in (("x", sharp), ("y", soft)):
+        write_dicom(tmp_path / name, hu, kernel=name, patient="p1", frame="1.1", study="2.1")
+    manifest = pair_archive(tmp_path).manifest
+    rows = manifest[manifest["kernel"] == "x"].sort_values("z_mm").to_dict("records")
+    others = manifest[manifest["kernel"] == "y"].sort_values("z_mm").to_dict("records")
+    for row, source in ((rows[0], others[0]), (rows[1], rows[2])):
+        assert read_hu(row).shape == (32, 32)
+        shutil.copy(source["path"], row["path"])
+        with pytest.raises(ValueError, match="is no longer the slice that the manifest names: pair the scans again"):
+            read_hu(row)
 
 
 def test_an_archive_is_paired_by_itself(tmp_path, write_dicom, images, caplog):

@@ -17,11 +17,13 @@ from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.dicom.scan import Volume
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_derived import derived_series_uid, write_derived_series
-from ltdiff.inference import batch
-from ltdiff.inference.batch import _explain, map_ahead, standardize_archive
+from ltdiff.inference import worker
+from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel
 from ltdiff.inference.results import SeriesResult, exit_code
+from ltdiff.inference.tasks import WorkerSettings
+from ltdiff.inference.worker import ArchiveWorker, _explain, map_ahead
 from ltdiff.system.ray_cluster import ray_session
 
 INFERENCE = InferenceConfig(seed=7, precision="fp32")  # `auto` may be another one with GPUs that are permits only
@@ -109,8 +111,8 @@ def test_files_have_the_permissions_of_the_users_own_mask(first_run):
 
 def test_only_whole_derived_series_are_visible(first_run):
     results, out = first_run
-    assert {path.name for path in out.iterdir()} == {
-        ".ltdiff.system.lock",
+    assert {path.name for path in out.iterdir() if path.suffix != ".json"} == {
+        ".ltdiff.lock",
         "report.csv",
         *(one.output.name for one in results if one.status == "written"),
     }
@@ -151,8 +153,8 @@ def test_a_second_run_computes_nothing(first_run, archive, model, monkeypatch):
 def test_a_worker_that_asked_for_no_gpu_sees_none(monkeypatch, tmp_path, use_gpu, expected):
     """Ray would leave it those of its node."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    monkeypatch.setattr(batch.torch, "set_num_threads", lambda number: None)  # of this process
-    batch._Worker([], inference=INFERENCE, attempts=tmp_path, workers_per_node=1, use_gpu=use_gpu)
+    monkeypatch.setattr(worker.torch, "set_num_threads", lambda number: None)  # of this process
+    ArchiveWorker(WorkerSettings(INFERENCE, tmp_path, num_tasks=1, use_gpu=use_gpu))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
 
 
@@ -217,7 +219,7 @@ def test_what_a_library_says_of_a_patient_is_not_passed_on():
     assert _explain(library.value).startswith("ValueError in test_batch.py, line ")
     with pytest.raises(OSError, match="Canary") as system:
         Path("/Canary").read_text()
-    assert _explain(system.value) == "No such file or directory"
+    assert _explain(system.value) == "no such file or directory"
     with pytest.raises(ValueError, match="no preamble") as own:
         read_slice_hu(Path(__file__))
     assert _explain(own.value) == str(own.value)

@@ -43,6 +43,7 @@ def test_a_worker_that_dies_is_replaced_and_a_series_that_kills_it_fails(session
     with killing_workers(out / ATTEMPTS_FOLDER / "0", num_kills=2):
         code = exit_code(standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW))
     assert code == 1
+    assert not list(out.glob(".partial-*"))  # half a series of patient data
     assert "deadly/slice_0001.dcm: 2 workers died of it" in caplog.text
     report = pd.read_csv(out / REPORT_FILE, keep_default_na=False)
     assert sorted(report["status"]) == ["fail", "written"]
@@ -126,13 +127,21 @@ def found(out: Path, pattern: str) -> list[Path]:
         return []
 
 
-def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(session, make_series, model, tmp_path):
+@pytest.fixture
+def cluster():
+    """A Ray that others have started."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(cluster, make_series, model, tmp_path):
     make_series(tmp_path / "in" / "first", num_slices=6)
     make_series(tmp_path / "in" / "second", num_slices=5)
     out = tmp_path / "out"
     command = ["jobs/standardize.py", tmp_path / "in", "--model", model, "--out", out]
     command += ["--set", f"inference.num_inference_steps={SLOW.num_inference_steps}"]
-    joined = {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    joined = {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": cluster.address}
     driver = subprocess.Popen(
         [sys.executable, *map(str, command)], cwd=REPOSITORY, env=os.environ | joined, stderr=subprocess.DEVNULL
     )
@@ -151,7 +160,7 @@ def test_a_second_job_on_the_same_output_is_refused_at_once(make_series, model, 
     make_series(tmp_path / "in")
     with only_writer(tmp_path / "out"), pytest.raises(ValueError, match=f"is being written by process {os.getpid()} on "):
         standardize_archive(tmp_path / "in", model=model, out=tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".ltdiff.system.lock"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".ltdiff.lock"]
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from ltdiff.data.manifest import read_hu, read_manifest
 from ltdiff.data.network_inputs import position_mm, to_hu, to_network
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.standardizer import Procedure, Standardizer
+from ltdiff.inference.procedure import Procedure
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import Settings

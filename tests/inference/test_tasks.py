@@ -36,9 +36,9 @@ def volume_task(path) -> VolumeTask:
     return VolumeTask(read_volume_scan(path), path.parent / "out", DERIVATION, MODEL)
 
 
-def run(task, change_hu: float = 10.0) -> None:
-    task.output.parent.mkdir(exist_ok=True)
-    task.write((source, source.hu + change_hu) for source in task.scan.read_slices())
+def run(task, change_hu: float = 10.0) -> Path:
+    task.out.mkdir(exist_ok=True)
+    return task.write((source, source.hu + change_hu) for source in task.scan.read_slices())
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -55,7 +55,7 @@ def test_a_volume_file_keeps_format_place_and_filler(volume, tmp_path, suffix):
     filler = source.hu == -3024
     assert np.count_nonzero(filler) == 3 * 8
     assert np.array_equal(result.hu, np.where(filler, -3024, source.hu + 10))
-    assert task.is_done()
+    assert task.find_output() == task.output
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -65,7 +65,35 @@ def test_other_voxels_under_the_same_name_are_another_source(volume, tmp_path, s
     run(volume_task(path))
     write_volume(dataclasses.replace(volume, hu=volume.hu + 1), path)
     with pytest.raises(ValueError, match="was made in another way"):
-        volume_task(path).is_done()
+        volume_task(path).find_output()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_volume_file_that_was_exchanged_since_it_was_found_fails(volume, tmp_path, suffix):
+    path = tmp_path / f"scan{suffix}"
+    write_volume(volume, path)
+    task = volume_task(path)
+    write_volume(dataclasses.replace(volume, hu=volume.hu + 1), path)
+    with pytest.raises(ValueError, match="is no longer the file that was found"):
+        run(task)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_volume_output_that_is_not_as_it_was_made_is_made_again(volume, tmp_path, suffix, caplog):
+    write_volume(volume, tmp_path / f"scan{suffix}")
+    task = volume_task(tmp_path / f"scan{suffix}")
+    run(task)
+    write_volume(volume, task.output)
+    assert task.find_output() is None
+    assert "is made again" in caplog.text
+    run(task)
+    assert task.find_output() == task.output
+    task.output.rename(tmp_path / "elsewhere")
+    task.output.symlink_to(tmp_path / "elsewhere")
+    assert task.find_output() is None
+    run(task)
+    assert not task.output.is_symlink()
 
 
 def test_filler_is_shown_as_air(volume, tmp_path):
@@ -92,23 +120,23 @@ def test_a_volume_output_says_what_was_outside_the_scope(volume, tmp_path):
     origin = json.loads((tmp_path / "out" / "scan_ltdiff.mha.json").read_text())
     assert origin["out_of_domain"] == "noise 48 HU instead of 6 HU"
     assert "outside what the model was trained for: noise 48 HU" in origin["description"]
-    assert forced.is_done()
+    assert forced.find_output()
     with pytest.raises(ValueError, match="made in another way"):
-        task.is_done()
+        task.find_output()
 
 
 def test_an_output_of_other_settings_or_source_is_not_taken_for_this_one(volume, tmp_path):
     path = tmp_path / "scan.mha"
     write_volume(volume, path)
     task = volume_task(path)
-    assert not task.is_done()
+    assert task.find_output() is None
     run(task)
     other = dataclasses.replace(task, derivation=dataclasses.replace(DERIVATION, seed=1))
     with pytest.raises(ValueError, match=r"scan_ltdiff\.mha exists and was made in another way"):
-        other.is_done()
+        other.find_output()
     write_volume(dataclasses.replace(volume, hu=volume.hu + 1), path)
     with pytest.raises(ValueError, match="made in another way"):
-        volume_task(path).is_done()
+        volume_task(path).find_output()
 
 
 def test_too_few_slices_leave_no_output(volume, tmp_path):
@@ -136,22 +164,25 @@ def test_a_series_that_fails_half_way_leaves_nothing(make_series, tmp_path):
         yield source, source.hu
         raise ValueError("the second slice cannot be read")
 
+    (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match="the second slice"):
         task.write(pairs())
-    assert not task.is_done()
-    assert list((tmp_path / "out").iterdir()) == []
-    run(task)
-    assert task.is_done()
-    assert sorted(path.name for path in task.output.iterdir()) == [f"slice_{n:04d}.dcm" for n in (1, 2, 3)]
+    assert task.find_output() is None
+    assert [path for path in (tmp_path / "out").iterdir() if path.suffix != ".json"] == []
+    output = run(task)
+    assert task.find_output() == output
+    assert sorted(path.name for path in output.iterdir()) == [f"slice_{n:04d}.dcm" for n in (1, 2, 3)]
 
 
-def test_a_slice_is_opened_once_for_its_header_and_once_to_be_standardized(make_series, model, tmp_path, opened):
+def test_a_slice_is_opened_once_for_its_header_once_for_its_hash_and_once_to_be_standardized(
+    make_series, model, tmp_path, opened
+):
     make_series(tmp_path / "in", num_slices=9)
     models = load_models(model, InferenceConfig())
     (task,), _ = find_tasks(tmp_path / "in", out=tmp_path / "out", trained_models=models)
     run(task)
     times = [opened[str(header.path)] for header in task.scan.slices]
-    assert times == [3, 2, 3, 2, 4, 2, 3, 2, 3]  # five tell whether they hold HU; of the middle one also the noise was measured
+    assert times == [4, 3, 4, 3, 5, 3, 4, 3, 4]  # five tell whether they hold HU; of the middle one also the noise was measured
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ltdiff.model.precision import autocast, resolve_precision
+from ltdiff.model import precision
+from ltdiff.model.precision import BF16_INSTRUCTIONS, autocast, cpu_instructions, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -18,21 +19,35 @@ CPU = torch.device("cpu")
         ({"architecture": "arm64", "neon": True}, "fp32"),
     ],
 )
-def test_auto_goes_by_what_the_cpu_can_do(monkeypatch, capabilities, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert resolve_precision("auto", CPU) == expected
+@pytest.mark.parametrize("is_linux", [True, False])
+def test_auto_goes_by_what_the_cpu_can_do(monkeypatch, tmp_path, capabilities, expected, is_linux):
+    """As Linux says it of each of its processors, and as PyTorch says it elsewhere."""
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
+    if is_linux:
+        flags = " ".join(name for name, value in capabilities.items() if value is True)
+        precision.CPU_INFO.write_text(f"processor\t: 0\nflags\t\t: fpu {flags} vme\n\nprocessor\t: 1\nflags\t\t: fpu {flags}\n")
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_precision("auto", "cpu") == expected
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_what_is_asked_for_is_taken(precision):
-    assert resolve_precision(precision, CPU) == precision
+@pytest.mark.skipif(not precision.CPU_INFO.is_file(), reason="this is no Linux")
+def test_linux_and_pytorch_agree_on_this_machine():
+    capabilities = torch.cpu.get_capabilities()
+    found = {name for name in BF16_INSTRUCTIONS if capabilities.get(name)}
+    assert cpu_instructions() & BF16_INSTRUCTIONS == found
+
+
+@pytest.mark.parametrize("wanted", ["bf16", "fp32"])
+def test_what_is_asked_for_is_taken(wanted):
+    assert resolve_precision(wanted, "cpu") == wanted
 
 
 def test_this_machine_says_what_it_can_do():
-    assert resolve_precision("auto", CPU) in ("bf16", "fp32")
+    assert resolve_precision("auto", "cpu") in ("bf16", "fp32")
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
-def test_convolutions_run_in_it(precision, dtype):
-    with autocast(precision, CPU):
+@pytest.mark.parametrize(("wanted", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_convolutions_run_in_it(wanted, dtype):
+    with autocast(wanted, CPU):
         assert torch.nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == dtype

@@ -10,6 +10,7 @@ from ltdiff.system.atomic_files import (
     PARTIAL_PREFIX,
     complete_folder,
     finish_folder,
+    open_to_append,
     remove_partial_folders,
     replace_file,
     write_text,
@@ -91,3 +92,37 @@ def test_what_killed_writers_left_is_removed(tmp_path):
     (tmp_path / "kept").mkdir()
     remove_partial_folders(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    for target in ("victim", "nowhere"):
+        (tmp_path / "note.txt").unlink(missing_ok=True)
+        (tmp_path / "note.txt").symlink_to(tmp_path / target)
+        write_text(tmp_path / "note.txt", "new")
+        assert not (tmp_path / "note.txt").is_symlink()
+        assert (tmp_path / "note.txt").read_text() == "new"
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_is_written_where_nobody_else_can_plant_a_link(tmp_path):
+    def write(path):
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.parent.name.startswith(PARTIAL_PREFIX)  # so that what a killed process leaves is removed
+        path.write_text("new")
+
+    mask = os.umask(0o022)
+    replace_file(tmp_path / "note.txt", write)
+    os.umask(mask)
+    assert (tmp_path / "note.txt").stat().st_mode & 0o777 == 0o644
+
+
+def test_lines_are_appended_to_a_file_of_its_own_alone(tmp_path):
+    for line in ("one\n", "two\n"):
+        with open_to_append(tmp_path / "lines") as file:
+            file.write(line)
+    assert (tmp_path / "lines").read_text() == "one\ntwo\n"
+    (tmp_path / "link").symlink_to(tmp_path / "lines")
+    with pytest.raises(ValueError, match="link is a link"):
+        open_to_append(tmp_path / "link")

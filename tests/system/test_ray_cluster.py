@@ -2,28 +2,39 @@
 
 import os
 import signal
-import stat
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 import ray
+from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
-from ltdiff.system import ray_cluster
-from ltdiff.system.ray_cluster import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, on_gpu_node, ray_session, restore_umask
+from ltdiff.system import private_ray
+from ltdiff.system.private_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, make_folder, restore_umask
+from ltdiff.system.ray_cluster import on_gpu_node, ray_session
+from ltdiff.system.ray_reaper import find_marked
+from ltdiff.system.resources import environment
+
+
+def private_folder() -> Path:
+    return Path(ray._private.worker._global_node.get_temp_dir_path()).parent
 
 
 @pytest.fixture(scope="module")
 def session():
-    """A local Ray with GPUs that exist as permits only."""
+    """A local Ray with GPUs that exist as permits only, started where the environment wants no authentication."""
     before, on_sigterm = os.umask(0o022), signal.getsignal(signal.SIGTERM)
-    with ray_session(num_cpus=3, num_gpus=2, dashboard=True):
+    with environment({"RAY_AUTH_MODE": "disabled"}), ray_session(num_cpus=3, num_gpus=2, dashboard=True):
+        folder = private_folder()
         yield
     os.umask(before)
     assert not ray.is_initialized()  # what was started here was stopped
+    assert not folder.exists()
+    assert find_marked(str(folder)) == []
     assert signal.getsignal(signal.SIGTERM) == on_sigterm  # not Ray's, which makes it exit code 15
 
 
@@ -66,11 +77,30 @@ def test_an_error_in_the_block_comes_out():
 
 
 @pytest.mark.usefixtures("session")
-def test_nobody_else_can_read_the_token():
-    token = Path.home() / ".ray" / "auth_token"
-    if not token.is_file():
-        pytest.skip("this Ray has no authentication token")
-    assert not token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+def test_nobody_else_can_enter_its_folder():
+    assert private_folder().stat().st_mode & 0o777 == 0o700
+    assert private_folder().stat().st_uid == os.geteuid()
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("token", [None, "another"])
+def test_without_its_token_nobody_is_answered(token):
+    """Whatever the environment said when it started."""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with grpc.insecure_channel(ray.get_runtime_context().gcs_address, [("grpc.enable_http_proxy", 0)]) as channel:
+        nodes = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            nodes.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=30, metadata=metadata)
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.usefixtures("session")
+def test_it_listens_on_loopback_alone():
+    processes = [psutil.Process(), *find_marked(str(private_folder()))]
+    sockets = [one for process in processes for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    assert len(processes) > 3
+    assert len(sockets) > 3
+    assert {one.laddr.ip.removeprefix("::ffff:") for one in sockets} == {"127.0.0.1"}
 
 
 @pytest.mark.usefixtures("session")
@@ -111,6 +141,42 @@ def wait():
 with ray_session(num_cpus=1):
     ray.get(wait.remote())
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gcs_server", "raylet", "ray::IDLE", "ray::wait"])
+def test_killed_at_whatever_moment_nothing_of_it_stays_alive(name):
+    """As soon as a process of that name is there: from the first of Ray's own to the one that does the work."""
+    process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with process:
+        found = []
+        while not any(one.name().startswith(name) for one in found if one.is_running()):
+            assert process.poll() is None
+            found = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    _, alive = psutil.wait_procs(found, timeout=60)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"TMPDIR": "{long}"}, r"TMPDIR is .*, a path too long for Ray's sockets: set RAY_TMPDIR to a folder"),
+        ({"TMPDIR": "/tmp", "RAY_TMPDIR": "{long}"}, r"RAY_TMPDIR is .*, a path too long for Ray's sockets"),
+        ({"RAY_TMPDIR": "/nowhere"}, r"set RAY_TMPDIR to one that can be written \(No such file or directory\)"),
+        ({"RAY_TMPDIR": "/proc"}, r"set RAY_TMPDIR to one that can be written"),
+    ],
+)
+def test_a_folder_that_its_sockets_cannot_have_is_named_by_its_variable(tmp_path, monkeypatch, variables, sentence):
+    long = tmp_path / "slurm_jobdir_of_a_user_with_a_long_name" / "1355700"
+    long.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(long=long))
+    with pytest.raises(ValueError, match=sentence):
+        make_folder()
+    assert list(long.iterdir()) == []
 
 
 def test_told_to_stop_it_ends_by_its_exit_code_without_a_trace():
@@ -157,7 +223,7 @@ def test_where_its_processes_start_too_slowly_it_tries_again():
 @pytest.mark.parametrize("num_found", [0, 2])
 def test_workers_that_have_their_gpus_or_find_none_at_all_are_started(monkeypatch, num_found):
     monkeypatch.setattr("torch.cuda.device_count", lambda: num_found)
-    ray_cluster._check_gpus(2)
+    private_ray._check_gpus(2)
 
 
 TOO_FEW_GPUS = """

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -16,18 +17,50 @@ def two_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
 
 
+@pytest.fixture
+def cgroups(monkeypatch, tmp_path):
+    monkeypatch.setattr(resources, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(resources, "OWN_CGROUPS", tmp_path / "own")
+    resources.CGROUPS.mkdir()
+    return resources.CGROUPS
+
+
 @pytest.mark.parametrize(
     ("limit", "expected"), [("max 100000", 2), ("400000 100000", 2), ("150000 100000", 1), ("20000 100000", 1)]
 )
-def test_a_container_gets_whole_cores_of_its_quota_and_at_least_one(tmp_path, monkeypatch, two_cores, limit, expected):
-    monkeypatch.setattr(resources, "CPU_MAX", tmp_path / "cpu.max")
-    resources.CPU_MAX.write_text(f"{limit}\n")
+@pytest.mark.parametrize("place", ["", "jobs", "jobs/mine"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_gets_whole_cores_of_its_quota_and_at_least_one(cgroups, two_cores, limit, expected, place, version):
+    """The limit may be its own or that of a group around it."""
+    quota, period = limit.split()
+    folder = cgroups / ("cpu,cpuacct" if version == 1 else "") / place
+    if version == 2:
+        resources.OWN_CGROUPS.write_text("0::/jobs/mine\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(f"{limit}\n")
+    else:
+        resources.OWN_CGROUPS.write_text("5:memory:/other\n4:cpu,cpuacct:/jobs/mine\n1:name=systemd:/a:b\n")
+        (cgroups / "cpu").symlink_to("cpu,cpuacct")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.cfs_quota_us").write_text(f"{-1 if quota == 'max' else quota}\n")
+        (folder / "cpu.cfs_period_us").write_text(f"{period}\n")
     assert num_cores() == expected
 
 
-def test_without_a_container_they_are_those_of_the_process(tmp_path, monkeypatch, two_cores):
-    monkeypatch.setattr(resources, "CPU_MAX", tmp_path / "none")
+@pytest.mark.parametrize("listed", [None, "", "0::/gone\n"])
+def test_without_a_container_they_are_those_of_the_process(cgroups, two_cores, listed):
+    if listed is not None:
+        resources.OWN_CGROUPS.write_text(listed)
     assert num_cores() == 2
+
+
+def test_threads_that_wait_do_not_spin():
+    """Beside another busy process a thread that spins takes the core that the one it waits for would need."""
+    code = "import ltdiff, os, torch; print(os.environ['OMP_WAIT_POLICY'])"
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    run = partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run(env=clean).stdout == "passive\n"
+    assert run(env=clean | {"OMP_WAIT_POLICY": "active"}).stdout == "active\n"  # whoever has the machine alone may say so
 
 
 NUM_BLOCKS, BLOCK_BYTES, PAGE_BYTES = 100, 64 * 2**20, 4096

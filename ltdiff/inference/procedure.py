@@ -1,0 +1,84 @@
+"""How slices are standardized, said before a network is built: PyTorch, which takes seconds to import, is not needed for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ltdiff.diffusion.config import DiffusionConfig
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.model.config import ModelConfig
+from ltdiff.model.model_folder import description_errors, read_description
+from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
+from ltdiff.system.settings_tree import make_settings
+
+if TYPE_CHECKING:
+    from ltdiff.diffusion.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """How slices are standardized: what a model was trained with, and what `inference` changes of it.
+
+    Samples need a `residual_noise`.
+    """
+
+    diffusion: DiffusionConfig
+    trained_decode: str
+    inference: InferenceConfig = InferenceConfig()
+    residual_noise: ResidualNoiseModel | None = None
+
+    @classmethod
+    def read(cls, folder: Path, inference: InferenceConfig) -> "Procedure":
+        """From `model.json` and the calibration of a model folder.
+
+        Raises:
+            ValueError: no model there; a sample is asked of one that is not calibrated; settings that do not fit it.
+        """
+        description = read_description(folder)
+        with description_errors(folder):
+            settings = description["about"]["settings"]
+            diffusion = make_settings(DiffusionConfig, settings["diffusion"])
+            decode = str(settings["loss"]["decode"])
+            num_levels = make_settings(ModelConfig, description["config"]).autoencoder.num_levels
+        is_sample = (inference.output or read_output(folder)) == "sample"
+        procedure = cls(diffusion, decode, inference, read_residual_noise(folder) if is_sample else None)
+        procedure.check(num_levels=num_levels)
+        return procedure
+
+    @property
+    def decode(self) -> str:
+        """`residual` or `direct`."""
+        return self.inference.decode or self.trained_decode
+
+    @property
+    def num_steps(self) -> int:
+        """Number of sampling steps."""
+        return self.inference.num_inference_steps or self.diffusion.num_steps
+
+    def check(self, *, num_levels: int) -> None:
+        """ValueError for settings that an autoencoder of `num_levels`, or the process, does not have."""
+        depth = self.inference.decoder_depth
+        if depth is not None and not 1 <= depth < num_levels:
+            raise ValueError(f"decoder_depth must lie in 1…{num_levels - 1} for this model, got {depth}")
+        if self.diffusion.process == "ddpm":  # the bridge takes any number of steps
+            self.make_sampler()
+
+    def make_sampler(self) -> "Sampler":
+        """The sampler of the latents. ValueError for more steps than the chain has."""
+        from ltdiff.diffusion.process import make_process
+        from ltdiff.diffusion.sampler import Sampler
+
+        return Sampler(make_process(self.diffusion, sampling=True), num_steps=self.num_steps)
+
+    def describe_sampling(self, precision: str) -> str:
+        """How the latents are sampled, for people."""
+        process = self.diffusion.process
+        text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"
+        if self.residual_noise is None:
+            return text
+        return f"{text} with a draw of what is left over (calibration {self.residual_noise.digest})"
+
+    def describe_decoding(self) -> str:
+        """How the image is decoded, for people."""
+        depth = self.inference.decoder_depth
+        return self.decode if depth is None else f"{self.decode} at depth {depth}"
