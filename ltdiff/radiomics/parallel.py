@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -92,7 +91,7 @@ class ExtractorPool:
         return [dict.fromkeys(self.feature_set.features, math.nan) if row is None else row for row in rows]
 
     def _start(self) -> OwnProcesses:
-        return OwnProcesses(self.num_workers, start=partial(threadpool_limits, 1))
+        return OwnProcesses(self.num_workers, start=_limit_threads)
 
     def _run(
         self,
@@ -119,6 +118,11 @@ class ExtractorPool:
             self._pool.shutdown()
             self._pool = self._start()
         return list(in_hand.values())
+
+
+def _limit_threads() -> None:
+    """Of the libraries that this module has loaded by now."""
+    threadpool_limits(1)
 
 
 def _extract_chunk(regions: Sequence[RegionCut], extract: Extract) -> list[dict[str, float]]:
