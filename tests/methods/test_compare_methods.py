@@ -272,8 +272,8 @@ def test_every_method_can_be_made():
     paper = made["ltdiff_paper"].settings
     assert paper.diffusion.process == "ddpm"
     assert (paper.training.rates_of("joint"), paper.training.patch_size) == ((1e-4,), SETTINGS.training.patch_size)
-    assert made["unetpp"].encoder_skips
-    assert not made["unetpp_no_skips"].encoder_skips
+    assert made["unetpp"].config.encoder_skips
+    assert not made["unetpp_no_skips"].config.encoder_skips
 
 
 def test_patches_and_seed_of_the_settings_are_those_of_every_method(tmp_path, pairs):

@@ -235,7 +235,7 @@ def test_a_finished_fit_is_read(name, fitted, manifest, source):
 
 def test_encoder_skips_are_a_setting_of_their_own(fitted, manifest):
     method, folder = fitted("unetpp")
-    assert method.encoder_skips
+    assert method.config.encoder_skips
     with pytest.raises(ValueError, match="method was 'UNetPPMethod', now 'UNetPPWithoutSkips'"):
         UNetPPWithoutSkips(method.training).fit(manifest, folder=folder)
 
