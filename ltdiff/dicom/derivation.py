@@ -139,7 +139,7 @@ def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: i
     stored, element = dataset.get_item(tag), dataset[tag]
     vr = dictionary_VR(tag) if keyword_for_tag(tag) else element.VR
     if vr != element.VR and " or " not in vr:
-        if not {element.VR, vr} <= STR_VR:
+        if not ({element.VR, vr} <= STR_VR and str(element.value).isprintable()):
             return None
         element = DataElement(tag, vr, element.value)  # a text of another type
     elif vr == "SQ":
