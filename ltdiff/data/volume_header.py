@@ -132,10 +132,10 @@ def check_complete(path: Path, *, num_bytes: int) -> None:
     Only where ITK does not say so in a way that a program can hear; for NRRD it raises by itself.
     """
     name = path.name.lower()
-    if num_bytes > MAX_INFLATION * _num_stored_bytes(path):  # ITK takes the memory first
-        raise ValueError(f"{printable(path)}: {DAMAGED}")
     try:
-        if name.endswith(NIFTI_SUFFIXES):
+        if num_bytes > MAX_INFLATION * _num_stored_bytes(path):  # ITK takes the memory first
+            complete = False
+        elif name.endswith(NIFTI_SUFFIXES):
             complete = _num_nifti_bytes(path) >= num_bytes
         else:
             complete = not name.endswith(META_IMAGE_SUFFIXES) or _is_complete_meta_image(path, num_bytes)

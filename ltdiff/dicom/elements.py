@@ -21,13 +21,13 @@ _MAX_SHOWN = 6
 """Numbers in a sentence."""
 
 
-def _values_of(dataset: pydicom.Dataset, keyword: str) -> list[str | int | float]:
+def _values_of(dataset: pydicom.Dataset, keyword: str, *, max_bytes: int = MAX_BYTES) -> list[str | int | float]:
     """All values; [] when the element is absent or empty."""
     if keyword not in dataset:
         return []
     try:
         raw = dataset.get_item(keyword)
-        if isinstance(raw, RawDataElement) and len(raw.value or b"") > MAX_BYTES:  # before it becomes a million numbers
+        if isinstance(raw, RawDataElement) and len(raw.value or b"") > max_bytes:  # before it becomes a million numbers
             raise BadFile(f"has a {keyword} of {len(raw.value or b'')} bytes")
         element = dataset[keyword]
         value = element.value
@@ -53,9 +53,9 @@ def has_value(dataset: pydicom.Dataset, keyword: str) -> bool:
         return True
 
 
-def texts_of(dataset: pydicom.Dataset, keyword: str) -> list[str]:
+def texts_of(dataset: pydicom.Dataset, keyword: str, *, max_bytes: int = MAX_BYTES) -> list[str]:
     """All values as stripped text; [] when absent."""
-    return [str(item).strip() for item in _values_of(dataset, keyword)]
+    return [str(item).strip() for item in _values_of(dataset, keyword, max_bytes=max_bytes)]
 
 
 def text_of(dataset: pydicom.Dataset, keyword: str) -> str:

@@ -51,6 +51,9 @@ CROSSING_SHARE = 0.05
 OPEN, NO_SLICE, FARTHER = "are points or open lines", "lie on no slice of the series", "lie farther from a slice than others"
 TWICE, TINY, CROSSING = "are stored twice", "hold no pixel's centre", "cross others (what two share is left out)"
 
+MAX_CONTOUR_BYTES = 2**20
+"""Of ContourData: forty thousand corners."""
+
 Contour = NDArray[np.float64]
 """The corners of a polygon (N, 3) in mm: x, y, z in the patient's coordinates."""
 
@@ -155,8 +158,9 @@ def _geometric_type(contour: pydicom.Dataset) -> str:
 
 
 def _corners(contour: pydicom.Dataset) -> Contour:
+    texts = texts_of(contour, "ContourData", max_bytes=MAX_CONTOUR_BYTES)
     try:
-        corners = np.array(texts_of(contour, "ContourData"), dtype=np.float64)
+        corners = np.array(texts, dtype=np.float64)
     except ValueError as error:
         raise BadFile("has a ContourData that holds no numbers") from error
     if corners.size % 3:
