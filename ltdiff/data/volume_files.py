@@ -325,8 +325,8 @@ def _num_bytes(reader: sitk.ImageFileReader) -> int:
 
 
 def _facts(reader: sitk.ImageFileReader) -> dict[str, str]:
-    """What a header says that ITK has no other name for."""
-    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    """What a NIfTI header says that ITK has no other name for; other names need not even be text."""
+    return {name: reader.GetMetaData(name) for name in NIFTI_FACTS if reader.HasMetaDataKey(name)}
 
 
 def _execute(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:

@@ -26,6 +26,8 @@ half pixel between two conventions."""
 SPACING_TOLERANCE = 1e-3
 """Largest relative difference of two spacings of one axis: a volume is as much in error."""
 _CHUNK_BYTES = 2**20
+NIFTI_FACTS = ("datatype", "scl_slope", "scl_inter", "vox_offset")
+"""Elements of a NIfTI header by ITK's names, which decide where its values are and what they mean."""
 MAX_INFLATION = 1100
 """No gzip stream becomes more times its size."""
 _MAX_DIMENSIONS = 10
@@ -148,7 +150,7 @@ def check_complete(path: Path, *, num_bytes: int) -> None:
 def check_finite(path: Path, facts: Mapping[str, str], *, num_voxels: int) -> None:
     """ValueError naming the file when a NIfTI file holds NaN or infinity, of which ITK makes 0, water, before anybody sees them.
 
-    `facts` are the elements of its header by ITK's names.
+    `facts` are the NIFTI_FACTS of its header.
     """
     if "datatype" not in facts:
         return
