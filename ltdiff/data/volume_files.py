@@ -24,6 +24,7 @@ from typing_extensions import override
 from ltdiff.data.volume_header import (
     DAMAGED,
     META_IMAGE_SUFFIXES,
+    NIFTI_FACTS,
     NIFTI_SUFFIXES,
     check_complete,
     check_finite,
