@@ -102,6 +102,9 @@ def pair_archive(
     if not pairs and not unpaired:
         raise no_series_error(root, series, unreadable)
     _warn_of_patients(series)
+    for one in series:
+        if one.irregularity:
+            logger.warning("%s is used slice by slice: %s", printable(_folder(one)), one.irregularity)
     manifest = split_manifest(build_manifest(pairs, unpaired), split)
     return PairingResult(manifest, kernel_table(pairs), [*unreadable, *issues])
 
