@@ -36,6 +36,7 @@ def session():
         yield
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_a_series_that_kills_it_fails(session, make_series, model, tmp_path, caplog):
     make_series(tmp_path / "in" / "deadly", num_slices=20)
     make_series(tmp_path / "in" / "good", num_slices=2)
@@ -135,6 +136,7 @@ def cluster():
     cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(cluster, make_series, model, tmp_path):
     make_series(tmp_path / "in" / "first", num_slices=6)
     make_series(tmp_path / "in" / "second", num_slices=5)

@@ -72,6 +72,7 @@ def test_the_mtf_is_measured_by_the_simulation_s_own_file(tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"mtf.csv", "mtf.md", "mtf.png"}
 
 
+@pytest.mark.slow
 def test_evaluating_on_ray_gives_the_same_table_and_does_the_rest_the_second_time(tmp_path):
     pairs = write_pairs(tmp_path)
     model = save_tiny_model(tmp_path / "model", source_kernel="B", target_kernel="L")

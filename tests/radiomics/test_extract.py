@@ -73,8 +73,8 @@ def test_some_classes(files):
 
 
 def test_a_region_that_cannot_be_measured_costs_that_region(files, caplog, tmp_path):
-    hu = np.where(np.arange(48) > 26, 30_000.0, read_scan(files[0]).read_volume().hu)
-    hu[2, 30, 30] = -1000
+    hu = read_scan(files[0]).read_volume().hu.copy()
+    hu[2, 30, 30:32] = -1000, 30_000
     image = save_volume(hu, tmp_path / "scan.nii.gz")
     config = CatalogueConfig(bin_width=0.1)
     assert extract_radiomics(image, files[1], config=config, only=["ID"])["roi"].tolist() == ["label_1"]

@@ -30,6 +30,9 @@ def log(out: Path, run_key: str, **changes) -> str | None:
     return log_run("joint", **(arguments | changes))
 
 
+DESCRIPTION = {"format_version": 3, "config": {}, "kernel_match": {"gains": [1.0, 0.5]}, "about": {}}
+
+
 def write_model(folder: Path, *, value: float = 1.0) -> Path:
     folder.mkdir(parents=True)
     for name in WEIGHTS:
@@ -40,7 +43,7 @@ def write_model(folder: Path, *, value: float = 1.0) -> Path:
 
 def describe(folder: Path, **extra: str) -> None:
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in WEIGHTS} | extra
-    (folder / "model.json").write_text(json.dumps({"format_version": 3, "kernel_match": [1.0, 0.5], "files": files}))
+    (folder / "model.json").write_text(json.dumps(DESCRIPTION | {"files": files}))
 
 
 def fail(*args):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logged_runs import WEIGHTS, describe, fail, log, stored, uri_of, write_model
+from logged_runs import DESCRIPTION, WEIGHTS, describe, fail, log, stored, uri_of, write_model
 from safetensors.numpy import load_file, save_file
 from tiny_registry import NAMES
 
@@ -35,7 +35,7 @@ def test_registered_model_comes_back_whole_and_in_parts(out, mlflow_client, tmp_
     assert (whole / "model.json").read_bytes() == (model / "model.json").read_bytes()
     part = download(f"models:/ltdiff-ddpm/{versions['ltdiff-ddpm']}", out_dir=tmp_path, tracking_uri=uri_of(out))
     assert sorted(path.name for path in part.iterdir()) == ["denoiser.safetensors", "model.json"]
-    assert json.loads((part / "model.json").read_text())["kernel_match"] == [1.0, 0.5]
+    assert json.loads((part / "model.json").read_text())["kernel_match"] == DESCRIPTION["kernel_match"]
     np.testing.assert_array_equal(load_file(part / "denoiser.safetensors")["weight"], np.ones(4, np.float32))
 
 
@@ -185,7 +185,7 @@ def test_register_model_refuses_a_folder_that_is_not_what_it_lists(out, tmp_path
 
 def test_register_model_refuses_half_a_model(out, tmp_path):
     model = write_model(tmp_path / "model")
-    (model / "model.json").write_text('{"format_version": 3, "files": {}}')
+    (model / "model.json").write_text(json.dumps(DESCRIPTION | {"files": {}}))
     with pytest.raises(ValueError, match=r"does not list decoder\.safetensors, denoiser"):
         register_model(model, run_id="any", out=out)
     (model / "model.json").write_text("[]")

@@ -69,6 +69,7 @@ def test_every_trial_is_in_mlflow(searched):
     assert sorted(one.info.run_name for one in runs) == [f"search-trial-{number:04d}" for number in range(NUM_TRIALS)]
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
     context = make_plan(tmp_path / "search", num_trials=2)
     sweep._claim(context)
@@ -84,6 +85,7 @@ def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
     assert (context.out / "started.txt").read_text().splitlines() == started  # the failed one is not tried again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_concurrent", [1, 2])
 def test_trials_that_fail_alike_end_the_search(session, tmp_path, num_concurrent):
     """As where the disk is full: the others stay to be run, one that was running beside them too."""
@@ -110,6 +112,7 @@ def test_the_same_search_again_runs_nothing(searched):
     assert (context.out / "started.txt").read_text() == started
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_is_run_again_with_its_values(session, searched, tmp_path):
     """As a killed driver leaves it: two of more trials have ended, one is running and has reported a value."""
     context = make_plan(tmp_path / "search", num_trials=NUM_TRIALS)
@@ -132,6 +135,7 @@ def test_another_search_in_the_same_folder_is_refused(searched):
         run_trials(make_plan(context.out, num_trials=NUM_TRIALS, seed=1))
 
 
+@pytest.mark.slow
 def test_two_objectives_give_a_front_and_stop_nothing(session, tmp_path):
     context = make_plan(tmp_path / "search", num_trials=3, objectives="error_and_seconds", num_concurrent=2)
     study = run_trials(context)

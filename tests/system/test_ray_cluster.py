@@ -212,6 +212,7 @@ with ray_session(num_cpus=1):
 """
 
 
+@pytest.mark.slow
 def test_where_its_processes_start_too_slowly_it_tries_again():
     """The first raylet stands still, as on a machine that has no time for it, so that Ray gives up after 30 s."""
     done = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True)
