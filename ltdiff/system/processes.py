@@ -7,13 +7,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class OwnProcesses(ProcessPoolExecutor):
@@ -26,6 +29,14 @@ class OwnProcesses(ProcessPoolExecutor):
     def __init__(self, num_workers: int, *, start: Callable[[], object] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         super().__init__(num_workers, mp_context=context, initializer=_start, initargs=(start,))
+
+    @override
+    def submit(self, function: Callable[..., Result], /, *args: Any, **options: Any) -> Future[Result]:
+        """Python starts a process after it has woken the thread that waits for all of them, which may then miss its death."""
+        future = super().submit(function, *args, **options)
+        with self._shutdown_lock:
+            self._executor_manager_thread_wakeup.wakeup()
+        return future
 
     @override
     def __exit__(
