@@ -36,6 +36,7 @@ def test_the_same_values_in_the_same_order_as_without_ray(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".parquet"]
 
 
+@pytest.mark.slow
 def test_a_second_call_does_the_rest_and_tries_again_what_crashed(tmp_path, caplog):
     regions = make_regions(2 * CHUNK_SIZE)
     regions[5].hu[0, 0, 0] = DEADLY_HU
