@@ -314,7 +314,7 @@ def _explain(one: Series, other: Series, target_kernel: str | None) -> Issue:
     if reason := grid_difference(one, other):
         is_near_miss = slice_overlap(one, other) > MIN_SHARED
         return _issue(one, "fail" if is_near_miss else "skip", f"{couple}: {reason}")
-    if reason := _scan_difference(one, other):
+    if reason := SeriesPair.of(one, other).raw_data_difference:
         return _issue(one, "skip", f"{couple}: it is another acquisition, {reason}")
     return _issue(one, "skip", f"{couple}: {_no_target(one, target_kernel)}")
 

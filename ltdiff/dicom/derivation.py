@@ -19,6 +19,7 @@ import ltdiff
 from ltdiff.dicom.derived_attributes import is_kept
 from ltdiff.dicom.dicom_file import BadFile
 from ltdiff.dicom.elements import integer_of, texts_of
+from ltdiff.dicom.file_layout import MAX_DEPTH
 from ltdiff.dicom.header import LTDIFF_DERIVATION, Header
 from ltdiff.dicom.write_dataset import MAX_IS, code_item, stable_uid
 
@@ -28,8 +29,6 @@ MAX_OUT_OF_DOMAIN_CHARACTERS = 400
 """A DerivationDescription has 1024, and the weights must still fit behind the warning."""
 KERNEL_MARK = "ltdiff derived"
 """Second value of ConvolutionKernel, so that nobody takes it for the scanner's kernel."""
-MAX_COPIED_DEPTH = 32
-"""Of sequences in sequences; real ones have a handful. pydicom's sentence on what cannot be written doubles with each."""
 
 CharacterSet = str | list[str] | None
 """SpecificCharacterSet."""
@@ -160,8 +159,8 @@ def _encoded_text(value: bytes, vr: str, encoding: CharacterSet) -> bytes | list
 
 
 def _cleaned_sequence(element: DataElement, encoding: CharacterSet, *, depth: int) -> DataElement | None:
-    if depth == MAX_COPIED_DEPTH:
-        raise ValueError(f"more than {MAX_COPIED_DEPTH} sequences in each other")
+    if depth == MAX_DEPTH:  # pydicom's sentence on what cannot be written doubles with each
+        raise ValueError(f"more than {MAX_DEPTH} sequences in each other")
     for item in element.value:
         for tag in list(item.keys()):
             inner = None

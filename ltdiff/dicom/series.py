@@ -56,7 +56,10 @@ class Series(Scan):
 
     @override
     def read_slices(self) -> Iterator[StoredDicomSlice]:
-        yield from self._read_checked(range(self.num_slices), check=ScanCheck())
+        check = ScanCheck()
+        yield from self._read_checked(range(self.num_slices), check=check)
+        with named_errors(self.path):
+            check.finish()
         check_nothing_came(self.slices, self.num_files, series_instance_uid=self.series_instance_uid)
 
     @override
@@ -68,7 +71,9 @@ class Series(Scan):
         check = ScanCheck()
         for _ in self._read_checked(sorted(chosen), check=check, complete=False):
             pass
-        if warning := check.finish():
+        with named_errors(self.path):
+            warning = check.finish()
+        if warning:
             logger.warning("%s: %s", printable(self.path.parent), warning)
         return warning
 
@@ -78,8 +83,6 @@ class Series(Scan):
             with named_errors(self.slices[index].path):
                 check.add(index, one.hu, one.padding, one.levels)
             yield one
-        with named_errors(self.path):
-            check.finish()
 
     def _read(self, index: int, *, complete: bool) -> StoredDicomSlice:
         scanned = self.slices[index]

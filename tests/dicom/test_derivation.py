@@ -13,9 +13,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import HTJ2K, JPEG2000, HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSNearLossless
 from test_write_derived import derive
 
-from ltdiff.dicom.derivation import MAX_COPIED_DEPTH, describe_derived
+from ltdiff.dicom.derivation import describe_derived
 from ltdiff.dicom.dicom_file import without_warnings
 from ltdiff.dicom.elements import texts_of
+from ltdiff.dicom.file_layout import MAX_DEPTH
 from ltdiff.dicom.pixels import read_stored_slice
 from ltdiff.dicom.write_dataset import save_dataset
 from ltdiff.dicom.write_original import write_ct_series
@@ -209,11 +210,11 @@ def nested(depth: int) -> Dataset:
     return dataset
 
 
-@pytest.mark.parametrize("depth", [1, MAX_COPIED_DEPTH, MAX_COPIED_DEPTH + 1, 240])
+@pytest.mark.parametrize("depth", [1, MAX_DEPTH, MAX_DEPTH + 1, 240])
 def test_a_copy_is_never_deeper_than_can_be_written(described, tmp_path, depth):
     """pydicom's writer takes twice the time for each level of what it cannot write: without a limit this would never end."""
     new = described(RequestAttributesSequence=nested(depth).RequestAttributesSequence)
-    assert ("RequestAttributesSequence" in new) == (depth <= MAX_COPIED_DEPTH)
+    assert ("RequestAttributesSequence" in new) == (depth <= MAX_DEPTH)
     new.add_new("PixelData", "OW", b"\0\0")
     save_dataset(new, tmp_path / "derived.dcm")
 

@@ -1,19 +1,19 @@
 """The feature catalogue of the regions of a mask, as a table and as text."""
 
 import json
-from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from dicom_files import identity
 from structure_sets import rectangle, write_structure_set
 from tiny_run import SPACING_MM, make_volumes, save_volume
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.read_scan import read_scan
 from ltdiff.dicom.series import find_series
-from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
+from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.extract import extract_radiomics, to_text, write_table
@@ -119,17 +119,9 @@ def test_the_command_prints_or_writes(files, tmp_path, capsys):
 
 def test_a_series_and_its_structure_set(tmp_path):
     hu = make_volumes()[0]
-    identity = SeriesIdentity(
-        patient_id="p",
-        study_uid="1.2.1",
-        frame_of_reference_uid="1.2.2",
-        series_uid="1.2.3",
-        series_number=1,
-        kernel="B",
-        slice_thickness_mm=5.0,
-        acquired=datetime(2026, 1, 2),
+    folder = write_ct_series(
+        hu, out_dir=tmp_path / "series", identity=identity(kernel="B", slice_thickness_mm=5.0), spacing_mm=SPACING_MM
     )
-    folder = write_ct_series(hu, out_dir=tmp_path / "series", identity=identity, spacing_mm=SPACING_MM)
     series = read_scan(folder)
     rois = [("GTV", [rectangle(series, z, (9.5, 21.5), (9.5, 21.5)) for z in (1, 2, 3)])]
     write_structure_set(folder / "rs.dcm", series, rois)
@@ -143,17 +135,9 @@ def test_a_series_and_its_structure_set(tmp_path):
 def test_slices_without_a_regular_grid_have_the_features_of_slices(tmp_path, kind):
     """A tilted gantry or slices at other distances: features in the plane are as they were, others are refused by name."""
     hu = make_volumes()[0]
-    identity = SeriesIdentity(
-        patient_id="p",
-        study_uid="1.2.1",
-        frame_of_reference_uid="1.2.2",
-        series_uid="1.2.3",
-        series_number=1,
-        kernel="B",
-        slice_thickness_mm=5.0,
-        acquired=datetime(2026, 1, 2),
+    folder = write_ct_series(
+        hu, out_dir=tmp_path / "scan", identity=identity(kernel="B", slice_thickness_mm=5.0), spacing_mm=SPACING_MM
     )
-    folder = write_ct_series(hu, out_dir=tmp_path / "scan", identity=identity, spacing_mm=SPACING_MM)
     only = ["GLCM25D", "ID", "GOH"]
 
     def measure(only):

@@ -2,19 +2,19 @@
 
 import json
 import shutil
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import identity
 from scipy import ndimage
 from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
 from ltdiff.data.volume_files import read_volume
-from ltdiff.dicom.write_original import SeriesIdentity, write_ct_series
+from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel
 from ltdiff.inference.standardizer import Standardizer
@@ -171,17 +171,12 @@ def test_a_series_that_the_model_is_not_for_is_refused_or_marked(model, series, 
 
 
 def test_of_a_dicom_series_the_kernel_is_checked(model, tmp_path):
-    identity = SeriesIdentity(
-        patient_id="p",
-        study_uid="1.2.1",
-        frame_of_reference_uid="1.2.2",
-        series_uid="1.2.3",
-        series_number=1,
-        kernel="B80f",
-        slice_thickness_mm=5.0,
-        acquired=datetime(2026, 1, 2),
+    write_ct_series(
+        make_volumes()[0],
+        out_dir=tmp_path / "scan",
+        identity=identity(kernel="B80f", slice_thickness_mm=5.0),
+        spacing_mm=SPACING_MM,
     )
-    write_ct_series(make_volumes()[0], out_dir=tmp_path / "scan", identity=identity, spacing_mm=SPACING_MM)
     with pytest.raises(ValueError, match="kernel 'B80f' instead of 'soft'"):
         measure_uncertainty(tmp_path / "scan", model=model, out=tmp_path / "out")
 
