@@ -2,10 +2,20 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from ltdiff.commands.command_line import UsageError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ltdiff.data.pairing import PairingResult
+
 logger = logging.getLogger(__name__)
+
+Paths = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
 
 
 def pair(
@@ -13,41 +23,82 @@ def pair(
     /,
     *,
     out: Path = Path("pairs.parquet"),
-    source: Path | None = None,
-    target: Path | None = None,
+    source: Paths = (),
+    target: Paths = (),
     source_kernel: str | None = None,
     target_kernel: str | None = None,
+    unpaired: bool = False,
     split: str = "auto",
 ) -> int:
     """Pair the series of an archive that show one scan with two kernels, or two named series; write the manifest.
 
+    With --unpaired series of both kernels are taken whoever was scanned: their spectra match the kernels.
+
     Args:
         root: Folder tree of DICOM series to search.
         out: The manifest, a Parquet file with one row per slice.
-        source: Instead of an archive: DICOM folder or volume file (NIfTI, NRRD, MHA) with the non-standard kernel.
-        target: Its partner with the standard kernel.
-        source_kernel: Pair only series with this ConvolutionKernel, for a model of their own.
+        source: Instead of an archive: DICOM folder or volume file (NIfTI, NRRD, MHA) with the non-standard kernel; with
+            --unpaired several, and folders of any number of series.
+        target: Its partner with the standard kernel; with --unpaired other patients.
+        source_kernel: Take only series with this ConvolutionKernel, for a model of their own.
         target_kernel: ConvolutionKernel that is the standard one; without it, the sharpest kernel.
+        unpaired: Also take series without a partner, as source or target; an archive needs --target_kernel for it.
         split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
     """
-    if (root is None) == (source is None) or (source is None) != (target is None):
+    if (root is None) == (not source) or (not source) != (not target):
         raise UsageError("name either a folder to search, or both --source and --target")
-    if source is not None and (source_kernel is not None or target_kernel is not None):
+    if source and (source_kernel is not None or target_kernel is not None):
         raise UsageError("--source_kernel and --target_kernel choose series of an archive: --source and --target are chosen")
-    from ltdiff.data.manifest import LEFT_OUT, SPLITS, write_manifest
-    from ltdiff.data.pairing import pair_archive, pair_named
+    if max(len(source), len(target)) > 1 and not unpaired:
+        raise UsageError("one --source and one --target are a pair; several of them need --unpaired")
+    if unpaired and root is not None and target_kernel is None:
+        raise UsageError("--unpaired needs --target_kernel: without pairs nothing says which kernel is the standard one")
+    from ltdiff.data.manifest import write_manifest
 
-    if source is not None and target is not None:
-        result = pair_named(source, target, split=split)
-    else:
-        assert root is not None
-        result = pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
+    result = _find(root, source, target, source_kernel, target_kernel, unpaired=unpaired, split=split)
     for issue in result.issues:
         logger.warning("%s: %s", issue.action, issue)
-    columns = [f"{number} to {kernel!r}" for number, kernel in map(tuple, result.table.columns)]
-    print(result.table.set_axis(columns, axis=1).to_markdown() if columns else "no pairs found")
     write_manifest(result.manifest, out)
-    counts = result.manifest[result.manifest["role"] == "source"]["split"].value_counts()
-    pairs = ", ".join(f"{counts[split]} {split}" for split in (*SPLITS, LEFT_OUT) if split in counts)
-    print(f"{out}: {counts.sum()} pairs ({pairs or 'none'}), {len(result.manifest)} rows")
+    _print_summary(result, out)
     return int(any(issue.action == "fail" for issue in result.issues))
+
+
+def _find(
+    root: Path | None,
+    source: tuple[Path, ...],
+    target: tuple[Path, ...],
+    source_kernel: str | None,
+    target_kernel: str | None,
+    *,
+    unpaired: bool,
+    split: str,
+) -> "PairingResult":
+    from ltdiff.data.pairing import pair_archive, pair_named
+    from ltdiff.data.unpaired import collect_archive, collect_named
+
+    if root is None:
+        return collect_named(source, target, split=split) if unpaired else pair_named(source[0], target[0], split=split)
+    if unpaired:
+        assert target_kernel is not None
+        return collect_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
+    return pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
+
+
+def _print_summary(result: "PairingResult", out: Path) -> None:
+    from ltdiff.data.manifest import LEFT_OUT, SPLITS
+
+    def by_split(rows: "pd.DataFrame") -> str:
+        counts = rows["split"].value_counts()
+        return ", ".join(f"{counts[split]} {split}" for split in (*SPLITS, LEFT_OUT) if split in counts) or "none"
+
+    columns = [f"{number} to {kernel!r}" for number, kernel in map(tuple, result.table.columns)]
+    manifest, is_paired = result.manifest, result.manifest["pair_id"].notna()
+    sides = {role: manifest[~is_paired & (manifest["role"] == role)] for role in ("source", "target")}
+    print(result.table.set_axis(columns, axis=1).to_markdown() if columns else "no pairs found")
+    pairs = manifest[is_paired & (manifest["role"] == "source")]
+    text = f"{len(pairs)} pairs ({by_split(pairs)})"
+    for role, rows in sides.items():
+        if len(rows):
+            patients = rows["patient"].nunique()
+            text += f", {len(rows)} {role} slices of {patients} patient(s) without pairs ({by_split(rows)})"
+    print(f"{out}: {text}, {len(manifest)} rows")

@@ -1,7 +1,8 @@
 """The manifest: one row per slice of the training and test data, kept as a Parquet file.
 
 Two rows with the same `pair_id` show the same anatomy from the same raw data, reconstructed with two kernels. A slice
-that is the target of several sources has one row per pair. Rows without a pair train the autoencoder only (phase 1).
+that is the target of several sources has one row per pair. Rows of role source and target without a pair show other patients:
+from them the protocols are matched by their spectra. Rows of role other train the autoencoder only (phase 1).
 """
 
 import hashlib
@@ -188,15 +189,20 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     - ``auto``: by patient where at least 3 patients have pairs, by z otherwise.
 
     Unpaired patients train, whatever the split; a slice of a paired patient without a pair goes where the pair nearest in z
-    is. Where nothing is paired, all patients count as paired. Raises ValueError naming a spec or data that cannot be split so.
+    is. Where nothing is paired, the patients of sources and targets are split, each side for itself; where these roles are
+    missing as well, all patients. Raises ValueError naming a spec or data that cannot be split so.
     """
-    basis = manifest["pair_id"].notna() if manifest["pair_id"].notna().any() else pd.Series(True, index=manifest.index)
+    basis, sides = _split_basis(manifest)
     patients = sorted(manifest.loc[basis, "patient"].unique())
-    by, fraction = _parse_split(spec, num_patients=len(patients))
+    by, fraction = _parse_split(spec, num_patients=min(map(len, sides)))
     result = manifest.assign(split="train")
     concerned = manifest["patient"].isin(patients)
     if by == "patient":
-        result.loc[concerned, "split"] = manifest.loc[concerned, "patient"].map(_split_patients(patients, fraction))
+        splits: dict[str, str] = {}
+        for side in sides:  # a patient of both sides is split with the first
+            rest = [patient for patient in side if patient not in splits]
+            splits |= _split_patients(rest, fraction)
+        result.loc[concerned, "split"] = manifest.loc[concerned, "patient"].map(splits)
     else:
         paired = concerned & basis
         result.loc[paired, "split"] = _split_blocks(manifest[paired], fraction)
@@ -209,8 +215,9 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     result.attrs["split"] = f"{by}:{fraction:g}"
     numbers = result["split"].value_counts()
     counts = ", ".join(f"{split} {numbers[split]}" for split in (*SPLITS, LEFT_OUT) if split in numbers)
+    of_pairs = " with pairs" if manifest["pair_id"].notna().any() else ""
     manner = "by patient" if by == "patient" else "by blocks of z (train and test show the same patients)"
-    logger.info("split %s of %d patient(s) with pairs, fraction %g: %s rows", manner, len(patients), fraction, counts)
+    logger.info("split %s of %d patient(s)%s, fraction %g: %s rows", manner, len(patients), of_pairs, fraction, counts)
     return result
 
 
@@ -255,6 +262,16 @@ def limit_pairs(manifest: pd.DataFrame, num_pairs: int) -> pd.DataFrame:
     return limited
 
 
+def _split_basis(manifest: pd.DataFrame) -> tuple[pd.Series, list[list[str]]]:
+    """The rows that decide a split, and the patients of each side of them that are split for themselves."""
+    paired, sided = manifest["pair_id"].notna(), manifest["role"].isin(("source", "target"))
+    if paired.any():
+        return paired, [sorted(manifest.loc[paired, "patient"].unique())]
+    if sided.any():
+        return sided, [sorted(of_side.unique()) for _, of_side in manifest[sided].groupby("role")["patient"]]
+    return pd.Series(True, index=manifest.index), [sorted(manifest["patient"].unique())]
+
+
 def _parse_split(spec: str, *, num_patients: int) -> tuple[str, float]:
     if spec == "auto":
         return ("patient" if num_patients >= MIN_PATIENTS_TO_SPLIT else "z"), TRAIN_FRACTION
@@ -266,12 +283,14 @@ def _parse_split(spec: str, *, num_patients: int) -> tuple[str, float]:
     if by not in ("patient", "z") or not 0 < fraction <= 1:
         raise ValueError(f"split {spec!r} is none of auto, patient:FRACTION and z:FRACTION with a fraction up to 1")
     if by == "patient" and num_patients < 2 and fraction < 1:
-        raise ValueError(f"split {spec!r} needs at least 2 paired patients and there is {num_patients}: take z:FRACTION")
+        raise ValueError(f"split {spec!r} needs at least 2 patients a side, and there is {num_patients}: take z:FRACTION")
     return by, fraction
 
 
 def _split_patients(patients: list[str], fraction: float) -> dict[str, str]:
     """Patient keys are hashes: their sorted order is as good as drawn at random, and the same on every machine."""
+    if len(patients) < 2:
+        return dict.fromkeys(patients, "train")
     num_test = max(1, math.floor(round((1 - fraction) * len(patients), 9))) if fraction < 1 else 0
     num_val = _num_val(len(patients) - num_test)
     splits = ["test"] * num_test + ["val"] * num_val

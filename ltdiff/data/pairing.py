@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -72,6 +72,14 @@ class PairingResult:
     issues: list[Issue]
 
 
+class ArchiveContent(NamedTuple):
+    """The pairs of an archive, its original series without a partner, and what was left out, and why."""
+
+    pairs: list[SeriesPair]
+    unpaired: list[Series]
+    issues: list[Issue]
+
+
 def pair_archive(
     root: Path, *, source_kernel: str | None = None, target_kernel: str | None = None, split: str = "auto"
 ) -> PairingResult:
@@ -84,29 +92,50 @@ def pair_archive(
         NothingToDoError: there is no original CT series.
         ValueError: there are only such as cannot be used; or no pair with the source kernel, but with others.
     """
+    content = read_archive(root, target_kernel=target_kernel)
+    pairs = [pair for pair in content.pairs if source_kernel in (None, pair.source.kernel)]
+    if content.pairs and not pairs:
+        found = sorted({pair.source.kernel for pair in content.pairs})
+        raise ValueError(f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found)}")
+    dropped = [pair for pair in content.pairs if pair not in pairs]
+    unpaired = content.unpaired + without_partner(dropped, pairs)
+    manifest = split_manifest(build_manifest(pairs, unpaired), split)
+    return PairingResult(manifest, kernel_table(pairs), content.issues)
+
+
+def read_archive(root: Path, *, target_kernel: str | None) -> ArchiveContent:
+    """Find the pairs and the other original series below `root`.
+
+    Raises:
+        NothingToDoError: there is no original CT series.
+        ValueError: there are only such as cannot be used.
+    """
     series, unreadable = find_series(root)
     series, unwritable = _with_writable_paths(series)
-    unreadable += unwritable
     series, implausible = _with_plausible_values(series)
-    unreadable += implausible
     pairs, issues = find_pairs(series, target_kernel=target_kernel)
     pairs, other_scans = _with_one_noise(pairs)
-    issues += other_scans
-    if source_kernel is not None:
-        found = sorted({pair.source.kernel for pair in pairs})
-        pairs = [pair for pair in pairs if pair.source.kernel == source_kernel]
-        if found and not pairs:
-            raise ValueError(f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found)}")
-    paired_uids = {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
+    paired_uids = _uids(pairs)
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]
+    unreadable += unwritable + implausible
     if not pairs and not unpaired:
         raise no_series_error(root, series, unreadable)
     _warn_of_patients(series)
     for one in series:
         if one.irregularity:
             logger.warning("%s is used slice by slice: %s", printable(_folder(one)), one.irregularity)
-    manifest = split_manifest(build_manifest(pairs, unpaired), split)
-    return PairingResult(manifest, kernel_table(pairs), [*unreadable, *issues])
+    return ArchiveContent(pairs, unpaired, [*unreadable, *issues, *other_scans])
+
+
+def without_partner(dropped: Sequence[SeriesPair], pairs: Sequence[SeriesPair]) -> list[Series]:
+    """The series of pairs that are left out, each once, as far as they are in no other pair."""
+    kept = _uids(pairs)
+    series = {one.series_instance_uid: one for pair in dropped for one in (pair.source, pair.target)}
+    return [one for uid, one in series.items() if uid not in kept and isinstance(one, Series)]
+
+
+def _uids(pairs: Sequence[SeriesPair]) -> set[str]:
+    return {one.series_instance_uid for pair in pairs for one in (pair.source, pair.target)}
 
 
 def _with_one_noise(pairs: Sequence[SeriesPair]) -> tuple[list[SeriesPair], list[Issue]]:
@@ -344,16 +373,19 @@ def kernel_table(pairs: Sequence[SeriesPair]) -> pd.DataFrame:
     )
 
 
-def build_manifest(pairs: Sequence[SeriesPair], unpaired: Sequence[Scan] = ()) -> pd.DataFrame:
-    """The manifest of the pairs and of further series (role "other"), all of it "train" until it is split."""
+def build_manifest(
+    pairs: Sequence[SeriesPair], others: Sequence[Scan] = (), *, sources: Sequence[Scan] = (), targets: Sequence[Scan] = ()
+) -> pd.DataFrame:
+    """The manifest of the pairs, and of series without pairs by their role, all of it "train" until it is split."""
     rows: list[dict[str, object]] = []
     for pair in pairs:
         uids = f"{pair.source.series_instance_uid}\n{pair.target.series_instance_uid}"
         prefix = hashlib.sha256(uids.encode()).hexdigest()[:12]
         pair_ids = [f"{prefix}-{index:04d}" for index in range(pair.source.num_slices)]
         rows += _rows(pair.source, "source", pair_ids) + _rows(pair.target, "target", pair_ids)
-    for scan in unpaired:
-        rows += _rows(scan, "other", [None] * scan.num_slices)
+    for role, scans in (("source", sources), ("target", targets), ("other", others)):
+        for scan in scans:
+            rows += _rows(scan, role, [None] * scan.num_slices)
     manifest = pd.DataFrame(rows, columns=SCHEMA.names)
     return manifest.astype({"pair_id": object, "slice_thickness_mm": float})
 

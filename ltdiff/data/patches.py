@@ -1,5 +1,8 @@
 """What a phase trains on: samples → decoded, cropped, augmented patches.
 
+Where the manifest has targets without a pair, their sources are made: `MakeSource` turns the target into what a source of the same
+anatomy could be, another one for each sample.
+
 A sample is one patch of one slice (or slice pair); `PATCHES_PER_SLICE` samples in a row see the same slice, and N slices are an
 epoch. Which slice sample k sees (a permutation per epoch), crop and turns are functions of (seed, sample) alone.
 """
@@ -37,12 +40,18 @@ NUM_DRAWS = 4
 Image = NDArray[np.float32]
 MatchKernel = Callable[[Image, tuple[float, float]], Image]
 """(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
+MakeSource = Callable[[Image, tuple[float, float], np.random.Generator], Image]
+"""(target in HU (H, W), PixelSpacing (y, x), random numbers) → source in HU (H, W)"""
 Item = Mapping[str, Mapping[Any, Any]]
-"""Column name → manifest row: {"image": row} or {"source": row, "target": row}; all rows of an item share their geometry."""
+"""Column name → manifest row: {"image": row}, {"source": row, "target": row}, or {"target": row} where the source is to be made;
+all rows of an item share their geometry."""
+MARGIN_PX = 24
+"""Round a patch whose source is made: as far as a kernel reaches."""
 
 
 def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:
-    """What a phase trains on: every slice once as `image`, or every pair as `source` and `target`.
+    """What a phase trains on: every slice once as `image`; or every pair as `source` and `target`, and every target without a
+    pair as `target` alone.
 
     Raises:
         ValueError: the split holds none.
@@ -53,12 +62,19 @@ def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]
         paired = rows[rows["pair_id"].notna()]
         by_role = {role: paired[paired["role"] == role].set_index("pair_id") for role in ("source", "target")}
         items = [{role: by_role[role].loc[pair_id].to_dict() for role in by_role} for pair_id in by_role["source"].index]
+        alone = rows[is_target_without_pair(rows)].drop_duplicates(["path", "slice_index"])
+        items += [{"target": dict(row)} for row in alone.to_dict("records")]
     else:
         unique = rows.drop_duplicates(["path", "slice_index"])
         items = [{"image": dict(row)} for row in unique.to_dict("records")]
     if not items:
         raise ValueError(f"the manifest has no {'pair' if pairs else 'slice'} in its split {split!r}")
     return items
+
+
+def is_target_without_pair(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are targets whose source has to be made."""
+    return rows["pair_id"].isna() & (rows["role"] == "target")
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,7 @@ class PatchLoader:
     augment: bool = True
     columns: tuple[float, float] = (0.0, 1.0)
     kept: dict[int, dict[str, Image]] | None = None
+    make_source: MakeSource | None = None
 
     def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
         """{"id": samples (B,)} → patches (B, patch_size, patch_size): in whole HU, one column per column of the items, and
@@ -93,12 +110,14 @@ class PatchLoader:
         epoch, place = divmod(number, len(self.items))
         first = int(_permutation(len(self.items), self.seed, epoch)[place])
         for offset in range(len(self.items)):
+            index = (first + offset) % len(self.items)
             try:
-                images = self._read((first + offset) % len(self.items))
+                images = self._read(index)
             except ValueError as error:
                 logger.warning("left out of training: %s", error)
                 continue
-            return [self._cut(images, np.random.default_rng([self.seed, sample])) for sample in samples]
+            spacing_mm = in_plane_spacing_mm(next(iter(self.items[index].values())))
+            return [self._cut(images, spacing_mm, np.random.default_rng([self.seed, sample])) for sample in samples]
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
 
     def fill(self) -> None:
@@ -128,16 +147,27 @@ class PatchLoader:
     def _in_columns(self, image: Image) -> Image:
         return image[:, slice(*columns_of(image.shape[1], self.columns))]
 
-    def _cut(self, images: dict[str, Image], rng: np.random.Generator) -> dict[str, Image]:
+    def _cut(self, images: dict[str, Image], spacing_mm: tuple[float, float], rng: np.random.Generator) -> dict[str, Image]:
         """One random crop of all images of an item, turned alike."""
         size = self.patch_size
         top, left = self._draw_corner(images.get("target", next(iter(images.values()))), rng)
         turns, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
-        patches = {}
-        for name, image in images.items():
-            patch = np.rot90(image[top : top + size, left : left + size], turns)
-            patches[name] = np.ascontiguousarray(patch[:, ::-1] if flip else patch)
-        return patches
+        crops = {name: image[top : top + size, left : left + size] for name, image in images.items()}
+        if "target" in images and "source" not in images:
+            crops["source"] = self._make_matched(images["target"], (top, left), spacing_mm, rng)
+        turned = {name: np.rot90(crop, turns) for name, crop in crops.items()}
+        return {name: np.ascontiguousarray(crop[:, ::-1] if flip else crop) for name, crop in turned.items()}
+
+    def _make_matched(
+        self, target: Image, corner: tuple[int, int], spacing_mm: tuple[float, float], rng: np.random.Generator
+    ) -> Image:
+        """The matched source of the patch of `target` at this corner."""
+        assert self.make_source is not None
+        padded = np.pad(target, MARGIN_PX, mode="symmetric")
+        outer = self.patch_size + 2 * MARGIN_PX
+        crop = padded[corner[0] : corner[0] + outer, corner[1] : corner[1] + outer]
+        matched = self.match_kernel(self.make_source(crop, spacing_mm, rng), spacing_mm)
+        return matched[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
 
     def _draw_corner(self, reference: Image, rng: np.random.Generator) -> tuple[int, int]:
         """Corner of a patch that is not mostly air, if a few draws find one."""
@@ -164,6 +194,7 @@ def make_loader(
     patch_size: int,
     seed: int,
     match_kernel: MatchKernel,
+    make_source: MakeSource | None = None,
     keep_slices: bool = False,
 ) -> PatchLoader:
     """What a phase's split is loaded with; only `train` is augmented.
@@ -175,14 +206,14 @@ def make_loader(
         ValueError: the manifest has nothing to train on.
     """
     columns = (0.0, 1.0)
-    concerned = manifest[manifest["pair_id"].notna()] if pairs else manifest
+    concerned = manifest[manifest["pair_id"].notna() | is_target_without_pair(manifest)] if pairs else manifest
     if not (concerned["split"] == "val").any():
         columns = TRAINING_COLUMNS if split == "train" else VALIDATING_COLUMNS
         items = make_items(manifest, split="train", pairs=pairs)
     else:
         items = make_items(manifest, split=split, pairs=pairs)
     kept: dict[int, dict[str, Image]] | None = {} if keep_slices else None
-    return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept)
+    return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept, make_source)
 
 
 def fit_in_memory(manifest: pd.DataFrame) -> bool:

@@ -15,12 +15,14 @@ from ltdiff.data.manifest import (
     slice_numbers,
     smallest_step_mm,
 )
-from ltdiff.data.patches import VALIDATING_COLUMNS, columns_of, make_items
+from ltdiff.data.patches import VALIDATING_COLUMNS, MakeSource, columns_of, make_items
 
 logger = logging.getLogger(__name__)
 
 MAX_VALIDATION_PAIRS = 64
 """More pairs than this, spread evenly, hardly change what is fitted to them or measured on them."""
+MADE_SEED = 3
+"""Of the sources that are made for targets without a pair."""
 
 
 class PairStack(NamedTuple):
@@ -52,7 +54,9 @@ def read_stacks(
     Raises:
         ValueError: the split holds no pair.
     """
-    items = make_items(manifest, split=split, pairs=True)
+    items = [item for item in make_items(manifest, split=split, pairs=True) if "source" in item]
+    if not items:
+        raise ValueError(f"the manifest has no pair in its split {split!r}")
     items.sort(key=lambda item: (item["source"]["series_uid"], item["source"]["z_mm"]))
     sources = pd.DataFrame([item["source"] for item in items])
     series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
@@ -90,9 +94,19 @@ def has_validation_pairs(manifest: pd.DataFrame) -> bool:
 
 
 def read_validation_pairs(
-    manifest: pd.DataFrame, *, split: str = "val", at_most: int = MAX_VALIDATION_PAIRS, purpose: str
+    manifest: pd.DataFrame,
+    *,
+    split: str = "val",
+    at_most: int = MAX_VALIDATION_PAIRS,
+    purpose: str,
+    make_source: MakeSource | None = None,
 ) -> list[ValidationPair]:
-    """Read pairs of a split, spread in twos; without pairs of split `val`, the validating columns of training pairs."""
+    """Read pairs of a split, spread in twos; without pairs of split `val`, the validating columns of training pairs.
+
+    Where the manifest has no pair at all, `make_source` makes the sources of its targets.
+    """
+    if make_source is not None and not manifest["pair_id"].notna().any():
+        return _read_made_pairs(manifest, split=split, at_most=at_most, purpose=purpose, make_source=make_source)
     is_cut = split == "val" and not has_validation_pairs(manifest)
     pairs = []
     for stack in read_stacks(
@@ -101,6 +115,27 @@ def read_validation_pairs(
         source_hu, target_hu = stack.source_hu[0], stack.target_hu[0]
         columns = slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS)) if is_cut else slice(None)
         pairs.append(ValidationPair(source_hu, target_hu, stack.spacing_mm, columns, stack.place))
+    return pairs
+
+
+def _read_made_pairs(
+    manifest: pd.DataFrame, *, split: str, at_most: int, purpose: str, make_source: MakeSource
+) -> list[ValidationPair]:
+    is_cut = split == "val" and not (manifest["split"] == "val").any()
+    targets = [item["target"] for item in make_items(manifest, split="train" if is_cut else split, pairs=True)]
+    targets.sort(key=lambda row: (row["series_uid"], row["z_mm"]))
+    numbers = slice_numbers(manifest, pd.DataFrame(targets))
+    pairs = []
+    for i in evenly_spaced_adjacent_pairs(len(targets), at_most=at_most):
+        row, spacing_mm = targets[i], in_plane_spacing_mm(targets[i])
+        try:
+            target_hu = read_hu(row)
+        except ValueError as error:
+            logger.warning("left out of %s: %s", purpose, error)
+            continue
+        columns = slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS)) if is_cut else slice(None)
+        source_hu = make_source(target_hu, spacing_mm, np.random.default_rng([MADE_SEED, int(i)]))
+        pairs.append(ValidationPair(source_hu, target_hu, spacing_mm, columns, (row["series_uid"], int(numbers[i]))))
     return pairs
 
 

@@ -44,9 +44,9 @@ class TrainingDomain:
 
     @classmethod
     def of(cls, manifest: pd.DataFrame) -> "TrainingDomain":
-        """Of a model that is trained on the pairs of split `train`. Slices that cannot be read are named in the log."""
-        pairs = manifest[(manifest["split"] == "train") & manifest["pair_id"].notna()]
-        sources, targets = (pairs[pairs["role"] == role] for role in ("source", "target"))
+        """Of a model that is trained on the sources and targets of split `train`. What cannot be read is named in the log."""
+        rows = manifest[manifest["split"] == "train"]
+        sources, targets = (rows[rows["role"] == role] for role in ("source", "target"))
         return cls(
             source_kernels=_known(sources["kernel"]),
             target_kernels=_known(targets["kernel"]),

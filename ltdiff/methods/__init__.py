@@ -14,6 +14,7 @@ SOURCE = "source"
 METHODS = {
     "combat": "combat:ComBat",
     "linear": "linear:Linear",
+    "spectral": "spectral:Spectral",
     "residual_cnn": "residual_cnn:ResidualCNNMethod",
     "unetpp": "unetpp_regression:UNetPPMethod",
     "unetpp_no_skips": "unetpp_regression:UNetPPWithoutSkips",

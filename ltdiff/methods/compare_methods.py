@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from ltdiff import __version__
-from ltdiff.data.manifest import limit_pairs, read_manifest, split_manifest
+from ltdiff.data.manifest import LEFT_OUT, limit_pairs, read_manifest, split_manifest
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate, main_tables
 from ltdiff.evaluation.evaluation_set import read_evaluation_set
@@ -60,10 +61,10 @@ def compare_methods(
     """Train and score; returns the main tables as Markdown.
 
     Without `test` the pairs are split as `split` says, or as the manifest does. With it, the pairs of `test` are scored, all
-    of them, and those of `pairs` train. `num_pairs` limits what trains.
+    of them of which no slice trains, and what is in `pairs` trains. `num_pairs` limits what trains.
 
     Raises:
-        ValueError: an unknown method, no pairs to train or to score, the same series in both manifests, or another job writing
+        ValueError: an unknown method, no pairs to train or to score, no pair of `test` that does not train, or another job writing
             `out`. FitError, after the report of the others is written: a method that failed.
     """
     unknown = [name for name in methods if name not in METHOD_NAMES]
@@ -156,11 +157,21 @@ def _manifests(pairs: Path, test: Path | None, split: str | None) -> tuple[pd.Da
         return manifest, manifest
     training = split_manifest(manifest, split or "z:1")
     scored = read_manifest(test)
-    both = set(training["series_uid"]) & set(scored["series_uid"])
-    if both:
-        raise ValueError(f"{len(both)} series are in {pairs} and in {test}: what trains must not be scored")
+    scored = _without_trained(scored, training, names=(test.name, pairs.name))
     if set(training["patient"]) & set(scored["patient"]):
         logger.warning("%s and %s have a patient in common: what is scored may show what trains", pairs.name, test.name)
-    scored = scored.assign(split="test")
     scored.attrs["split"] = f"all of {test.name}"
     return training, scored
+
+
+def _without_trained(scored: pd.DataFrame, training: pd.DataFrame, *, names: tuple[str, str]) -> pd.DataFrame:
+    """All pairs as split `test`, but for those of which a slice trains: they are in no split."""
+    trained = set(zip(training["series_uid"], training["z_mm"].round(2), strict=True))
+    trains = np.array([place in trained for place in zip(scored["series_uid"], scored["z_mm"].round(2), strict=True)])
+    left_out = scored["pair_id"].isin(scored.loc[trains, "pair_id"].dropna()) | trains
+    if not scored.loc[~left_out, "pair_id"].notna().any():
+        raise ValueError(f"no pair of {names[0]} can be scored: a slice of each is in {names[1]}, and what trains is not scored")
+    if left_out.any():
+        num_pairs = scored.loc[left_out, "pair_id"].nunique()
+        logger.warning("%d pairs of %s are not scored: a slice of each is in %s, and trains", num_pairs, *names)
+    return scored.assign(split=np.where(left_out, LEFT_OUT, "test"))

@@ -30,13 +30,14 @@ from ltdiff.data.network_inputs import to_hu, to_network
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.method import Slices
 from ltdiff.methods.protocol import Comparator, FitError
+from ltdiff.model.degradation import Degradation
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.precision import autocast
 from ltdiff.system.atomic_files import replace_file, write_text
 from ltdiff.system.folder_claim import claim
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
-from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
+from ltdiff.training.fit_kernel_match import KernelMatcher, fit_match
 from ltdiff.training.phase_training import local_runner, train_phase
 from ltdiff.training.phases import PHASES, Batch, BatchNoise, Phase, PhaseTask, train_only
 from ltdiff.training.run import RUN_FILE
@@ -85,6 +86,7 @@ class ImageNetwork(Comparator):
         self.training = training
         self.device = local_device()
         self.kernel_match = KernelMatch()
+        self.degradation: Degradation | None = None
         torch.manual_seed(training.seed)
         self.network: Any = type(self).make_network()
 
@@ -112,7 +114,8 @@ class ImageNetwork(Comparator):
         training = {key: value for key, value in asdict(self.training).items() if key not in PHASES}
         data = {"data_fingerprint": data_fingerprint(manifest)}
         claim(folder / RUN_FILE, {"method": type(self).__name__, "training": training, **data})
-        self.kernel_match = fit_kernel_match(manifest)  # whose range is needed in any case
+        match = fit_match(manifest)
+        self.kernel_match, self.degradation = match.kernel_match, match.degradation  # whose range is needed in any case
         for schedule in self.schedules():
             if not (folder / schedule.name / WEIGHTS_FILE).is_file():
                 self._train(schedule, manifest, folder / schedule.name)
@@ -127,6 +130,7 @@ class ImageNetwork(Comparator):
             make=lambda rate: schedule.make(PhaseConfig(1, learning_rate=rate)),  # as long as its minutes, not one step
             pairs=schedule.pairs,
             match_kernel=KernelMatcher(self.kernel_match if self.uses_kernel_match else None),
+            make_source=self.degradation,
             config=self.training,
             folder=folder,
             learning_rates=self.training.learning_rates,

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.method import LinearMatch
-from ltdiff.methods.protocol import Comparator
+from ltdiff.methods.protocol import Comparator, FitError
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import fit_kernel_match
@@ -28,4 +28,7 @@ class Linear(LinearMatch, Comparator):
     @override
     def fit(self, manifest: pd.DataFrame, *, folder: Path | None = None) -> None:
         """Takes seconds, so nothing is kept."""
-        self.kernel_match = fit_kernel_match(manifest)
+        try:
+            self.kernel_match = fit_kernel_match(manifest)
+        except ValueError as error:
+            raise FitError(str(error)) from error

@@ -6,6 +6,8 @@ by least squares over all frequencies of all training pairs (a Wiener filter: wh
 falls by itself), and its output Ã = h∗A is what LTDiff++ starts from.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
+
+Gains = NDArray[np.float64]
 
 NUM_KNOTS = 64
 WINDOW_PX = 64
@@ -37,6 +41,14 @@ class KernelMatch(nn.Module):
         self.gains: Tensor
         self.range_hu: Tensor
 
+    @classmethod
+    def of(cls, knots: Sequence[float] | Gains, gains: Sequence[float] | Gains, range_hu: tuple[float, float]) -> "KernelMatch":
+        """With NUM_KNOTS gains at knots in cycles/mm, clipped to a range in HU."""
+        match = cls()
+        for buffer, values in ((match.knots, knots), (match.gains, gains), (match.range_hu, range_hu)):
+            buffer.copy_(torch.as_tensor(np.asarray(values)))
+        return match
+
     def forward(self, hu: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
         """Ã in HU, (…, H, W) float32, of slices (…, H, W) with PixelSpacing (y, x); clipped to the target's range."""
         height, width = hu.shape[-2:]
@@ -51,6 +63,31 @@ class KernelMatch(nn.Module):
         return y.clamp(low, high).reshape(hu.shape)
 
 
+class StoredRange:
+    """The ends of what a protocol stores, where its slices show them: one extreme pixel is anatomy, many alike are an end."""
+
+    def __init__(self) -> None:
+        self._extremes_hu = self._saturated_hu = (np.inf, -np.inf)
+
+    def add(self, hu: NDArray[np.float32]) -> None:
+        """Add a slice in HU."""
+        low, high = float(hu.min()), float(hu.max())
+        self._extremes_hu = min(self._extremes_hu[0], low), max(self._extremes_hu[1], high)
+        if (hu == low).sum() >= NUM_SATURATED:
+            self._saturated_hu = min(self._saturated_hu[0], low), self._saturated_hu[1]
+        if (hu == high).sum() >= NUM_SATURATED:
+            self._saturated_hu = self._saturated_hu[0], max(self._saturated_hu[1], high)
+
+    @property
+    def range_hu(self) -> tuple[float, float]:
+        """(lowest, highest) in HU, DEFAULT_RANGE_HU or wider where an end does not show."""
+        (low, high), saturated = self._extremes_hu, self._saturated_hu
+        return (
+            low if low == saturated[0] else min(low, DEFAULT_RANGE_HU[0]),
+            high if high == saturated[1] else max(high, DEFAULT_RANGE_HU[1]),
+        )
+
+
 class KernelMatchFit:
     """Accumulates the normal equations of h over slice pairs; `solve` gives the filter. Memory does not grow."""
 
@@ -61,18 +98,13 @@ class KernelMatchFit:
         self.diagonal = np.zeros(NUM_KNOTS)
         self.off_diagonal = np.zeros(NUM_KNOTS)
         self.moment = np.zeros(NUM_KNOTS)
-        self.extremes_hu = self.saturated_hu = (np.inf, -np.inf)
+        self.stored_range = StoredRange()
 
     def add(self, source_hu: NDArray[np.float32], target_hu: NDArray[np.float32], *, spacing_mm: tuple[float, float]) -> None:
         """Add one slice pair (H, W) in HU with PixelSpacing (y, x)."""
         if source_hu.shape != target_hu.shape:
             raise ValueError(f"source {source_hu.shape} and target {target_hu.shape} slices differ in size")
-        low, high = float(target_hu.min()), float(target_hu.max())
-        self.extremes_hu = min(self.extremes_hu[0], low), max(self.extremes_hu[1], high)
-        if (target_hu == low).sum() >= NUM_SATURATED:
-            self.saturated_hu = min(self.saturated_hu[0], low), self.saturated_hu[1]
-        if (target_hu == high).sum() >= NUM_SATURATED:
-            self.saturated_hu = self.saturated_hu[0], max(self.saturated_hu[1], high)
+        self.stored_range.add(target_hu)
         source, target = _unclipped_windows(source_hu, target_hu)
         spectrum_a, spectrum_b = (_windowed_spectrum(windows) for windows in (source, target))
         frequency = _half_plane(source.shape[-2:], spacing_mm).ravel()
@@ -85,24 +117,12 @@ class KernelMatchFit:
 
     def solve(self) -> KernelMatch:
         """h minimizing Σ|B − hA|² over all added pairs. Knots that no frequency reached keep their neighbour's gain."""
-        if not np.isfinite(self.extremes_hu).all():
+        if not self.diagonal.any():
             raise ValueError("a kernel match needs at least one slice pair")
         reached = self.diagonal > 1e-12 * self.diagonal.max()
         normal = np.diag(self.diagonal) + np.diag(self.off_diagonal[:-1], 1) + np.diag(self.off_diagonal[:-1], -1)
         gains = np.linalg.solve(normal[np.ix_(reached, reached)], self.moment[reached])
-        match = KernelMatch()
-        match.knots.copy_(torch.from_numpy(self.knots))
-        match.gains.copy_(torch.from_numpy(np.interp(self.knots, self.knots[reached], gains)))
-        match.range_hu.copy_(torch.tensor(self._stored_range_hu(), dtype=torch.float64))
-        return match
-
-    def _stored_range_hu(self) -> tuple[float, float]:
-        """The ends of what the target stores, where they show: one extreme pixel is anatomy, many alike are an end."""
-        (low, high), saturated = self.extremes_hu, self.saturated_hu
-        return (
-            low if low == saturated[0] else min(low, DEFAULT_RANGE_HU[0]),
-            high if high == saturated[1] else max(high, DEFAULT_RANGE_HU[1]),
-        )
+        return KernelMatch.of(self.knots, np.interp(self.knots, self.knots[reached], gains), self.stored_range.range_hu)
 
 
 def corner_frequency(spacing_mm: tuple[float, float]) -> float:

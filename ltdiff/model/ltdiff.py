@@ -12,6 +12,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from ltdiff.model.config import ModelConfig
+from ltdiff.model.degradation import Degradation
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
@@ -37,6 +38,8 @@ class LTDiff(nn.Module):
         self.scaling = LatentScaling(config.autoencoder.latent_channels)
         self.denoiser = Denoiser(config.autoencoder.latent_channels, config.denoiser)
         self.decoder = Decoder(config.autoencoder)
+        self.degradation: Degradation | None = None
+        """What made the sources of its training, where there were targets without a pair."""
 
     @property
     def networks(self) -> nn.ModuleDict:
@@ -83,6 +86,7 @@ def save_model(model: LTDiff, folder: Path, *, about: dict[str, Any]) -> None:
         "format_version": FORMAT_VERSION,
         "config": asdict(model.config),
         "kernel_match": {key: value.tolist() for key, value in model.kernel_match.state_dict().items()},
+        "degradation": model.degradation and asdict(model.degradation),
         "about": about,
         "files": {f"{name}.safetensors": file_sha256(partial / f"{name}.safetensors") for name in PARTS},
     }
@@ -99,6 +103,8 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
     description = verify_model_folder(folder)
     with description_errors(folder):
         model = LTDiff(make_settings(ModelConfig, description["config"]))
+        degradation = description.get("degradation")
+        model.degradation = make_settings(Degradation, degradation) if degradation else None
         match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
     try:
         model.kernel_match.load_state_dict(match)

@@ -1,7 +1,8 @@
-"""Fitting the linear kernel match on the training pairs, and applying it within the data stream."""
+"""Fitting the linear kernel match on a manifest, with pairs and without, and applying it within the data stream."""
 
 import copy
 import logging
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,74 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.manifest import evenly_spaced, in_plane_spacing_mm, read_hu
-from ltdiff.data.patches import make_items
+from ltdiff.data.patches import is_target_without_pair, make_items
+from ltdiff.data.slice_pairs import has_validation_pairs
+from ltdiff.inference.method import LinearMatch
+from ltdiff.model.degradation import Degradation
 from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.physics.spectral_match import SpectralMatch, SpectralMatchFit
 from ltdiff.system.progress import progress
+from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
 logger = logging.getLogger(__name__)
 
 MAX_PAIRS = 256
 """About a hundred numbers are fitted: more pairs than this, spread evenly over the training set, change nothing."""
+MAX_SLICES = 256
+"""Of each protocol, for the same reason."""
+NUM_CHOOSING_PAIRS, NUM_CHOOSING_ROIS = 16, 100
+"""Validation pairs and regions on which the match is chosen: some ten seconds."""
+
+
+class FittedMatch(NamedTuple):
+    """A kernel match; what it was fitted to, "pairs" or "spectra"; and what makes sources for targets without a pair, if any."""
+
+    kernel_match: KernelMatch
+    fitted_to: str
+    degradation: Degradation | None
+
+
+def fit_match(manifest: pd.DataFrame) -> FittedMatch:
+    """The match that a training starts from: of the pairs, or of the spectra of all sources and targets.
+
+    Where there are pairs, whichever agrees better with the targets of the validation pairs; without these, that of the pairs.
+
+    Raises:
+        ValueError: nothing can be matched.
+    """
+    has_pairs = bool(((manifest["split"] == "train") & manifest["pair_id"].notna()).any())
+    needs_sources = bool(((manifest["split"] == "train") & is_target_without_pair(manifest)).any())
+    matches = {"pairs": fit_kernel_match(manifest)} if has_pairs else {}
+    degradation = None
+    if needs_sources or not has_pairs or has_validation_pairs(manifest):
+        try:
+            spectral = fit_spectral_match(manifest)
+            matches["spectra"] = spectral.kernel_match()
+            degradation = spectral.degradation() if needs_sources else None
+        except ValueError:
+            if needs_sources or not has_pairs:
+                raise
+    chosen = _choose(matches, manifest)
+    return FittedMatch(matches[chosen], chosen, degradation)
+
+
+def _choose(matches: dict[str, KernelMatch], manifest: pd.DataFrame) -> str:
+    if len(matches) == 1 or not has_validation_pairs(manifest):
+        return next(iter(matches))
+    try:
+        regions = ValidationRegions.read(manifest, num_pairs=NUM_CHOOSING_PAIRS, num_rois=NUM_CHOOSING_ROIS)
+    except ValueError as error:
+        logger.warning("the kernel match is that of the pairs: %s", error)
+        return next(iter(matches))
+    ccc = regions.ccc({name: LinearMatch(match) for name, match in matches.items()})
+    scores = {name: overall(of_match) for name, of_match in ccc.items()}
+    chosen = max(scores, key=lambda name: scores[name])
+    logger.info(
+        "kernel match: that of the %s is better on the validation pairs (CCC %s)",
+        chosen,
+        ", ".join(f"{name} {score:.3f}" for name, score in scores.items()),
+    )
+    return chosen
 
 
 def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
@@ -25,7 +86,9 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
     Raises:
         ValueError: there are no such pairs, or none can be read.
     """
-    items = make_items(manifest, split="train", pairs=True)
+    items = [item for item in make_items(manifest, split="train", pairs=True) if "source" in item]
+    if not items:
+        raise ValueError("the manifest has no pair in its split 'train'")
     chosen = evenly_spaced(len(items), at_most=MAX_PAIRS)
     spacings_mm = [in_plane_spacing_mm(items[i]["source"]) for i in chosen]
     fit = KernelMatchFit(max_frequency=max(corner_frequency(s) for s in spacings_mm))
@@ -34,6 +97,32 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
             fit.add(read_hu(items[i]["source"]), read_hu(items[i]["target"]), spacing_mm=spacing_mm)
         except ValueError as error:
             logger.warning("left out of the kernel match: %s", error)
+    return fit.solve()
+
+
+def fit_spectral_match(manifest: pd.DataFrame) -> SpectralMatch:
+    """The spectral match of all sources and targets of split `train`, paired or not. What cannot be read is named in the log.
+
+    Raises:
+        ValueError: a side has no slice that shows a patient, or the two show nothing of one kind.
+    """
+    fit = SpectralMatchFit()
+    rows = manifest[(manifest["split"] == "train") & manifest["role"].isin(("source", "target"))]
+    rows = rows.drop_duplicates(["path", "slice_index", "role"])
+    series = rows["series_uid"].factorize()[0]
+    chosen = [
+        number
+        for role in ("source", "target")
+        for of_role in [np.flatnonzero(rows["role"] == role)]
+        for number in of_role[evenly_spaced(len(of_role), at_most=MAX_SLICES)]
+    ]
+    records = rows.to_dict("records")
+    for number in progress(chosen, name="spectral match", unit="slice"):
+        row = records[number]
+        try:
+            fit.add(row["role"], read_hu(row), spacing_mm=in_plane_spacing_mm(row), series=int(series[number]))
+        except ValueError as error:
+            logger.warning("left out of the spectral match: %s", error)
     return fit.solve()
 
 

@@ -111,6 +111,7 @@ def train_pending(pending: PendingPhase, *, settings: Settings, runner: Runner) 
         make=make,
         pairs=PHASES[name].uses_pairs,
         match_kernel=KernelMatcher(model.kernel_match if model.config.kernel_match else None),
+        make_source=model.degradation,
         config=training,
         folder=pending.folder,
         learning_rates=training.rates_of(name),

@@ -17,7 +17,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from ltdiff.data.network_inputs import to_hu, to_network
-from ltdiff.data.patches import MatchKernel
+from ltdiff.data.patches import MakeSource, MatchKernel
 from ltdiff.diffusion.process import Process, make_process
 from ltdiff.model.latent import Latents
 from ltdiff.model.ltdiff import LTDiff
@@ -74,6 +74,7 @@ class PhaseTask:
     make: Callable[[float], Phase]
     pairs: bool
     match_kernel: MatchKernel
+    make_source: MakeSource | None
     config: TrainingConfig
     folder: Path
     learning_rates: tuple[float, ...]

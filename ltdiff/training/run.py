@@ -29,7 +29,7 @@ from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description
 from ltdiff.system.atomic_files import finish_folder
 from ltdiff.system.folder_claim import claim, find_changes, read_claim, write_claim
 from ltdiff.training.config import Settings
-from ltdiff.training.fit_kernel_match import fit_kernel_match
+from ltdiff.training.fit_kernel_match import fit_match
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,9 @@ def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings) -> None
     model = LTDiff(settings.model)
     if settings.training.init == "pretrained":
         load_pretrained_weights(model)
-    model.kernel_match = fit_kernel_match(manifest)
-    save_model(model, start, about=describe_model(manifest, settings))
+    match = fit_match(manifest)
+    model.kernel_match, model.degradation = match.kernel_match, match.degradation
+    save_model(model, start, about=describe_model(manifest, settings) | {"kernel_match_fitted_to": match.fitted_to})
 
 
 def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class BatchSource:
                 patch_size=task.config.patch_size,
                 seed=task.config.seed,
                 match_kernel=task.match_kernel,
+                make_source=task.make_source,
                 keep_slices=split == "val" or (fit_in_memory(manifest) if keep_slices is None else keep_slices),
             )
             for split in ("train", "val")

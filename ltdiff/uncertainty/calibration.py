@@ -100,7 +100,7 @@ def calibrate_run(manifest: pd.DataFrame, *, model: Path, num_workers: int = 2) 
     """Calibrate a model that was just trained, unless it is; where its validation pairs do not serve the log says why."""
     if (model / CALIBRATION_FILE).is_file():
         logger.info("calibration: done already")
-    elif not has_validation_pairs(manifest):
+    elif not has_validation_pairs(manifest) and manifest["pair_id"].notna().any():
         logger.warning("the model is not calibrated: there are no validation pairs")
     else:
         use_gpu = read_description(model)["about"]["settings"]["training"]["use_gpu"]
@@ -137,7 +137,7 @@ def _fit(
 ) -> tuple[ResidualNoiseModel, FeatureIntervals]:
     torch.set_num_threads(1)  # as archives are standardized
     low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
-    regions = ValidationRegions.read(manifest, num_workers=num_workers)
+    regions = ValidationRegions.read(manifest, num_workers=num_workers, make_source=standardizer.model.degradation)
     means = regions.standardize(standardizer)
     residual_noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
     value, *draws = _measure(regions, means, residual_noise)

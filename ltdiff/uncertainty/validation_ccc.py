@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ltdiff.data.patches import MakeSource
 from ltdiff.data.rois import random_rois
 from ltdiff.data.slice_pairs import MAX_VALIDATION_PAIRS, ValidationPair, read_validation_pairs
 from ltdiff.evaluation.concordance import ccc_per_column
@@ -49,13 +50,14 @@ class ValidationRegions:
         num_pairs: int = MAX_VALIDATION_PAIRS,
         num_rois: int = NUM_ROIS,
         num_workers: int = 1,
+        make_source: MakeSource | None = None,
     ) -> "ValidationRegions":
         """Draw regions on the pairs of a split; see `read_validation_pairs`.
 
         Raises:
             ValueError: the split has no pair, or its pairs no room for the two regions that a CCC needs.
         """
-        pairs = read_validation_pairs(manifest, split=split, at_most=num_pairs, purpose="validation")
+        pairs = read_validation_pairs(manifest, split=split, at_most=num_pairs, purpose="validation", make_source=make_source)
         regions = cls(pairs, num_rois=num_rois, num_workers=num_workers)
         if len(regions) < 2:
             raise ValueError(

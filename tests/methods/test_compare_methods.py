@@ -240,7 +240,7 @@ def test_one_slice_is_enough_to_train(tmp_path):
 
 
 def test_what_trains_is_not_scored(tmp_path, pairs):
-    with pytest.raises(ValueError, match=r"2 series are in .*: what trains must not be scored"):
+    with pytest.raises(ValueError, match="what trains is not scored"):
         _compare(pairs, tmp_path / "out", test=write_pairs(tmp_path / "again"))
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,165 @@
+"""The manifest without pairs: series of a source and of a target protocol, whoever was scanned."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ltdiff.data.manifest import split_manifest
+from ltdiff.data.pairing import PairingResult, build_manifest, kernel_table, read_archive, without_partner
+from ltdiff.data.volume_files import VolumeFile, is_volume_file, read_volume_scan
+from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
+from ltdiff.dicom.scan import Scan
+from ltdiff.dicom.series import Issue, find_series, no_series_error
+from ltdiff.system.text import printable
+
+logger = logging.getLogger(__name__)
+
+
+class Roles(NamedTuple):
+    """Scans by what they are to a model: of the source protocol, of the target protocol, or of neither."""
+
+    sources: list[Scan]
+    targets: list[Scan]
+    others: list[Scan]
+
+
+def collect_archive(root: Path, *, source_kernel: str | None, target_kernel: str, split: str = "auto") -> PairingResult:
+    """Take every original series of `root` by its kernel: pairs where there are any, and the others as source or target.
+
+    Raises:
+        NothingToDoError: there is no original CT series.
+        ValueError: none that can be used has the target kernel, or none is a source.
+    """
+    content = read_archive(root, target_kernel=target_kernel)
+    pairs = [pair for pair in content.pairs if source_kernel in (None, pair.source.kernel)]
+    dropped = [pair for pair in content.pairs if pair not in pairs]
+    unpaired = [*content.unpaired, *without_partner(dropped, pairs)]
+    roles, issues = assign_roles(
+        unpaired, source_kernel=source_kernel, target_kernel=target_kernel, known_targets=[pair.target for pair in pairs]
+    )
+    if not pairs:
+        _check_sides(roles, issues, of=f"below {printable(root)}")
+    manifest = build_manifest(pairs, roles.others, sources=roles.sources, targets=roles.targets)
+    return PairingResult(split_manifest(manifest, split), kernel_table(pairs), [*content.issues, *issues])
+
+
+def collect_named(sources: Sequence[Path], targets: Sequence[Path], *, split: str = "auto") -> PairingResult:
+    """Take all original series in the folders, and the volume files, that the user names for each side.
+
+    Raises:
+        ValueError: a side has no usable series, or both have the same one.
+    """
+    found = {"source": _read_originals(sources, role="source"), "target": _read_originals(targets, role="target")}
+    _check_apart(found["source"][0], found["target"][0])
+    roles, issues = with_one_thickness(found["source"][0], found["target"][0])
+    _check_sides(roles, issues, of="named")
+    manifest = build_manifest([], sources=roles.sources, targets=roles.targets)
+    all_issues = [*found["source"][1], *found["target"][1], *issues]
+    return PairingResult(split_manifest(manifest, split), kernel_table([]), all_issues)
+
+
+def _check_sides(roles: Roles, issues: Sequence[Issue], *, of: str) -> None:
+    for role, scans in (("source", roles.sources), ("target", roles.targets)):
+        if not scans:
+            reasons = "; ".join(map(str, issues[:3])) or "no series has its kernel"
+            raise ValueError(f"of the series {of}, none can be a {role}: {reasons}")
+
+
+def assign_roles(
+    series: Sequence[Scan], *, source_kernel: str | None, target_kernel: str, known_targets: Sequence[Scan] = ()
+) -> tuple[Roles, list[Issue]]:
+    """Give each series its role by its kernel; `known_targets` are targets of pairs, whose thickness counts as well.
+
+    Without `source_kernel` every kernel but the target's is a source. A series without a kernel is neither.
+    """
+    targets = [one for one in series if one.kernel == target_kernel]
+    sources = [one for one in series if one.kernel not in ("", target_kernel) and one.kernel == (source_kernel or one.kernel)]
+    roles, issues = with_one_thickness(sources, targets, known_targets=known_targets)
+    chosen = {one.series_instance_uid for one in (*sources, *targets)}
+    kernels = sorted({one.kernel for one in roles.sources})
+    if len(kernels) > 1:
+        logger.warning(
+            "the sources have several kernels (%s): one match for all of them fits none; name one with --source_kernel",
+            ", ".join(map(repr, kernels)),
+        )
+    return roles._replace(others=[one for one in series if one.series_instance_uid not in chosen]), issues
+
+
+def with_one_thickness(
+    sources: Sequence[Scan], targets: Sequence[Scan], *, known_targets: Sequence[Scan] = ()
+) -> tuple[Roles, list[Issue]]:
+    """The scans whose slices are as thick as most of the targets', and the others as issues.
+
+    A thicker slice is smoother and less noisy, which no filter in the plane can tell from a kernel.
+    """
+    if not (targets or known_targets) or not sources:
+        return Roles(list(sources), list(targets), []), []
+    counts: Counter[float] = Counter()
+    for one in (*targets, *known_targets):
+        if (thickness_mm := thickness(one)) is not None:
+            counts[thickness_mm] += one.num_slices
+    if not counts:
+        return Roles(list(sources), list(targets), []), []
+    wanted_mm = counts.most_common(1)[0][0]
+    issues = []
+    kept: list[list[Scan]] = []
+    for role, scans in (("source", sources), ("target", targets)):
+        kept.append([])
+        for one in scans:
+            found_mm = thickness(one)
+            if found_mm is None or abs(found_mm - wanted_mm) <= THICKNESS_TOLERANCE_MM:
+                kept[-1].append(one)
+                continue
+            reason = f"cannot be a {role}: its slices are {found_mm:g} mm thick, those of the target {wanted_mm:g} mm"
+            issues.append(Issue(one.path, "fail", f"{_name(one)} {reason}"))
+    return Roles(kept[0], kept[1], []), issues
+
+
+def thickness(scan: Scan) -> float | None:
+    """SliceThickness in mm; of a volume file the distance of its slices."""
+    return scan.distance_mm if isinstance(scan, VolumeFile) else scan.slice_thickness_mm
+
+
+def _read_originals(paths: Sequence[Path], *, role: str) -> tuple[list[Scan], list[Issue]]:
+    """All original CT series in folders, and volume files, that the user named as one side.
+
+    Raises:
+        ValueError: there is none; or a path does not exist.
+    """
+    scans: dict[str, Scan] = {}
+    issues: list[Issue] = []
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{printable(path)}: there is no such file or folder")
+        if is_volume_file(path):
+            scan = read_volume_scan(path)
+            scans[scan.series_instance_uid] = scan
+            continue
+        found, of_path = find_series(path)
+        issues += of_path
+        usable = [one for one in found if not one.derived]
+        if not usable:
+            raise no_series_error(path, found, of_path)
+        for one in usable:
+            try:
+                one.check_values()
+                scans[one.series_instance_uid] = one
+            except ValueError as error:
+                issues.append(Issue(one.path.parent, "fail", f"{_name(one)} cannot be used: {error}"))
+    if not scans:
+        raise ValueError(f"no {role} can be used: {'; '.join(str(issue) for issue in issues if issue.action == 'fail')}")
+    return list(scans.values()), issues
+
+
+def _check_apart(sources: Sequence[Scan], targets: Sequence[Scan]) -> None:
+    """ValueError where a series is named as source and as target."""
+    both = {one.series_instance_uid for one in sources} & {one.series_instance_uid for one in targets}
+    if both:
+        (one,) = [one for one in sources if one.series_instance_uid == min(both)]
+        raise ValueError(f"{_name(one)} is named as source and as target")
+
+
+def _name(scan: Scan) -> str:
+    return printable(scan.path) if isinstance(scan, VolumeFile) else f"the series of {printable(scan.path)}"
