@@ -1,7 +1,7 @@
 """What a phase trains on: samples → decoded, cropped, augmented patches.
 
-Where the manifest has targets without a pair, their sources are made: `MakeSource` turns the target into what a source of the same
-anatomy could be, another one for each sample.
+Where the manifest has targets without a pair, their sources are made: `MakeSource` turns the target into what a source of the
+same anatomy could be, another one for each sample.
 
 A sample is one patch of one slice (or slice pair); `PATCHES_PER_SLICE` samples in a row see the same slice, and N slices are an
 epoch. Which slice sample k sees (a permutation per epoch), crop and turns are functions of (seed, sample) alone.

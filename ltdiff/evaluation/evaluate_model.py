@@ -22,7 +22,7 @@ from ltdiff.evaluation.scoring import SOURCE, Harmonizer, Scores, score
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.config import Output
+from ltdiff.model.config import OUTPUTS
 from ltdiff.model.model_folder import CALIBRATION_FILE, CHANGES, DATA_CHANGES, read_description, weights_sha256
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.text import printable
@@ -42,7 +42,7 @@ def evaluate_model(
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
 
-    Of a calibrated model the mean or the sample that was not chosen has a row of its own, unless one was asked for.
+    Of a calibrated model the outputs that were not chosen have rows of their own, unless one was asked for.
 
     Features are extracted by processes on this machine, or by `extract_all`.
     """
@@ -52,8 +52,8 @@ def evaluate_model(
     linear = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
     methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
     if inference.output is None and (model / CALIBRATION_FILE).is_file():
-        other: Output = "mean" if standardizer.procedure.residual_noise else "sample"
-        methods[f"ltdiff_{other}"] = Standardizer.load(model, replace(inference, output=other))
+        others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
+        methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
     about = read_description(model)["about"]
     if _has_trained(about, manifest, split=config.split):
         logger.warning(

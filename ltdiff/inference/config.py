@@ -20,8 +20,8 @@ class InferenceConfig:
             need, which is faster; None takes the deepest.
         precision: arithmetic of the networks; `auto`: bf16 where the device has instructions for it, else fp32.
         output: `mean`: A' itself; `sample`: one possible target image, A' plus a draw of the residual noise
-            (see `ResidualNoiseModel`).
-            None takes what the validation pairs chose when the model was calibrated; the mean of one that is not.
+            (see `ResidualNoiseModel`); `match`: the kernel match Ã alone, without the networks.
+            None takes what validation chose when the model was calibrated; the mean of one that is not.
         seed: seed of all noise. Each slice has its own noise, a function of the seed and its number.
     """
 

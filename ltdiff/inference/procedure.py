@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.model.config import ModelConfig
+from ltdiff.model.config import ModelConfig, Output
 from ltdiff.model.model_folder import description_errors, read_description
 from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
 from ltdiff.system.settings_tree import make_settings
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class Procedure:
     """How slices are standardized: what a model was trained with, and what `inference` changes of it.
 
-    Samples need a `residual_noise`.
+    Samples need a `residual_noise`; with `is_match` the networks have no part in it.
     """
 
     diffusion: DiffusionConfig
     trained_decode: str
     inference: InferenceConfig = InferenceConfig()
     residual_noise: ResidualNoiseModel | None = None
+    is_match: bool = False
 
     @classmethod
     def read(cls, folder: Path, inference: InferenceConfig) -> "Procedure":
@@ -40,10 +41,16 @@ class Procedure:
             diffusion = make_settings(DiffusionConfig, settings["diffusion"])
             decode = str(settings["loss"]["decode"])
             num_levels = make_settings(ModelConfig, description["config"]).autoencoder.num_levels
-        is_sample = (inference.output or read_output(folder)) == "sample"
-        procedure = cls(diffusion, decode, inference, read_residual_noise(folder) if is_sample else None)
+        output = inference.output or read_output(folder)
+        residual_noise = read_residual_noise(folder) if output == "sample" else None
+        procedure = cls(diffusion, decode, inference, residual_noise, output == "match")
         procedure.check(num_levels=num_levels)
         return procedure
+
+    @property
+    def output(self) -> Output:
+        """What is made: mean, sample or match."""
+        return "match" if self.is_match else "mean" if self.residual_noise is None else "sample"
 
     @property
     def decode(self) -> str:
@@ -72,6 +79,8 @@ class Procedure:
 
     def describe_sampling(self, precision: str) -> str:
         """How the latents are sampled, for people."""
+        if self.is_match:
+            return "the kernel match alone"
         process = self.diffusion.process
         text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"
         if self.residual_noise is None:

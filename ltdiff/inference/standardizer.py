@@ -63,8 +63,9 @@ class Standardizer:
                 raise ValueError(f"slice {first_slice + i} holds values that are not finite")
             generator = torch.Generator().manual_seed(seed * 1_000_003 + first_slice + i)
             source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
-            matched = self.model.match_kernel(source[None], spacing_mm)
-            output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))
+            output = self.model.match_kernel(source[None], spacing_mm)[:, None]
+            if not self.procedure.is_match:
+                output = to_hu(self._convert(to_network(output[:, 0])[:, None], generator, spacing_mm))
             result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
             if residual_noise is not None:
                 result[i] = residual_noise.draw(result[i], seed=seed, number=first_slice + i)

@@ -64,8 +64,8 @@ def compare_methods(
     of them of which no slice trains, and what is in `pairs` trains. `num_pairs` limits what trains.
 
     Raises:
-        ValueError: an unknown method, no pairs to train or to score, no pair of `test` that does not train, or another job writing
-            `out`. FitError, after the report of the others is written: a method that failed.
+        ValueError: an unknown method, no pairs to train or to score, no pair of `test` that does not train, or another job
+            writing `out`. FitError, after the report of the others is written: a method that failed.
     """
     unknown = [name for name in methods if name not in METHOD_NAMES]
     if unknown:

@@ -13,7 +13,7 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.protocol import Comparator, FitError
-from ltdiff.model.config import Output
+from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights
 from ltdiff.model.model_folder import CALIBRATION_FILE
 from ltdiff.training.config import Settings, read_settings
@@ -55,14 +55,13 @@ class LTDiffMethod(Comparator):
 
     @override
     def variants(self) -> Mapping[str, Method]:
-        """Return the mean with another number of steps, and the mean or the sample, whichever was not chosen."""
+        """Return the mean with another number of steps, and the outputs that were not chosen."""
         steps = (2, "2_steps") if self.settings.diffusion.num_steps == 1 else (1, "1_step")
-        is_mean = self.standardizer.procedure.residual_noise is None
-        ending = "" if is_mean else "_mean"
+        ending = "" if self.standardizer.procedure.output == "mean" else "_mean"
         variants: dict[str, Method] = {f"{ending}_{steps[1]}": self._load(output="mean", num_inference_steps=steps[0])}
         if (self.model / CALIBRATION_FILE).is_file():
-            other: Output = "sample" if is_mean else "mean"
-            variants[f"_{other}"] = self._load(output=other)
+            others = [output for output in OUTPUTS if output != self.standardizer.procedure.output]
+            variants |= {f"_{other}": self._load(output=other) for other in others}
         return variants
 
     def _load(
@@ -86,7 +85,7 @@ class PretrainedLTDiffMethod(LTDiffMethod):
     @override
     def variants(self) -> Mapping[str, Method]:
         """Add the pretrained weights as they were before the training."""
-        ending = "" if self.standardizer.procedure.residual_noise is None else "_mean"
+        ending = "" if self.standardizer.procedure.output == "mean" else "_mean"
         return {**super().variants(), f"{ending}_untrained": self._load(self.folder / START_FOLDER)}
 
 

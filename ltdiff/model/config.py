@@ -1,12 +1,13 @@
 """Settings of the networks."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Precision = Literal["auto", "bf16", "fp32"]
 """Arithmetic of the networks: `auto` is bf16 where the device has instructions for it, else fp32."""
-Output = Literal["mean", "sample"]
-"""Kind of a standardized image: A' itself (mean), or A' plus a draw of residual noise (sample)."""
+Output = Literal["mean", "sample", "match"]
+"""Kind of a standardized image: A' itself (mean), A' plus a draw of residual noise (sample), or the kernel match Ã alone."""
+OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def save_model(model: LTDiff, folder: Path, *, about: dict[str, Any]) -> None:
         "format_version": FORMAT_VERSION,
         "config": asdict(model.config),
         "kernel_match": {key: value.tolist() for key, value in model.kernel_match.state_dict().items()},
-        "degradation": model.degradation and asdict(model.degradation),
+        **({"degradation": asdict(model.degradation)} if model.degradation else {}),
         "about": about,
         "files": {f"{name}.safetensors": file_sha256(partial / f"{name}.safetensors") for name in PARTS},
     }

@@ -27,15 +27,17 @@ DATA_CHANGES = "data_fingerprint was", "split was"
 
 _PARTS = {"format_version": int, "config": dict, "kernel_match": dict, "about": dict, "files": dict}
 """Of the description, with their kinds."""
+_OPTIONAL_PARTS = {"degradation": dict}
 
 
 def read_description(folder: Path) -> dict[str, Any]:
     """`model.json` of a model folder, checked for its format version and its parts. Raises ValueError."""
     path = folder / DESCRIPTION_FILE
     description = read_versioned(path, what="model", version=FORMAT_VERSION)
+    known = _PARTS | _OPTIONAL_PARTS
     for part in (*_PARTS, *description):
-        if part not in _PARTS or not isinstance(description.get(part), _PARTS[part]):
-            fault = "an unknown part" if part not in _PARTS else "another kind of part" if part in description else "no part"
+        if part not in known or not isinstance(description.get(part), known[part]):
+            fault = "an unknown part" if part not in known else "another kind of part" if part in description else "no part"
             raise ValueError(f"{path} is damaged: it has {fault} {quoted(part)}")
     return description
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from scipy import ndimage
 
-from ltdiff.model.config import Output
+from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import damaged_calibration, read_calibration
 from ltdiff.model.spectrum import half_overlapping_windows, radial_frequency, tapered_power
 from ltdiff.system.text import printable
@@ -98,12 +98,13 @@ def read_residual_noise(model: Path) -> ResidualNoiseModel:
 
 
 def read_output(model: Path) -> Output:
-    """Read which output the validation pairs chose for the model folder `model`; the mean if it is not calibrated.
+    """Read which output validation chose for the model folder `model`; the mean if it is not calibrated.
 
     Raises:
         ValueError: its calibration is damaged.
     """
-    return "sample" if read_calibration(model).get("output") == "sample" else "mean"
+    found = read_calibration(model).get("output")
+    return next((output for output in OUTPUTS if output == found), "mean")
 
 
 def fit_residual_noise(

@@ -20,9 +20,9 @@ from typing_extensions import override
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.slice_pairs import ValidationPair, find_neighbours, has_validation_pairs, read_validation_pairs
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.method import Method, Slices
+from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.config import Output
+from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration, read_description, write_calibration
 from ltdiff.model.residual_noise import ResidualNoiseModel, fit_residual_noise
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
@@ -36,10 +36,11 @@ NUM_DRAWS = 16
 
 
 class OutputChoice(NamedTuple):
-    """Mean or sample, whichever agrees better with the target by radiomic features, and the CCC of both by class.
+    """Mean, sample or kernel match, whichever agrees best with the target by radiomic features, and the CCC of each by class.
 
     A mean lacks the part of the target's noise that is not in the source. Where that is little, a draw of it only adds error;
-    where it is most, as after noise reduction, features of a mean are far off and those of a sample are not.
+    where it is most, as after noise reduction, features of a mean are far off and those of a sample are not. Where the networks
+    add nothing to the kernel match, it is taken alone.
     """
 
     output: Output
@@ -47,8 +48,8 @@ class OutputChoice(NamedTuple):
 
     @classmethod
     def of(cls, ccc: dict[str, dict[str, float]]) -> "OutputChoice":
-        """Choose the output with the highest CCC over all classes; the mean if both are equal."""
-        return cls("sample" if overall(ccc["sample"]) > overall(ccc["mean"]) else "mean", ccc)
+        """Choose the output with the highest CCC over all classes; of equal ones the first in OUTPUTS."""
+        return cls(max((output for output in OUTPUTS if output in ccc), key=lambda output: overall(ccc[output])), ccc)
 
 
 class Sampled(Method):
@@ -142,7 +143,9 @@ def _fit(
     residual_noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
     value, *draws = _measure(regions, means, residual_noise)
     intervals = fit_intervals(PYRADIOMICS.features, draws=np.stack(draws), target=regions.target)
-    choice = OutputChoice.of({"mean": regions.ccc_of(value), "sample": regions.ccc_of(draws[0])})
+    (match,) = regions.features([regions.standardize(LinearMatch(standardizer.model.kernel_match))])
+    measured = {"mean": value, "sample": draws[0], "match": match}
+    choice = OutputChoice.of({output: regions.ccc_of(values) for output, values in measured.items()})
     logger.info("calibration: the %s is better on the validation pairs", choice.output)
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"residual_noise": asdict(residual_noise), "intervals": asdict(intervals)}
