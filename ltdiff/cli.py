@@ -10,6 +10,7 @@ COMMANDS = {
     "simulate": "ltdiff.commands.simulate_command:simulate",
     "train": "ltdiff.commands.train_command:train",
     "tune": "ltdiff.commands.tune_command:tune",
+    "harmonize": "ltdiff.commands.harmonize_command:harmonize",
     "standardize": "ltdiff.commands.standardize_command:standardize",
     "evaluate": "ltdiff.commands.evaluate_command:evaluate",
     "compare": "ltdiff.commands.compare_command:compare",

@@ -9,7 +9,7 @@ from ltdiff.data.training_domain import either
 from ltdiff.data.volume_files import is_volume_file, read_volume_scan
 from ltdiff.dicom.scan import Scan
 from ltdiff.dicom.series import Series, find_series, no_series_error
-from ltdiff.inference.models import TrainedModel, check_domain, select_model
+from ltdiff.inference.models import Assignment, TrainedModel, check_domain, select_model
 from ltdiff.inference.results import SeriesResult
 from ltdiff.inference.tasks import DERIVED_MARK, SeriesTask, Task, VolumeTask, split_suffix
 from ltdiff.system.text import printable, quoted
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def find_tasks(
-    root: Path, *, out: Path, trained_models: Sequence[TrainedModel], force: bool = False
+    root: Path, *, out: Path, trained_models: Sequence[TrainedModel], force: bool = False, assignment: Assignment | None = None
 ) -> tuple[list[Task], list[SeriesResult]]:
     """What remains to be done below `root` (a folder, a DICOM file or a volume file), longest first, and the rest.
 
-    Each scan gets the model that `select_model` names. An `out` inside `root` is passed over. `force` also takes what
+    Each scan gets the model that `select_model` names, or that of the `assignment`. An `out` inside `root` is passed over. `force` also takes what
     lies outside what that model was trained for, and marks it.
 
     Raises:
@@ -36,7 +36,7 @@ def find_tasks(
         scans, results = _find_archive(root, out)
     tasks: list[Task] = []
     for scan in scans:
-        found = _find_task(scan, out, trained_models, force=force)
+        found = _find_task(scan, out, trained_models, force=force, assignment=assignment)
         if isinstance(found, SeriesResult):
             results.append(found)
         else:
@@ -66,7 +66,9 @@ def _find_archive(root: Path, out: Path) -> tuple[list[Series], list[SeriesResul
     return series, [SeriesResult(issue.path, issue.action, issue.reason) for issue in issues]
 
 
-def _find_task(scan: Scan, out: Path, trained_models: Sequence[TrainedModel], *, force: bool) -> Task | SeriesResult:
+def _find_task(
+    scan: Scan, out: Path, trained_models: Sequence[TrainedModel], *, force: bool, assignment: Assignment | None
+) -> Task | SeriesResult:
     """The task, or what became of a scan that is not to be standardized, cannot be, or is already."""
     name = f"the series of {printable(scan.path)}" if isinstance(scan, Series) else printable(scan.path)
     if scan.derived:
@@ -79,7 +81,10 @@ def _find_task(scan: Scan, out: Path, trained_models: Sequence[TrainedModel], *,
     try:
         doubt = scan.check_values()
         acquisition = AcquisitionInfo.of(scan)
-        trained_model = select_model(acquisition, trained_models, name=name)
+        if assignment is None:
+            trained_model = select_model(acquisition, trained_models, name=name)
+        else:
+            trained_model = _assigned_model(scan, trained_models, assignment)
         warning = check_domain(acquisition, trained_model.domain, name=name, verb="standardize", force=force)
         task = _make_task(scan, out, trained_model, out_of_domain="; ".join(filter(None, [warning, doubt])))
         output = task.find_output()
@@ -87,6 +92,16 @@ def _find_task(scan: Scan, out: Path, trained_models: Sequence[TrainedModel], *,
     except ValueError as error:
         folder = trained_model.folder if trained_model else None
         return SeriesResult(scan.path, "fail", str(error), num_slices=scan.num_slices, model=folder)
+
+
+def _assigned_model(scan: Scan, trained_models: Sequence[TrainedModel], assignment: Assignment) -> TrainedModel:
+    folder = assignment.models.get(scan.series_instance_uid)
+    if folder is None:
+        raise ValueError(
+            assignment.refused.get(scan.path, f"{printable(scan.path)} came when the models were fitted: run it again")
+        )
+    (model,) = [one for one in trained_models if one.folder == folder]
+    return model
 
 
 def _make_task(scan: Scan, out: Path, trained_model: TrainedModel, *, out_of_domain: str) -> Task:

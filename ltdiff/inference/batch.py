@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ltdiff.inference.archive import find_tasks
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.models import load_models
+from ltdiff.inference.models import Assignment, TrainedModel, load_models
 from ltdiff.inference.results import SeriesResult, log_results, write_report
 from ltdiff.inference.tasks import Outcome, Task, WorkerSettings
 from ltdiff.model.precision import resolve_precision
@@ -32,7 +32,7 @@ ATTEMPTS_FOLDER = ".attempts"
 def standardize_archive(
     root: Path,
     *,
-    model: Path,
+    model: Path | Assignment,
     out: Path,
     inference: InferenceConfig = InferenceConfig(),
     num_workers: int = 1,
@@ -49,7 +49,8 @@ def standardize_archive(
 
     Args:
         root: a folder tree with CT series, one DICOM file, or a NIfTI, NRRD or MetaImage file.
-        model: folder of a trained model; or one whose subfolders are, each series then gets the one that is for it.
+        model: folder of a trained model; or one whose subfolders are, each series then gets the one that is for it; or which
+            series gets which.
         out: folder for the output; one job at a time writes it. On a cluster, on storage that all nodes share.
         inference: decoding, steps, precision, seed.
         num_workers: model actors; each works on a series of its own, and they share the cores.
@@ -63,13 +64,18 @@ def standardize_archive(
     """
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
-    root, model, out = root.absolute(), model.absolute(), out.absolute()
+    root, out = root.absolute(), out.absolute()
     inference = _resolve_precision(inference, use_gpu=use_gpu)
-    trained_models = load_models(model, inference, target_kernel=target_kernel)
+    assignment = model if isinstance(model, Assignment) else None
+    if assignment is not None:
+        trained_models = [TrainedModel.load(folder, inference) for folder in sorted(set(assignment.models.values()))]
+    else:
+        assert isinstance(model, Path)
+        trained_models = load_models(model.absolute(), inference, target_kernel=target_kernel)
     with only_writer(out):
         remove_partial_folders(out)
         shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
-        tasks, results = find_tasks(root, out=out, trained_models=trained_models, force=force)
+        tasks, results = find_tasks(root, out=out, trained_models=trained_models, force=force, assignment=assignment)
         if tasks:
             (out / ATTEMPTS_FOLDER).mkdir()
             try:

@@ -1,10 +1,10 @@
 """Trained models with their settings: one in a folder, or several in a folder of such folders; and which one a series is for."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import TrainingDomain, either, name_kernel
@@ -18,6 +18,15 @@ from ltdiff.system.text import printable, quoted
 logger = logging.getLogger(__name__)
 
 MODEL_NAME = "LTDiff++"
+
+
+class Assignment(NamedTuple):
+    """Which model an archive's series are for, where that is known: the model's folder by SeriesInstanceUID; and for the others,
+    by the path of their first slice, the reason why there is none.
+    """
+
+    models: Mapping[str, Path]
+    refused: Mapping[Path, str]
 
 
 @dataclass(frozen=True)
