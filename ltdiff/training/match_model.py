@@ -11,7 +11,6 @@ from ltdiff.model.model_folder import write_calibration
 from ltdiff.training.config import Settings
 from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, prepare_run
 
-
 MATCH_PHASE = "match"
 """Among the phases that a model's description says it was trained in."""
 
