@@ -18,7 +18,7 @@ def harmonize(
 ) -> int:
     """Make all series of an archive comparable with those of one kernel, with pairs or without. Not for diagnostic use.
 
-    Every source protocol is matched to the target by its spectra, or trained; its series are standardized. Run it again to resume.
+    Every source protocol is matched to the target by its spectra, or trained. Run it again to resume.
 
     Args:
         root: Folder tree of DICOM series.

@@ -22,8 +22,8 @@ def find_tasks(
 ) -> tuple[list[Task], list[SeriesResult]]:
     """What remains to be done below `root` (a folder, a DICOM file or a volume file), longest first, and the rest.
 
-    Each scan gets the model that `select_model` names, or that of the `assignment`. An `out` inside `root` is passed over. `force` also takes what
-    lies outside what that model was trained for, and marks it.
+    Each scan gets the model that `select_model` names, or that of the `assignment`. An `out` inside `root` is passed over.
+    `force` also takes what lies outside what that model was trained for, and marks it.
 
     Raises:
         NothingToDoError: `root` holds no CT at all.

@@ -21,9 +21,9 @@ NUM_TERMS = 5
 LOW_PER_MM, LOW_WEIGHT = 0.12, 0.1
 """Below, anatomy differs from patient to patient more than kernels do."""
 MIN_WINDOWS = 8
-"""Of a class on each side: the median of fewer says little."""
+"""Of a class on each side: the median of fewer says little. Where no class has so many, all windows are one class."""
 NUM_BOOTSTRAPS = 24
-Float = NDArray[np.float64]
+Float, Classes = NDArray[np.float64], NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,7 @@ def _log_ratio(source: WindowPower, target: WindowPower, statistic: Callable[...
     """log of target over source power (R,), averaged over the classes with weights √(n_source n_target), and these weights."""
     num_rings = min(source.power.shape[1], target.power.shape[1])
     total, weights = np.zeros(num_rings), np.zeros(num_rings)
-    for number in range(NUM_CLASSES):
-        sides = [side.power[side.classes == number, :num_rings] for side in (source, target)]
-        if min(map(len, sides)) < MIN_WINDOWS:
-            continue
+    for sides in _classes(source.power[:, :num_rings], target.power[:, :num_rings], source.classes, target.classes):
         levels = [statistic(power, axis=0) for power in sides]
         weight = np.sqrt(len(sides[0]) * len(sides[1]))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -120,9 +117,13 @@ def _log_ratio(source: WindowPower, target: WindowPower, statistic: Callable[...
         valid = np.isfinite(ratio)
         total[valid] += weight * ratio[valid]
         weights[valid] += weight
-    if not weights.any():
-        raise ValueError("source and target show no tissue of one kind: they have no windows of like mean HU in common")
     return total / np.where(weights > 0, weights, np.nan), weights
+
+
+def _classes(source: Float, target: Float, source_classes: Classes, target_classes: Classes) -> list[tuple[Float, Float]]:
+    """The powers of source and target windows of each class that both have enough of."""
+    sides = [(source[source_classes == number], target[target_classes == number]) for number in range(NUM_CLASSES)]
+    return [one for one in sides if min(map(len, one)) >= MIN_WINDOWS] or [(source, target)]
 
 
 def _terms(frequencies_per_mm: Float, limit_per_mm: float) -> Float:
