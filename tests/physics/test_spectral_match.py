@@ -25,7 +25,7 @@ def _image(seed, *, spacing_mm=SPACING_MM, lung_share=0.4, size=320):
         np.fft.ifft2(one * amplitude * frequency**-slope).real
         for one, amplitude, slope in zip(white, (5.0, 1.2, 8.0), (1.0, 1.0, 0.0), strict=True)
     )
-    border = ndimage.gaussian_filter(rng.normal(size=(size, size)), 40)
+    border = ndimage.gaussian_filter(rng.normal(size=(size, size)), 32 / spacing_mm[0])
     is_lung = border < np.quantile(border, lung_share)
     return np.where(is_lung, -850 + lung, 40 + soft) + noise
 

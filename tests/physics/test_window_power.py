@@ -6,14 +6,14 @@ import pytest
 from ltdiff.physics.window_power import RING_PER_MM, WindowPower, window_power
 
 
-def _noise(sigma_hu, *, mean_hu=0.0, shape=(256, 256), seed=0):
+def _noise(sigma_hu, *, mean_hu=0.0, shape=(512, 512), seed=0):
     return np.random.default_rng(seed).normal(mean_hu, sigma_hu, shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5), (0.8, 0.7), (1.2, 1.2)])
 def test_white_noise_has_its_variance_times_the_pixel_s_area_at_every_frequency(spacing_mm):
     power = window_power(_noise(20.0), spacing_mm).power[:, 2:]
-    np.testing.assert_allclose(power.mean(axis=0), 400 * np.prod(spacing_mm), rtol=0.08)
+    np.testing.assert_allclose(power.mean(axis=0), 400 * np.prod(spacing_mm), rtol=0.12)
 
 
 def test_a_wave_is_found_at_its_frequency():
