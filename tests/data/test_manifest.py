@@ -181,7 +181,7 @@ def test_a_bad_spec_is_named(manifest, spec):
 
 
 def test_one_patient_cannot_be_split_by_patient(manifest):
-    with pytest.raises(ValueError, match="needs at least 2 paired patients and there is 1"):
+    with pytest.raises(ValueError, match="needs at least 2 patients a side, and there is 1"):
         split_manifest(manifest, "patient:0.7")
 
 
