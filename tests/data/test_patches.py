@@ -387,3 +387,55 @@ def test_nothing_readable_is_an_error(single_files):
         path.unlink()
     with pytest.raises(ValueError, match="none of the 3 training slices can be read"):
         load(PatchLoader(items, PATCH, 0, _unmatched), 0)
+
+
+# --- targets without a pair
+
+
+def _halve(hu, spacing_mm, generator):
+    return hu / 2 + int(generator.integers(2))
+
+
+@pytest.fixture(scope="module")
+def unpaired(tmp_path_factory):
+    """A manifest whose sources and targets show different slices."""
+    folder = tmp_path_factory.mktemp("unpaired")
+    paths = [save_volume(_coordinates(), folder / f"{role}.nrrd") for role in ("source", "target")]
+    rows = [make_rows(path, shape=SHAPE, role=role, splits=TRAIN) for role, path in zip(("source", "target"), paths, strict=True)]
+    return pd.concat(rows).assign(pair_id=None)
+
+
+def test_the_source_of_a_target_without_a_pair_is_made_and_matched(unpaired):
+    loader = make_loader(
+        unpaired,
+        split="train",
+        pairs=True,
+        patch_size=PATCH,
+        seed=0,
+        match_kernel=lambda hu, spacing_mm: hu + 1000,
+        make_source=_halve,
+    )
+    patches = [load(loader, sample) for sample in range(12)]
+    added = {float(np.unique(np.round(patch["source"] - 1000 - patch["target"] / 2, 3)).item()) for patch in patches}
+    assert added == {0.0, 1.0}  # another draw for each sample
+    again = load(loader, 5)
+    assert all((again[name] == patches[5][name]).all() for name in again)
+    assert set(loader({"id": np.arange(4)})) == {"source", "target", "y_mm", "x_mm"}
+
+
+def test_the_patch_at_a_border_has_its_source_as_well(tmp_path):
+    small = np.arange(20.0 * 20).reshape(1, 20, 20)
+    rows = make_rows(save_volume(small, tmp_path / "target.nrrd"), shape=small.shape, role="target").assign(pair_id=None)
+    (item,) = make_items(rows, split="train", pairs=True)
+    loader = PatchLoader([item], 20, 0, _unmatched, augment=False, make_source=lambda hu, spacing_mm, generator: hu)
+    patch = load(loader, 0)
+    assert patch["source"].shape == (20, 20)
+    assert (patch["source"] == patch["target"]).all()
+
+
+def test_pairs_and_targets_without_one_are_both_used(unpaired, tmp_path):
+    paired = pd.concat(
+        make_rows(tmp_path / f"{role}.nrrd", shape=(3, 8, 8), role=role, splits=TRAIN) for role in ("source", "target")
+    )
+    items = make_items(pd.concat([paired, unpaired]), split="train", pairs=True)
+    assert [set(item) for item in items] == [{"source", "target"}] * 3 + [{"target"}] * 5
