@@ -7,6 +7,7 @@ falls by itself), and its output Ã = h∗A is what LTDiff++ starts from.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -154,6 +155,7 @@ def _windowed_spectrum(windows: NDArray[np.float32]) -> NDArray[np.complex128]:
     return np.fft.rfft2(mean + (windows - mean) * hann_taper(windows.shape[1:]))
 
 
+@lru_cache(maxsize=8)
 def _half_plane(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
     """Frequencies (H, W // 2 + 1) in cycles/mm of an `rfft2` of pixels (H, W)."""
     return radial_frequency(shape, spacing_mm)[:, : shape[1] // 2 + 1]

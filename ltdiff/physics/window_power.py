@@ -5,11 +5,13 @@ kind of tissue, so that their power differs by the protocol alone.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
-from ltdiff.model.spectrum import half_overlapping_windows, radial_frequency, tapered_power
+from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
 
 WINDOW_MM = 54.0
 """Side of a window: a kernel's response needs no finer steps of frequency."""
@@ -61,25 +63,37 @@ def window_power(hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, se
 
     Those with clipped air stay: without them the lungs of one side would be other lungs than those of the other.
     """
-    size = tuple(min(n, max(MIN_WINDOW_PX, 2 * round(WINDOW_MM / mm / 2))) for n, mm in zip(hu.shape, spacing_mm, strict=True))
+    rows, columns = (min(n, max(MIN_WINDOW_PX, 2 * round(WINDOW_MM / mm / 2))) for n, mm in zip(hu.shape, spacing_mm, strict=True))
+    size = rows, columns
     windows = half_overlapping_windows(hu.astype(np.float32), size)
     mean = windows.mean(axis=(1, 2), dtype=np.float64)
     usable = windows.max(axis=(1, 2)) < MAX_METAL_HU
     usable &= (mean > CLASS_EDGES_HU[0]) & (mean < CLASS_EDGES_HU[-1])
     windows, mean = windows[usable], mean[usable]
+    share = _ring_shares(size, spacing_mm)
+    spectra = scipy.fft.rfft2((windows - mean[:, None, None]).astype(np.float32) * hann_taper(size).astype(np.float32))
+    squared = (spectra.real**2 + spectra.imag**2).reshape(len(windows), share.shape[0])
+    classes = np.digitize(mean, CLASS_EDGES_HU) - 1
+    power = (squared @ share).astype(np.float64)
+    return WindowPower(power, classes, np.full(len(mean), series), np.full(len(mean), number))
+
+
+@lru_cache(maxsize=64)
+def _ring_shares(size: tuple[int, int], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
+    """What each frequency of an `rfft2` of tapered windows adds to the power of each ring (F, R), in HU² mm².
+
+    The rings end with the Nyquist frequency: beyond, they have gaps.
+    """
     frequency = radial_frequency(size, spacing_mm)[:, : size[1] // 2 + 1]
     ring = np.rint(frequency / RING_PER_MM).astype(np.int64)
-    num_rings = int(0.5 / max(spacing_mm) / RING_PER_MM) + 1  # up to the Nyquist frequency: beyond, rings have gaps
-    inside = ring < num_rings
-    twice = np.full(frequency.shape, 2.0)  # each frequency and its negative
-    twice[:, 0] = 1.0
+    num_rings = int(0.5 / max(spacing_mm) / RING_PER_MM) + 1
+    times = np.full(frequency.shape, 2.0)  # each frequency and its negative
+    times[:, 0] = 1.0
     if size[1] % 2 == 0:
-        twice[:, -1] = 1.0
-    ring, twice = ring[inside], twice[inside]
-    weight = np.bincount(ring, twice, minlength=num_rings)
+        times[:, -1] = 1.0
+    inside = np.flatnonzero(ring < num_rings)
+    ring, times = ring.ravel(), times.ravel()
     share = np.zeros((len(ring), num_rings))
-    share[np.arange(len(ring)), ring] = twice / weight[ring]
-    spectra = tapered_power(windows - mean[:, None, None])[:, :, : size[1] // 2 + 1]
-    power = spectra[:, inside] @ share * (spacing_mm[0] * spacing_mm[1])
-    classes = np.digitize(mean, CLASS_EDGES_HU) - 1
-    return WindowPower(power, classes, np.full(len(mean), series), np.full(len(mean), number))
+    share[inside, ring[inside]] = times[inside]
+    norm = spacing_mm[0] * spacing_mm[1] / (hann_taper(size) ** 2).sum()
+    return (share / share.sum(axis=0) * norm).astype(np.float32)
