@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_DEFINED = 0.9
-"""A feature with a value in fewer of the regions of either sample is left out of both."""
+"""A feature with a value in fewer of the regions of one sample is left out of all."""
 
 
 class FeatureSample(NamedTuple):
@@ -24,12 +24,13 @@ class FeatureSample(NamedTuple):
 
 
 def comparable(*samples: FeatureSample) -> list[FeatureSample]:
-    """The samples with the features that all of them define and that vary, without regions that lack one of these."""
+    """The samples with the features that all of them define and that vary; the median of all stands in for a missing value."""
     defined = [np.isfinite(sample.values) for sample in samples]
     shared = np.all([one.mean(axis=0) >= LEAST_DEFINED for one in defined], axis=0)
-    complete = [
-        FeatureSample(sample.values[:, shared], sample.groups).select(one[:, shared].all(axis=1))
-        for sample, one in zip(samples, defined, strict=True)
-    ]
-    varying = np.ptp(np.concatenate([sample.values for sample in complete]), axis=0) > 0
-    return [FeatureSample(sample.values[:, varying], sample.groups) for sample in complete]
+    values = np.concatenate(
+        [np.where(one, sample.values, np.nan)[:, shared] for one, sample in zip(defined, samples, strict=True)]
+    )
+    values = np.where(np.isnan(values), np.nanmedian(values, axis=0), values)
+    values = values[:, np.ptp(values, axis=0) > 0]
+    parts = np.split(values, np.cumsum([len(sample.values) for sample in samples])[:-1])
+    return [FeatureSample(part, sample.groups) for part, sample in zip(parts, samples, strict=True)]

@@ -32,13 +32,16 @@ class Identifiability(NamedTuple):
     ci_high: float
 
 
+UNKNOWN = Identifiability(float("nan"), float("nan"), float("nan"))
+
+
 def identifiability(source: FeatureSample, target: FeatureSample, *, seed: int = 0) -> Identifiability:
     """How well source and target can be told apart by their features."""
     source, target = comparable(source, target)
     of_source, of_target = _numbered(source.groups), _numbered(target.groups)
     num_source, num_target = int(of_source.max(initial=-1)) + 1, int(of_target.max(initial=-1)) + 1
     if min(num_source, num_target) < 2 or not source.values.shape[1]:
-        return Identifiability(np.nan, np.nan, np.nan)
+        return UNKNOWN
     wins = np.zeros((num_source, num_target))
     for fold, other in product(range(min(MAX_FOLDS, num_source)), range(min(MAX_FOLDS, num_target))):
         held_source, held_target = of_source % MAX_FOLDS == fold, of_target % MAX_FOLDS == other

@@ -1,6 +1,7 @@
 """An evaluation without pairs as Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -22,6 +23,10 @@ _FEATURES_NOTE = (
     "class of content on both), of groups that it was not trained on: patients, or blocks of slices where there is one patient "
     f"alone. In brackets the {CONFIDENCE:.0%} interval of a bootstrap over the groups. At .5 nothing can be told. FRD: Fréchet "
     "radiomic distance (Konz 2024), a logarithm; what few regions add to it is in the floor as well."
+)
+_ONE_PATIENT = (
+    "**One patient on a side:** the classifier knows this patient from blocks that it was trained on, and tells patients apart as "
+    "well as protocols."
 )
 _PROTOCOL_NOTE = (
     "Noise level (robust standard deviation in soft tissue) less the target's, as a share of it; largest difference of the noise "
@@ -65,34 +70,42 @@ def unpaired_sections(result: UnpairedResult) -> Iterator[Section]:
     table, structures = result.tables["unpaired"], result.tables["unpaired_structures"]
     sizes = {role: _size(counts) for role, counts in result.facts["unpaired"].items()}
     yield Section("## Without pairs", _TABLE_NOTE.format(**sizes))
-    note = _FEATURES_NOTE.format(rois=result.facts["num_rois_per_side"])
-    yield Section("### Can the protocol still be told?", note, *_layout(_with_interval(table), FEATURE_COLUMNS))
-    yield Section("### Noise and resolution", _PROTOCOL_NOTE, *_layout(table.dropna(subset="noise_difference"), PROTOCOL_COLUMNS))
-    yield Section("![Noise power spectrum and MTF of every method and of the target](unpaired.png)")
-    content = table.dropna(subset="content_bias_hu")
+    note = _FEATURES_NOTE.format(rois=result.facts["num_unpaired_rois"])
+    num_patients = min(counts["num_patients"] for counts in result.facts["unpaired"].values())
+    if num_patients == 1 and not result.facts["num_shared_patients"]:
+        note += f" {_ONE_PATIENT}"
+    yield Section("### Can the protocol still be told?", note, _texts(table, FEATURE_COLUMNS))
+    protocols = table.dropna(subset=list(PROTOCOL_COLUMNS), how="all")
+    if len(protocols):
+        yield Section("### Noise and resolution", _PROTOCOL_NOTE, _texts(protocols, PROTOCOL_COLUMNS))
+    if len(result.tables["unpaired_curves"]):
+        yield Section("![Noise power spectrum and MTF of every method and of the target](unpaired.png)")
+    content = table.dropna(subset=list(CONTENT_COLUMNS), how="all")
     if len(content):
-        yield Section("### Is the anatomy still the source's?", _CONTENT_NOTE, *_layout(content, CONTENT_COLUMNS))
+        yield Section("### Is the anatomy still the source's?", _CONTENT_NOTE, _texts(content, CONTENT_COLUMNS))
     if len(structures):
-        yield Section("### Structures kept", _STRUCTURES_NOTE, *_layout(structures, STRUCTURE_COLUMNS))
+        yield Section("### Structures kept", _STRUCTURES_NOTE, _texts(structures, STRUCTURE_COLUMNS))
     yield Section("![One slice of the source by every method, its difference to the source, a region](unpaired_slices.png)")
 
 
 def unpaired_markdown(result: UnpairedResult) -> str:
     """The main table in short."""
-    return Section(
-        "Without pairs:", "", *_layout(_with_interval(result.tables["unpaired"]), FEATURE_COLUMNS | PROTOCOL_COLUMNS)
-    ).to_markdown()
+    columns = FEATURE_COLUMNS | PROTOCOL_COLUMNS
+    return Section("Without pairs:", table=_texts(result.tables["unpaired"], columns)).to_markdown()
 
 
-def _with_interval(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with an AUC and its interval in one text."""
-    cells = zip(table["auc"], table["auc_low"], table["auc_high"], strict=True)
-    return table.assign(auc=["–" if pd.isna(auc) else f"{auc:.3f} ({low:.2f}–{high:.2f})" for auc, low, high in cells])
+def _texts(table: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    """The methods and these columns of a table with their headings, as texts; "–" for what is not known."""
+    if "auc" in columns:
+        table = table.assign(auc=[_with_interval(row) for row in table.to_dict("records")])
+    texts = {"method": table["method"].replace({TARGET: FLOOR})}
+    for name, (heading, form) in columns.items():
+        texts[heading] = table[name].map(lambda value, form=form: "–" if pd.isna(value) else format(value, form))
+    return pd.DataFrame(texts)
 
 
-def _layout(table: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
-    """The methods and these columns of a table, as a `Section` takes them."""
-    return table[["method", *columns]].replace({"method": {TARGET: FLOOR}}), columns
+def _with_interval(row: dict[Hashable, Any]) -> str:
+    return "–" if pd.isna(row["auc"]) else f"{row['auc']:.3f} ({row['auc_low']:.2f}–{row['auc_high']:.2f})"
 
 
 def _size(counts: dict[str, int]) -> str:

@@ -15,15 +15,18 @@ from ltdiff.data.rois import Roi
 from ltdiff.evaluation.anatomy_kept import content_kept, structures_kept
 from ltdiff.evaluation.feature_sample import FeatureSample
 from ltdiff.evaluation.feature_values import TARGET, ExtractAll, feature_array
-from ltdiff.evaluation.identifiability import identifiability
+from ltdiff.evaluation.identifiability import UNKNOWN, identifiability
 from ltdiff.evaluation.protocol_distance import measure_protocol, protocol_curves, protocol_distance
 from ltdiff.evaluation.radiomic_distance import radiomic_distance
-from ltdiff.evaluation.scoring import SOURCE, Harmonizer
+from ltdiff.evaluation.scoring import SOURCE, Harmonizer, describe_scoring
 from ltdiff.evaluation.unpaired_set import UnpairedSet
 from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 
 FeatureTable = NDArray[np.float64]
+
+MIN_PATIENTS = 4
+"""Of a target whose halves have two each, one to train on and one to be asked about."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,12 @@ def collect_unpaired_result(
         shown=shown,
         planes_hu={method: volume[shown.slice_index] for method, volume in images.items()},
         target_hu=target.hu[len(target.hu) // 2],
-        facts={**unpaired_set.facts, "num_rois_per_side": len(unpaired_set.source_rois), **facts},
+        facts={
+            **describe_scoring(FEATURE_SETS[unpaired_set.config.features], seed=unpaired_set.config.seed),
+            **unpaired_set.facts,
+            "num_unpaired_rois": len(unpaired_set.source_rois),
+            **facts,
+        },
     )
 
 
@@ -116,7 +124,8 @@ def _features(
 def _compare_features(features: Mapping[str, FeatureTable], unpaired_set: UnpairedSet) -> pd.DataFrame:
     """Columns method, auc, auc_low, auc_high and frd; the row TARGET is the floor.
 
-    The FRD is the mean of those to the two halves, which have as many regions as the source.
+    The FRD is the mean of those to the two halves, which have as many regions as the source. The floor has no AUC where a half
+    shows one patient and the other another: it would be that of telling patients apart.
     """
     seed = unpaired_set.config.seed
     of_source = unpaired_set.source.groups[[roi.slice_index for roi in unpaired_set.source_rois]]
@@ -132,7 +141,9 @@ def _compare_features(features: Mapping[str, FeatureTable], unpaired_set: Unpair
     rows = []
     for name, values in features.items():
         if name == TARGET and len(halves) == 2:
-            rows.append((name, *identifiability(*halves, seed=seed), radiomic_distance(*halves, reference=target)))
+            tells_patients = 1 < unpaired_set.target.places["patient"].nunique() < MIN_PATIENTS
+            auc = UNKNOWN if tells_patients else identifiability(*halves, seed=seed)
+            rows.append((name, *auc, radiomic_distance(*halves, reference=target)))
         elif name != TARGET:
             sample = FeatureSample(values, of_source)
             frd = float(np.mean([radiomic_distance(sample, half, reference=target) for half in halves]))

@@ -96,6 +96,7 @@ def read_unpaired_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask:
             "data_fingerprint": data_fingerprint(manifest),
             "roi_seed": config.seed,
             "unpaired": {"source": _describe(source), "target": _describe(target)},
+            "num_shared_patients": len(set(source.places["patient"]) & set(target.places["patient"])),
         },
     )
 
