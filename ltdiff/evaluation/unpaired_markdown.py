@@ -25,8 +25,8 @@ _FEATURES_NOTE = (
     "radiomic distance (Konz 2024), a logarithm; what few regions add to it is in the floor as well."
 )
 _ONE_PATIENT = (
-    "**One patient on a side:** the classifier knows this patient from blocks that it was trained on, and tells patients apart as "
-    "well as protocols."
+    "**One patient on a side:** the classifier knows this patient from blocks that it was trained on, and tells patients apart "
+    "as well as protocols."
 )
 _PROTOCOL_NOTE = (
     "Noise level (robust standard deviation in soft tissue) less the target's, as a share of it; largest difference of the noise "
