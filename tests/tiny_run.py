@@ -1,7 +1,7 @@
 """A training run so small that it takes seconds: a few slice pairs in volume files, and settings to match."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,10 @@ def make_volumes(num_slices: int = len(SPLITS), size: int = 48) -> tuple[np.ndar
     return np.round(ndimage.gaussian_filter(target, (0, 1, 1))), np.round(target)
 
 
-def save_volume(hu: np.ndarray, path: Path) -> Path:
+def save_volume(hu: np.ndarray, path: Path, *, spacing_mm: tuple[float, float, float] = SPACING_MM) -> Path:
     """Write (Z, Y, X) as a volume file."""
     axes = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-    write_volume(Volume(hu.astype(np.float32), SPACING_MM, (0.0, 0.0, 0.0), axes), path)
+    write_volume(Volume(hu.astype(np.float32), spacing_mm, (0.0, 0.0, 0.0), axes), path)
     return path
 
 
@@ -101,6 +101,27 @@ def write_pairs(folder: Path, *, volumes: tuple[np.ndarray, np.ndarray] | None =
     ]
     write_manifest(pd.concat(rows), folder / "pairs.parquet")
     return folder / "pairs.parquet"
+
+
+def write_unpaired(
+    folder: Path,
+    *,
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    split: str = "test",
+    spacing_mm: tuple[float, float, float] = SPACING_MM,
+) -> Path:
+    """Write volumes (Z, Y, X) of patients who are all others, and their manifest without pairs; returns its path."""
+    rows = []
+    for role, volumes in (("source", sources), ("target", targets)):
+        for number, hu in enumerate(volumes):
+            path = save_volume(hu, folder / f"{role}_{number}.nrrd", spacing_mm=spacing_mm)
+            of_volume = make_rows(path, shape=hu.shape, role=role, splits=(split,) * len(hu))
+            rows.append(
+                of_volume.assign(pair_id=None, patient=f"{role} {number}", spacing_y_mm=spacing_mm[1], spacing_x_mm=spacing_mm[2])
+            )
+    write_manifest(pd.concat(rows), folder / "unpaired.parquet")
+    return folder / "unpaired.parquet"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> NDArray[Any]:
-    """Labels (N, Y, X) uint16 for the N rows of `pairs` (source rows of `manifest`), 0 where there is no lesion.
+    """Labels (N, Y, X) uint16 for the N rows of `pairs` (source rows of `manifest`, paired or not), 0 where there is no lesion.
 
     `mask` is a volume file on the grid of the only source series; or a DICOM SEG file, or a folder of them, each of which names
     a series of the pairs or was drawn in its frame of reference, as the log says then.
@@ -74,7 +74,7 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
     strangers = {path for path, origin in found.items() if origin.series.isdisjoint(manifest["series_uid"])}
     used: dict[int, Path] = {}  # by the slices in `labels`
     for role, is_named in (("source", True), ("target", True), ("source", False)):  # it may be drawn on a third kernel
-        rows = manifest[manifest["role"] == role].set_index("pair_id").loc[pairs["pair_id"]].reset_index()
+        rows = _rows_of(role, manifest, pairs)
         for series_uid, slices in rows.groupby("series_uid"):
             candidates = strangers | {path for path, origin in found.items() if is_named and series_uid in origin.series}
             if not candidates or (not is_named and used.keys() & set(slices.index)):
@@ -89,6 +89,15 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
     if not used:
         raise ValueError(f"{printable(mask)}: there is no DICOM segmentation (SEG) of a series of these pairs")
     return labels
+
+
+def _rows_of(role: str, manifest: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a role that show the slices of `pairs`, by their numbers there; a slice without a partner has no target."""
+    sources = pairs.reset_index(drop=True)
+    if role == "source":
+        return sources
+    paired = sources.dropna(subset="pair_id")
+    return manifest[manifest["role"] == role].set_index("pair_id").loc[paired["pair_id"]].set_axis(paired.index)
 
 
 def _fits(origin: DrawnOn, series: Series, *, is_named: bool) -> bool:

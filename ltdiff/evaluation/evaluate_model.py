@@ -1,26 +1,31 @@
-"""Scoring methods on the pairs of a manifest, and a trained model beside what a user would pick instead."""
+"""Scoring methods on a manifest, on its pairs and without, and a trained model beside what a user would pick instead."""
 
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
+from ltdiff.data.ensemble import has_unpaired
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluation_result import collect_result
+from ltdiff.evaluation.evaluation_result import EvaluationResult, collect_result
 from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set, standardize_slices
 from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.report import write_report
 from ltdiff.evaluation.scoring import SOURCE, Harmonizer, Scores, score
+from ltdiff.evaluation.unpaired_markdown import unpaired_markdown
+from ltdiff.evaluation.unpaired_result import UnpairedResult, collect_unpaired_result
+from ltdiff.evaluation.unpaired_set import UnpairedSet, read_unpaired_set
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.method import LinearMatch, Method
+from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS
 from ltdiff.model.model_folder import CALIBRATION_FILE, CHANGES, DATA_CHANGES, read_description, weights_sha256
@@ -28,6 +33,20 @@ from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
+
+
+class ScoredSets(NamedTuple):
+    """What is scored on pairs, and without; None for what a split does not hold."""
+
+    paired: EvaluationSet | None
+    unpaired: UnpairedSet | None
+
+
+class Evaluation(NamedTuple):
+    """What was measured on pairs, and without."""
+
+    paired: EvaluationResult | None
+    unpaired: UnpairedResult | None
 
 
 def evaluate_model(
@@ -68,12 +87,27 @@ def evaluate_model(
         "decode": standardizer.procedure.describe_decoding(),
         "inference_seed": inference.seed,
     }
-    evaluation_set = read_evaluation_set(manifest, config=config, mask=mask)
-    return main_tables(evaluate(evaluation_set, methods=methods, out=out, facts=facts, extract_all=extract_all))
+    sets = read_scored_sets(manifest, config=config, mask=mask)
+    return main_tables(evaluate(*sets, methods=methods, out=out, facts=facts, extract_all=extract_all))
+
+
+def read_scored_sets(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> ScoredSets:
+    """Read the pairs of a split, and if slices of source or target in it have no partner, what is scored without pairs.
+
+    Raises:
+        ValueError: as `read_evaluation_set` and `read_unpaired_set`.
+    """
+    unpaired = has_unpaired(manifest, config.split)
+    has_pairs = ((manifest["split"] == config.split) & manifest["pair_id"].notna()).any()
+    return ScoredSets(
+        read_evaluation_set(manifest, config=config, mask=mask) if has_pairs or not unpaired else None,
+        read_unpaired_set(manifest, config=config, mask=mask) if unpaired else None,
+    )
 
 
 def evaluate(
-    evaluation_set: EvaluationSet,
+    paired: EvaluationSet | None,
+    unpaired: UnpairedSet | None = None,
     *,
     methods: Mapping[str, Method],
     harmonizers: Mapping[str, Harmonizer] | None = None,
@@ -81,35 +115,62 @@ def evaluate(
     facts: Mapping[str, Any],
     compared: str | None = None,
     extract_all: ExtractAll | None = None,
-) -> Scores:
+) -> Evaluation:
     """Standardize the source slices with every method, score them against the targets, write the report to `out`.
 
-    The source itself, SOURCE, is always in the tables. The report sets the remaining error of the method `compared` against that
-    of all others. `facts` (times, versions, seeds) are for summary.json.
+    The source itself, SOURCE, is always in the tables. On pairs, the report sets the remaining error of the method `compared`
+    against that of all others. `facts` (times, versions, seeds) are for summary.json.
     """
-    config = evaluation_set.config
-    source_hu, spacings_mm, numbers = evaluation_set.source_hu, evaluation_set.spacings_mm, evaluation_set.slice_numbers
+    of_pairs = without_pairs = None
+    if paired is not None:
+        images, seconds = _standardize_all(
+            methods, paired.source_hu, paired.spacings_mm, paired.slice_numbers, num_workers=paired.config.num_workers
+        )
+        scores = score(
+            images,
+            target_hu=paired.target_hu,
+            spacing_mm=paired.spacings_mm,
+            rois=paired.scored,
+            feature_set=FEATURE_SETS[paired.config.features],
+            harmonizers=harmonizers,
+            seed=paired.config.seed,
+            num_workers=paired.config.num_workers,
+            extract_all=extract_all,
+        )
+        of_set = {"seconds_per_slice": seconds, **facts}
+        of_pairs = collect_result(scores, images=images, evaluation_set=paired, facts=of_set, compared=compared)
+    if unpaired is not None:
+        source = unpaired.source
+        images, seconds = _standardize_all(
+            methods, source.hu, source.spacings_mm, source.slice_numbers, num_workers=unpaired.config.num_workers
+        )
+        without_pairs = collect_unpaired_result(
+            images,
+            unpaired_set=unpaired,
+            harmonizers=harmonizers or {},
+            facts={"seconds_per_slice": seconds, **facts},
+            extract_all=extract_all,
+        )
+    write_report(of_pairs, without_pairs, out_dir=out)
+    return Evaluation(of_pairs, without_pairs)
+
+
+def _standardize_all(
+    methods: Mapping[str, Method],
+    source_hu: Slices,
+    spacings_mm: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    *,
+    num_workers: int,
+) -> tuple[dict[str, Slices], dict[str, float]]:
+    """The images (N, Y, X) of the source and of every method, and the seconds that each method takes for a slice."""
     images, seconds = {SOURCE: source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        made = standardize_slices(method, source_hu, spacings_mm, numbers=numbers, num_workers=config.num_workers, name=name)
+        made = standardize_slices(method, source_hu, spacings_mm, numbers=numbers, num_workers=num_workers, name=name)
         images[name] = np.stack(made)
         seconds[name] = (time.perf_counter() - started_s) / len(source_hu)
-    scores = score(
-        images,
-        target_hu=evaluation_set.target_hu,
-        spacing_mm=spacings_mm,
-        rois=evaluation_set.scored,
-        feature_set=FEATURE_SETS[config.features],
-        harmonizers=harmonizers,
-        seed=config.seed,
-        num_workers=config.num_workers,
-        extract_all=extract_all,
-    )
-    facts = {"seconds_per_slice": seconds, **facts}
-    result = collect_result(scores, images=images, evaluation_set=evaluation_set, facts=facts, compared=compared)
-    write_report(result, out_dir=out)
-    return scores
+    return images, seconds
 
 
 def _has_trained(about: dict[str, Any], manifest: pd.DataFrame, *, split: str) -> bool:
@@ -120,7 +181,14 @@ def _has_trained(about: dict[str, Any], manifest: pd.DataFrame, *, split: str) -
     return not series_digests(manifest, (split,)).isdisjoint(about.get("trained_series", ()))
 
 
-def main_tables(scores: Scores) -> str:
+def main_tables(evaluation: Evaluation) -> str:
+    """The main tables of what was measured on pairs and without."""
+    parts = [] if evaluation.paired is None else _paired_tables(evaluation.paired.scores)
+    parts += [] if evaluation.unpaired is None else [unpaired_markdown(evaluation.unpaired)]
+    return "\n\n".join(parts)
+
+
+def _paired_tables(scores: Scores) -> list[str]:
     """CCC across regions (primary definition), and the image metrics; the regions of a HU range are in the report alone."""
     primary = scores.ccc[scores.ccc["definition"] == "across_rois"]
     parts = [
@@ -128,4 +196,4 @@ def main_tables(scores: Scores) -> str:
         for roi_set, table in primary.groupby("roi_set", sort=False)
         if not str(roi_set).startswith("hu_")
     ]
-    return "\n\n".join([*parts, scores.image_metrics.to_markdown(index=False, floatfmt=".3f")])
+    return [*parts, scores.image_metrics.to_markdown(index=False, floatfmt=".3f")]

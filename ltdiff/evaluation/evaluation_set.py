@@ -1,7 +1,6 @@
 """The slice pairs of a manifest that are scored, and the regions on them: the same for every method."""
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ltdiff.data.ensemble import of_usual_size
 from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
 from ltdiff.data.masks import check_regular, read_labels
 from ltdiff.data.rois import (
@@ -151,14 +151,7 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     rows = manifest[(manifest["split"] == split) & manifest["pair_id"].notna()]
     if rows.empty:
         raise ValueError(f"the manifest has no pair in its split {split!r}; see the option --split of `ltdiff pair`")
-    sizes = Counter(zip(rows["rows"], rows["columns"], strict=True))
-    usual = sizes.most_common(1)[0][0]
-    is_usual = (rows["rows"] == usual[0]) & (rows["columns"] == usual[1])
-    if not is_usual.all():
-        num_series = rows.loc[~is_usual, "series_uid"].nunique()
-        others = ", ".join(f"{y} x {x}" for y, x in sizes if (y, x) != usual)
-        logger.warning("left out are %d series of other sizes (%s) than most have, %d x %d", num_series, others, *usual)
-    rows = rows[is_usual]
+    rows = of_usual_size(rows)
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets

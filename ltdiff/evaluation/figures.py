@@ -20,24 +20,33 @@ _PANEL_INCHES = 2.4
 _COLOURS = ["#9aa3ad", "#e0a030", "#1f6fb4", "#3b9b6d", "#b5517a", "#7a5bb0", "#c0653a", "#4aa7b8", "#8a8a2b", "#444444"]
 
 
-def draw_slices(images_hu: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], roi: Roi) -> Figure:
-    """One slice of every method and the target, each (Y, X): lung window, difference to the target, region enlarged."""
+def draw_slices(
+    images_hu: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], roi: Roi, is_paired: bool = True
+) -> Figure:
+    """One slice of every method and the target, each (Y, X): lung window, difference to the target, region enlarged.
+
+    Where they are no pair, the target shows somebody else: the differences are to the first of the images, the source.
+    """
     panels = {**images_hu, "target": target_hu}
+    compared = "target" if is_paired else next(iter(images_hu))
     figure = Figure(figsize=(_PANEL_INCHES * len(panels), _PANEL_INCHES * 3.1), layout="constrained")
     axes = figure.subplots(3, len(panels), squeeze=False)
     zoom = _zoom(roi.mask)
     for (method, plane), (whole, difference, detail) in zip(panels.items(), axes.T, strict=True):
         _show(whole, plane, "gray", LUNG_WINDOW_HU)
-        _outline(whole, zoom)
         whole.set_title(method, fontsize=10)
-        _show(detail, plane[zoom], "gray", LUNG_WINDOW_HU)
-        detail.contour(roi.mask[zoom], levels=[0.5], colors="#ffd21f", linewidths=0.8)
-        if method == "target":
-            difference.axis("off")
+        if method != "target":
+            shown = _show(difference, plane - panels[compared], "RdBu_r", (-DIFFERENCE_HU, DIFFERENCE_HU))
         else:
-            shown = _show(difference, plane - target_hu, "RdBu_r", (-DIFFERENCE_HU, DIFFERENCE_HU))
+            difference.axis("off")
+        if method != "target" or is_paired:
+            _outline(whole, zoom)
+            _show(detail, plane[zoom], "gray", LUNG_WINDOW_HU)
+            detail.contour(roi.mask[zoom], levels=[0.5], colors="#ffd21f", linewidths=0.8)
+        else:
+            detail.axis("off")
     bar = figure.colorbar(shown, cax=axes[1, -1].inset_axes((0.05, 0.1, 0.08, 0.8)), extend="both")
-    bar.set_label("method − target (HU)", fontsize=8)
+    bar.set_label(f"method − {compared} (HU)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     for row, name in zip(axes, ("lung window", "difference", f"{roi.roi_set} region"), strict=True):
         row[0].set_ylabel(name, fontsize=9)
@@ -81,6 +90,19 @@ def draw_mtf(table: pd.DataFrame) -> Figure:
         _draw_curves(axis, of_kind, "mtf", target=of_kind.drop_duplicates("frequency_per_mm")["target_mtf"])
         axis.set_title(kind, fontsize=10, loc="left")
     figure.axes[0].set_ylabel("MTF", fontsize=9)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def draw_protocols(curves: pd.DataFrame) -> Figure:
+    """Curves of an evaluation without pairs (see `protocol_curves`), one panel per kind, the target's in black."""
+    kinds = list(curves["kind"].unique())
+    figure = Figure(figsize=(3.6 * len(kinds), 3.4), layout="constrained")
+    for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        of_kind = curves[curves["kind"] == kind]
+        is_target = of_kind["method"] == "target"
+        _draw_curves(axis, of_kind[~is_target], "value", target=of_kind.loc[is_target, "value"])
+        axis.set_title(kind, fontsize=10, loc="left")
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 

@@ -1,7 +1,7 @@
 """An evaluation as Markdown: tables, and what a reader needs to know of each."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -82,11 +82,17 @@ class Section(NamedTuple):
         return "\n\n".join(part for part in (self.heading, self.note, table) if part)
 
 
-def to_markdown(result: EvaluationResult) -> str:
-    """The report; its pictures are ccc.png, slices.png and noise_power.png beside it."""
+def to_markdown(sections: Iterable[Section]) -> str:
+    """A report of these sections."""
+    text = "\n\n".join(section.to_markdown() for section in sections)
+    return f"# Evaluation\n\nNot for diagnostic use.\n\n{text}\n"
+
+
+def paired_sections(result: EvaluationResult) -> list[Section]:
+    """What was scored on pairs; the pictures are ccc.png, slices.png and noise_power.png beside the report."""
     provenance = result.scores.provenance
     counts = ", ".join(f"{name}: {count}" for name, count in provenance["num_rois"].items())
-    sections = [
+    return [
         *_ccc_sections(result.tables["ccc"], lesions=result.lesions),
         *_paper_sections(result.tables["group_ccc"]),
         *_remaining_error_sections(result),
@@ -94,8 +100,6 @@ def to_markdown(result: EvaluationResult) -> str:
         *_feature_sections(result.tables),
         Section("## How it was measured", _METHOD_NOTE.format(**provenance, counts=counts)),
     ]
-    text = "\n\n".join(section.to_markdown() for section in sections)
-    return f"# Evaluation\n\nNot for diagnostic use.\n\n{text}\n"
 
 
 def ccc_markdown(table: pd.DataFrame) -> str:

@@ -10,17 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ltdiff.data import rois
 from ltdiff.data.rois import Roi, VolumeRoi, bounding_box
 from ltdiff.evaluation import figures
 from ltdiff.evaluation.evaluation_result import EvaluationResult
-from ltdiff.evaluation.markdown import to_markdown
+from ltdiff.evaluation.markdown import Section, paired_sections, to_markdown
+from ltdiff.evaluation.unpaired_markdown import unpaired_sections
+from ltdiff.evaluation.unpaired_result import UnpairedResult
 from ltdiff.system.atomic_files import replace_file, write_text
 
 SUMMARY_FILE = "summary.json"
-OPTIONAL_TABLES = ("remaining_error", "group_ccc")
+OPTIONAL_TABLES = ("remaining_error", "group_ccc", "unpaired_structures", "unpaired_curves")
 """Tables that only some reports have."""
+OF_PAIRS = (
+    *("ccc", "feature_ccc", "relative_error", "image_metrics", "noise_power", "slice_correlation", "structures"),
+    *("structure_summary", "content", "slices", "remaining_error", "group_ccc", "features", "rois"),
+)
+WITHOUT_PAIRS = ("unpaired", "unpaired_structures", "unpaired_curves", "unpaired_slices", "unpaired_features")
+"""Names of the files of the two parts of a report, whatever their endings."""
 
 
 def add_to_summary(out_dir: Path, facts: Mapping[str, Any]) -> None:
@@ -29,31 +38,62 @@ def add_to_summary(out_dir: Path, facts: Mapping[str, Any]) -> None:
     write_text(path, _to_json(json.loads(path.read_text()) | dict(facts)))
 
 
-def write_report(result: EvaluationResult, *, out_dir: Path) -> Path:
-    """Write everything under `out_dir` and return the path of report.md; what an earlier report had beside it goes."""
+def write_report(result: EvaluationResult | None, unpaired: UnpairedResult | None = None, *, out_dir: Path) -> Path:
+    """Write what was measured on pairs and without pairs under `out_dir`, and return the path of report.md.
+
+    What an earlier report had beside it goes.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
-    for name, table in result.tables.items():
+    sections: list[Section] = []
+    facts: dict[str, Any] = {}
+    for of_part, names in ((result, OF_PAIRS), (unpaired, WITHOUT_PAIRS)):
+        for name in names if of_part is None else ():
+            for path in out_dir.glob(f"{name}.*"):
+                path.unlink()
+        if of_part is not None:
+            _write_tables(of_part.tables, out_dir)
+            facts = {**of_part.facts, **facts}
+    if result is not None:
+        features = result.scores.features
+        _write_table(features.to_table(), out_dir / "features.parquet")
+        write_text(out_dir / "rois.json", _to_json(_describe_rois(features.rois)))
+        sections += paired_sections(result)
+    if unpaired is not None:
+        _write_table(unpaired.features, out_dir / "unpaired_features.parquet")
+        sections += unpaired_sections(unpaired)
+    write_text(out_dir / SUMMARY_FILE, _to_json(facts))
+    _draw_figures(result, unpaired, out_dir)
+    write_text(out_dir / "report.md", to_markdown(sections))
+    return out_dir / "report.md"
+
+
+def _write_tables(tables: Mapping[str, pd.DataFrame], out_dir: Path) -> None:
+    for name, table in tables.items():
         path = out_dir / f"{name}.csv"
         if name in OPTIONAL_TABLES and table.empty:
             path.unlink(missing_ok=True)
         else:
-            replace_file(path, partial(table.to_csv, index=False))
-    features = result.scores.features
-    replace_file(out_dir / "features.parquet", partial(features.to_table().to_parquet, index=False))
-    write_text(out_dir / "rois.json", _to_json(_describe_rois(features.rois)))
-    write_text(out_dir / SUMMARY_FILE, _to_json(result.facts))
-    _draw_figures(result, out_dir)
-    write_text(out_dir / "report.md", to_markdown(result))
-    return out_dir / "report.md"
+            _write_table(table, path)
 
 
-def _draw_figures(result: EvaluationResult, out_dir: Path) -> None:
-    power = result.tables["noise_power"]
-    drawn = {
-        "slices": figures.draw_slices(result.planes_hu, target_hu=result.target_hu, roi=result.shown),
-        "ccc": figures.draw_ccc(result.scores.ccc),
-        "noise_power": figures.draw_noise_power(power) if len(power) else None,
-    }
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
+    replace_file(path, partial(write, index=False))
+
+
+def _draw_figures(result: EvaluationResult | None, unpaired: UnpairedResult | None, out_dir: Path) -> None:
+    drawn: dict[str, Any] = {}
+    if result is not None:
+        power = result.tables["noise_power"]
+        drawn["slices"] = figures.draw_slices(result.planes_hu, target_hu=result.target_hu, roi=result.shown)
+        drawn["ccc"] = figures.draw_ccc(result.scores.ccc)
+        drawn["noise_power"] = figures.draw_noise_power(power) if len(power) else None
+    if unpaired is not None:
+        curves, slices_hu = unpaired.tables["unpaired_curves"], unpaired.planes_hu
+        drawn["unpaired"] = figures.draw_protocols(curves) if len(curves) else None
+        drawn["unpaired_slices"] = figures.draw_slices(
+            slices_hu, target_hu=unpaired.target_hu, roi=unpaired.shown, is_paired=False
+        )
     for name, figure in drawn.items():
         path = out_dir / f"{name}.png"
         if figure is None:

@@ -51,18 +51,22 @@ class Scores:
     @property
     def provenance(self) -> dict[str, Any]:
         """What a reader needs to repeat the scoring: versions, conventions, counts and the bootstrap's seed."""
-        feature_set = self.features.feature_set
-        return {
-            "ltdiff_version": ltdiff.__version__,
-            "feature_set": feature_set.name,
-            "extractor": feature_set.extractor,
-            "extractor_version": feature_set.extractor_version,
-            "discretisation": feature_set.discretisation,
-            "bootstrap_seed": self.seed,
-            "bootstrap_resamples": concordance.NUM_RESAMPLES,
-            "confidence": concordance.CONFIDENCE,
-            "num_rois": dict(Counter(roi.roi_set for roi in self.features.rois)),
-        }
+        counts = dict(Counter(roi.roi_set for roi in self.features.rois))
+        return {**describe_scoring(self.features.feature_set, seed=self.seed), "num_rois": counts}
+
+
+def describe_scoring(feature_set: FeatureSet, *, seed: int) -> dict[str, Any]:
+    """Versions and conventions of the features, and the bootstrap with its seed."""
+    return {
+        "ltdiff_version": ltdiff.__version__,
+        "feature_set": feature_set.name,
+        "extractor": feature_set.extractor,
+        "extractor_version": feature_set.extractor_version,
+        "discretisation": feature_set.discretisation,
+        "bootstrap_seed": seed,
+        "bootstrap_resamples": concordance.NUM_RESAMPLES,
+        "confidence": concordance.CONFIDENCE,
+    }
 
 
 class Harmonizer(Protocol):

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 SOURCE = "source"
 """The method that does nothing."""
 METHODS = {
+    "histogram": "histogram:Histogram",
     "combat": "combat:ComBat",
+    "covbat": "covbat:CovBat",
     "linear": "linear:Linear",
     "spectral": "spectral:Spectral",
     "residual_cnn": "residual_cnn:ResidualCNNMethod",
@@ -27,6 +29,8 @@ METHODS = {
 }
 """Name in commands and tables → file and class, imported when the method is made: a list of names must not take seconds."""
 METHOD_NAMES = (SOURCE, *METHODS)
+WITHOUT_PAIRS = ("histogram", "combat", "covbat")
+"""Methods that can be fitted to slices without a partner too."""
 
 
 def make_method(name: str, settings: "Settings", evaluation: "EvaluationConfig") -> "Comparator | ComBat":

@@ -1,4 +1,4 @@
-"""`ltdiff compare`: train every method on the same pairs for the same time and score all of them on the same regions.
+"""`ltdiff compare`: train every method on the same data for the same time and score all of them on the same regions.
 
 out/methods/<method>/   the method's training, kept and resumed: the table can be built over several runs
 out/ccc.csv, …          the report (see evaluation/report), of the methods named in the latest run
@@ -21,12 +21,11 @@ import torch
 from ltdiff import __version__
 from ltdiff.data.manifest import LEFT_OUT, limit_pairs, read_manifest, split_manifest
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluate_model import evaluate, main_tables
-from ltdiff.evaluation.evaluation_set import read_evaluation_set
+from ltdiff.evaluation.evaluate_model import evaluate, main_tables, read_scored_sets
 from ltdiff.evaluation.report import add_to_summary
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.inference.method import Method
-from ltdiff.methods import METHOD_NAMES, SOURCE, make_method
+from ltdiff.methods import METHOD_NAMES, SOURCE, WITHOUT_PAIRS, make_method
 from ltdiff.methods.combat import ComBat
 from ltdiff.methods.image_network import RESULT_FILE
 from ltdiff.methods.protocol import FitError
@@ -75,7 +74,7 @@ def compare_methods(
     training, scored = _manifests(pairs, test, split)
     training = limit_pairs(training, num_pairs) if num_pairs is not None else training
     # first: what cannot be scored need not be trained for
-    evaluation_set = read_evaluation_set(scored, config=config, mask=mask)
+    sets = read_scored_sets(scored, config=config, mask=mask)
     given = replace(settings.training, minutes=minutes, num_workers=1, use_gpu=torch.cuda.is_available())
     settings = replace(settings, training=given)
     started_s = time.monotonic()
@@ -83,8 +82,8 @@ def compare_methods(
         fitted, harmonizers, failed = _fit(methods, training, out=out, settings=settings, config=config)
         methods = [name for name in methods if name not in failed]
         torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
-        scores = evaluate(
-            evaluation_set,
+        evaluation = evaluate(
+            *sets,
             methods=fitted,
             harmonizers=harmonizers,
             out=out,
@@ -95,7 +94,7 @@ def compare_methods(
     add_to_summary(out, facts)
     if failed:
         raise FitError(f"{out / 'report.md'} lacks {', '.join(failed)}: {'; '.join(map(str, failed.values()))}")
-    return main_tables(scores)
+    return main_tables(evaluation)
 
 
 def _fit(
@@ -111,6 +110,7 @@ def _fit(
         logger.info("method %d of %d: %s", number, len(made), name)
         torch.set_num_threads(num_cores())  # a calibration takes one
         try:
+            check_pairs(name, training)
             method.fit(training, folder=out / "methods" / name)
         except FitError as error:
             logger.error("%s failed, the others go on: %s", name, error)
@@ -123,14 +123,24 @@ def _fit(
     return fitted, harmonizers, failed
 
 
+def check_pairs(name: str, training: pd.DataFrame) -> None:
+    """FitError where a method learns from pairs and there is none to train on."""
+    if name not in WITHOUT_PAIRS and not ((training["split"] == "train") & training["pair_id"].notna()).any():
+        raise FitError(
+            f"{name} learns from pairs, and the manifest has none in its split 'train'; {', '.join(WITHOUT_PAIRS)} need none"
+        )
+
+
 def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, given: TrainingConfig) -> dict[str, Any]:
     """The facts of the training that the report shows."""
     sources = training[(training["role"] == "source") & training["pair_id"].notna()]
+    unpaired = training[training["role"].isin(("source", "target")) & training["pair_id"].isna() & (training["split"] == "train")]
     return {
         "minutes": given.minutes,
         "training_seed": given.seed,
         "training_split": training.attrs.get("split", ""),
         "num_training_pairs": {str(key): int(value) for key, value in sources["split"].value_counts().items()},
+        "num_unpaired_training_slices": {str(key): int(value) for key, value in unpaired["role"].value_counts().items()},
         "methods": {name: describe_fit(out / "methods" / name) for name in methods},
         "machine": {"cores": num_cores(), "processor": platform.machine()},
         "versions": {"ltdiff": __version__, **{name: version(name) for name in REPORTED_VERSIONS}},

@@ -44,8 +44,8 @@ def volumes(tmp_path_factory):
 def evaluated(volumes, tmp_path_factory):
     recorder, out = Recorder(), tmp_path_factory.mktemp("report")
     scored = read_evaluation_set(volumes[0], config=CONFIG)
-    scores = evaluate(scored, methods={"same": recorder}, out=out, facts={"extra": 1})
-    return recorder, scores, out
+    evaluation = evaluate(scored, methods={"same": recorder}, out=out, facts={"extra": 1})
+    return recorder, evaluation.paired.scores, out
 
 
 def test_a_method_is_given_the_source_of_the_test_slices_and_nothing_else(volumes, evaluated):
@@ -84,7 +84,7 @@ def test_methods_that_change_features_and_the_remaining_error_are_in_the_report(
         out=tmp_path,
         facts={},
         compared="same",
-    )
+    ).paired.scores
     assert list(scores.ccc["method"].unique()) == ["source", "same", "half"]
     assert list(scores.image_metrics["method"]) == ["source", "same"]
     ratios = pd.read_csv(tmp_path / "remaining_error.csv")
@@ -171,7 +171,7 @@ def test_the_catalogue_is_scored_in_regions_of_several_slices(volumes, tmp_path)
     depths = {(roi.roi_set, len(roi.volume_mask)) for roi in scored.scored}
     assert {depth for roi_set, depth in depths if roi_set == "random"} <= {2, 3}  # there are three slices
     assert depths >= {("tumour", 2), ("whole_slice", 1)}
-    scores = evaluate(scored, methods={}, facts={}, out=tmp_path / "report")
+    scores = evaluate(scored, methods={}, facts={}, out=tmp_path / "report").paired.scores
     assert scores.ccc["feature_class"].nunique() == 8
     assert len(scores.features.features) > 1000
     assert set(scores.ccc["method"]) == {"source"}

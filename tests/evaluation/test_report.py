@@ -12,7 +12,7 @@ from ltdiff.data.rois import disc_mask
 from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
 from ltdiff.evaluation.evaluation_result import collect_result
 from ltdiff.evaluation.feature_values import FeatureArray
-from ltdiff.evaluation.markdown import to_markdown
+from ltdiff.evaluation.markdown import paired_sections, to_markdown
 from ltdiff.evaluation.report import write_report
 from ltdiff.radiomics.pyradiomics import EXTRACTOR_VERSION
 
@@ -134,14 +134,14 @@ def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, collect
     assert f"| {row['ratio']:.2f} (–) " in section  # two slices
     assert "which needs 5 of them" in section
     wide = replace(result, tables=result.tables | {"remaining_error": table.assign(ci_low=0.111, ci_high=0.999)})
-    assert f"| {row['ratio']:.2f} (0.11–1.00) " in to_markdown(wide)
+    assert f"| {row['ratio']:.2f} (0.11–1.00) " in to_markdown(paired_sections(wide))
     assert "of better, divided by" in section
     assert "| source" in section
 
 
 def test_a_reader_is_told_where_one_region_decides(scores, rois, collect):
     result = collect(compared="better")
-    assert "One region decides" not in to_markdown(result)
+    assert "One region decides" not in to_markdown(paired_sections(result))
     features = scores.features
     values = features.values.copy()
     wrong = values[features.methods.index("better"), 3]
@@ -153,7 +153,7 @@ def test_a_reader_is_told_where_one_region_decides(scores, rois, collect):
         features.feature_set,
     )
     outliers = largest_shares(many).query("method == 'better'")
-    text = to_markdown(replace(result, scores=replace(scores, features=many), outliers=outliers))
+    text = to_markdown(paired_sections(replace(result, scores=replace(scores, features=many), outliers=outliers)))
     assert f"**One region decides:** {rois[3].label} of slice {rois[3].slice_index} alone holds 100% of the squared error" in text
 
 
@@ -177,7 +177,7 @@ def test_a_report_without_any_structure_and_over_an_older_one(tmp_path, collect,
 
 def test_undefined_values_are_dashes(scores, collect):
     result = collect(scores=replace(scores, ccc=scores.ccc.assign(ccc_mean=np.nan, ccc_sd=np.nan)))
-    assert "| – " in to_markdown(result)
+    assert "| – " in to_markdown(paired_sections(result))
 
 
 def test_pictures_are_small_and_not_blank(report):

@@ -9,7 +9,7 @@ import pytest
 from tiny_run import make_volumes, write_pairs
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
-from ltdiff.methods import combat
+from ltdiff.methods import training_regions
 from ltdiff.methods.combat import ComBat
 from ltdiff.radiomics.feature_sets import CATALOGUE
 from ltdiff.radiomics.pyradiomics import feature_names
@@ -106,7 +106,7 @@ def test_a_feature_that_is_nan_in_a_few_training_regions_is_fitted(fit):
 @pytest.fixture
 def extracted(tmp_path, monkeypatch):
     """(method, folder, manifest's path) of a fit on images."""
-    monkeypatch.setattr(combat, "NUM_TRAINING_ROIS", NUM_ROIS)
+    monkeypatch.setattr(training_regions, "NUM_ROIS", NUM_ROIS)
     path = write_pairs(tmp_path / "data")
     method = ComBat()
     method.fit(read_manifest(path), folder=tmp_path / "combat")
@@ -127,7 +127,7 @@ def test_source_and_target_are_measured_in_the_same_training_regions(extracted, 
 
 
 def test_the_catalogue_is_harmonized_through_as_many_slices_as_it_is_scored(tmp_path, monkeypatch):
-    monkeypatch.setattr(combat, "NUM_TRAINING_ROIS", NUM_ROIS)
+    monkeypatch.setattr(training_regions, "NUM_ROIS", NUM_ROIS)
     path, folder = write_pairs(tmp_path / "data"), tmp_path / "combat"
     method = ComBat(CATALOGUE)
     method.fit(read_manifest(path), folder=folder)
@@ -146,7 +146,7 @@ def test_the_catalogue_is_harmonized_through_as_many_slices_as_it_is_scored(tmp_
 
 
 def test_pairs_of_two_sizes_and_one_that_cannot_be_read(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(combat, "NUM_TRAINING_ROIS", NUM_ROIS)
+    monkeypatch.setattr(training_regions, "NUM_ROIS", NUM_ROIS)
     small, large = (read_manifest(write_pairs(tmp_path / str(n), volumes=make_volumes(size=n))) for n in (48, 64))
     for column in ("pair_id", "series_uid"):
         large[column] += "_large"

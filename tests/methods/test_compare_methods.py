@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_run import make_volumes, one_thread, save_volume, tiny_settings, write_pairs  # noqa: F401
+from bodies import make_bodies
+from tiny_run import make_volumes, one_thread, save_volume, tiny_settings, write_pairs, write_unpaired  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.scoring import CCC_COLUMNS
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.methods import METHOD_NAMES, METHODS, combat, compare_methods, make_method
+from ltdiff.methods import METHOD_NAMES, METHODS, compare_methods, make_method, training_regions
 from ltdiff.model.ltdiff import ModelConfig
 from ltdiff.system.lock import LOCK_FILE, only_writer
 from ltdiff.training.config import LossConfig, TrainingConfig
@@ -51,7 +52,7 @@ FILES = {
 def _quick():
     """Few regions for ComBat, and one thread, as everywhere in the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(combat, "NUM_TRAINING_ROIS", 10)
+        patch.setattr(training_regions, "NUM_ROIS", 10)
         patch.setattr(compare_methods, "num_cores", lambda: 1)
         patch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 6)
         patch.setattr(calibration, "NUM_DRAWS", 2)
@@ -249,9 +250,26 @@ def test_what_trains_is_not_scored(tmp_path, pairs):
     ("methods", "named"), [(["linear", "magic", "luck"], "there is no method 'magic', 'luck'"), ([], "name at least one method")]
 )
 def test_an_unknown_method_is_refused(tmp_path, pairs, methods, named):
-    with pytest.raises(ValueError, match=f"{named}; known are source, combat, linear, "):
+    with pytest.raises(ValueError, match=f"{named}; known are source, histogram, combat, covbat, linear, "):
         _compare(pairs, tmp_path / "out", methods=methods)
     assert not (tmp_path / "out").exists()
+
+
+def test_methods_that_need_no_pairs_are_compared_without_any(tmp_path):
+    sources = [make_bodies(3, seed=seed, blur_px=1.3, noise_hu=12) for seed in (1, 2)]
+    targets = [make_bodies(3, seed=seed, blur_px=0.8, noise_hu=40) for seed in (3, 4)]
+    pairs = write_unpaired(tmp_path / "data", sources=sources, targets=targets, split="train")
+    manifest = read_manifest(pairs)
+    is_test = manifest["slice_index"] == 2
+    write_manifest(manifest.assign(split=manifest["split"].where(~is_test, "test")), pairs)
+    with pytest.raises(ValueError, match=r"report.md lacks linear: linear learns from pairs, and the manifest has none"):
+        _compare(pairs, tmp_path / "out", methods=["source", "histogram", "combat", "covbat", "linear"])
+    table = pd.read_csv(tmp_path / "out" / "unpaired.csv")
+    assert list(table["method"]) == ["source", "histogram", "combat", "covbat", "target"]
+    assert not (tmp_path / "out" / "ccc.csv").exists()
+    summary = _summary(tmp_path / "out")
+    assert summary["num_training_pairs"] == {}
+    assert summary["num_unpaired_training_slices"] == {"source": 4, "target": 4}
 
 
 # --- methods ----------------------------------------------------------------------------------------------------------
@@ -264,7 +282,7 @@ def test_every_method_can_be_made():
     made = {name: make_method(name, shipped.get(name, timed), SCORING) for name in METHODS}
     for name, method in made.items():
         assert callable(method.fit)
-        assert callable(method.harmonize if name == "combat" else method.standardize)
+        assert callable(method.harmonize if name in ("combat", "covbat") else method.standardize)
     assert made["ltdiff"].settings == timed
     assert made["ltdiff_pretrained"].settings.training == replace(timed.training, init="pretrained")
     with pytest.raises(ValueError, match="pretrained weights are for networks of the default shapes"):

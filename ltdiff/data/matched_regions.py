@@ -1,0 +1,30 @@
+"""Regions that are alike on images of different patients: random discs, as many of each content class on one side as on another.
+
+Features of lung and of bone differ more than those of two kernels do: without the classes, whoever has more lung in the image
+looks like another protocol.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltdiff.data.rois import LOWEST_MEAN_HU, Roi, random_rois
+
+CONTENT_CLASSES_HU = ((LOWEST_MEAN_HU, -700.0), (-700.0, -400.0), (-400.0, -150.0), (-150.0, 150.0), (150.0, 3000.0))
+"""Ranges of the mean of a disc: lung; lung with vessels and walls; borders of the lung, and fat with skin; soft tissue; bone."""
+
+
+def matched_regions(stacks: Sequence[NDArray[np.float32]], *, num_rois: int, seed: int) -> list[list[Roi]]:
+    """For each of several stacks (N, Y, X) in HU `num_rois` discs of each content class, or as many as all stacks have.
+
+    Raises:
+        ValueError: slices are too small for a disc.
+    """
+    regions: list[list[Roi]] = [[] for _ in stacks]
+    for hu_range in CONTENT_CLASSES_HU:
+        drawn = [random_rois(hu, num_rois=num_rois, seed=seed + i, hu_range=hu_range) for i, hu in enumerate(stacks)]
+        num_matched = min(map(len, drawn))
+        for of_stack, rois in zip(regions, drawn, strict=True):
+            of_stack += rois[:num_matched]
+    return regions
