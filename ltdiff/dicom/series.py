@@ -244,6 +244,8 @@ def _series(headers: Sequence[Header]) -> Series:
         patient_key=first.patient_key,
         kernel=first.kernel,
         manufacturer=first.manufacturer,
+        scanner_model=first.scanner_model,
+        noise_reduction=first.noise_reduction,
         slice_thickness_mm=first.slice_thickness_mm,
         person_key=first.person_key,
         has_patient_id=first.has_patient_id,
