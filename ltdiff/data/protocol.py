@@ -42,6 +42,15 @@ class Protocol:
         )
 
     @property
+    def name(self) -> str:
+        """In words: "Philips Brilliance16, kernel B, 5 mm, 120 kV"."""
+        scanner = " ".join(filter(None, [self.manufacturer, self.model])) or "unknown scanner"
+        kernel = f"kernel {self.kernel}" if self.kernel else "no kernel"
+        thickness = "" if self.slice_thickness_mm is None else f"{self.slice_thickness_mm:g} mm"
+        voltage = "" if self.kvp is None else f"{self.kvp:g} kV"
+        return ", ".join(filter(None, [scanner, kernel, self.noise_reduction, thickness, voltage]))
+
+    @property
     def protocol_id(self) -> str:
         """ID_LENGTH hex digits that stand for these values, in every archive."""
         values = (self.manufacturer, self.model, self.kernel, self.noise_reduction, self.slice_thickness_mm, self.kvp)

@@ -9,9 +9,9 @@ of bodies and not of protocols, so two protocols are compared by the ratio of th
 Source: Sanders, Hurwitz, Samei, Med. Phys. 43 (2016) 5330; AAPM TG-233 (2019).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,24 @@ class EdgeMeter:
             self.counts[kind] += other.counts[kind]
             self.num_profiles[kind] += other.num_profiles[kind]
         self.largest_mm = max(self.largest_mm, other.largest_mm)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON, to go on with elsewhere."""
+        of_kinds = {
+            kind: {"sums": self.sums[kind].tolist(), "counts": self.counts[kind].tolist(), "num": self.num_profiles[kind]}
+            for kind in EDGES
+        }
+        return {**of_kinds, "largest_mm": self.largest_mm}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_dict` gave."""
+        meter = cls()
+        for kind in EDGES:
+            meter.sums[kind], meter.counts[kind] = (np.array(values[kind][name]) for name in ("sums", "counts"))
+            meter.num_profiles[kind] = values[kind]["num"]
+        meter.largest_mm = values["largest_mm"]
+        return meter
 
     def response(self, kind: EdgeKind) -> EdgeResponse | None:
         """The response up to the Nyquist frequency of the largest pixels; None where there are fewer than MIN_PROFILES."""

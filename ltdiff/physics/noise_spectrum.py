@@ -4,9 +4,10 @@ The spectrum is that of the windows less their fitted plane, tapered; it holds n
 Source: ICRU Report 87 (2012), chapter 4, with a Hann taper instead of overlapping rectangles.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class NoiseSpectrum:
 
 
 class NoiseSpectrumMeter:
-    """Takes slices of any pixel size, one after the other, and gives the spectrum of all. Two of them can be added."""
+    """Takes slices of any pixel size, one after the other, and gives the spectrum of all. Two of them can be merged."""
 
     def __init__(self) -> None:
         self.rings = Rings(np.arange(0, MAX_PER_MM + RING_PER_MM / 2, RING_PER_MM))
@@ -60,6 +61,19 @@ class NoiseSpectrumMeter:
         self.rings.counts += other.rings.counts
         self.num_windows += other.num_windows
         self.largest_mm = max(self.largest_mm, other.largest_mm)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON, to go on with elsewhere."""
+        rings = {"total": self.rings.total.tolist(), "counts": self.rings.counts.tolist()}
+        return {**rings, "num_windows": self.num_windows, "largest_mm": self.largest_mm}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_dict` gave."""
+        meter = cls()
+        meter.rings.total, meter.rings.counts = np.array(values["total"]), np.array(values["counts"])
+        meter.num_windows, meter.largest_mm = values["num_windows"], values["largest_mm"]
+        return meter
 
     def spectrum(self) -> NoiseSpectrum | None:
         """The spectrum of all windows; None where there was none."""
