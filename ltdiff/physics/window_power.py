@@ -63,7 +63,9 @@ def window_power(hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, se
 
     Those with clipped air stay: without them the lungs of one side would be other lungs than those of the other.
     """
-    rows, columns = (min(n, max(MIN_WINDOW_PX, 2 * round(WINDOW_MM / mm / 2))) for n, mm in zip(hu.shape, spacing_mm, strict=True))
+    rows, columns = (
+        min(n, max(MIN_WINDOW_PX, 2 * round(WINDOW_MM / mm / 2))) for n, mm in zip(hu.shape, spacing_mm, strict=True)
+    )
     size = rows, columns
     windows = half_overlapping_windows(hu.astype(np.float32), size)
     mean = windows.mean(axis=(1, 2), dtype=np.float64)

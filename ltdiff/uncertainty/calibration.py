@@ -28,6 +28,7 @@ from ltdiff.model.residual_noise import ResidualNoiseModel, fit_residual_noise
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
+from ltdiff.uncertainty.unpaired_choice import choose_output, radiomic_distances
 from ltdiff.uncertainty.validation_ccc import Image, ValidationRegions, overall
 
 logger = logging.getLogger(__name__)
@@ -146,11 +147,28 @@ def _fit(
     (match,) = regions.features([regions.standardize(LinearMatch(standardizer.model.kernel_match))])
     measured = {"mean": value, "sample": draws[0], "match": match}
     choice = OutputChoice.of({output: regions.ccc_of(values) for output, values in measured.items()})
-    logger.info("calibration: the %s is better on the validation pairs", choice.output)
+    if not manifest["pair_id"].notna().any():
+        choice = choice._replace(output=_choose_without_pairs(standardizer, residual_noise, manifest, num_workers=num_workers))
+    logger.info("calibration: of %s, the %s agrees best with the target", ", ".join(measured), choice.output)
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"residual_noise": asdict(residual_noise), "intervals": asdict(intervals)}
     write_calibration(model, content)
     return residual_noise, intervals
+
+
+def _choose_without_pairs(
+    standardizer: Standardizer, residual_noise: ResidualNoiseModel, manifest: pd.DataFrame, *, num_workers: int
+) -> Output:
+    """On real sources: made ones are what the networks were trained on, and say nothing of what they do to others."""
+    match = LinearMatch(standardizer.model.kernel_match)
+    methods: dict[Output, Method] = {"mean": standardizer, "sample": Sampled(standardizer, residual_noise), "match": match}
+    try:
+        distances = radiomic_distances(methods, manifest, num_workers=num_workers)
+    except ValueError as error:
+        logger.warning("the kernel match is used alone, for nothing tells whether the networks add to it: %s", error)
+        return "match"
+    logger.info("radiomic distance to the target: %s", ", ".join(f"{output} {found:.2f}" for output, found in distances.items()))
+    return choose_output(distances)
 
 
 def _fit_noise(pairs: Sequence[ValidationPair], means: Sequence[Image], *, range_hu: tuple[float, float]) -> ResidualNoiseModel:

@@ -1,0 +1,56 @@
+"""Which output of a model resembles the target protocol most, where there are no pairs to tell."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.evaluation_set import standardize_slices
+from ltdiff.evaluation.scoring import SOURCE
+from ltdiff.evaluation.unpaired_result import collect_unpaired_result
+from ltdiff.evaluation.unpaired_set import read_unpaired_set
+from ltdiff.inference.method import Method
+from ltdiff.model.config import Output
+
+NUM_ROIS = 60
+"""Regions of each content class."""
+SEED = 1
+"""Not that of the regions which an evaluation scores."""
+LEAST_GAIN = 0.1
+"""Of the logarithmic distance, by which networks must be nearer to the target than the kernel match: two draws of the regions
+differ by about so much."""
+
+
+def radiomic_distances(methods: Mapping[Output, Method], manifest: pd.DataFrame, *, num_workers: int = 1) -> dict[Output, float]:
+    """Fréchet radiomic distance between standardized validation sources and the targets, of other patients, for each output.
+
+    Of the training slices where no slice validates.
+
+    Raises:
+        ValueError: a side has no slice, or they have no content in common.
+    """
+    validating = manifest[manifest["split"] == "val"]
+    split = "val" if {"source", "target"} <= set(validating["role"]) else "train"
+    config = EvaluationConfig(split=split, num_rois=NUM_ROIS, seed=SEED, num_workers=num_workers)  # type: ignore[arg-type]
+    unpaired_set = read_unpaired_set(manifest, config=config)
+    source = unpaired_set.source
+    images = {SOURCE: source.hu}
+    for output, method in methods.items():
+        made = standardize_slices(
+            method, source.hu, source.spacings_mm, numbers=source.slice_numbers, num_workers=num_workers, name=output
+        )
+        images[output] = np.stack(made)
+    result = collect_unpaired_result(images, unpaired_set=unpaired_set, harmonizers={}, facts={})
+    found = result.tables["unpaired"].set_index("method")["frd"]
+    return {output: float(found[output]) for output in methods}
+
+
+def choose_output(distances: Mapping[Output, float]) -> Output:
+    """Choose the nearest output; the kernel match unless another one is nearer by LEAST_GAIN, or where nothing can be told."""
+    known = {output: distance for output, distance in distances.items() if math.isfinite(distance)}
+    if "match" not in known:
+        return "match"
+    nearest = min(known, key=lambda output: known[output])
+    return nearest if known[nearest] < known["match"] - LEAST_GAIN else "match"

@@ -1,0 +1,115 @@
+"""An archive in one command: other patients, other protocols, one that does not fit, and the same command twice."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from bodies import make_bodies
+from dicom_files import identity
+from tiny_run import one_thread, tiny_settings  # noqa: F401
+
+from ltdiff.cli import run_ltdiff
+from ltdiff.dicom.series import find_series
+from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_original import write_ct_series
+from ltdiff.harmonize.archive import harmonize_archive
+from ltdiff.model.spectrum import half_overlapping_windows, tapered_power
+
+NUM_SLICES, SIZE = 3, 192
+SOFT, SHARP = {"blur_px": 1.4, "noise_hu": 12.0, "noise_px": 1.3}, {"blur_px": 0.8, "noise_hu": 30.0, "noise_px": 0.7}
+
+
+def _write(folder, *, patient, kernel, thickness_mm=5.0, **protocol):
+    uids = {
+        name: stable_uid(name, f"{patient} {kernel} {thickness_mm}")
+        for name in ("study_uid", "frame_of_reference_uid", "series_uid")
+    }
+    acquired = datetime(2020, 1, 1) + timedelta(days=patient)
+    one = identity(patient_id=f"P{patient}", kernel=kernel, slice_thickness_mm=thickness_mm, acquired=acquired, **uids)
+    hu = make_bodies(NUM_SLICES, size=SIZE, seed=patient, **protocol)
+    spacing_mm = (thickness_mm, 0.8, 0.8)
+    write_ct_series(hu, out_dir=folder, identity=one, spacing_mm=spacing_mm, origin_mm=(-60.0, -60.0, 0.0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Two patients with a soft kernel, two others with a sharp one, and one whose slices are thinner."""
+    root = tmp_path_factory.mktemp("archive")
+    for patient in range(2):
+        _write(root / f"soft{patient}", patient=patient, kernel="B", **SOFT)
+        _write(root / f"sharp{patient}", patient=10 + patient, kernel="L", **SHARP)
+    _write(root / "thin", patient=20, kernel="B", thickness_mm=1.0, **SOFT)
+    return root
+
+
+@pytest.fixture(scope="module")
+def harmonized(archive, tmp_path_factory):
+    """(out, what became of each series)"""
+    out = tmp_path_factory.mktemp("harmonized")
+    return out, harmonize_archive(archive, target_kernel="L", out=out, settings=tiny_settings())
+
+
+def _fine_power(hu):
+    """Power of the body's windows in the upper half of the frequencies."""
+    windows = np.concatenate([half_overlapping_windows(plane, (32, 32)) for plane in hu])
+    windows = windows[windows.mean(axis=(1, 2)) > -950]
+    power = tapered_power(windows - windows.mean(axis=(1, 2), keepdims=True))
+    return float(np.median(power[:, 8:16, 8:16]))
+
+
+def test_every_series_is_standardized_or_refused_with_a_reason(harmonized):
+    _, results = harmonized
+    assert sorted(result.status for result in results) == ["fail", "skip", "skip", "written", "written"]
+    (failed,) = [result for result in results if result.status == "fail"]
+    assert "has slices of 1 mm, and the series of the target kernel have 5 mm" in failed.reason
+
+
+def test_the_noise_of_other_patients_becomes_that_of_the_target(archive, harmonized):
+    out, _ = harmonized
+    derived, _ = find_series(out / "images")
+    originals, _ = find_series(archive)
+    found = np.mean([_fine_power(one.read_hu()) for one in derived])
+    expected = np.mean([_fine_power(one.read_hu()) for one in originals if one.kernel == "L"])
+    before = np.mean([_fine_power(one.read_hu()) for one in originals if one.kernel == "B" and one.slice_thickness_mm == 5])
+    assert abs(np.log(found / expected)) < 0.15 < abs(np.log(before / expected))
+
+
+def test_the_images_say_that_no_network_made_them(harmonized):
+    out, _ = harmonized
+    report = pd.read_csv(out / "images" / "report.csv")
+    assert set(report["status"]) == {"written", "skip", "fail"}
+    (model,) = {*report["model"].dropna()} - {""}
+    assert (out / "protocols") in [*map(type(out), [model])][0].parents
+
+
+def test_the_same_command_again_does_nothing_and_a_new_series_gets_the_same_match(archive, harmonized, tmp_path):
+    out, _ = harmonized
+    before = {path: path.stat().st_mtime_ns for path in (out / "protocols").rglob("*.json")}
+    results = harmonize_archive(archive, target_kernel="L", out=out, settings=tiny_settings())
+    assert sorted(result.status for result in results) == ["fail", "present", "present", "skip", "skip"]
+    new = _write(archive / "late", patient=3, kernel="B", **SOFT)
+    try:
+        again = harmonize_archive(archive, target_kernel="L", out=out, settings=tiny_settings())
+    finally:
+        for path in sorted(new.iterdir()):
+            path.unlink()
+        new.rmdir()
+    assert [result.source.parent.name for result in again if result.status == "written"] == ["late"]
+    assert {path: path.stat().st_mtime_ns for path in (out / "protocols").rglob("*.json")} == before
+
+
+def test_a_kernel_that_is_not_there_is_named_with_those_that_are(archive, tmp_path, capsys):
+    assert run_ltdiff(["harmonize", str(archive), "--target_kernel", "X", "--out", str(tmp_path / "out")]) == 1
+    assert "no series has the target kernel 'X': here are 'B', 'L'" in capsys.readouterr().err
+
+
+def test_minutes_train_a_network_for_each_protocol(archive, tmp_path):
+    results = harmonize_archive(
+        archive, target_kernel="L", out=tmp_path / "out", minutes=0.05, settings=tiny_settings(learning_rates=(1e-3,))
+    )
+    assert sorted(result.status for result in results) == ["fail", "skip", "skip", "written", "written"]
+    (run,) = (tmp_path / "out" / "protocols").glob("*/run")
+    assert (run / "joint" / "model").is_dir()
+    assert (run / "model" / "calibration.json").is_file()
