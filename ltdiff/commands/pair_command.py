@@ -28,6 +28,8 @@ def pair(
     source_kernel: str | None = None,
     target_kernel: str | None = None,
     unpaired: bool = False,
+    source_protocol: str | None = None,
+    target_protocol: str | None = None,
     split: str = "auto",
 ) -> int:
     """Pair the series of an archive that show one scan with two kernels, or two named series; write the manifest.
@@ -35,7 +37,7 @@ def pair(
     With --unpaired series of both kernels are taken whoever was scanned: their spectra match the kernels.
 
     Args:
-        root: Folder tree of DICOM series to search.
+        root: Folder tree of DICOM series to search; with --source_protocol, the folder of a survey.
         out: The manifest, a Parquet file with one row per slice.
         source: Instead of an archive: DICOM folder or volume file (NIfTI, NRRD, MHA) with the non-standard kernel; with
             --unpaired several, and folders of any number of series.
@@ -43,6 +45,8 @@ def pair(
         source_kernel: Take only series with this ConvolutionKernel, for a model of their own.
         target_kernel: ConvolutionKernel that is the standard one; without it, the sharpest kernel.
         unpaired: Also take series without a partner, as source or target; an archive needs --target_kernel for it.
+        source_protocol: With --unpaired, a protocol_id of the survey that `ltdiff survey` wrote to `root`.
+        target_protocol: The protocol_id of the target.
         split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
     """
     if (root is None) == (not source) or (not source) != (not target):
@@ -51,11 +55,20 @@ def pair(
         raise UsageError("--source_kernel and --target_kernel choose series of an archive: --source and --target are chosen")
     if max(len(source), len(target)) > 1 and not unpaired:
         raise UsageError("one --source and one --target are a pair; several of them need --unpaired")
-    if unpaired and root is not None and target_kernel is None:
+    if (source_protocol is None) != (target_protocol is None):
+        raise UsageError("--source_protocol and --target_protocol belong together")
+    if source_protocol is not None and (root is None or not unpaired or source_kernel or target_kernel):
+        raise UsageError("--source_protocol and --target_protocol need --unpaired and the folder of a survey, and no kernel")
+    if unpaired and root is not None and target_kernel is None and target_protocol is None:
         raise UsageError("--unpaired needs --target_kernel: without pairs nothing says which kernel is the standard one")
     from ltdiff.data.manifest import write_manifest
 
-    result = _find(root, source, target, source_kernel, target_kernel, unpaired=unpaired, split=split)
+    if root is not None and source_protocol is not None and target_protocol is not None:
+        from ltdiff.data.unpaired import collect_surveyed
+
+        result = collect_surveyed(root, source_protocol=source_protocol, target_protocol=target_protocol, split=split)
+    else:
+        result = _find(root, source, target, source_kernel, target_kernel, unpaired=unpaired, split=split)
     for issue in result.issues:
         logger.warning("%s: %s", issue.action, issue)
     write_manifest(result.manifest, out)

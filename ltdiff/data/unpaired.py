@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from ltdiff.data.manifest import split_manifest
 from ltdiff.data.pairing import PairingResult, build_manifest, kernel_table, read_archive, without_partner
 from ltdiff.data.volume_files import VolumeFile, is_volume_file, read_volume_scan
 from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
 from ltdiff.dicom.scan import Scan
 from ltdiff.dicom.series import Issue, find_series, no_series_error
-from ltdiff.system.text import printable
+from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
+
+SURVEYED_SERIES = "series.parquet"
+"""In the folder of a survey: one row for each series."""
 
 
 class Roles(NamedTuple):
@@ -58,6 +63,38 @@ def collect_named(sources: Sequence[Path], targets: Sequence[Path], *, split: st
     manifest = build_manifest([], sources=roles.sources, targets=roles.targets)
     all_issues = [*found["source"][1], *found["target"][1], *issues]
     return PairingResult(split_manifest(manifest, split), kernel_table([]), all_issues)
+
+
+def collect_surveyed(survey: Path, *, source_protocol: str, target_protocol: str, split: str = "auto") -> PairingResult:
+    """Take the original series of two protocols, by their `protocol_id`, that `ltdiff survey` found and wrote to `survey`.
+
+    Raises:
+        ValueError: that is no survey, it has no such protocol, or nothing of one can be used.
+    """
+    table = _read_survey(survey)
+    sides: dict[str, list[Scan]] = {}
+    issues: list[Issue] = []
+    for role, protocol_id in (("source", source_protocol), ("target", target_protocol)):
+        rows = table[(table["protocol_id"] == protocol_id) & ~table["derived"]]
+        if rows.empty:
+            raise ValueError(f"{printable(survey)} has no series of a protocol {quoted(protocol_id)}; protocols.csv lists them")
+        scans, of_role = _read_originals([Path(folder) for folder in sorted(set(rows["folder"]))], role=role)
+        wanted = set(rows["series_uid"])
+        sides[role] = [one for one in scans if one.series_instance_uid in wanted]
+        issues += of_role
+    _check_apart(sides["source"], sides["target"])
+    roles, of_thickness = with_one_thickness(sides["source"], sides["target"])
+    _check_sides(roles, of_thickness, of="surveyed")
+    manifest = build_manifest([], sources=roles.sources, targets=roles.targets)
+    return PairingResult(split_manifest(manifest, split), kernel_table([]), [*issues, *of_thickness])
+
+
+def _read_survey(survey: Path) -> pd.DataFrame:
+    path = survey / SURVEYED_SERIES
+    try:
+        return pd.read_parquet(path, columns=["protocol_id", "series_uid", "folder", "derived"])
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{printable(survey)} holds no survey: {SURVEYED_SERIES} cannot be read; see `ltdiff survey`") from error
 
 
 def _check_sides(roles: Roles, issues: Sequence[Issue], *, of: str) -> None:

@@ -1,12 +1,14 @@
 """The manifest without pairs: roles by kernel or as named, one slice thickness, and splits of each side."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny_run import save_volume
 
 from ltdiff.data.manifest import check_manifest, split_manifest
 from ltdiff.data.pairing import build_manifest
-from ltdiff.data.unpaired import assign_roles, collect_archive, collect_named
+from ltdiff.data.unpaired import assign_roles, collect_archive, collect_named, collect_surveyed
+from ltdiff.dicom.series import find_series
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +139,21 @@ def test_a_bad_series_costs_itself(tmp_path, write_dicom, images):
 def test_nothing_to_use_says_why(tmp_path):
     with pytest.raises(ValueError, match="there is no such file or folder"):
         collect_named([tmp_path / "absent"], [tmp_path])
+
+
+def test_protocols_of_a_survey_can_be_named(tmp_path, write_dicom, images):
+    rows = []
+    for n, kernel in enumerate("BBLD"):
+        folder = write_dicom(
+            tmp_path / "archive" / f"{n}", images, kernel=kernel, patient=f"p{n}", frame=f"1.2.{n}", study=f"1.3.{n}"
+        )
+        ((one,), _) = find_series(folder)
+        rows.append((f"protocol {kernel}", one.series_instance_uid, str(tmp_path / "archive"), False))
+    survey = pd.DataFrame(rows, columns=["protocol_id", "series_uid", "folder", "derived"])
+    survey.to_parquet(tmp_path / "series.parquet")
+    manifest = collect_surveyed(tmp_path, source_protocol="protocol B", target_protocol="protocol L").manifest
+    assert _roles(manifest) == {"source": {"B"}, "target": {"L"}}
+    with pytest.raises(ValueError, match="has no series of a protocol 'X'"):
+        collect_surveyed(tmp_path, source_protocol="X", target_protocol="protocol L")
+    with pytest.raises(ValueError, match="holds no survey"):
+        collect_surveyed(tmp_path / "archive", source_protocol="X", target_protocol="protocol L")
