@@ -1,40 +1,65 @@
 """The spectral match: the linear kernel match h of two protocols from series of different patients, without pairs.
 
-For a filter with a real, positive response, h² is the ratio of the power spectra of target and source, whoever was scanned.
-Windows are compared with those of their own class (`window_power`), so that size, lungs and couch cancel; and log h is an even
-polynomial without a constant, so that it is smooth and h(0) = 1. Fitted by least squares to the classes' log ratios, each
-weighted by its windows. Series (or slices, where a side has one series) are drawn again and again for the uncertainty.
+For a filter with a real, positive response, the power spectra of what two protocols show have the ratio h², whoever was scanned.
+Two such ratios are compared, for patients differ in anatomy and in noise:
+
+- that of structure, in windows of their own class (`window_power`), so that size, lungs and couch cancel, less their noise;
+- that of noise, in quiet windows of soft tissue (`noise_windows`), for the place and size of the patient.
+
+At one dose both are h². At another the noise has a constant factor besides, which is fitted. log h is an even polynomial without a
+constant, so that it is smooth and h(0) = 1. It is fitted twice, the second time to the sources matched by the first: where spectra
+are alike, a window's leakage from one frequency to another changes nothing, and neither does clipping. Series (or slices, where a
+side has one series) are drawn again and again for the uncertainty.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ltdiff.model.degradation import Degradation
 from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, corner_frequency
+from ltdiff.physics import noise_windows as noise
+from ltdiff.physics.noise_place import noise_place
+from ltdiff.physics.noise_windows import NoiseWindows, fit_exponent
 from ltdiff.physics.window_power import NUM_CLASSES, RING_PER_MM, WindowPower, window_power
 
-NUM_TERMS = 5
-"""Of the polynomial in f²: three are too stiff for sharp kernels, seven follow the noise."""
-LOW_PER_MM, LOW_WEIGHT = 0.12, 0.1
+NUM_TERMS, SMOOTHNESS = 7, 3e-4
+"""Terms of the polynomial in f², and the weight of its third derivative: without it, seven terms would follow the noise."""
+LOW_PER_MM = 0.12
 """Below, anatomy differs from patient to patient more than kernels do."""
+LOW_ERROR, STRUCTURE_ERROR, NOISE_ERROR = 0.3, 0.1, 0.1
+"""Standard deviations of log ratios of power: of structure below LOW_PER_MM and above, and of noise."""
+MIXED_PER_MM, MIXED_SLOPE = 0.35, 2.0
+"""Below this frequency quiet windows hold some structure, and the error of the noise's ratio grows by this per cycle/mm."""
+MIN_STRUCTURE = 0.05
+"""Share of structure in a class's power, below which its ratio is that of noise."""
+CLASS_SPREAD = 0.3
+"""Of the log ratios of classes that show the same anatomy on both sides."""
 MIN_WINDOWS = 8
 """Of a class on each side: the median of fewer says little. Where no class has so many, all windows are one class."""
 NUM_BOOTSTRAPS = 24
-Float, Classes = NDArray[np.float64], NDArray[np.int64]
+SAME_DOSE = 0.3
+"""Of the logarithm of the noise's factor: what two patients on each side differ by at one dose."""
+
+Image, Float = NDArray[np.float32], NDArray[np.float64]
+Windows = TypeVar("Windows", WindowPower, NoiseWindows)
 
 
 @dataclass(frozen=True)
 class SpectralMatch:
     """log h(f) = ½ Σ_k c_k (f/f_max)^{2k}, k from 1, up to `max_per_mm` = f_max; beyond it h stays as it is there.
 
-    `draws` (B, NUM_TERMS) are the coefficients of resampled series; the ranges are what either protocol stores.
+    `draws` (B, NUM_TERMS) are the coefficients of resampled series; `log_noise_factor` is that of the target's noise over the
+    matched source's, 0 at one dose; the ranges are what either protocol stores.
     """
 
     coefficients: Float
     draws: Float
+    log_noise_factor: float
     max_per_mm: float
     corner_per_mm: float
     source_range_hu: tuple[float, float]
@@ -59,70 +84,201 @@ class SpectralMatch:
         return np.linspace(0, self.corner_per_mm, NUM_KNOTS)
 
 
+class _Powers(NamedTuple):
+    """The windows of one protocol, as they are or resampled, and the quiet ones among those of soft tissue."""
+
+    windows: WindowPower
+    quiet: NoiseWindows
+
+
+class _Slice(NamedTuple):
+    """A slice (H, W) in HU with PixelSpacing (y, x), the relative variance of its noise, and the number of its series."""
+
+    hu: Image
+    spacing_mm: tuple[float, float]
+    place: Float
+    series: int
+
+
 class SpectralMatchFit:
-    """Takes slices of the source and of the target protocol, in any order; `solve` gives the match."""
+    """Takes slices of the source and of the target protocol, in any order; `solve` gives the match. It holds the sources."""
 
     def __init__(self) -> None:
-        self._windows: dict[str, list[WindowPower]] = {"source": [], "target": []}
+        self._sources: list[_Slice] = []
+        self._targets: list[tuple[WindowPower, NoiseWindows]] = []
+        self._ranges = {"source": StoredRange(), "target": StoredRange()}
         self._nyquists_per_mm: list[float] = []
         self._corner_per_mm = 0.0
-        self._ranges = {"source": StoredRange(), "target": StoredRange()}
 
-    def add(self, role: str, hu: NDArray[np.float32], *, spacing_mm: tuple[float, float], series: int) -> None:
+    def add(self, role: str, hu: Image, *, spacing_mm: tuple[float, float], series: int) -> None:
         """Add a slice (H, W) in HU with PixelSpacing (y, x), of series number `series` of its role: source or target."""
-        windows = self._windows[role]
-        windows.append(window_power(hu, spacing_mm, series=series, number=len(windows)))
+        one = _Slice(hu, spacing_mm, noise_place(hu, spacing_mm), series)
+        if role == "source":
+            self._sources.append(one)
+        else:
+            self._targets.append(_measure(one, number=len(self._targets)))
+        self._ranges[role].add(hu)
         self._nyquists_per_mm.append(0.5 / max(spacing_mm))
         self._corner_per_mm = max(self._corner_per_mm, corner_frequency(spacing_mm))
-        self._ranges[role].add(hu)
 
     def solve(self) -> SpectralMatch:
         """The match of all slices.
 
         Raises:
-            ValueError: a side has no slice, or no windows of a class that the other side has.
+            ValueError: a side has no slice that shows a patient.
         """
-        for role, windows in self._windows.items():
-            if not sum(map(len, windows)):
-                raise ValueError(f"a spectral match needs at least one slice of the {role} that shows a patient")
-        source, target = (WindowPower.join(self._windows[role]) for role in ("source", "target"))
-        limit = min(self._nyquists_per_mm)
-        coefficients = _fit(source, target, limit)
-        generator = np.random.default_rng(0)
-        draws = [_fit(_resample(source, generator), _resample(target, generator), limit) for _ in range(NUM_BOOTSTRAPS)]
+        limit, generator = min(self._nyquists_per_mm, default=1.0), np.random.default_rng(0)
+        sources = [_measure(one, number=number) for number, one in enumerate(self._sources)]
+        source, target = _join(sources, role="source"), _join(self._targets, role="target")
+        first = self._match(_fit(source, target, limit, is_one_dose=True), limit)
+        matched = _join([self._measure_matched(number, first.kernel_match()) for number in range(len(sources))], role="source")
+        resampled = [(_resample(matched, generator), _resample(target, generator)) for _ in range(NUM_BOOTSTRAPS)]
+        factors = [_fit(*one, limit).log_noise_factor for one in resampled]
+        free = _fit(matched, target, limit)
+        is_one_dose = abs(free.log_noise_factor) < max(SAME_DOSE, 2 * float(np.std(factors)), 2 * free.structure_error)
+        rest = _fit(matched, target, limit, is_one_dose=is_one_dose)
+        draws = [first.coefficients + _fit(*one, limit, is_one_dose=is_one_dose).coefficients for one in resampled]
+        return self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), limit, draws)
+
+    def _match(self, fitted: "_Fitted", limit: float, draws: Sequence[Float] = ()) -> SpectralMatch:
         ranges_hu = (self._ranges[role].range_hu for role in ("source", "target"))
-        return SpectralMatch(coefficients, np.array(draws), limit, self._corner_per_mm, *ranges_hu)
+        return SpectralMatch(
+            fitted.coefficients, np.array(draws), fitted.log_noise_factor, limit, self._corner_per_mm, *ranges_hu
+        )
+
+    def _measure_matched(self, number: int, match: KernelMatch) -> tuple[WindowPower, NoiseWindows]:
+        """Of a source slice as the first match makes it."""
+        one = self._sources[number]
+        matched = match(torch.from_numpy(one.hu), one.spacing_mm).round().numpy()
+        return _measure(one._replace(hu=matched), number=number)
 
 
-def _fit(source: WindowPower, target: WindowPower, limit_per_mm: float) -> Float:
-    """Coefficients (NUM_TERMS,)."""
-    ratio, weight = _log_ratio(source, target, np.median)
-    rings = np.arange(len(ratio)) * RING_PER_MM
-    used = (rings > 0) & (rings <= limit_per_mm) & np.isfinite(ratio) & (weight > 0)
-    terms = _terms(rings[used], limit_per_mm)
-    root = np.sqrt(weight[used] * np.where(rings[used] < LOW_PER_MM, LOW_WEIGHT, 1.0))
-    solution: Float = np.linalg.lstsq(terms * root[:, None], ratio[used] * root, rcond=None)[0]
-    return solution
+def _measure(one: _Slice, *, number: int) -> tuple[WindowPower, NoiseWindows]:
+    return (
+        window_power(one.hu, one.spacing_mm, place=one.place, series=one.series, number=number),
+        noise.noise_windows(one.hu, one.spacing_mm, place=one.place, series=one.series, number=number),
+    )
 
 
-def _log_ratio(source: WindowPower, target: WindowPower, statistic: Callable[..., Float]) -> tuple[Float, Float]:
-    """log of target over source power (R,), averaged over the classes with weights √(n_source n_target), and these weights."""
+def _join(measured: Sequence[tuple[WindowPower, NoiseWindows]], *, role: str) -> _Powers:
+    if not sum(len(windows) for windows, _ in measured):
+        raise ValueError(f"a spectral match needs at least one slice of the {role} that shows a patient")
+    return _Powers(WindowPower.join([one for one, _ in measured]), NoiseWindows.join([one for _, one in measured]).quiet)
+
+
+class _Fitted(NamedTuple):
+    """Coefficients (NUM_TERMS,), the logarithm of the noise's factor, and the error of the structure's log ratio at one frequency."""
+
+    coefficients: Float
+    log_noise_factor: float
+    structure_error: float
+
+
+class _Ratio(NamedTuple):
+    """Logarithms of target over source power, each with its frequency and standard deviation (F,)."""
+
+    frequencies_per_mm: Float
+    log_ratio: Float
+    error: Float
+
+
+def _fit(source: _Powers, target: _Powers, limit_per_mm: float, *, is_one_dose: bool = False) -> _Fitted:
+    """Least squares for the coefficients and the noise's factor, which is 1 at one dose."""
+    noise_ratio, spectra = _noise_ratio(source.quiet, target.quiet, limit_per_mm)
+    structure = _structure_ratio(source.windows, target.windows, spectra, limit_per_mm)
+    terms = [_terms(one.frequencies_per_mm, limit_per_mm) for one in (structure, noise_ratio)]
+    factor = np.concatenate([np.zeros(len(terms[0])), np.full(len(terms[1]), 0.0 if is_one_dose else 1.0)])
+    widths = np.concatenate([np.full(len(terms[0]), RING_PER_MM), np.full(len(terms[1]), noise.RING_PER_MM)])
+    root = np.sqrt(widths) / np.concatenate([structure.error, noise_ratio.error])
+    design = np.column_stack([np.concatenate(terms), factor]) * root[:, None]
+    values = np.concatenate([structure.log_ratio, noise_ratio.log_ratio]) * root
+    roughness = np.column_stack([_third_derivative(limit_per_mm), np.zeros(NUM_ROUGHNESS)]) * SMOOTHNESS
+    solution = np.linalg.lstsq(
+        np.concatenate([design, roughness]), np.concatenate([values, np.zeros(NUM_ROUGHNESS)]), rcond=None
+    )[0]
+    above = structure.error[structure.frequencies_per_mm > LOW_PER_MM]
+    return _Fitted(solution[:NUM_TERMS], float(solution[NUM_TERMS]), float(np.median(above)) if len(above) else LOW_ERROR)
+
+
+NUM_ROUGHNESS = 78
+"""Frequencies at which the third derivative is looked at."""
+
+
+def _third_derivative(limit_per_mm: float) -> Float:
+    """Of the terms (NUM_ROUGHNESS, NUM_TERMS), so that the sum of its squares is the integral from −f_max to f_max."""
+    frequencies = np.linspace(-limit_per_mm, limit_per_mm, NUM_ROUGHNESS + 3)
+    step = frequencies[1] - frequencies[0]
+    return np.diff(_terms(np.abs(frequencies), limit_per_mm), n=3, axis=0) / step**3 * np.sqrt(step)  # type: ignore[no-any-return]
+
+
+class _NoiseSpectra(NamedTuple):
+    """Noise power of source and target at the rings (R,) of `noise_windows`, at a place of relative variance 1."""
+
+    source: Float
+    target: Float
+    exponent: float
+
+    def power(self, spectrum: Float, frequencies_per_mm: Float, place: float) -> Float:
+        """One of the spectra at frequencies (F,) and a place."""
+        rings = np.arange(len(spectrum)) * noise.RING_PER_MM
+        return np.interp(frequencies_per_mm, rings, spectrum) * place**self.exponent
+
+
+def _noise_ratio(source: NoiseWindows, target: NoiseWindows, limit_per_mm: float) -> tuple[_Ratio, _NoiseSpectra | None]:
+    if not len(source) or not len(target):
+        return _Ratio(np.empty(0), np.empty(0), np.empty(0)), None
+    exponent = fit_exponent(source, target)
+    spectra = _NoiseSpectra(source.spectrum(exponent), target.spectrum(exponent), exponent)
+    num_rings = min(len(spectra.source), len(spectra.target))
+    rings = np.arange(num_rings) * noise.RING_PER_MM
+    used = (rings >= noise.NOISE_PER_MM) & (rings <= limit_per_mm)
+    ratio = np.log(spectra.target[:num_rings][used] / spectra.source[:num_rings][used])
+    error = NOISE_ERROR + MIXED_SLOPE * np.maximum(MIXED_PER_MM - rings[used], 0)
+    return _Ratio(rings[used], ratio, error), spectra
+
+
+def _structure_ratio(source: WindowPower, target: WindowPower, spectra: _NoiseSpectra | None, limit_per_mm: float) -> _Ratio:
+    """Of the medians of each class, less their noise: the average over the classes with weights √(n_source n_target).
+
+    The more of a class is noise, the less it counts; and a class that is far from the others shows other anatomy on either side.
+    """
     num_rings = min(source.power.shape[1], target.power.shape[1])
-    total, weights = np.zeros(num_rings), np.zeros(num_rings)
-    for sides in _classes(source.power[:, :num_rings], target.power[:, :num_rings], source.classes, target.classes):
-        levels = [statistic(power, axis=0) for power in sides]
-        weight = np.sqrt(len(sides[0]) * len(sides[1]))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.log(levels[1] / levels[0])
-        valid = np.isfinite(ratio)
-        total[valid] += weight * ratio[valid]
-        weights[valid] += weight
-    return total / np.where(weights > 0, weights, np.nan), weights
+    rings = np.arange(num_rings) * RING_PER_MM
+    ratios, weights, numbers = [], [], []
+    for sides in _classes(source, target):
+        levels, shares = [], []
+        for side, name in zip(sides, ("source", "target"), strict=True):
+            power = np.median(side.power[:, :num_rings], axis=0)
+            own = 0.0 if spectra is None else spectra.power(getattr(spectra, name), rings, float(np.median(side.place)))
+            levels.append(power - own)
+            shares.append((power - own) / np.maximum(power, np.finfo(float).tiny))
+        share = np.minimum(*shares)
+        valid = np.isfinite(share) & (share > MIN_STRUCTURE)
+        ratios.append(np.log(np.where(valid, levels[1], 1.0) / np.where(valid, levels[0], 1.0)))
+        numbers.append(np.sqrt(len(sides[0]) * len(sides[1])))
+        weights.append(numbers[-1] * np.where(valid, share, 0.0) ** 2)
+    ratio, weight = np.array(ratios), np.array(weights)
+    used = (rings > 0) & (rings <= limit_per_mm) & (weight.sum(axis=0) > 0)
+    ratio, weight = ratio[:, used], weight[:, used]
+    away = ratio - _weighted_median(ratio, weight)
+    agreeing = weight / (1 + (away / CLASS_SPREAD) ** 2)
+    mean = (agreeing * ratio).sum(axis=0) / agreeing.sum(axis=0)
+    spread = np.sqrt((weight * (ratio - mean) ** 2).sum(axis=0) / weight.sum(axis=0) / len(ratio))
+    error = np.hypot(spread, STRUCTURE_ERROR / np.sqrt(weight.sum(axis=0) / sum(numbers)))
+    return _Ratio(rings[used], mean, np.where(rings[used] < LOW_PER_MM, np.maximum(error, LOW_ERROR), error))
 
 
-def _classes(source: Float, target: Float, source_classes: Classes, target_classes: Classes) -> list[tuple[Float, Float]]:
-    """The powers of source and target windows of each class that both have enough of."""
-    sides = [(source[source_classes == number], target[target_classes == number]) for number in range(NUM_CLASSES)]
+def _weighted_median(values: Float, weights: Float) -> Float:
+    """Over the first axis of values (C, R): the value at which half of the weight is reached."""
+    order = np.argsort(values, axis=0)
+    values, weights = np.take_along_axis(values, order, axis=0), np.take_along_axis(weights, order, axis=0)
+    middle = (np.cumsum(weights, axis=0) >= weights.sum(axis=0) / 2).argmax(axis=0)
+    return np.take_along_axis(values, middle[None], axis=0)[0]  # type: ignore[no-any-return]
+
+
+def _classes(source: WindowPower, target: WindowPower) -> list[tuple[WindowPower, WindowPower]]:
+    """The windows of source and target of each class that both have enough of."""
+    sides = [(source[source.classes == number], target[target.classes == number]) for number in range(NUM_CLASSES)]
     return [one for one in sides if min(map(len, one)) >= MIN_WINDOWS] or [(source, target)]
 
 
@@ -132,11 +288,18 @@ def _terms(frequencies_per_mm: Float, limit_per_mm: float) -> Float:
     return share[:, None] ** (2 * np.arange(1, NUM_TERMS + 1))
 
 
-def _resample(windows: WindowPower, generator: np.random.Generator) -> WindowPower:
+def _resample(powers: _Powers, generator: np.random.Generator) -> _Powers:
     """Windows of as many series, or of as many slices where there is one series, drawn with replacement."""
-    groups = windows.series if len(np.unique(windows.series)) > 1 else windows.slices
-    names = np.unique(groups)
+    by_series = len(np.unique(powers.windows.series)) > 1
+    name = "series" if by_series else "slices"
+    names = np.unique(getattr(powers.windows, name))
     if len(names) == 1:  # of a single slice, its windows
-        return windows[generator.integers(len(windows), size=len(windows))]
-    drawn: Sequence[NDArray[np.int64]] = [np.flatnonzero(groups == name) for name in generator.choice(names, size=len(names))]
-    return windows[np.concatenate(drawn)]
+        drawn = [one[generator.integers(len(one), size=len(one))] for one in powers if len(one)]
+        return _Powers(drawn[0], drawn[1] if len(drawn) > 1 else powers.quiet)
+    chosen = generator.choice(names, size=len(names))
+    return _Powers(_of(powers.windows, name, chosen), _of(powers.quiet, name, chosen))
+
+
+def _of(windows: Windows, name: str, chosen: NDArray[np.int64]) -> Windows:
+    groups = getattr(windows, name)
+    return windows[np.concatenate([np.flatnonzero(groups == one) for one in chosen])]

@@ -27,13 +27,15 @@ MIN_WINDOW_PX = 16
 
 @dataclass(frozen=True)
 class WindowPower:
-    """Power (N, R) in HU² mm² of N windows at R rings of frequency, with the class, series and slice (N,) of each.
+    """Power (N, R) in HU² mm² of N windows at R rings of frequency, with the class, the relative noise variance of the place
+    (`noise_place`), series and slice (N,) of each.
 
     A ring that a slice's pixels cannot hold is NaN.
     """
 
     power: NDArray[np.float64]
     classes: NDArray[np.int64]
+    place: NDArray[np.float64]
     series: NDArray[np.int64]
     slices: NDArray[np.int64]
 
@@ -47,18 +49,25 @@ class WindowPower:
         """Of several slices; rings that some do not have are NaN there."""
         num_rings = max(part.power.shape[1] for part in parts)
         padded = [np.pad(part.power, [(0, 0), (0, num_rings - part.power.shape[1])], constant_values=np.nan) for part in parts]
-        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("classes", "series", "slices"))
+        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("classes", "place", "series", "slices"))
         return cls(np.concatenate(padded), *joined)
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> "WindowPower":
         """Some of the windows, each as often as it is chosen."""
-        return WindowPower(self.power[chosen], self.classes[chosen], self.series[chosen], self.slices[chosen])
+        return WindowPower(*(array[chosen] for array in (self.power, self.classes, self.place, self.series, self.slices)))
 
     def __len__(self) -> int:
         return len(self.power)
 
 
-def window_power(hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, series: int = 0, number: int = 0) -> WindowPower:
+def window_power(
+    hu: NDArray[np.float32],
+    spacing_mm: tuple[float, float],
+    *,
+    place: NDArray[np.float64] | None = None,
+    series: int = 0,
+    number: int = 0,
+) -> WindowPower:
     """Of the windows of one slice (H, W) with PixelSpacing (y, x) that show a patient and no metal.
 
     Those with clipped air stay: without them the lungs of one side would be other lungs than those of the other.
@@ -72,23 +81,25 @@ def window_power(hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, se
     usable = windows.max(axis=(1, 2)) < MAX_METAL_HU
     usable &= (mean > CLASS_EDGES_HU[0]) & (mean < CLASS_EDGES_HU[-1])
     windows, mean = windows[usable], mean[usable]
-    share = _ring_shares(size, spacing_mm)
+    share = ring_shares(size, spacing_mm, RING_PER_MM)
     spectra = scipy.fft.rfft2((windows - mean[:, None, None]).astype(np.float32) * hann_taper(size).astype(np.float32))
     squared = (spectra.real**2 + spectra.imag**2).reshape(len(windows), share.shape[0])
     classes = np.digitize(mean, CLASS_EDGES_HU) - 1
     power = (squared @ share).astype(np.float64)
-    return WindowPower(power, classes, np.full(len(mean), series), np.full(len(mean), number))
+    place = np.ones(hu.shape) if place is None else place
+    of_windows = half_overlapping_windows(place, size)[usable].mean(axis=(1, 2))
+    return WindowPower(power, classes, of_windows, np.full(len(mean), series), np.full(len(mean), number))
 
 
 @lru_cache(maxsize=64)
-def _ring_shares(size: tuple[int, int], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
-    """What each frequency of an `rfft2` of tapered windows adds to the power of each ring (F, R), in HU² mm².
+def ring_shares(size: tuple[int, int], spacing_mm: tuple[float, float], ring_per_mm: float) -> NDArray[np.float32]:
+    """What each frequency of an `rfft2` of tapered windows adds to the power of each ring, `ring_per_mm` wide, (F, R) in HU² mm².
 
     The rings end with the Nyquist frequency: beyond, they have gaps.
     """
     frequency = radial_frequency(size, spacing_mm)[:, : size[1] // 2 + 1]
-    ring = np.rint(frequency / RING_PER_MM).astype(np.int64)
-    num_rings = int(0.5 / max(spacing_mm) / RING_PER_MM) + 1
+    ring = np.rint(frequency / ring_per_mm).astype(np.int64)
+    num_rings = int(0.5 / max(spacing_mm) / ring_per_mm) + 1
     times = np.full(frequency.shape, 2.0)  # each frequency and its negative
     times[:, 0] = 1.0
     if size[1] % 2 == 0:
