@@ -1,7 +1,7 @@
 """Small windows of soft tissue with little structure, and the noise spectrum that they show, per unit of `noise_place`.
 
-Patients of one protocol differ in their noise by their size. Divided by the place's relative variance, raised to a power that the
-windows themselves tell (low doses have electronic noise besides, and tube currents are modulated), it is the protocol's own.
+Patients of one protocol differ in their noise by their size. Divided by a mixture of the place's relative variances, which the
+windows themselves tell, it is the protocol's own.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.optimize import nnls
 
 from ltdiff.model.spectrum import half_overlapping_windows, hann_taper
 from ltdiff.physics.window_power import ring_shares
@@ -23,16 +24,14 @@ QUIET_SHARE, MIN_WINDOWS = 0.35, 24
 """Of the windows, those with the least structure count."""
 NOISE_PER_MM = 0.25
 """From here on, quiet windows hold noise alone."""
-EXPONENTS = (0.5, 2.0)
-"""What the power of the place's variance may be: tube currents that follow the patient, and electronic noise alone."""
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class NoiseWindows:
-    """Power (N, R) in HU² mm² of N windows at rings of RING_PER_MM, with structure in HU, relative variance of the place, series
-    and slice (N,) of each."""
+    """Power (N, R) in HU² mm² of N windows at rings of RING_PER_MM, with structure in HU, relative variances of the place
+    (N, SOURCES), series and slice (N,) of each."""
 
     power: Float
     structure_hu: Float
@@ -62,26 +61,28 @@ class NoiseWindows:
     def quiet(self) -> "NoiseWindows":
         """Those with the least structure for the noise of their place; none where there are too few."""
         num = max(MIN_WINDOWS, round(QUIET_SHARE * len(self))) if len(self) >= MIN_WINDOWS else 0
-        return self[np.argsort(self.structure_hu / np.sqrt(self.place))[:num]]
+        return self[np.argsort(self.structure_hu / np.sqrt(self.place[:, 1]))[:num]]
 
-    def spectrum(self, exponent: float) -> Float:
-        """Noise power (R,) at a place of relative variance 1, of quiet windows."""
-        return np.median(self.power / self.place[:, None] ** exponent, axis=0)  # type: ignore[no-any-return]
+    def model(self) -> "NoiseModel":
+        """The noise of these windows, which are quiet."""
+        above = int(np.ceil(NOISE_PER_MM / RING_PER_MM))
+        usual = np.median(self.power, axis=0)
+        level = (np.maximum(self.power, 1e-9) / usual)[:, above:].mean(axis=1)
+        mixture = nnls(self.place / level[:, None], np.ones(len(level)))[0]
+        return NoiseModel(np.median(self.power / (self.place @ mixture)[:, None], axis=0), mixture)
 
 
-def fit_exponent(*sides: NoiseWindows) -> float:
-    """The power of the place's variance by which the noise of quiet windows rises, the same on all sides."""
-    above = int(np.ceil(NOISE_PER_MM / RING_PER_MM))
-    levels, places = [], []
-    for side in sides:
-        level = np.log(np.maximum(side.power[:, above:], 1e-9) / np.median(side.power[:, above:], axis=0)).mean(axis=1)
-        place = np.log(side.place)
-        levels.append(level - level.mean())
-        places.append(place - place.mean())
-    x, y = np.concatenate(places), np.concatenate(levels)
-    if x.std() < 0.1:  # all at one place
-        return 1.0
-    return float(np.clip((x @ y) / (x @ x), *EXPONENTS))
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noise power (R,) in HU² mm² at rings of RING_PER_MM, times a mixture (SOURCES,) of the relative variances of its place."""
+
+    power: Float
+    mixture: Float
+
+    def at(self, frequencies_per_mm: Float, place: Float) -> Float:
+        """Noise power at frequencies (F,) and a place (SOURCES,)."""
+        rings = np.arange(len(self.power)) * RING_PER_MM
+        return np.interp(frequencies_per_mm, rings, self.power) * float(place @ self.mixture)
 
 
 def noise_windows(
@@ -95,7 +96,7 @@ def noise_windows(
     soft = (mean > SOFT_TISSUE_HU[0]) & (mean < SOFT_TISSUE_HU[1]) & (windows.min(axis=(1, 2)) > LEAST_HU)
     smooth = ndimage.gaussian_filter(hu.astype(np.float32), [STRUCTURE_SIGMA_MM / mm for mm in spacing_mm])
     structure = half_overlapping_windows(smooth, size)[soft].std(axis=(1, 2), dtype=np.float64)
-    of_windows = half_overlapping_windows(place, size)[soft].mean(axis=(1, 2))
+    of_windows = np.stack([half_overlapping_windows(one, size)[soft].mean(axis=(1, 2)) for one in place], axis=1)
     shares = ring_shares(size, spacing_mm, RING_PER_MM)
     spectra = scipy.fft.rfft2(_without_plane(windows[soft]) * hann_taper(size).astype(np.float32))
     power = (spectra.real**2 + spectra.imag**2).reshape(-1, len(shares)) @ shares

@@ -13,7 +13,7 @@ side has one series) are drawn again and again for the uncertainty.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from ltdiff.model.degradation import Degradation
 from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, corner_frequency
 from ltdiff.physics import noise_windows as noise
+from ltdiff.physics.noise_match import NoiseMatch, make_noise_match
 from ltdiff.physics.noise_place import noise_place
-from ltdiff.physics.noise_windows import NoiseWindows, fit_exponent
+from ltdiff.physics.noise_windows import NoiseModel, NoiseWindows
 from ltdiff.physics.window_power import NUM_CLASSES, RING_PER_MM, WindowPower, window_power
 
 NUM_TERMS, SMOOTHNESS = 7, 3e-4
@@ -37,6 +38,8 @@ MIXED_PER_MM, MIXED_SLOPE = 0.35, 2.0
 """Below this frequency quiet windows hold some structure, and the error of the noise's ratio grows by this per cycle/mm."""
 MIN_STRUCTURE = 0.05
 """Share of structure in a class's power, below which its ratio is that of noise."""
+NOISE_MODEL_ERROR = 0.3
+"""Relative error of the noise that is taken off: its place is known from soft tissue, and streaks are not isotropic."""
 CLASS_SPREAD = 0.3
 """Of the log ratios of classes that show the same anatomy on both sides."""
 MIN_WINDOWS = 8
@@ -54,7 +57,7 @@ class SpectralMatch:
     """log h(f) = ½ Σ_k c_k (f/f_max)^{2k}, k from 1, up to `max_per_mm` = f_max; beyond it h stays as it is there.
 
     `draws` (B, NUM_TERMS) are the coefficients of resampled series; `log_noise_factor` is that of the target's noise over the
-    matched source's, 0 at one dose; the ranges are what either protocol stores.
+    matched source's, 0 at one dose, where there is no `noise_match`; the ranges are what either protocol stores.
     """
 
     coefficients: Float
@@ -64,6 +67,7 @@ class SpectralMatch:
     corner_per_mm: float
     source_range_hu: tuple[float, float]
     target_range_hu: tuple[float, float]
+    noise_match: NoiseMatch | None = None
 
     def gain(self, frequencies_per_mm: Float, coefficients: Float | None = None) -> Float:
         """h at frequencies (F,)."""
@@ -92,7 +96,7 @@ class _Powers(NamedTuple):
 
 
 class _Slice(NamedTuple):
-    """A slice (H, W) in HU with PixelSpacing (y, x), the relative variance of its noise, and the number of its series."""
+    """A slice (H, W) in HU with PixelSpacing (y, x), the relative variances of its noise, and the number of its series."""
 
     hu: Image
     spacing_mm: tuple[float, float]
@@ -138,7 +142,8 @@ class SpectralMatchFit:
         is_one_dose = abs(free.log_noise_factor) < max(SAME_DOSE, 2 * float(np.std(factors)), 2 * free.structure_error)
         rest = _fit(matched, target, limit, is_one_dose=is_one_dose)
         draws = [first.coefficients + _fit(*one, limit, is_one_dose=is_one_dose).coefficients for one in resampled]
-        return self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), limit, draws)
+        match = self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), limit, draws)
+        return match if is_one_dose else replace(match, noise_match=_noise_match(source.quiet, target.quiet, match))
 
     def _match(self, fitted: "_Fitted", limit: float, draws: Sequence[Float] = ()) -> SpectralMatch:
         ranges_hu = (self._ranges[role].range_hu for role in ("source", "target"))
@@ -151,6 +156,12 @@ class SpectralMatchFit:
         one = self._sources[number]
         matched = match(torch.from_numpy(one.hu), one.spacing_mm).round().numpy()
         return _measure(one._replace(hu=matched), number=number)
+
+
+def _noise_match(source: NoiseWindows, target: NoiseWindows, match: SpectralMatch) -> NoiseMatch:
+    models = source.model(), target.model()
+    gain = match.gain(np.arange(len(models[0].power)) * noise.RING_PER_MM)
+    return make_noise_match(models[0].power, models[0].mixture, models[1].power, models[1].mixture, gain)
 
 
 def _measure(one: _Slice, *, number: int) -> tuple[WindowPower, NoiseWindows]:
@@ -184,8 +195,8 @@ class _Ratio(NamedTuple):
 
 def _fit(source: _Powers, target: _Powers, limit_per_mm: float, *, is_one_dose: bool = False) -> _Fitted:
     """Least squares for the coefficients and the noise's factor, which is 1 at one dose."""
-    noise_ratio, spectra = _noise_ratio(source.quiet, target.quiet, limit_per_mm)
-    structure = _structure_ratio(source.windows, target.windows, spectra, limit_per_mm)
+    noise_ratio, noises = _noise_ratio(source.quiet, target.quiet, limit_per_mm)
+    structure = _structure_ratio(source.windows, target.windows, noises, limit_per_mm)
     terms = [_terms(one.frequencies_per_mm, limit_per_mm) for one in (structure, noise_ratio)]
     factor = np.concatenate([np.zeros(len(terms[0])), np.full(len(terms[1]), 0.0 if is_one_dose else 1.0)])
     widths = np.concatenate([np.full(len(terms[0]), RING_PER_MM), np.full(len(terms[1]), noise.RING_PER_MM)])
@@ -211,36 +222,30 @@ def _third_derivative(limit_per_mm: float) -> Float:
     return np.diff(_terms(np.abs(frequencies), limit_per_mm), n=3, axis=0) / step**3 * np.sqrt(step)  # type: ignore[no-any-return]
 
 
-class _NoiseSpectra(NamedTuple):
-    """Noise power of source and target at the rings (R,) of `noise_windows`, at a place of relative variance 1."""
+class _Noise(NamedTuple):
+    """The noise of both protocols."""
 
-    source: Float
-    target: Float
-    exponent: float
-
-    def power(self, spectrum: Float, frequencies_per_mm: Float, place: float) -> Float:
-        """One of the spectra at frequencies (F,) and a place."""
-        rings = np.arange(len(spectrum)) * noise.RING_PER_MM
-        return np.interp(frequencies_per_mm, rings, spectrum) * place**self.exponent
+    source: NoiseModel
+    target: NoiseModel
 
 
-def _noise_ratio(source: NoiseWindows, target: NoiseWindows, limit_per_mm: float) -> tuple[_Ratio, _NoiseSpectra | None]:
+def _noise_ratio(source: NoiseWindows, target: NoiseWindows, limit_per_mm: float) -> tuple[_Ratio, _Noise | None]:
+    """At a place between those of both sides."""
     if not len(source) or not len(target):
         return _Ratio(np.empty(0), np.empty(0), np.empty(0)), None
-    exponent = fit_exponent(source, target)
-    spectra = _NoiseSpectra(source.spectrum(exponent), target.spectrum(exponent), exponent)
-    num_rings = min(len(spectra.source), len(spectra.target))
+    models = _Noise(source.model(), target.model())
+    place = np.median(np.concatenate([source.place, target.place]), axis=0)
+    num_rings = min(source.power.shape[1], target.power.shape[1])
     rings = np.arange(num_rings) * noise.RING_PER_MM
-    used = (rings >= noise.NOISE_PER_MM) & (rings <= limit_per_mm)
-    ratio = np.log(spectra.target[:num_rings][used] / spectra.source[:num_rings][used])
-    error = NOISE_ERROR + MIXED_SLOPE * np.maximum(MIXED_PER_MM - rings[used], 0)
-    return _Ratio(rings[used], ratio, error), spectra
+    rings = rings[(rings >= noise.NOISE_PER_MM) & (rings <= limit_per_mm)]
+    error = NOISE_ERROR + MIXED_SLOPE * np.maximum(MIXED_PER_MM - rings, 0)
+    return _Ratio(rings, np.log(models.target.at(rings, place) / models.source.at(rings, place)), error), models
 
 
-def _structure_ratio(source: WindowPower, target: WindowPower, spectra: _NoiseSpectra | None, limit_per_mm: float) -> _Ratio:
+def _structure_ratio(source: WindowPower, target: WindowPower, noises: _Noise | None, limit_per_mm: float) -> _Ratio:
     """Of the medians of each class, less their noise: the average over the classes with weights √(n_source n_target).
 
-    The more of a class is noise, the less it counts; and a class that is far from the others shows other anatomy on either side.
+    The more of a class is noise, the less it counts. A class that is far from the others shows other anatomy on either side.
     """
     num_rings = min(source.power.shape[1], target.power.shape[1])
     rings = np.arange(num_rings) * RING_PER_MM
@@ -249,14 +254,15 @@ def _structure_ratio(source: WindowPower, target: WindowPower, spectra: _NoiseSp
         levels, shares = [], []
         for side, name in zip(sides, ("source", "target"), strict=True):
             power = np.median(side.power[:, :num_rings], axis=0)
-            own = 0.0 if spectra is None else spectra.power(getattr(spectra, name), rings, float(np.median(side.place)))
+            own = 0.0 if noises is None else getattr(noises, name).at(rings, np.median(side.place, axis=0))
             levels.append(power - own)
             shares.append((power - own) / np.maximum(power, np.finfo(float).tiny))
         share = np.minimum(*shares)
         valid = np.isfinite(share) & (share > MIN_STRUCTURE)
         ratios.append(np.log(np.where(valid, levels[1], 1.0) / np.where(valid, levels[0], 1.0)))
         numbers.append(np.sqrt(len(sides[0]) * len(sides[1])))
-        weights.append(numbers[-1] * np.where(valid, share, 0.0) ** 2)
+        own_error = np.hypot(STRUCTURE_ERROR, NOISE_MODEL_ERROR * (1 / np.where(valid, share, 1.0) - 1))
+        weights.append(np.where(valid, numbers[-1] / own_error**2, 0.0))
     ratio, weight = np.array(ratios), np.array(weights)
     used = (rings > 0) & (rings <= limit_per_mm) & (weight.sum(axis=0) > 0)
     ratio, weight = ratio[:, used], weight[:, used]
@@ -264,7 +270,7 @@ def _structure_ratio(source: WindowPower, target: WindowPower, spectra: _NoiseSp
     agreeing = weight / (1 + (away / CLASS_SPREAD) ** 2)
     mean = (agreeing * ratio).sum(axis=0) / agreeing.sum(axis=0)
     spread = np.sqrt((weight * (ratio - mean) ** 2).sum(axis=0) / weight.sum(axis=0) / len(ratio))
-    error = np.hypot(spread, STRUCTURE_ERROR / np.sqrt(weight.sum(axis=0) / sum(numbers)))
+    error = np.hypot(spread, np.sqrt(sum(numbers) / weight.sum(axis=0)))
     return _Ratio(rings[used], mean, np.where(rings[used] < LOW_PER_MM, np.maximum(error, LOW_ERROR), error))
 
 

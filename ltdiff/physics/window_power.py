@@ -12,6 +12,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
+from ltdiff.physics.noise_place import SOURCES
 
 WINDOW_MM = 54.0
 """Side of a window: a kernel's response needs no finer steps of frequency."""
@@ -27,8 +28,8 @@ MIN_WINDOW_PX = 16
 
 @dataclass(frozen=True)
 class WindowPower:
-    """Power (N, R) in HU² mm² of N windows at R rings of frequency, with the class, the relative noise variance of the place
-    (`noise_place`), series and slice (N,) of each.
+    """Power (N, R) in HU² mm² of N windows at R rings of frequency, with the class (N,), the relative noise variances of the place
+    (N, SOURCES) as of `noise_place`, series and slice (N,) of each.
 
     A ring that a slice's pixels cannot hold is NaN.
     """
@@ -86,8 +87,8 @@ def window_power(
     squared = (spectra.real**2 + spectra.imag**2).reshape(len(windows), share.shape[0])
     classes = np.digitize(mean, CLASS_EDGES_HU) - 1
     power = (squared @ share).astype(np.float64)
-    place = np.ones(hu.shape) if place is None else place
-    of_windows = half_overlapping_windows(place, size)[usable].mean(axis=(1, 2))
+    places = np.ones((SOURCES, *hu.shape)) if place is None else place
+    of_windows = np.stack([half_overlapping_windows(one, size)[usable].mean(axis=(1, 2)) for one in places], axis=1)
     return WindowPower(power, classes, of_windows, np.full(len(mean), series), np.full(len(mean), number))
 
 
