@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.physics.noise_match import NoiseMatch
 
 Slices = NDArray[np.float32]
 
@@ -23,12 +24,16 @@ class Method(Protocol):
 
 
 class LinearMatch(Method):
-    """Ã = h∗A, clipped to the target's range: a radial Wiener filter (see `KernelMatch`)."""
+    """Ã = h∗A, clipped to the target's range (see `KernelMatch`); and where the target has another dose, with its noise."""
 
-    def __init__(self, kernel_match: KernelMatch) -> None:
-        self.kernel_match = kernel_match
+    def __init__(self, kernel_match: KernelMatch, noise_match: NoiseMatch | None = None) -> None:
+        self.kernel_match, self.noise_match = kernel_match, noise_match
 
     @override
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
-        matched: Slices = self.kernel_match(torch.from_numpy(hu), spacing_mm).round().numpy()
-        return matched
+        matched: Slices = self.kernel_match(torch.from_numpy(hu), spacing_mm).numpy()
+        if self.noise_match is not None:
+            low, high = (float(value) for value in self.kernel_match.range_hu)
+            made = [self.noise_match(one, source, spacing_mm) for one, source in zip(matched, hu, strict=True)]
+            matched = np.stack(made).clip(low, high)
+        return matched.round()

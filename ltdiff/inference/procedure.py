@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.config import ModelConfig, Output
-from ltdiff.model.model_folder import description_errors, read_description
+from ltdiff.model.model_folder import NOISE_MATCH, description_errors, read_description
 from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
+from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.system.settings_tree import make_settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Procedure:
     """How slices are standardized: what a model was trained with, and what `inference` changes of it.
 
-    Samples need a `residual_noise`; with `is_match` the networks have no part in it.
+    Samples need a `residual_noise`; with `is_match` the networks have no part in it, and a `noise_match` may have.
     """
 
     diffusion: DiffusionConfig
@@ -27,6 +28,7 @@ class Procedure:
     inference: InferenceConfig = InferenceConfig()
     residual_noise: ResidualNoiseModel | None = None
     is_match: bool = False
+    noise_match: NoiseMatch | None = None
 
     @classmethod
     def read(cls, folder: Path, inference: InferenceConfig) -> "Procedure":
@@ -43,7 +45,10 @@ class Procedure:
             num_levels = make_settings(ModelConfig, description["config"]).autoencoder.num_levels
         output = inference.output or read_output(folder)
         residual_noise = read_residual_noise(folder) if output == "sample" else None
-        procedure = cls(diffusion, decode, inference, residual_noise, output == "match")
+        with description_errors(folder):
+            values = description["about"].get(NOISE_MATCH) if output == "match" else None
+            noise_match = make_settings(NoiseMatch, values) if values else None
+        procedure = cls(diffusion, decode, inference, residual_noise, output == "match", noise_match)
         procedure.check(num_levels=num_levels)
         return procedure
 
@@ -80,7 +85,7 @@ class Procedure:
     def describe_sampling(self, precision: str) -> str:
         """How the latents are sampled, for people."""
         if self.is_match:
-            return "the kernel match alone"
+            return "the kernel match alone" if self.noise_match is None else "the kernel match and the noise match alone"
         process = self.diffusion.process
         text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"
         if self.residual_noise is None:

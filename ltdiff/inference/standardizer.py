@@ -63,13 +63,21 @@ class Standardizer:
                 raise ValueError(f"slice {first_slice + i} holds values that are not finite")
             generator = torch.Generator().manual_seed(seed * 1_000_003 + first_slice + i)
             source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
-            output = self.model.match_kernel(source[None], spacing_mm)[:, None]
-            if not self.procedure.is_match:
-                output = to_hu(self._convert(to_network(output[:, 0])[:, None], generator, spacing_mm))
-            result[i] = output[0, 0].round().clamp(low, high).cpu().numpy()
+            matched = self.model.match_kernel(source[None], spacing_mm)
+            if self.procedure.is_match:
+                output = self._match_noise(matched[0], image, spacing_mm)
+            else:
+                output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))[0, 0]
+            result[i] = output.round().clamp(low, high).cpu().numpy()
             if residual_noise is not None:
                 result[i] = residual_noise.draw(result[i], seed=seed, number=first_slice + i)
         return result
+
+    def _match_noise(self, matched: Tensor, image: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Tensor:
+        """Ã (H, W) in HU, where the target has another dose with its noise."""
+        if self.procedure.noise_match is None:
+            return matched
+        return torch.from_numpy(self.procedure.noise_match(matched.cpu().numpy(), image, spacing_mm))
 
     def _convert(self, x: Tensor, generator: torch.Generator, spacing_mm: tuple[float, float]) -> Tensor:
         """Ã → A', (1, 1, H, W) in network units, any H and W, PixelSpacing (y, x)."""

@@ -29,6 +29,7 @@ class Spectral(LinearMatch, Comparator):
     def fit(self, manifest: pd.DataFrame, *, folder: Path | None = None) -> None:
         """Takes seconds, so nothing is kept."""
         try:
-            self.kernel_match = fit_spectral_match(manifest).kernel_match()
+            match = fit_spectral_match(manifest)
         except ValueError as error:
             raise FitError(str(error)) from error
+        self.kernel_match, self.noise_match = match.kernel_match(), match.noise_match

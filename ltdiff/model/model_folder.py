@@ -28,6 +28,8 @@ DATA_CHANGES = "data_fingerprint was", "split was"
 _PARTS = {"format_version": int, "config": dict, "kernel_match": dict, "about": dict, "files": dict}
 """Of the description, with their kinds."""
 _OPTIONAL_PARTS = {"degradation": dict}
+NOISE_MATCH = "noise_match"
+"""In what the trainer noted: what matches the noise of another dose (physics/noise_match)."""
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -100,9 +102,11 @@ def verify_model_folder(folder: Path, *, registered: Mapping[str, str | None] | 
 
 
 def weights_sha256(folder: Path) -> str:
-    """One sha256 over all weights files and the kernel match: what a derived image says it was made with."""
+    """One sha256 over all weights files, the kernel match and the noise match: what a derived image says it was made with."""
     description = read_description(folder)
     content = {key: description[key] for key in ("config", "kernel_match", "files")}
+    if NOISE_MATCH in description["about"]:
+        content[NOISE_MATCH] = description["about"][NOISE_MATCH]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

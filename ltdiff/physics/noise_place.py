@@ -1,9 +1,9 @@
 """Where a CT slice is noisy: relative variances of its noise at each pixel, from the slice itself.
 
 A ray that passes through attenuation p arrives with exp(−p) of its photons. Its line integral has a variance in proportion to
-exp(p) by the number of photons, and to exp(2p) by the electronics. Filtered back-projection adds the variances of all rays through
-a pixel, so that the noise is strongest in the middle of the body and along the shoulders. Projected and back-projected on a
-coarse grid: the place changes slowly.
+exp(p) by the number of photons, and to exp(2p) by the electronics. Filtered back-projection adds the variances of all rays
+through a pixel, so that the noise is strongest in the middle of the body and along the shoulders. Projected and back-projected
+on a coarse grid: the place changes slowly.
 Source: Kak & Slaney 1988, 5.2; Whiting et al., Med. Phys. 33 (2006) 3290.
 """
 

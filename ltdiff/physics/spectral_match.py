@@ -6,10 +6,10 @@ Two such ratios are compared, for patients differ in anatomy and in noise:
 - that of structure, in windows of their own class (`window_power`), so that size, lungs and couch cancel, less their noise;
 - that of noise, in quiet windows of soft tissue (`noise_windows`), for the place and size of the patient.
 
-At one dose both are h². At another the noise has a constant factor besides, which is fitted. log h is an even polynomial without a
-constant, so that it is smooth and h(0) = 1. It is fitted twice, the second time to the sources matched by the first: where spectra
-are alike, a window's leakage from one frequency to another changes nothing, and neither does clipping. Series (or slices, where a
-side has one series) are drawn again and again for the uncertainty.
+At one dose both are h². At another the noise has a constant factor besides, which is fitted, and a noise match (`noise_match`)
+comes after h. log h is an even polynomial without a constant, so that it is smooth and h(0) = 1. It is fitted twice, the second
+time to the sources matched by the first: where spectra are alike, a window's leakage from one frequency to another changes
+nothing, and neither does clipping. Series (or slices, where a side has one series) are drawn again and again for the uncertainty.
 """
 
 from collections.abc import Sequence
@@ -45,6 +45,10 @@ CLASS_SPREAD = 0.3
 MIN_WINDOWS = 8
 """Of a class on each side: the median of fewer says little. Where no class has so many, all windows are one class."""
 NUM_BOOTSTRAPS = 24
+CHECKED_PER_MM, CHECKED_SHARE, NUM_CHECKED = 0.1, 0.9, 24
+"""Frequencies at which the match is judged: from where kernels begin to differ to a share of f_max."""
+LARGEST_ERROR, LEAST_DIFFERENCE = 0.3, 0.03
+"""Of log h: beyond the first a match does more harm than good, below the second no texture changes."""
 SAME_DOSE = 0.3
 """Of the logarithm of the noise's factor: what two patients on each side differ by at one dose."""
 
@@ -129,7 +133,7 @@ class SpectralMatchFit:
         """The match of all slices.
 
         Raises:
-            ValueError: a side has no slice that shows a patient.
+            ValueError: a side has no slice that shows a patient; nothing tells the two protocols apart; or the slices are too few.
         """
         limit, generator = min(self._nyquists_per_mm, default=1.0), np.random.default_rng(0)
         sources = [_measure(one, number=number) for number, one in enumerate(self._sources)]
@@ -143,6 +147,7 @@ class SpectralMatchFit:
         rest = _fit(matched, target, limit, is_one_dose=is_one_dose)
         draws = [first.coefficients + _fit(*one, limit, is_one_dose=is_one_dose).coefficients for one in resampled]
         match = self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), limit, draws)
+        _check(match, num_slices=(len(sources), len(self._targets)))
         return match if is_one_dose else replace(match, noise_match=_noise_match(source.quiet, target.quiet, match))
 
     def _match(self, fitted: "_Fitted", limit: float, draws: Sequence[Float] = ()) -> SpectralMatch:
@@ -156,6 +161,22 @@ class SpectralMatchFit:
         one = self._sources[number]
         matched = match(torch.from_numpy(one.hu), one.spacing_mm).round().numpy()
         return _measure(one._replace(hu=matched), number=number)
+
+
+def _check(match: SpectralMatch, *, num_slices: tuple[int, int]) -> None:
+    """ValueError where there is nothing to match, or where the match is too uncertain."""
+    frequencies = np.linspace(CHECKED_PER_MM, CHECKED_SHARE * match.max_per_mm, NUM_CHECKED)
+    spread = np.std([np.log(match.gain(frequencies, draw)) for draw in match.draws], axis=0)
+    if (spread > LARGEST_ERROR).any():
+        needed = [int(np.ceil(num * (spread.max() / LARGEST_ERROR) ** 2)) for num in num_slices]
+        raise ValueError(
+            f"{num_slices[0]} slices of the source and {num_slices[1]} of the target are too few for what they show: the filter "
+            f"between the two is known to {100 * spread.max():.0f} %; some {needed[0]} and {needed[1]} are needed"
+        )
+    if match.noise_match is None and match.log_noise_factor == 0.0:
+        alike = np.maximum(LEAST_DIFFERENCE, 2 * spread)
+        if (np.abs(np.log(match.gain(frequencies))) < alike).all():
+            raise ValueError("source and target cannot be told apart: their spectra differ by less than those of their slices do")
 
 
 def _noise_match(source: NoiseWindows, target: NoiseWindows, match: SpectralMatch) -> NoiseMatch:
@@ -178,7 +199,7 @@ def _join(measured: Sequence[tuple[WindowPower, NoiseWindows]], *, role: str) ->
 
 
 class _Fitted(NamedTuple):
-    """Coefficients (NUM_TERMS,), the logarithm of the noise's factor, and the error of the structure's log ratio at one frequency."""
+    """Coefficients (NUM_TERMS,), logarithm of the noise's factor, and error of the structure's log ratio at one frequency."""
 
     coefficients: Float
     log_noise_factor: float

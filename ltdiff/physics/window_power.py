@@ -28,8 +28,8 @@ MIN_WINDOW_PX = 16
 
 @dataclass(frozen=True)
 class WindowPower:
-    """Power (N, R) in HU² mm² of N windows at R rings of frequency, with the class (N,), the relative noise variances of the place
-    (N, SOURCES) as of `noise_place`, series and slice (N,) of each.
+    """Power (N, R) in HU² mm² of N windows at R rings of frequency, with the class (N,), the relative noise variances of the
+    place (N, SOURCES) as of `noise_place`, series and slice (N,) of each.
 
     A ring that a slice's pixels cannot hold is NaN.
     """

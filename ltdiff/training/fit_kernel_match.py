@@ -15,6 +15,7 @@ from ltdiff.data.slice_pairs import has_validation_pairs
 from ltdiff.inference.method import LinearMatch
 from ltdiff.model.degradation import Degradation
 from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.spectral_match import SpectralMatch, SpectralMatchFit
 from ltdiff.system.progress import progress
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
@@ -30,10 +31,12 @@ NUM_CHOOSING_PAIRS, NUM_CHOOSING_ROIS = 16, 100
 
 
 class FittedMatch(NamedTuple):
-    """A kernel match; what it was fitted to, "pairs" or "spectra"; and what makes sources for targets without a pair, if any."""
+    """A kernel match; what it was fitted to, "pairs" or "spectra"; what matches the noise of another dose, if it is another; and
+    what makes sources for targets without a pair, if there are any."""
 
     kernel_match: KernelMatch
     fitted_to: str
+    noise_match: NoiseMatch | None
     degradation: Degradation | None
 
 
@@ -48,17 +51,19 @@ def fit_match(manifest: pd.DataFrame) -> FittedMatch:
     has_pairs = bool(((manifest["split"] == "train") & manifest["pair_id"].notna()).any())
     needs_sources = bool(((manifest["split"] == "train") & is_target_without_pair(manifest)).any())
     matches = {"pairs": fit_kernel_match(manifest)} if has_pairs else {}
-    degradation = None
+    noise_match: NoiseMatch | None = None
+    degradation: Degradation | None = None
     if needs_sources or not has_pairs or has_validation_pairs(manifest):
         try:
             spectral = fit_spectral_match(manifest)
             matches["spectra"] = spectral.kernel_match()
+            noise_match = spectral.noise_match
             degradation = spectral.degradation() if needs_sources else None
         except ValueError:
             if needs_sources or not has_pairs:
                 raise
     chosen = _choose(matches, manifest)
-    return FittedMatch(matches[chosen], chosen, degradation)
+    return FittedMatch(matches[chosen], chosen, noise_match if chosen == "spectra" else None, degradation)
 
 
 def _choose(matches: dict[str, KernelMatch], manifest: pd.DataFrame) -> str:

@@ -25,7 +25,7 @@ from ltdiff.data.manifest import data_fingerprint, series_digests
 from ltdiff.data.patches import make_items
 from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights, save_model
-from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description
+from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, NOISE_MATCH, read_description
 from ltdiff.system.atomic_files import finish_folder
 from ltdiff.system.folder_claim import claim, find_changes, read_claim, write_claim
 from ltdiff.training.config import Settings
@@ -94,8 +94,11 @@ def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings) -> None
     if settings.training.init == "pretrained":
         load_pretrained_weights(model)
     match = fit_match(manifest)
+    about = describe_model(manifest, settings) | {"kernel_match_fitted_to": match.fitted_to}
+    if match.noise_match is not None:
+        about[NOISE_MATCH] = asdict(match.noise_match)
     model.kernel_match, model.degradation = match.kernel_match, match.degradation
-    save_model(model, start, about=describe_model(manifest, settings) | {"kernel_match_fitted_to": match.fitted_to})
+    save_model(model, start, about=about)
 
 
 def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:

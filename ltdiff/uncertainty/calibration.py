@@ -20,7 +20,7 @@ from typing_extensions import override
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.slice_pairs import ValidationPair, find_neighbours, has_validation_pairs, read_validation_pairs
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.method import LinearMatch, Method, Slices
+from ltdiff.inference.method import Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration, read_description, write_calibration
@@ -144,11 +144,13 @@ def _fit(
     residual_noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
     value, *draws = _measure(regions, means, residual_noise)
     intervals = fit_intervals(PYRADIOMICS.features, draws=np.stack(draws), target=regions.target)
-    (match,) = regions.features([regions.standardize(LinearMatch(standardizer.model.kernel_match))])
+    (match,) = regions.features([regions.standardize(Standardizer.load(model, InferenceConfig(output="match")))])
     measured = {"mean": value, "sample": draws[0], "match": match}
     choice = OutputChoice.of({output: regions.ccc_of(values) for output, values in measured.items()})
     if not manifest["pair_id"].notna().any():
-        choice = choice._replace(output=_choose_without_pairs(standardizer, residual_noise, manifest, num_workers=num_workers))
+        choice = choice._replace(
+            output=_choose_without_pairs(standardizer, residual_noise, manifest, model=model, num_workers=num_workers)
+        )
     logger.info("calibration: of %s, the %s agrees best with the target", ", ".join(measured), choice.output)
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"residual_noise": asdict(residual_noise), "intervals": asdict(intervals)}
@@ -157,10 +159,10 @@ def _fit(
 
 
 def _choose_without_pairs(
-    standardizer: Standardizer, residual_noise: ResidualNoiseModel, manifest: pd.DataFrame, *, num_workers: int
+    standardizer: Standardizer, residual_noise: ResidualNoiseModel, manifest: pd.DataFrame, *, model: Path, num_workers: int
 ) -> Output:
     """On real sources: made ones are what the networks were trained on, and say nothing of what they do to others."""
-    match = LinearMatch(standardizer.model.kernel_match)
+    match = Standardizer.load(model, InferenceConfig(output="match"))
     methods: dict[Output, Method] = {"mean": standardizer, "sample": Sampled(standardizer, residual_noise), "match": match}
     try:
         distances = radiomic_distances(methods, manifest, num_workers=num_workers)
