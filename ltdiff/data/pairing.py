@@ -21,9 +21,10 @@ from ltdiff.data.read_scan import read_scan
 from ltdiff.data.same_grid import MIN_SHARED, grid_difference, shared_slices, slice_overlap
 from ltdiff.data.sharpness import sharpest_kernel
 from ltdiff.data.volume_files import VolumeFile
+from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.raw_data import is_one_event, raw_data_difference
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import Issue, Series, find_series, no_series_error
+from ltdiff.dicom.series import Series, find_series, no_series_error
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)

@@ -6,15 +6,19 @@ Every error names file and value, and never a patient's name, ID or dates.
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -24,7 +28,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from ltdiff.dicom.file_layout import FileLayout, LayoutError, find_layout
+from ltdiff.dicom.file_layout import UNDEFINED, FileLayout, LayoutError, find_layout
 from ltdiff.system.text import quoted
 
 MAX_PIXELS = 4096 * 4096
@@ -33,6 +37,7 @@ MAX_INFLATED_BYTES = 64 * 2**20
 """Of a deflated file: twice the largest slice that is read."""
 MAX_EXTRA_BYTES = 64 * 2**20
 """Of a file beside its pixels."""
+_CHARACTER_SET, _MEDIA, _TRANSFER_SYNTAX = 0x00080005, 0x00020002, 0x00020010
 MULTI_FRAME_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -99,8 +104,8 @@ def open_file(path: Path) -> BinaryIO:
         raise BadFile(f"cannot be opened ({error.strerror})") from error
 
 
-def parse_file(file: BinaryIO, *, keywords: Sequence[str] | None) -> ParsedFile:
-    """Read the elements named by `keywords`, or all of them, from a file at its beginning.
+def parse_file(file: BinaryIO, *, tags: Collection[int] | None) -> ParsedFile:
+    """Read the elements with these tags, or all of them, from a file at its beginning.
 
     Raises SkippedFile when it is no CT, BadFile when it cannot be read.
     """
@@ -113,21 +118,50 @@ def parse_file(file: BinaryIO, *, keywords: Sequence[str] | None) -> ParsedFile:
     content = _inflated(file) if is_deflated else file
     start = content.tell()
     is_implicit, is_little_endian = transfer_syntax.is_implicit_VR, transfer_syntax.is_little_endian
+    wanted = () if tags is None else {_CHARACTER_SET, *tags}
     try:
-        layout = find_layout(content, is_implicit=is_implicit, is_little_endian=is_little_endian)
+        layout = find_layout(content, is_implicit=is_implicit, is_little_endian=is_little_endian, wanted=wanted)
     except LayoutError as error:
         uid = error.series_instance_uid
         raise BadFile(str(error), series_instance_uid=uid, is_of_folder=not uid) from error
     content.seek(start)
     try:
-        tags: list[int] | None = None if keywords is None else [pydicom.tag.Tag(keyword) for keyword in keywords]
-        dataset = read_dataset(
-            content, is_implicit, is_little_endian, stop_when=lambda tag, vr, length: tag.group == 0x7FE0, specific_tags=tags
-        )
+        if tags is None:
+            dataset = read_dataset(content, is_implicit, is_little_endian, stop_when=lambda tag, vr, length: tag.group == 0x7FE0)
+        else:
+            dataset = _wanted_elements(layout, is_little_endian=is_little_endian)
     except Exception as error:  # whatever pydicom meets in a broken file
         uid = layout.series_instance_uid
         raise BadFile("has a broken header", series_instance_uid=uid, is_of_folder=not uid) from error
     return ParsedFile(dataset, transfer_syntax, layout, num_bytes)
+
+
+@cache
+def shared_tag(number: int) -> BaseTag:
+    """One object for each tag: pydicom compares two of them in Python."""
+    return BaseTag(number)
+
+
+def _wanted_elements(layout: FileLayout, *, is_little_endian: bool) -> pydicom.Dataset:
+    """What `read_dataset` would give for these elements, in a fifth of its time: it takes up every element of the file."""
+    elements: dict[BaseTag, RawDataElement | DataElement] = {}
+    for number, (vr, length, value) in layout.elements.items():
+        tag = shared_tag(number)
+        if length == UNDEFINED:
+            elements[tag] = read_dataset(BytesIO(value), layout.is_implicit, is_little_endian)[tag]
+        else:
+            elements[tag] = RawDataElement(tag, vr or None, length, value, 0, layout.is_implicit, is_little_endian)
+    character_set = layout.elements.get(_CHARACTER_SET)
+    encoding = _encoding(character_set.value) if character_set else default_encoding
+    dataset = pydicom.Dataset(elements, parent_encoding=default_encoding)
+    dataset.set_original_encoding(layout.is_implicit, is_little_endian, encoding)
+    return dataset
+
+
+@lru_cache
+def _encoding(character_set: bytes) -> list[str]:
+    raw = RawDataElement(BaseTag(_CHARACTER_SET), "CS", len(character_set), character_set, 0, False, True)
+    return convert_encodings(convert_raw_data_element(raw).value)
 
 
 def num_bytes_of(file: BinaryIO) -> int:
@@ -162,12 +196,14 @@ def _check_is_dicom(file: BinaryIO) -> None:
 
 def _transfer_syntax(file: BinaryIO) -> UID:
     """Raises SkippedFile or BadFile; `file` stands behind the file meta information afterwards."""
-    start = file.tell()
     try:
-        find_layout(file, is_implicit=False, is_little_endian=True, stop=lambda tag: tag >> 16 != 2)
-        file.seek(start)
-        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2)
-        media, transfer_syntax = (UID(str(meta.get(keyword, ""))) for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"))
+        meta = find_layout(
+            file, is_implicit=False, is_little_endian=True, wanted=(_MEDIA, _TRANSFER_SYNTAX), stop=lambda tag: tag >> 16 != 2
+        )
+        file.seek(meta.end)
+        media, transfer_syntax = (
+            _uid(meta.elements[tag].value) if tag in meta.elements else UID("") for tag in (_MEDIA, _TRANSFER_SYNTAX)
+        )
     except Exception as error:  # as above
         raise BadFile("is cut short or broken in its file meta information", is_of_folder=True) from error
     if media == MediaStorageDirectoryStorage:
@@ -181,6 +217,12 @@ def _transfer_syntax(file: BinaryIO) -> UID:
     if not transfer_syntax.is_transfer_syntax:
         raise BadFile("has an unknown TransferSyntaxUID", is_of_folder=True)
     return transfer_syntax
+
+
+@lru_cache
+def _uid(value: bytes) -> UID:
+    raw = RawDataElement(BaseTag(_TRANSFER_SYNTAX), "UI", len(value), value, 0, False, True)
+    return UID(str(convert_raw_data_element(raw).value))
 
 
 def uid_name(uid: str) -> str:

@@ -5,13 +5,19 @@ The sentences hold numbers, and never text: whatever stands in an element that s
 
 import math
 import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import pydicom
-from pydicom.dataelem import RawDataElement
+from pydicom.charset import default_encoding
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.multival import MultiValue
-from pydicom.valuerep import VR
+from pydicom.tag import BaseTag
+from pydicom.valuerep import VR, PersonName
 
-from ltdiff.dicom.dicom_file import BadFile
+from ltdiff.dicom.dicom_file import BadFile, shared_tag
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_UID_LENGTH = 64
@@ -19,30 +25,70 @@ MAX_BYTES = 4096
 """Of an element that is read; the longest, a text, has 1024 characters."""
 _MAX_SHOWN = 6
 """Numbers in a sentence."""
+_MAX_REMEMBERED_BYTES = 256
+"""Of a value that is converted once: most elements say the same in all slices of a series."""
+_Value = str | int | float
 
 
-def _values_of(dataset: pydicom.Dataset, keyword: str, *, max_bytes: int = MAX_BYTES) -> list[str | int | float]:
-    """All values; [] when the element is absent or empty."""
-    if keyword not in dataset:
-        return []
+def _values_of(dataset: pydicom.Dataset, keyword: str, *, max_bytes: int = MAX_BYTES) -> Sequence[_Value]:
+    """All values; none when the element is absent or empty."""
+    tag = tag_of(keyword)
     try:
-        raw = dataset.get_item(keyword)
-        if isinstance(raw, RawDataElement) and len(raw.value or b"") > max_bytes:  # before it becomes a million numbers
-            raise BadFile(f"has a {keyword} of {len(raw.value or b'')} bytes")
-        element = dataset[keyword]
+        raw = dataset.get_item(tag)
+        if raw is None:
+            return ()
+        if isinstance(raw, RawDataElement):
+            num_bytes = len(raw.value or b"")
+            if num_bytes > max_bytes:  # before it becomes a million numbers
+                raise BadFile(f"has a {keyword} of {num_bytes} bytes")
+            if num_bytes <= _MAX_REMEMBERED_BYTES and (values := _remembered(dataset, raw)) is not None:
+                return values
+        element = dataset[tag]
         value = element.value
     except BadFile:
         raise
     except Exception as error:  # what pydicom raises for an unknown VR, a decimal comma, a wrong length …
         raise BadFile(f"has an unreadable {keyword}") from error
     if value is None or value == "" or value == b"":
-        return []
+        return ()
     if element.VR == VR.US_SS and isinstance(value, bytes) and len(value) % 2 == 0:  # pydicom leaves the sign to who asks
         return [int.from_bytes(value[place : place + 2], "little") for place in range(0, len(value), 2)]
-    values = list(value) if isinstance(value, MultiValue | list) else [value]
-    if not all(isinstance(item, str | int | float) for item in values):
+    values = [str(item) if isinstance(item, PersonName) else item for item in _listed(value)]
+    if not all(isinstance(item, _Value) for item in values):
         raise BadFile(f"has a {keyword} of the wrong kind ({element.VR})")
     return values
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, MultiValue | list) else [value]
+
+
+@lru_cache(maxsize=1024)
+def tag_of(keyword: str) -> BaseTag:
+    """The tag of a keyword of the standard."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    return shared_tag(tag)
+
+
+def _remembered(dataset: pydicom.Dataset, raw: RawDataElement) -> tuple[_Value, ...] | None:
+    """The values of an element whose meaning hangs on no other one but the character set; None where they are of another kind."""
+    encodings = dataset.original_character_set or default_encoding
+    encodings = (encodings,) if isinstance(encodings, str) else tuple(encodings)
+    return _converted(raw.tag, raw.VR, raw.value or b"", raw.is_little_endian, encodings)
+
+
+@lru_cache(maxsize=8192)
+def _converted(
+    tag: BaseTag, vr: str | None, value: bytes, is_little_endian: bool, encodings: tuple[str, ...]
+) -> tuple[_Value, ...] | None:
+    raw = RawDataElement(tag, vr, len(value), value, 0, vr is None, is_little_endian)
+    element = convert_raw_data_element(raw, encoding=list(encodings))
+    found = element.value
+    if found is None or found in ("", b""):
+        return ()
+    values = tuple(str(item) if isinstance(item, PersonName) else item for item in _listed(found))
+    return values if all(isinstance(item, _Value) for item in values) else None
 
 
 def has_value(dataset: pydicom.Dataset, keyword: str) -> bool:

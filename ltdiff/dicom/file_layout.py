@@ -4,10 +4,10 @@ A file may be made to exhaust whoever reads it: a decoder allocates what a lengt
 long for each further level of nested sequences.
 """
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import BinaryIO, Literal, NamedTuple
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import BinaryIO, NamedTuple
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
@@ -22,12 +22,16 @@ MAX_FRAGMENT_BYTES = 64 * 2**20
 MAX_FRAGMENTS = 4096
 """Of a compressed frame; most have one."""
 
-_UNDEFINED = 0xFFFFFFFF
+UNDEFINED = 0xFFFFFFFF
+"""Length of what a delimiter ends."""
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _SERIES_INSTANCE_UID = 0x0020000E
-_UNDECODED_GROUPS = ((0x5000, 0x50FF), (0x6000, 0x60FF), (0x7FE0, 0x7FE0))
+_UNDECODED_GROUPS = frozenset([*range(0x5000, 0x5100), *range(0x6000, 0x6100), 0x7FE0])
+"""Curves, overlays and pixels; beside them private groups, which are odd."""
 _LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
+_WINDOW_BYTES = 2**14
+"""Read at a time: the whole header of most slices."""
 
 
 class LayoutError(ValueError):
@@ -38,16 +42,30 @@ class LayoutError(ValueError):
         self.series_instance_uid = series_instance_uid
 
 
+class FoundElement(NamedTuple):
+    """An element of the data set itself, undecoded. Of a sequence that a delimiter ends, `value` is all of it with its tag."""
+
+    vr: str  # "": implicit
+    length: int
+    value: bytes
+
+
 @dataclass(frozen=True)
 class FileLayout:
     """What is known of a data set before it is decoded."""
 
     series_instance_uid: str
-    num_pixel_bytes: int
+    end: int
+    """Place of the element that stopped the walk, or the end of the file."""
+    is_implicit: bool
+    """Whether the elements are without a VR, whatever the transfer syntax says."""
+    num_pixel_bytes: int = 0
     """Of PixelData, as it claims, or of its fragments; 0: there is none."""
-    num_bytes_left: int
+    num_bytes_left: int = 0
     """From the first of them to the end of the file."""
-    is_encapsulated: bool
+    is_encapsulated: bool = False
+    elements: dict[int, FoundElement] = field(default_factory=dict)
+    """Those that were wanted, by tag."""
 
 
 class _Level(NamedTuple):
@@ -58,133 +76,178 @@ class _Level(NamedTuple):
     is_sequence: bool
 
 
-class _Element(NamedTuple):
-    tag: int
-    vr: bytes  # b"": implicit
-    length: int
-    start: int  # of the value
+class _Order(NamedTuple):
+    """How numbers are read out of bytes at an offset."""
+
+    implicit: Struct  # group, element, length
+    explicit: Struct  # group, element, VR, length of 16 bits
+    length: Struct
+    starts: frozenset[bytes]  # of what a sequence holds
+
+    @classmethod
+    def of(cls, sign: str) -> "_Order":
+        starts = (Struct(f"{sign}HH").pack(tag >> 16, tag & 0xFFFF) for tag in (_ITEM, _SEQUENCE_END))
+        return cls(Struct(f"{sign}HHL"), Struct(f"{sign}HH2sH"), Struct(f"{sign}L"), frozenset(starts))
+
+
+_LITTLE, _BIG = _Order.of("<"), _Order.of(">")
+
+
+class _Window:
+    """A part of the file in memory, which moves along as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.start = file.tell()
+        self.size = file.seek(0, 2)
+        self.content = b""
+
+    def move(self, position: int, num_bytes: int = 0) -> None:
+        """Have what lies at `position`, so many bytes of it or as many as are left."""
+        self.file.seek(position)
+        self.start, self.content = position, self.file.read(max(num_bytes, _WINDOW_BYTES))
+
+    def read(self, position: int, num_bytes: int) -> bytes:
+        """So many bytes, or as many as are left."""
+        offset = position - self.start
+        if not 0 <= offset <= len(self.content) - num_bytes:
+            self.move(position, num_bytes)
+            offset = 0
+        return self.content[offset : offset + num_bytes]
 
 
 def find_layout(
-    file: BinaryIO, *, is_implicit: bool, is_little_endian: bool, stop: Callable[[int], bool] = lambda tag: tag in _PIXELS
+    file: BinaryIO,
+    *,
+    is_implicit: bool,
+    is_little_endian: bool,
+    wanted: Collection[int] = (),
+    stop: Callable[[int], bool] = lambda tag: tag in _PIXELS,
 ) -> FileLayout:
     """Walk over the elements from where `file` stands to the pixels (`stop`), or to the end of the file.
+
+    Those of the `wanted` tags are kept as they stand in the file.
 
     Raises:
         LayoutError: nesting, number or size of the elements is beyond what a CT slice has, or they end before their end.
     """
-    order: Literal["little", "big"] = "little" if is_little_endian else "big"
-    position, size = file.tell(), _size(file)
+    order = _LITTLE if is_little_endian else _BIG
+    implicit, explicit, long_length = order.implicit.unpack_from, order.explicit.unpack_from, order.length.unpack_from
+    window = _Window(file)
+    position, size = window.start, window.size
     series_instance_uid, num_elements, num_bytes = "", 0, 0
+    elements: dict[int, FoundElement] = {}
     levels: list[_Level] = []
-    depth = 0
-    is_implicit = _is_really_implicit(file, position, is_implicit)
+    depth, outer = 0, (0, 0)  # start and tag of the sequence that was entered first
+    is_implicit = _is_really_implicit(window, position, is_implicit)
+    top = _Level(None, is_implicit, False)
     while True:
         while levels and levels[-1].end is not None and position >= levels[-1].end:
             depth -= levels.pop().is_sequence
-        level = levels[-1] if levels else _Level(None, is_implicit, False)
-        element = _read_element(file, position, order, is_implicit=level.is_implicit)
-        if element is None:
-            if size > position:
-                raise LayoutError("is cut short in its header", series_instance_uid)
-            return FileLayout(series_instance_uid, 0, 0, False)
-        tag, vr, length, position = element
+        level = levels[-1] if levels else top
+        # PS3.5 7.1. In place, and not in a function: this is most of the time that a header takes
+        offset = position - window.start
+        if not 0 <= offset <= len(window.content) - 12:
+            window.move(position)
+            offset = 0
+        num_left = len(window.content) - offset
+        if num_left < 8:
+            break
+        first, vr = position, b""
+        if not level.is_implicit:
+            group, number, vr, length = explicit(window.content, offset)
+        if level.is_implicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":  # as pydicom: some writers change to implicit
+            group, number, length = implicit(window.content, offset)
+            vr, position = b"", position + 8
+        elif vr in _LONG_VRS:
+            if num_left < 12:
+                break
+            length, position = long_length(window.content, offset + 8)[0], position + 12
+        else:
+            position += 8
+        tag = group << 16 | number
         num_elements += 1
         if num_elements > MAX_ELEMENTS:
             raise LayoutError(f"has more than {MAX_ELEMENTS} elements in its header", series_instance_uid)
         if not levels and stop(tag):
-            if length == _UNDEFINED and tag in _PIXELS:
-                num_fragment_bytes = _skip_fragments(file, position, order, at_most=MAX_FRAGMENT_BYTES) - position
-                return FileLayout(series_instance_uid, num_fragment_bytes, size - position, True)
-            return FileLayout(series_instance_uid, length, size - position, False)
+            num_left, is_encapsulated = size - position, length == UNDEFINED and tag in _PIXELS
+            if is_encapsulated:
+                length = _skip_fragments(window, position, order, at_most=MAX_FRAGMENT_BYTES) - position
+            return FileLayout(series_instance_uid, first, is_implicit, length, num_left, is_encapsulated, elements)
         if tag == _ITEM:
-            levels.append(_Level(None if length == _UNDEFINED else position + length, level.is_implicit, False))
+            levels.append(_Level(None if length == UNDEFINED else position + length, level.is_implicit, False))
         elif tag in (_ITEM_END, _SEQUENCE_END):
-            if levels:
+            if not levels:
+                wanted = ()  # to pydicom, a data set ends here
+            else:
                 depth -= levels.pop().is_sequence
-        elif _is_sequence(file, element, order):
+                if not levels and outer[1] in wanted:  # it had no length
+                    value = window.read(outer[0], position - outer[0])
+                    elements[outer[1]] = FoundElement("SQ", UNDEFINED, value)
+        elif _is_sequence(window, tag, vr, length, position, order):
+            if not levels:
+                outer = first, tag if length == UNDEFINED else 0
+                if tag in wanted and length != UNDEFINED:
+                    elements[tag] = FoundElement(vr.decode(), length, window.read(position, length))
             depth += 1
             if depth > MAX_DEPTH:
                 raise LayoutError(f"has sequences nested more than {MAX_DEPTH} deep", series_instance_uid)
-            end = None if length == _UNDEFINED else position + length
+            end = None if length == UNDEFINED else position + length
             # a sequence of unknown VR is implicit (PS3.5 6.2.2), though not every writer knows
-            is_inner_implicit = _is_really_implicit(file, position + 8, True) if vr == b"UN" else level.is_implicit or not vr
+            is_inner_implicit = _is_really_implicit(window, position + 8, True) if vr == b"UN" else level.is_implicit or not vr
             levels.append(_Level(end, is_inner_implicit, True))
-        elif length == _UNDEFINED:
-            position = _skip_fragments(file, position, order)
+        elif length == UNDEFINED:
+            position = _skip_fragments(window, position, order)
         else:
             if position + length > size:
                 raise LayoutError("is cut short in its header", series_instance_uid)
-            num_bytes += 0 if _is_undecoded(tag) else length
+            num_bytes += 0 if group % 2 or group in _UNDECODED_GROUPS else length
             if num_bytes > MAX_HEADER_BYTES:
                 raise LayoutError(f"has a header of more than {MAX_HEADER_BYTES // 2**20} MiB", series_instance_uid)
-            if tag == _SERIES_INSTANCE_UID and not levels:
-                file.seek(position)
-                series_instance_uid = file.read(min(length, 64)).decode("ascii", "replace").strip("\0 ")
+            if not levels:
+                if tag in wanted and 0 < length <= MAX_HEADER_BYTES:
+                    elements[tag] = FoundElement(vr.decode(), length, window.read(position, length))
+                if tag == _SERIES_INSTANCE_UID:
+                    series_instance_uid = window.read(position, min(length, 64)).decode("ascii", "replace").strip("\0 ")
             position += length
+    if size > position:
+        raise LayoutError("is cut short in its header", series_instance_uid)
+    return FileLayout(series_instance_uid, size, is_implicit, elements=elements)
 
 
-def _size(file: BinaryIO) -> int:
-    position = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(position)
-    return size
-
-
-def _is_really_implicit(file: BinaryIO, position: int, is_implicit: bool) -> bool:
+def _is_really_implicit(window: _Window, position: int, is_implicit: bool) -> bool:
     """As pydicom decides, by the first element: some writers name the wrong transfer syntax."""
-    file.seek(position)
-    vr = file.read(6)[4:]
+    vr = window.read(position, 6)[4:]
     return not (vr.isalpha() and vr.isupper()) if len(vr) == 2 else is_implicit
 
 
-def _read_element(file: BinaryIO, position: int, order: Literal["little", "big"], *, is_implicit: bool) -> _Element | None:
-    """The element at `position` (PS3.5 7.1); None where the file ends."""
-    file.seek(position)
-    head = file.read(12)
-    if len(head) < 8:
-        return None
-    tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
-    vr = head[4:6]
-    if is_implicit or tag >> 16 == 0xFFFE or not b"AA" <= vr <= b"ZZ":  # as pydicom: some writers change to implicit
-        return _Element(tag, b"", int.from_bytes(head[4:8], order), position + 8)
-    if vr in _LONG_VRS:
-        return _Element(tag, vr, int.from_bytes(head[8:12], order), position + 12) if len(head) == 12 else None
-    return _Element(tag, vr, int.from_bytes(head[6:8], order), position + 8)
-
-
-def _is_sequence(file: BinaryIO, element: _Element, order: Literal["little", "big"]) -> bool:
+def _is_sequence(window: _Window, tag: int, vr: bytes, length: int, position: int, order: _Order) -> bool:
     """By its VR; of an implicit or unknown one by what it holds, or what the dictionary says of it (PS3.5 6.2.2)."""
-    if element.vr not in (b"", b"UN"):
-        return element.vr == b"SQ"
-    if element.length == _UNDEFINED and element.tag in _PIXELS:
+    if vr not in (b"", b"UN"):
+        return vr == b"SQ"
+    if length < 8 or (length == UNDEFINED and tag in _PIXELS):
         return False
-    if element.length >= 8:
-        file.seek(element.start)
-        first = file.read(4)
-        return int.from_bytes(first[:2], order) << 16 | int.from_bytes(first[2:], order) in (_ITEM, _SEQUENCE_END)
-    return False
+    return window.read(position, 4) in order.starts
 
 
-def _skip_fragments(file: BinaryIO, position: int, order: Literal["little", "big"], *, at_most: int = MAX_HEADER_BYTES) -> int:
+def _skip_fragments(window: _Window, position: int, order: _Order, *, at_most: int = MAX_HEADER_BYTES) -> int:
     """The place behind fragments and their delimiter (PS3.5 A.4)."""
-    start, size = position, _size(file)
+    start, size = position, window.size
     for _ in range(MAX_FRAGMENTS):
-        element = _read_element(file, position, order, is_implicit=True)
-        if element is None and position == size:  # some writers leave the delimiter out
+        head = window.read(position, 8)
+        if len(head) < 8 and position == size:  # some writers leave the delimiter out
             return position
-        if element is None or element.tag not in (_ITEM, _SEQUENCE_END):
+        if len(head) < 8:
             raise LayoutError("holds compressed pixels that are cut short or broken")
-        if element.tag == _SEQUENCE_END:
-            return element.start
-        position = element.start + element.length
+        group, number, length = order.implicit.unpack(head)
+        if (tag := group << 16 | number) not in (_ITEM, _SEQUENCE_END):
+            raise LayoutError("holds compressed pixels that are cut short or broken")
+        position += 8
+        if tag == _SEQUENCE_END:
+            return position
+        position += length
         if position > size:
             raise LayoutError("holds compressed pixels that are cut short or broken")
         if position - start > at_most:
             raise LayoutError(f"holds compressed pixels of more than {at_most} bytes")
     raise LayoutError(f"holds compressed pixels in more than {MAX_FRAGMENTS} fragments")
-
-
-def _is_undecoded(tag: int) -> bool:
-    group = tag >> 16
-    return group % 2 == 1 or any(first <= group <= last for first, last in _UNDECODED_GROUPS)

@@ -31,10 +31,13 @@ from ltdiff.dicom.elements import (
     optional_integer_of,
     optional_number_of,
     optional_uid_of,
+    tag_of,
     text_of,
     texts_of,
     uid_of,
 )
+from ltdiff.dicom.protocol_tags import KEYWORDS as PROTOCOL_KEYWORDS
+from ltdiff.dicom.protocol_tags import PRIVATE_TAGS, noise_reduction, scanner_model
 from ltdiff.dicom.raw_data import KEYWORDS as RAW_DATA_KEYWORDS
 from ltdiff.dicom.raw_data import RawData, raw_data_of, said
 from ltdiff.dicom.scan import FileStamp
@@ -63,8 +66,10 @@ _KEYWORDS = [
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept",
     "RescaleSlope", "RescaleType", "ModalityLUTSequence", "SeriesNumber", "SourceImageSequence", *RAW_DATA_KEYWORDS,
+    *PROTOCOL_KEYWORDS,
 ]
 # fmt: on
+_TAGS = PRIVATE_TAGS.union(int(tag_of(keyword)) for keyword in _KEYWORDS)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,8 @@ class Header:
     has_patient_id: bool
     kernel: str
     manufacturer: str
+    scanner_model: str
+    noise_reduction: str  # iterative or learned reconstruction, with its strength
     slice_thickness_mm: float | None
     person_key: str  # of name, birth date and sex: several under one PatientID may be several patients
     raw_data: RawData = field(repr=False)
@@ -154,7 +161,7 @@ def named_errors(path: Path) -> Iterator[None]:
 def parse_header(path: Path, file: BinaryIO, *, complete: bool = False) -> tuple[Header, Dataset]:
     """The checked header of an open file, and the elements that it was made of, or all elements but the pixels (`complete`)."""
     with without_warnings():
-        parsed = parse_file(file, keywords=None if complete else _KEYWORDS)
+        parsed = parse_file(file, tags=None if complete else _TAGS)
         _check_is_ct_slice(parsed)
         return _checked_header(path, parsed), parsed.dataset
 
@@ -257,6 +264,8 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         has_patient_id=bool(text_of(dataset, "PatientID")),
         kernel=text_of(dataset, "ConvolutionKernel"),
         manufacturer=text_of(dataset, "Manufacturer"),
+        scanner_model=scanner_model(dataset),
+        noise_reduction=noise_reduction(dataset),
         slice_thickness_mm=optional_number_of(dataset, "SliceThickness"),
         person_key=hashed(*(said(dataset, f"Patient{part}") for part in ("Name", "BirthDate", "Sex"))),
         raw_data=raw_data_of(dataset),

@@ -1,5 +1,6 @@
 """Whether what is read is what was scanned: a sorter, or the export of a PACS, may still be at work in its folders."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def check_nothing_came(slices: Sequence[SliceHeader], num_files: dict[Path, int]
 
 
 def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
+    with os.scandir(folder) as entries:  # it tells what is a file without asking for each
+        return {folder / entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()}
 
 
 def _identity(path: Path) -> tuple[str, str]:

@@ -103,6 +103,9 @@ class Scan(ABC):
     kernel: str = ""
     """Several are joined with a backslash."""
     manufacturer: str = ""
+    scanner_model: str = ""
+    noise_reduction: str = ""
+    """Iterative or learned reconstruction with its strength, as "ADMIRE 3"."""
     slice_thickness_mm: float | None = None
     frame_of_reference_uid: str = ""
     derived: bool = False

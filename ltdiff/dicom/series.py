@@ -1,17 +1,15 @@
 """Find the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
 
 import logging
-import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ltdiff.dicom.archive_files import Issue, files_in, regular_files
 from ltdiff.dicom.dicom_file import BadFile, SkippedFile
 from ltdiff.dicom.grid import check_grid, irregularity
 from ltdiff.dicom.header import Header, named_errors, read_header
@@ -19,7 +17,6 @@ from ltdiff.dicom.hounsfield import ScanCheck
 from ltdiff.dicom.pixels import StoredDicomSlice, read_stored_slice
 from ltdiff.dicom.same_file import check_nothing_came, check_same_file, count_files
 from ltdiff.dicom.scan import Scan, SliceHeader, Volume
-from ltdiff.system.atomic_files import PARTIAL_PREFIX
 from ltdiff.system.errors import NothingToDoError
 from ltdiff.system.text import printable
 from ltdiff.system.traces import describe_unforeseen
@@ -105,18 +102,6 @@ class Series(Scan):
         )
 
 
-@dataclass(frozen=True)
-class Issue:
-    """A file that was left out ("skip") or a series that cannot be used ("fail")."""
-
-    path: Path
-    action: Literal["skip", "fail"]
-    reason: str  # one sentence
-
-    def __str__(self) -> str:
-        return self.reason
-
-
 def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
     """All usable CT series in a folder tree (or of one file), and everything that is not one, with the reason.
 
@@ -127,11 +112,32 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
     if not root.exists():
         raise ValueError(f"{printable(root)} does not exist")
     issues: list[Issue] = []
+    findings = _find_series(regular_files(root, issues), issues)
+    return findings.series, findings.issues
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Series and issues among some files, and the SeriesInstanceUIDs that any of these files names, good or bad."""
+
+    series: list[Series]
+    issues: list[Issue]
+    series_instance_uids: set[str]
+
+
+def find_series_in(folders: Iterable[Path]) -> Findings:
+    """As `find_series`, of the files in these folders alone and not of those in their subfolders."""
+    issues: list[Issue] = []
+    return _find_series(files_in(folders, issues), issues)
+
+
+def _find_series(paths: Iterable[Path], issues: list[Issue]) -> Findings:
+    """Series of files; `issues` is filled by who gives the files, too."""
     headers: dict[str, list[Header]] = {}  # by SeriesInstanceUID
     bad_files: dict[str, list[Issue]] = {}
     without_pixels: dict[str, list[Issue]] = {}
     of_folder: list[Issue] = []
-    for path in _regular_files(root, issues):
+    for path in paths:
         try:
             header = read_header(path)
             headers.setdefault(header.series_instance_uid, []).append(header)
@@ -141,6 +147,7 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
         except BadFile as error:
             known = of_folder if error.is_of_folder else bad_files.setdefault(error.series_instance_uid, [])
             known.append(Issue(path, "fail", str(error)))
+    named = {*headers, *bad_files, *without_pixels} - {""}
     for issue in of_folder:  # of which series is not known: of any that lies beside it
         beside = [uid for uid, group in headers.items() if any(header.path.parent == issue.path.parent for header in group)]
         for uid in beside or [""]:
@@ -152,7 +159,7 @@ def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
             issues += skipped
     issues += bad_files.pop("", [])
     issues += [_series_issue(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
-    return _with_num_files(_checked_series(headers.values(), issues)), issues
+    return Findings(_with_num_files(_checked_series(headers.values(), issues)), issues, named)
 
 
 def _with_num_files(found: Sequence[Series]) -> list[Series]:
@@ -176,42 +183,6 @@ def no_series_error(root: Path, series: Sequence[Series], issues: Sequence[Issue
         reasons.append(f"{skips[0]}, and {len(skips) - 1} more files are none" if len(skips) > 1 else skips[0])
     kind = ValueError if fails else NothingToDoError
     return kind(f"{printable(root)}: no original CT series found: {'; '.join(reasons) or 'there is no file'}")
-
-
-def _regular_files(root: Path, issues: list[Issue]) -> Iterator[Path]:
-    """Files to read, in a fixed order. What is not entered or read (links to folders, FIFOs …) becomes an issue."""
-    if not root.is_dir():
-        yield from _if_regular(root, issues)
-        return
-
-    def note_unreadable(error: OSError) -> None:
-        issues.append(_skip(Path(error.filename), f"cannot be listed ({error.strerror})"))
-
-    for folder, subfolders, names in os.walk(root, onerror=note_unreadable):
-        for subfolder in [Path(folder, name) for name in sorted(subfolders)]:
-            if subfolder.is_symlink():  # os.walk does not follow it
-                issues.append(_skip(subfolder, "is a link to a folder, which is not followed"))
-            elif subfolder.name.startswith(PARTIAL_PREFIX):
-                issues.append(_skip(subfolder, "holds an unfinished series of a run that was interrupted"))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(PARTIAL_PREFIX))
-        for name in sorted(names):
-            yield from _if_regular(Path(folder, name), issues)
-
-
-def _if_regular(path: Path, issues: list[Issue]) -> Iterator[Path]:
-    try:
-        regular = stat.S_ISREG(path.stat().st_mode)
-    except OSError as error:
-        issues.append(_skip(path, f"leads nowhere ({error.strerror})"))
-        return
-    if regular:
-        yield path
-    else:
-        issues.append(_skip(path, "is no regular file"))
-
-
-def _skip(path: Path, reason: str) -> Issue:
-    return Issue(path, "skip", f"{printable(path)} {reason}")
 
 
 def _series_issue(bad_files: Sequence[Issue], *, num_good: int) -> Issue:
@@ -244,6 +215,8 @@ def _series(headers: Sequence[Header]) -> Series:
         patient_key=first.patient_key,
         kernel=first.kernel,
         manufacturer=first.manufacturer,
+        scanner_model=first.scanner_model,
+        noise_reduction=first.noise_reduction,
         slice_thickness_mm=first.slice_thickness_mm,
         person_key=first.person_key,
         has_patient_id=first.has_patient_id,

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ltdiff.physics.edge_response import edge_spread, line_transfer, step_loss
+
 WINDOW_MM = 8.0
 """Inside and outside of the edge: as far as the line spread function is looked at."""
 STEPS_PER_PIXEL = 8
@@ -78,15 +80,12 @@ class _EdgeBins:
     def spread(self, plane_hu: NDArray[np.float32]) -> NDArray[np.float64]:
         """Edge spread function (num,) in HU, from inside to outside; steps without a pixel are interpolated."""
         sums = np.bincount(self.places, plane_hu.ravel()[self.pixels], minlength=self.num)
-        steps, filled = np.arange(self.num), self.counts > 0
-        return np.interp(steps, steps[filled], sums[filled] / self.counts[filled])
+        return edge_spread(sums, self.counts)
 
     def mtf(self, spread: NDArray[np.float64], frequencies_per_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """MTF at these frequencies; 1 at 0. What averaging over a step and the difference of two take away is given back."""
-        line = np.diff(spread)
-        distance_mm = (np.arange(len(line)) - (len(line) - 1) / 2) * self.step_mm
-        transform = np.exp(-2j * np.pi * frequencies_per_mm[:, None] * distance_mm) @ line
-        return np.abs(transform / line.sum()) / np.sinc(frequencies_per_mm * self.step_mm) ** 2
+        transfer = line_transfer(np.diff(spread), self.step_mm, frequencies_per_mm)
+        return np.abs(transfer) / step_loss(self.step_mm, frequencies_per_mm)
 
 
 def _jackknife(spreads: NDArray[np.float64], bins: _EdgeBins, frequencies: NDArray[np.float64]) -> NDArray[np.float64]:

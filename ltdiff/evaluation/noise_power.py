@@ -1,29 +1,18 @@
 """The noise power spectrum (NPS) of soft tissue in every method's images, beside the target's.
 
-Windows are chosen on the target alone: those in soft tissue with little coarse structure, spread over all slices. The
-spectrum is that of the windows less their fitted plane, tapered; it holds noise and whatever fine structure the tissue has, in
-every image alike.
-Source: ICRU Report 87 (2012), chapter 4, with a Hann taper instead of overlapping rectangles.
+Windows are chosen on the target alone, spread over all slices, and are the same in every image (see `physics.noise_spectrum`).
 """
 
 from collections.abc import Mapping
-from itertools import product
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ltdiff.data.manifest import evenly_spaced
 from ltdiff.evaluation.feature_values import TARGET
-from ltdiff.model.spectrum import radial_frequency, tapered_power
+from ltdiff.physics.noise_spectrum import WINDOW_PX, Rings, homogeneous_windows, window_spectra
 
-WINDOW_PX = 32
-STEP_PX = 16
-SOFT_TISSUE_HU = (-20.0, 120.0)
-STRUCTURE_SIGMA_PX = 3.0
-MAX_STRUCTURE_HU = 15.0
-"""Standard deviation within a window after smoothing by STRUCTURE_SIGMA_PX; above it, edges rule the spectrum."""
 MAX_NUM_WINDOWS = 200
 NUM_BINS = 16
 LEAST_PEAK_HU2_MM2 = 1e-9
@@ -67,14 +56,7 @@ def _homogeneous_windows(target_hu: NDArray[np.float32]) -> list[tuple[int, int,
 
     Not those with the least: where the target's own noise happens to be low it is lower than any other image's.
     """
-    found = []
-    for z, plane in enumerate(target_hu):
-        smooth = ndimage.gaussian_filter(plane.astype(np.float32), STRUCTURE_SIGMA_PX)
-        starts = (range(0, n - WINDOW_PX + 1, STEP_PX) for n in plane.shape)
-        for y, x in product(*starts):
-            window = smooth[y : y + WINDOW_PX, x : x + WINDOW_PX]
-            if SOFT_TISSUE_HU[0] <= window.mean() <= SOFT_TISSUE_HU[1] and window.std() <= MAX_STRUCTURE_HU:
-                found.append((z, y, x))
+    found = [(z, y, x) for z, plane in enumerate(target_hu) for y, x in homogeneous_windows(plane)]
     return [found[i] for i in evenly_spaced(len(found), at_most=MAX_NUM_WINDOWS)]
 
 
@@ -82,22 +64,8 @@ def _radial(
     volume_hu: NDArray[np.float32], corners: list[tuple[int, int, int]], spacings_mm: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(frequencies, power): the mean of all windows' spectra in rings of equal width."""
-    edges = np.linspace(0, 0.5 / max(spacings_mm[z].max() for z, _, _ in corners), NUM_BINS + 1)
+    rings = Rings(np.linspace(0, 0.5 / max(spacings_mm[z].max() for z, _, _ in corners), NUM_BINS + 1))
     windows = np.stack([volume_hu[z, y : y + WINDOW_PX, x : x + WINDOW_PX] for z, y, x in corners]).astype(float)
-    total, counts = np.zeros(NUM_BINS), np.zeros(NUM_BINS)
-    for (z, _, _), spectrum in zip(corners, tapered_power(_without_plane(windows)), strict=True):
-        frequency = radial_frequency(spectrum.shape, spacings_mm[z])
-        total += np.histogram(frequency, edges, weights=spectrum * spacings_mm[z].prod())[0]
-        counts += np.histogram(frequency, edges)[0]
-    kept = np.flatnonzero(counts[1:]) + 1  # the first ring holds the plane's removal
-    return (edges[:-1] + edges[1:])[kept] / 2, total[kept] / counts[kept]
-
-
-def _without_plane(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Windows (N, n, n) less the plane that fits each best."""
-    n = windows.shape[-1]
-    y, x = np.mgrid[:n, :n] - (n - 1) / 2
-    basis = np.stack([np.ones(n * n), y.ravel(), x.ravel()], axis=1)
-    flat = windows.reshape(len(windows), -1)
-    plane = flat @ basis @ np.linalg.inv(basis.T @ basis) @ basis.T
-    return (flat - plane).reshape(windows.shape)
+    for (z, _, _), spectrum in zip(corners, window_spectra(windows), strict=True):
+        rings.add(spectrum, spacings_mm[z])
+    return rings.mean()

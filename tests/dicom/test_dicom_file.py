@@ -216,7 +216,7 @@ def test_an_unknown_transfer_syntax_fails(one_slice):
 
 def test_only_the_named_elements_are_read(one_slice):
     with one_slice.open("rb") as file:
-        parsed = parse_file(file, keywords=["Rows"])
+        parsed = parse_file(file, tags=[0x00280010])
     assert isinstance(parsed.dataset, pydicom.Dataset)
     assert "PatientName" not in parsed.dataset
     assert parsed.num_pixel_bytes == 2 * 32 * 32

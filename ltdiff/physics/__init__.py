@@ -1,0 +1,1 @@
+"""Image physics on arrays: noise spectra, edges."""

@@ -1,0 +1,99 @@
+"""A survey of an archive: its protocols, what they look like, and what could be standardized to what.
+
+out/protocols.csv, .parquet        one row per protocol
+out/series.csv, .parquet           one row per series, with the protocol_id of its protocol
+out/curves.csv, .parquet           noise spectrum and edge responses of each protocol
+out/standardizable.csv, .parquet   one row for each two protocols
+out/issues.csv                     what could not be used, and why
+out/protocols.png, noise.png, curves.png
+out/headers.jsonl, pixels.jsonl    for the next run, which reads only what is new
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from ltdiff.dicom.archive_files import Issue
+from ltdiff.dicom.series import no_series_error
+from ltdiff.survey.header_survey import survey_headers
+from ltdiff.survey.kept_results import KeptResults
+from ltdiff.survey.pixel_survey import Measured, survey_pixels
+from ltdiff.survey.protocol_table import curve_table, protocol_table, series_table
+from ltdiff.survey.series_record import SeriesRecord
+from ltdiff.survey.standardizable import standardizable_table
+from ltdiff.system.atomic_files import replace_file, write_text
+from ltdiff.system.lock import only_writer
+from ltdiff.system.text import printable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found; see the module's files for the tables."""
+
+    protocols: pd.DataFrame
+    series: pd.DataFrame
+    curves: pd.DataFrame
+    standardizable: pd.DataFrame
+    issues: list[Issue]
+
+
+def survey_archive(root: Path, *, out: Path, num_workers: int = 1) -> Survey:
+    """Survey the folder `root` and write tables and pictures to `out`. Run it again to resume, or after the archive has grown.
+
+    With several workers, or in a Ray cluster, headers and pixels are read by tasks of Ray.
+
+    Raises:
+        NothingToDoError: there is no original CT series.
+        ValueError: `root` is no folder, there are only series that cannot be used; another job writes `out`.
+    """
+    if num_workers < 1:
+        raise ValueError(f"num_workers must be at least 1, got {num_workers}")
+    root, out = root.absolute(), out.absolute()
+    if not root.is_dir():
+        raise ValueError(f"{printable(root)} is no folder")
+    with only_writer(out):
+        with KeptResults(out / "headers.jsonl") as kept:
+            records, issues = survey_headers(root, out=out, kept=kept, num_workers=num_workers)
+        if not records:
+            raise no_series_error(root, [], issues)
+        with KeptResults(out / "pixels.jsonl") as kept:
+            measured = survey_pixels(records, kept=kept, num_workers=num_workers)
+        issues += [problem for one in measured.values() for problem in one.problems]
+        survey = _tables(records, measured, issues)
+        _write(survey, out)
+    return survey
+
+
+def _tables(records: Sequence[SeriesRecord], measured: dict[str, Measured], issues: list[Issue]) -> Survey:
+    series = series_table(records)
+    return Survey(
+        protocols=protocol_table(series, measured),
+        series=series,
+        curves=curve_table(measured),
+        standardizable=standardizable_table(records, measured),
+        issues=issues,
+    )
+
+
+def _write(survey: Survey, out: Path) -> None:
+    from ltdiff.survey.survey_figures import draw_curves, draw_noise_levels, draw_protocols
+
+    for name in ("protocols", "series", "curves", "standardizable"):
+        table: pd.DataFrame = getattr(survey, name)
+        write_text(out / f"{name}.csv", table.to_csv(index=False))
+        replace_file(out / f"{name}.parquet", partial(table.to_parquet, index=False))
+    rows = [(printable(one.path), one.action, one.reason) for one in survey.issues]
+    write_text(out / "issues.csv", pd.DataFrame(rows, columns=["path", "action", "reason"]).to_csv(index=False))
+    figures = {
+        "protocols": draw_protocols(survey.protocols),
+        "noise": draw_noise_levels(survey.protocols),
+        "curves": draw_curves(survey.curves, survey.protocols),
+    }
+    for name, figure in figures.items():
+        replace_file(out / f"{name}.png", partial(figure.savefig, dpi=150))
