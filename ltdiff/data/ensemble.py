@@ -52,7 +52,7 @@ class Ensemble:
 
     def select(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> "Ensemble":
         """Some of its slices."""
-        return Ensemble(self.hu[chosen], self.spacings_mm[chosen], self.places[chosen].reset_index(drop=True))
+        return Ensemble(self.hu[chosen], self.spacings_mm[chosen], self.places.loc[chosen].reset_index(drop=True))
 
 
 def has_unpaired(manifest: pd.DataFrame, split: str) -> bool:

@@ -7,16 +7,17 @@ import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import pydicom
 from pydicom.charset import default_encoding
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import VR
+from pydicom.tag import BaseTag
+from pydicom.valuerep import VR, PersonName
 
-from ltdiff.dicom.dicom_file import BadFile
+from ltdiff.dicom.dicom_file import BadFile, shared_tag
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _MAX_UID_LENGTH = 64
@@ -32,10 +33,10 @@ _Value = str | int | float
 def _values_of(dataset: pydicom.Dataset, keyword: str, *, max_bytes: int = MAX_BYTES) -> Sequence[_Value]:
     """All values; none when the element is absent or empty."""
     tag = tag_of(keyword)
-    if tag not in dataset:
-        return ()
     try:
         raw = dataset.get_item(tag)
+        if raw is None:
+            return ()
         if isinstance(raw, RawDataElement):
             num_bytes = len(raw.value or b"")
             if num_bytes > max_bytes:  # before it becomes a million numbers
@@ -52,10 +53,14 @@ def _values_of(dataset: pydicom.Dataset, keyword: str, *, max_bytes: int = MAX_B
         return ()
     if element.VR == VR.US_SS and isinstance(value, bytes) and len(value) % 2 == 0:  # pydicom leaves the sign to who asks
         return [int.from_bytes(value[place : place + 2], "little") for place in range(0, len(value), 2)]
-    values = list(value) if isinstance(value, MultiValue | list) else [value]
+    values = [str(item) if isinstance(item, PersonName) else item for item in _listed(value)]
     if not all(isinstance(item, _Value) for item in values):
         raise BadFile(f"has a {keyword} of the wrong kind ({element.VR})")
     return values
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, MultiValue | list) else [value]
 
 
 @lru_cache(maxsize=1024)
@@ -63,7 +68,7 @@ def tag_of(keyword: str) -> BaseTag:
     """The tag of a keyword of the standard."""
     tag = tag_for_keyword(keyword)
     assert tag is not None, keyword
-    return Tag(tag)
+    return shared_tag(tag)
 
 
 def _remembered(dataset: pydicom.Dataset, raw: RawDataElement) -> tuple[_Value, ...] | None:
@@ -82,7 +87,7 @@ def _converted(
     found = element.value
     if found is None or found in ("", b""):
         return ()
-    values = tuple(found) if isinstance(found, MultiValue | list) else (found,)
+    values = tuple(str(item) if isinstance(item, PersonName) else item for item in _listed(found))
     return values if all(isinstance(item, _Value) for item in values) else None
 
 

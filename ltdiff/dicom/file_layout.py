@@ -27,6 +27,8 @@ UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _SERIES_INSTANCE_UID = 0x0020000E
+_UNDECODED_GROUPS = frozenset([*range(0x5000, 0x5100), *range(0x6000, 0x6100), 0x7FE0])
+"""Curves, overlays and pixels; beside them private groups, which are odd."""
 _LONG_VRS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
 _WINDOW_BYTES = 2**14
 """Read at a time: the whole header of most slices."""
@@ -77,12 +79,15 @@ class _Level(NamedTuple):
 class _Order(NamedTuple):
     """How numbers are read out of bytes at an offset."""
 
-    explicit: Struct  # group, element, VR, length
+    implicit: Struct  # group, element, length
+    explicit: Struct  # group, element, VR, length of 16 bits
     length: Struct
+    starts: frozenset[bytes]  # of what a sequence holds
 
     @classmethod
     def of(cls, sign: str) -> "_Order":
-        return cls(Struct(f"{sign}HH2sH"), Struct(f"{sign}L"))
+        starts = (Struct(f"{sign}HH").pack(tag >> 16, tag & 0xFFFF) for tag in (_ITEM, _SEQUENCE_END))
+        return cls(Struct(f"{sign}HHL"), Struct(f"{sign}HH2sH"), Struct(f"{sign}L"), frozenset(starts))
 
 
 _LITTLE, _BIG = _Order.of("<"), _Order.of(">")
@@ -127,7 +132,7 @@ def find_layout(
         LayoutError: nesting, number or size of the elements is beyond what a CT slice has, or they end before their end.
     """
     order = _LITTLE if is_little_endian else _BIG
-    explicit, long_length = order.explicit.unpack_from, order.length.unpack_from
+    implicit, explicit, long_length = order.implicit.unpack_from, order.explicit.unpack_from, order.length.unpack_from
     window = _Window(file)
     position, size = window.start, window.size
     series_instance_uid, num_elements, num_bytes = "", 0, 0
@@ -135,10 +140,11 @@ def find_layout(
     levels: list[_Level] = []
     depth, outer = 0, (0, 0)  # start and tag of the sequence that was entered first
     is_implicit = _is_really_implicit(window, position, is_implicit)
+    top = _Level(None, is_implicit, False)
     while True:
         while levels and levels[-1].end is not None and position >= levels[-1].end:
             depth -= levels.pop().is_sequence
-        level = levels[-1] if levels else _Level(None, is_implicit, False)
+        level = levels[-1] if levels else top
         # PS3.5 7.1. In place, and not in a function: this is most of the time that a header takes
         offset = position - window.start
         if not 0 <= offset <= len(window.content) - 12:
@@ -147,16 +153,19 @@ def find_layout(
         num_left = len(window.content) - offset
         if num_left < 8:
             break
-        group, number, vr, length = explicit(window.content, offset)
-        tag, first = group << 16 | number, position
+        first, vr = position, b""
+        if not level.is_implicit:
+            group, number, vr, length = explicit(window.content, offset)
         if level.is_implicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":  # as pydicom: some writers change to implicit
-            vr, length, position = b"", long_length(window.content, offset + 4)[0], position + 8
+            group, number, length = implicit(window.content, offset)
+            vr, position = b"", position + 8
         elif vr in _LONG_VRS:
             if num_left < 12:
                 break
             length, position = long_length(window.content, offset + 8)[0], position + 12
         else:
             position += 8
+        tag = group << 16 | number
         num_elements += 1
         if num_elements > MAX_ELEMENTS:
             raise LayoutError(f"has more than {MAX_ELEMENTS} elements in its header", series_instance_uid)
@@ -192,7 +201,7 @@ def find_layout(
         else:
             if position + length > size:
                 raise LayoutError("is cut short in its header", series_instance_uid)
-            num_bytes += 0 if _is_undecoded(group) else length
+            num_bytes += 0 if group % 2 or group in _UNDECODED_GROUPS else length
             if num_bytes > MAX_HEADER_BYTES:
                 raise LayoutError(f"has a header of more than {MAX_HEADER_BYTES // 2**20} MiB", series_instance_uid)
             if not levels:
@@ -218,8 +227,7 @@ def _is_sequence(window: _Window, tag: int, vr: bytes, length: int, position: in
         return vr == b"SQ"
     if length < 8 or (length == UNDEFINED and tag in _PIXELS):
         return False
-    group, number = order.explicit.unpack_from(window.read(position, 8).ljust(8, b"\0"))[:2]
-    return group << 16 | number in (_ITEM, _SEQUENCE_END)
+    return window.read(position, 4) in order.starts
 
 
 def _skip_fragments(window: _Window, position: int, order: _Order, *, at_most: int = MAX_HEADER_BYTES) -> int:
@@ -231,20 +239,15 @@ def _skip_fragments(window: _Window, position: int, order: _Order, *, at_most: i
             return position
         if len(head) < 8:
             raise LayoutError("holds compressed pixels that are cut short or broken")
-        group, number = order.explicit.unpack(head)[:2]
+        group, number, length = order.implicit.unpack(head)
         if (tag := group << 16 | number) not in (_ITEM, _SEQUENCE_END):
             raise LayoutError("holds compressed pixels that are cut short or broken")
         position += 8
         if tag == _SEQUENCE_END:
             return position
-        position += order.length.unpack_from(head, 4)[0]
+        position += length
         if position > size:
             raise LayoutError("holds compressed pixels that are cut short or broken")
         if position - start > at_most:
             raise LayoutError(f"holds compressed pixels of more than {at_most} bytes")
     raise LayoutError(f"holds compressed pixels in more than {MAX_FRAGMENTS} fragments")
-
-
-def _is_undecoded(group: int) -> bool:
-    """Private elements, curves, overlays and pixels."""
-    return group % 2 == 1 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF or group == 0x7FE0

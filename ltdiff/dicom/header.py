@@ -69,7 +69,7 @@ _KEYWORDS = [
     *PROTOCOL_KEYWORDS,
 ]
 # fmt: on
-_TAGS = PRIVATE_TAGS.union(map(tag_of, _KEYWORDS))
+_TAGS = PRIVATE_TAGS.union(int(tag_of(keyword)) for keyword in _KEYWORDS)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from ltdiff.evaluation.structures import ERASED_CONTRAST, Neighbours, body_mask,
 
 CONTENT_SIGMA_MM = 3.0
 """Of the Gaussian behind which two kernels show the same: their responses are both near 1 below .05 cycles/mm."""
+RIM_MM = 6.0
+"""Of the body, left out: a sharper image is brighter inside the skin and darker outside."""
 EDGE_SIGMA_MM = 1.5
 EDGE_LEVEL_HU, EDGE_BAND_HU = -500.0, 100.0
 """Half way between air and tissue, at skin and lung; pixels of the smoothed source so near to it lie on an edge …"""
@@ -33,7 +35,7 @@ def content_kept(
 ) -> pd.DataFrame:
     """CONTENT_COLUMNS for each method's images (N, Y, X) of sources (N, Y, X) in HU, with spacing (y, x) per slice (N, 2).
 
-    Bias and standard deviation of A' − A behind a Gaussian of CONTENT_SIGMA_MM, over the body. Of the edges the mean of their
+    Bias and standard deviation of A' − A behind a Gaussian of CONTENT_SIGMA_MM, over the body without its rim. Of the edges the mean of their
     shift, outwards in the direction of the denser side, and the 95th percentile of its size: what a difference behind a Gaussian
     of EDGE_SIGMA_MM moves the level by, (A' − A) / |∇A|. NaN where no slice shows a body, or an edge.
     """
@@ -42,7 +44,7 @@ def content_kept(
         contents, shifts = [np.empty(0)], [np.empty(0)]
         for plane, source, spacing in zip(volume, source_hu, spacings_mm, strict=True):
             difference = plane.astype(np.float64) - source
-            body = body_mask(_smooth(source, EDGE_SIGMA_MM, spacing))
+            body = _inner_body(source, spacing)
             contents.append(_smooth(difference, CONTENT_SIGMA_MM, spacing)[body])
             shifts.append(_edge_shifts_mm(source, difference, spacing))
         content, shift = np.concatenate(contents), np.concatenate(shifts)
@@ -83,6 +85,13 @@ def _count(table: pd.DataFrame) -> pd.DataFrame:
     judged = table.assign(is_erased=table["contrast_ratio"] < ERASED_CONTRAST).groupby(["method", "roi_set"], sort=False)
     counts = judged.agg(number=("label", "size"), judged=("contrast_ratio", "count"), erased=("is_erased", "sum"))
     return counts.reset_index()
+
+
+def _inner_body(source_hu: NDArray[np.float32], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The body (Y, X) without its rim."""
+    body = body_mask(_smooth(source_hu, EDGE_SIGMA_MM, spacing_mm))
+    inner: NDArray[np.bool_] = ndimage.distance_transform_edt(body, sampling=spacing_mm) > RIM_MM
+    return inner
 
 
 def _edge_shifts_mm(

@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 
 from ltdiff.physics.outline import EDGES, EdgeKind, Float, Outline, Spacing, find_outlines
 
+KINDS: tuple[EdgeKind, ...] = tuple(EDGES)
 REACH_MM = 6.0
 """To both sides: as far as the line spread function is looked at."""
 FADE_MM = 3.0
@@ -52,9 +53,9 @@ class EdgeMeter:
 
     def __init__(self) -> None:
         shape = (2, 2 * round(REACH_MM / STEP_MM))
-        self.sums = {kind: np.zeros(shape) for kind in EDGES}  # of the two halves, by distance
-        self.counts = {kind: np.zeros(shape) for kind in EDGES}
-        self.num_profiles = dict.fromkeys(EDGES, 0)
+        self.sums = {kind: np.zeros(shape) for kind in KINDS}  # of the two halves, by distance
+        self.counts = {kind: np.zeros(shape) for kind in KINDS}
+        self.num_profiles = dict.fromkeys(KINDS, 0)
         self.largest_mm = 0.0
 
     def add(self, hu: NDArray[Any], spacing_mm: Spacing) -> None:
@@ -74,7 +75,7 @@ class EdgeMeter:
 
     def merge(self, other: "EdgeMeter") -> None:
         """Take all that another one has taken."""
-        for kind in EDGES:
+        for kind in KINDS:
             self.sums[kind] += other.sums[kind]
             self.counts[kind] += other.counts[kind]
             self.num_profiles[kind] += other.num_profiles[kind]
@@ -84,7 +85,7 @@ class EdgeMeter:
         """As plain JSON, to go on with elsewhere."""
         of_kinds = {
             kind: {"sums": self.sums[kind].tolist(), "counts": self.counts[kind].tolist(), "num": self.num_profiles[kind]}
-            for kind in EDGES
+            for kind in KINDS
         }
         return {**of_kinds, "largest_mm": self.largest_mm}
 
@@ -92,7 +93,7 @@ class EdgeMeter:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From what `to_dict` gave."""
         meter = cls()
-        for kind in EDGES:
+        for kind in KINDS:
             meter.sums[kind], meter.counts[kind] = (np.array(values[kind][name]) for name in ("sums", "counts"))
             meter.num_profiles[kind] = values[kind]["num"]
         meter.largest_mm = values["largest_mm"]
@@ -116,7 +117,7 @@ def edge_response(slices_hu: Iterable[NDArray[Any]], spacing_mm: Spacing, *, kin
     meter = EdgeMeter()
     for hu in slices_hu:
         meter.add(hu, spacing_mm)
-    responses = (meter.response(one) for one in ([kind] if kind else EDGES))
+    responses = (meter.response(one) for one in ([kind] if kind else KINDS))
     return next((response for response in responses if response is not None), None)
 
 

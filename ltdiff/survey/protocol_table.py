@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ltdiff.physics.edge_response import EdgeResponse
-from ltdiff.physics.outline import EDGES
+from ltdiff.physics.edge_response import KINDS, EdgeResponse
 from ltdiff.survey.pixel_survey import Measured
 from ltdiff.survey.series_record import SeriesRecord
 
@@ -56,7 +55,7 @@ def curve_table(measured: Mapping[str, Measured]) -> pd.DataFrame:
     for protocol_id, one in measured.items():
         if (spectrum := one.noise_spectrum.spectrum()) is not None:
             rows += _rows(protocol_id, "nps", spectrum.frequencies_per_mm, spectrum.power_hu2_mm2)
-        for kind in EDGES:
+        for kind in KINDS:
             if (response := one.edges.response(kind)) is not None:
                 rows += _rows(protocol_id, f"mtf_{kind}", response.frequencies_per_mm, response.mtf)
     return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
@@ -71,7 +70,7 @@ def _rows(
 def _measures(one: Measured) -> dict[str, Any]:
     low, middle, high = np.quantile(one.noise_hu, [0.1, 0.5, 0.9]) if one.noise_hu else [np.nan] * 3
     spectrum = one.noise_spectrum.spectrum()
-    responses = {kind: one.edges.response(kind) for kind in EDGES}
+    responses = {kind: one.edges.response(kind) for kind in KINDS}
     return {
         "num_measured_series": one.num_series,
         "num_measured_slices": one.num_slices,
@@ -81,7 +80,7 @@ def _measures(one: Measured) -> dict[str, Any]:
         "nps_mean_per_mm": np.nan if spectrum is None else mean_frequency(spectrum.frequencies_per_mm, spectrum.power_hu2_mm2),
         "num_noise_windows": one.noise_spectrum.num_windows,
         **{f"mtf50_{kind}_per_mm": half_frequency(response) for kind, response in responses.items()},
-        **{f"num_{kind}_edges": one.edges.num_profiles[kind] for kind in EDGES},
+        **{f"num_{kind}_edges": one.edges.num_profiles[kind] for kind in KINDS},
     }
 
 

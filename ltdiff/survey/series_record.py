@@ -6,7 +6,7 @@ from os.path import commonpath
 from typing import Any, Self
 
 from ltdiff.data.manifest import evenly_spaced
-from ltdiff.data.protocol import Protocol, median_of
+from ltdiff.data.scan_protocol import Protocol, median_of
 from ltdiff.dicom.header import hashed
 from ltdiff.dicom.series import Series
 

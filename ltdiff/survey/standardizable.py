@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from ltdiff.data.protocol import Protocol
+from ltdiff.data.scan_protocol import Protocol
 from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
 from ltdiff.survey.pixel_survey import Measured
 from ltdiff.survey.series_record import SeriesRecord

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 MAX_SHOWN = 12
 """Protocols in a picture, those with most series: more colours cannot be told apart."""
@@ -34,7 +35,8 @@ def draw_protocols(protocols: pd.DataFrame) -> Figure:
     axis.barh(places - 0.2, shown["num_patients"], height=0.38, color="#9ec5e6", label="patients")
     _label(axis, shown)
     axis.set_xlabel("number", fontsize=9)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
     return figure
 
 
@@ -68,9 +70,8 @@ def draw_curves(curves: pd.DataFrame, protocols: pd.DataFrame) -> Figure:
         axis.set_xlim(left=0)
         _plain(axis)
     names = protocols.set_index("protocol_id")["name"]
-    figure.legend(
-        list(lines.values()), [_short(names[one]) for one in lines], loc="outside lower left", frameon=False, fontsize=8
-    )
+    labels = [_short(names[one]) for one in lines]
+    figure.legend(list(lines.values()), labels, loc="outside lower left", frameon=False, fontsize=8)
     return figure
 
 

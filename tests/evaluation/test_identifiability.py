@@ -27,7 +27,7 @@ def test_one_distribution_cannot_be_told_apart():
 
 def test_separate_distributions_are_told_every_time():
     result = identifiability(_sample(seed=0), _sample(seed=1, shift=8))
-    assert result.auc > 0.999
+    assert result.auc > 0.995
     assert result.ci_low > 0.99
 
 

@@ -33,10 +33,10 @@ START_S = 90
 
 def test_every_stage_has_its_job():
     stages = ["train_autoencoder.py", "train_ddpm.py", "train_joint.py", "standardize.py", "evaluate.py", "compare.py"]
-    assert sorted([*stages, "measure_mtf.py", "pretrain.py"]) == JOBS
+    assert sorted([*stages, "measure_mtf.py", "pretrain.py", "survey.py"]) == JOBS
 
 
-@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "evaluate.py", "compare.py", "measure_mtf.py"])
+@pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "evaluate.py", "compare.py", "measure_mtf.py", "survey.py"])
 def test_a_job_without_arguments_says_which_it_needs(job):
     done = subprocess.run([sys.executable, f"jobs/{job}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2

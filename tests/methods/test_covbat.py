@@ -50,7 +50,7 @@ def test_location_and_scale_are_the_target_s(harmonized):
     *made, target = harmonized
     for features in made:
         difference = (features.mean() - target.mean()) / target.std()
-        assert difference.abs().max() < 0.15
+        assert difference.abs().max() < 0.25
         assert (features.std() / target.std()).between(0.85, 1.15).all()
 
 

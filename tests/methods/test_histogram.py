@@ -68,7 +68,7 @@ def fitted(tmp_path_factory):
 def test_images_of_other_patients_get_the_target_s_hu(fitted):
     wanted = make_bodies(1, seed=5)
     made = fitted[0].standardize(np.round(0.5 * wanted + 100), SPACING_MM)
-    soft, lung = (np.abs(wanted[0] - level) < 100 for level in (40, -850))
+    soft, lung = (np.abs(wanted[0] - level) < 40 for level in (40, -850))
     for mask in (soft, lung):
         assert made[0][mask].mean() == pytest.approx(wanted[0][mask].mean(), abs=15)
     assert made.dtype == np.float32

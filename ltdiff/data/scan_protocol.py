@@ -43,12 +43,11 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """In words: "Philips Brilliance16, kernel B, 5 mm, 120 kV"."""
-        scanner = " ".join(filter(None, [self.manufacturer, self.model])) or "unknown scanner"
-        kernel = f"kernel {self.kernel}" if self.kernel else "no kernel"
+        """In words: "B, 5 mm, 120 kV, Philips Brilliance16"."""
         thickness = "" if self.slice_thickness_mm is None else f"{self.slice_thickness_mm:g} mm"
         voltage = "" if self.kvp is None else f"{self.kvp:g} kV"
-        return ", ".join(filter(None, [scanner, kernel, self.noise_reduction, thickness, voltage]))
+        scanner = " ".join(filter(None, [self.manufacturer, self.model])) or "unknown scanner"
+        return ", ".join(filter(None, [self.kernel or "unknown kernel", self.noise_reduction, thickness, voltage, scanner]))
 
     @property
     def protocol_id(self) -> str:
