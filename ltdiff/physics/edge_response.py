@@ -82,7 +82,7 @@ class EdgeMeter:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON, to go on with elsewhere."""
-        of_kinds = {
+        of_kinds: dict[str, Any] = {
             kind: {"sums": self.sums[kind].tolist(), "counts": self.counts[kind].tolist(), "num": self.num_profiles[kind]}
             for kind in KINDS
         }
@@ -120,7 +120,7 @@ def edge_response(slices_hu: Iterable[NDArray[Any]], spacing_mm: Spacing, *, kin
     return next((response for response in responses if response is not None), None)
 
 
-def edge_spread(sums: Float, counts: Float) -> Float:
+def edge_spread(sums: NDArray[Any], counts: NDArray[Any]) -> Float:
     """Edge spread function (N,) of sums and numbers of pixels by distance; steps without a pixel are interpolated."""
     steps, filled = np.arange(len(counts)), counts > 0
     return np.interp(steps, steps[filled], sums[filled] / counts[filled])
