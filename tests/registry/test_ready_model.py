@@ -201,7 +201,8 @@ def test_a_part_of_a_model_is_refused(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "num_mib", "sentence"), [("decoder.safetensors", 64, "would take 0.1 GiB, and"), ("model.json", 2, "would take 2 MiB")]
+    ("name", "num_mib", "sentence"),
+    [("decoder.safetensors", 64, "would take 0.1 GiB, and"), ("model.json", 2, "would take 2 MiB")],
 )
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch, name, num_mib, sentence):
     monkeypatch.setattr(ready_model, "MAX_BYTES", 10 * 2**20)
