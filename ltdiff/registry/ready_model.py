@@ -85,10 +85,10 @@ def install_model(source: Path, *, into: Path) -> Path:
             else:
                 _unpack(source, staged)
                 _check(staged)
+            _complete(staged)
+            folder = into / _model_name(staged)
         except ValueError as error:
             raise ValueError(str(error).replace(str(staged), printable(source))) from error  # what users know it by
-        _complete(staged)
-        folder = into / _model_name(staged)
         if not folder.exists():
             finish_folder(staged, folder)
             return folder
@@ -102,8 +102,8 @@ def install_model(source: Path, *, into: Path) -> Path:
 def _check(folder: Path) -> dict[str, Any]:
     """The description of a trained model, whole, which can be used with its calibration; ValueError where it is none."""
     description = verify_model_folder(folder)
-    if missing := set(PARTS.values()) - set(description["files"]):
-        raise ValueError(f"{folder / DESCRIPTION_FILE} does not list {', '.join(sorted(missing))}")
+    if (listed := set(description["files"])) != set(PARTS.values()):
+        raise ValueError(f"{folder / DESCRIPTION_FILE} lists {', '.join(sorted(listed)) or 'no weights'}, not those of a whole model")
     TrainedModel.load(folder, InferenceConfig())
     if not description["about"].get("trained"):
         raise ValueError(f"{folder} holds networks that are not trained")

@@ -39,8 +39,8 @@ _CT_OF_A_SCAN = [
 ]
 """And in these columns of ct_index.parquet."""
 _FIELDS = ("year", "image", "maker", "scanner", "kernel", "diameter_mm", "thickness_mm", "kvp", "exposure", "current", "pitch")
-"""Of a SeriesDescription of NLST, such as "0,OPA,SE,VZOOM,B50f,360,2,120,75,40,na" (TCIA wiki, NLST CT Images, General Details: 11
-coded values with commas between them). All but kernel, diameter and thickness are only compared."""
+"""Of a SeriesDescription of NLST, such as "0,OPA,SE,VZOOM,B50f,360,2,120,75,40,na" (TCIA wiki, NLST CT Images, General Details:
+11 coded values with commas between them). All but kernel, diameter and thickness are only compared."""
 _AXIAL = "OPA"
 """The image of NLST's axial series: original, primary, axial. OPL is a localizer, D… is derived."""
 
