@@ -102,8 +102,9 @@ def install_model(source: Path, *, into: Path) -> Path:
 def _check(folder: Path) -> dict[str, Any]:
     """The description of a trained model, whole, which can be used with its calibration; ValueError where it is none."""
     description = verify_model_folder(folder)
-    if (listed := set(description["files"])) != set(PARTS.values()):
-        raise ValueError(f"{folder / DESCRIPTION_FILE} lists {', '.join(sorted(listed)) or 'no weights'}, not those of a whole model")
+    if set(description["files"]) != set(PARTS.values()):
+        listed = ", ".join(sorted(description["files"])) or "no weights"
+        raise ValueError(f"{folder / DESCRIPTION_FILE} lists {listed}, not those of a whole model")
     TrainedModel.load(folder, InferenceConfig())
     if not description["about"].get("trained"):
         raise ValueError(f"{folder} holds networks that are not trained")

@@ -56,7 +56,7 @@ def test_only_weights_of_the_folder_may_be_listed(folder, name):
 @pytest.mark.parametrize("name", ["../model/encoder.safetensors", "/etc/hostname"])
 def test_sums_of_other_folders_are_not_read(folder, name):
     (folder / SUMS_FILE).write_text(f"{'0' * 64}  {name}\n")
-    with pytest.raises(ValueError, match="SHA256SUMS lists .*, which is no file of its folder"):
+    with pytest.raises(ValueError, match=r"SHA256SUMS lists .*, which is no file of its folder"):
         verify_model_folder(folder)
 
 
