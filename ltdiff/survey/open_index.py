@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from ltdiff.system.text import printable, quoted
 
+MIN_SLICES = 10
+"""Of a series; a shorter one is a part of a scan, or one for planning."""
 INDEX_FILE, CT_FILE, COLLECTIONS_FILE = "idc_index.parquet", "ct_index.parquet", "collections_index.parquet"
 
 _COLUMNS = {
@@ -41,8 +43,11 @@ _CT_OF_A_SCAN = [
 _FIELDS = ("year", "image", "maker", "scanner", "kernel", "diameter_mm", "thickness_mm", "kvp", "exposure", "current", "pitch")
 """Of a SeriesDescription of NLST, such as "0,OPA,SE,VZOOM,B50f,360,2,120,75,40,na" (TCIA wiki, NLST CT Images, General Details:
 11 coded values with commas between them). All but kernel, diameter and thickness are only compared."""
-_AXIAL = "OPA"
-"""The image of NLST's axial series: original, primary, axial. OPL is a localizer, D… is derived."""
+_AXIAL = ("OPA", "OSA")
+"""The images of NLST's axial series: original, primary or secondary (as GE calls a later reconstruction of the raw data), axial.
+OPL is a localizer, D… is derived."""
+_AXIAL_TYPE = r"^ORIGINAL\\(?:PRIMARY|SECONDARY)\\AXIAL"
+"""The same in an ImageType."""
 
 
 def find_index() -> Path:
@@ -61,7 +66,7 @@ def read_release(index: Path) -> str:
 
 
 def read_ct_series(index: Path, collection: str) -> pd.DataFrame:
-    """The original axial CT series of a collection with a known kernel, one row each.
+    """The original axial CT series of a collection with a known kernel and MIN_SLICES or more, one row each.
 
     Columns: those of the index as they are called here, `kernel`, `slice_thickness_mm`, `diameter_mm` (of the reconstruction),
     and `scan`, a number that series share which differ in nothing that the index says but the kernel.
@@ -75,6 +80,7 @@ def read_ct_series(index: Path, collection: str) -> pd.DataFrame:
     if series.empty:
         raise ValueError(f"the index has no CT series of a collection {quoted(collection)}")
     path = index / CT_FILE
+    series = series[series["num_slices"] >= MIN_SLICES]
     series, fields = _join_ct(series, path) if path.is_file() else _parse_descriptions(series)
     if series.empty:
         raise ValueError(
@@ -125,7 +131,7 @@ def _join_ct(series: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]
     ct = _read(path, columns=["SeriesInstanceUID", "ImageType", "ConvolutionKernel", *_CT_OF_A_SCAN])
     joined = series.merge(ct.rename(columns={"SeriesInstanceUID": "series_uid"}), on="series_uid")
     kernel = joined["ConvolutionKernel"].map(_join_values)
-    is_axial = joined["ImageType"].map(_join_values).str.contains(r"^ORIGINAL\\PRIMARY(?!.*LOCALIZER)", regex=True)
+    is_axial = joined["ImageType"].map(_join_values).str.contains(_AXIAL_TYPE)
     joined = joined.assign(
         kernel=kernel, slice_thickness_mm=joined["SliceThickness"], diameter_mm=joined["ReconstructionDiameter"]
     ).drop(columns=["ConvolutionKernel", "ImageType"])
@@ -141,12 +147,13 @@ def _parse_descriptions(series: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Series with what their descriptions say, those without NLST's form left out; as `_join_ct`."""
     described = series[series["description"].str.count(",") == len(_FIELDS) - 1]
     fields = described["description"].str.split(",", expand=True).reindex(columns=range(len(_FIELDS)))
-    fields = fields.set_axis([f"said_{name}" for name in _FIELDS], axis=1)
+    names = [f"said_{name}" for name in _FIELDS]
+    fields = fields.set_axis(names, axis=1)
     described = described.join(fields)
-    described = described[(described["said_image"] == _AXIAL) & (described["said_kernel"] != "")]
+    described = described[described["said_image"].isin(_AXIAL) & (described["said_kernel"] != "")]
     numbers = {
         "slice_thickness_mm": pd.to_numeric(described["said_thickness_mm"], errors="coerce"),
         "diameter_mm": pd.to_numeric(described["said_diameter_mm"], errors="coerce"),
     }
-    others = [name for name in fields if name != "said_kernel"]
-    return described.rename(columns={"said_kernel": "kernel"}).assign(**numbers), others
+    others = [name for name in names if name not in ("said_kernel", "said_image")]
+    return described.drop(columns="said_image").rename(columns={"said_kernel": "kernel"}).assign(**numbers), others

@@ -8,7 +8,7 @@ out/citation.md      licence and citation of the data
 import hashlib
 import html
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def _download_lines(chosen: pd.DataFrame, collection: str) -> str:
     return head + "".join(f"cp {url} patient_{patient:04d}/{_NOT_IN_NAMES.sub('_', kernel)}/\n" for url, patient, kernel in rows)
 
 
-def _citation(chosen: pd.DataFrame, sources: Sequence[Mapping[str, str]], *, collection: str, release: str) -> str:
+def _citation(chosen: pd.DataFrame, sources: Sequence[Mapping[Hashable, str]], *, collection: str, release: str) -> str:
     """Markdown, to go with what is made of the images."""
     of_release = f", index {release}" if release else ""
     text = (

@@ -31,14 +31,20 @@ def test_two_kernels_of_one_scan_agree_in_all_else(tmp_path):
     assert scans(write_index(tmp_path, rows)) == sorted([["B30f", "B50f"], *([kernel] for kernel in alone)])
 
 
-def test_what_is_no_original_axial_ct_of_the_collection_is_left_out(tmp_path):
+def test_what_is_no_original_axial_scan_of_the_collection_is_left_out(tmp_path):
     rows = [row("100001", "B30f"), row("100001", "B50f", Modality="SEG"), row("100001", "B60f", collection_id="other")]
     rows += [row("100001", "B70f", analysis_result_id="lidc_annot_nlst501")]
+    rows += [row("100001", "B80f", instanceCount=9)]
     rows += [row("100001", "T20s", SeriesDescription=describe("T20s", image="OPL"))]
     rows += [
         row("100001", "none", SeriesDescription=text) for text in (None, "Chest", "0,OPA,SE,VZOOM,,360,2,120,75,40,na", "0,OPA")
     ]
     assert scans(write_index(tmp_path, rows)) == [["B30f"]]
+
+
+def test_a_later_reconstruction_of_the_raw_data_is_of_the_same_scan(tmp_path):
+    rows = [row("200001", "STANDARD"), row("200001", "BONE", SeriesDescription=describe("BONE", image="OSA"))]
+    assert scans(write_index(tmp_path, rows)) == [["BONE", "STANDARD"]]
 
 
 def test_numbers_that_a_description_lacks_are_unknown(tmp_path):
@@ -51,8 +57,11 @@ def test_numbers_that_a_description_lacks_are_unknown(tmp_path):
 def test_headers_know_the_kernels_of_other_collections(tmp_path):
     rows = [row("A1", name, number=k, collection_id="lung", SeriesDescription="Thorax") for k, name in enumerate("abcdef")]
     kernels = [["Br40d", "3"], ["Bl64d", "3"], ["Bl64d"], None, ["Hr60"], ["T20"]]
-    changes = [{}, {}, {"SliceThickness": 3.0}, {}, {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}]
-    changes += [{"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}]
+    later, derived, localizer = (
+        {"ImageType": f"{kind} AXIAL".split()[:3]}
+        for kind in ("ORIGINAL SECONDARY", "DERIVED SECONDARY", "ORIGINAL PRIMARY LOCALIZER")
+    )
+    changes = [{}, later, {"SliceThickness": 3.0}, {}, derived, localizer]
     ct = [ct_row(one, kernel, **change) for one, kernel, change in zip(rows, kernels, changes, strict=True)]
     index = write_index(tmp_path, rows, ct=ct)
     assert scans(index, "lung") == [["Bl64d"], ["Bl64d\\3", "Br40d\\3"]]  # joined as `ltdiff pair` reads them
