@@ -7,6 +7,7 @@ from ltdiff.commands.command_line import make_app, run
 COMMANDS = {
     "demo": "ltdiff.commands.demo_command:demo",
     "survey": "ltdiff.commands.survey_command:survey",
+    "find-pairs": "ltdiff.commands.find_pairs_command:find_pairs",
     "pair": "ltdiff.commands.pair_command:pair",
     "simulate": "ltdiff.commands.simulate_command:simulate",
     "train": "ltdiff.commands.train_command:train",

@@ -93,6 +93,9 @@ def test_options_are_few_and_have_their_help(command):
         (["radiomics", "scan.nrrd"], "MASK is required"),
         (["radiomics", "--list", "scan.nrrd"], "no effect"),
         (["models", "promote"], "MODEL"),
+        (["models", "install"], "MODEL"),
+        (["models", "pack", "model"], "--out"),
+        (["find-pairs", "--kernels", "A,B"], "--kernels and --out belong together"),
         (["models", "promote", "3", "--force=perhaps"], "--force"),
         (["pair"], "--source and --target"),
         (["pair", "--source", "a"], "--source and --target"),
@@ -132,6 +135,13 @@ PATH_ARGUMENTS = [
     ["radiomics", "/a", "/m", "--out", "PATH"],
     ["models", "export", "3", "--out", "PATH"],
     ["models", "promote", "3", "--pairs", "PATH"],
+    ["models", "pack", "PATH", "--out", "/o.zip"],
+    ["models", "pack", "/m", "--out", "PATH"],
+    ["models", "pack", "/m", "--out", "/o.zip", "--notes", "PATH"],
+    ["models", "install", "PATH"],
+    ["models", "install", "/m.zip", "--into", "PATH"],
+    ["find-pairs", "--kernels", "A,B", "--out", "PATH"],
+    ["find-pairs", "--index", "PATH"],
     ["demo", "--out", "PATH"],
 ]
 
@@ -165,7 +175,7 @@ def test_a_path_with_a_colon_is_none(tmp_path, capsys):
 @pytest.mark.parametrize("arguments", [[], ["models"]])
 def test_without_a_command_the_help_names_them_and_ends_with_2(arguments, capsys):
     assert run_ltdiff(arguments) == 2
-    names = ("list", "show", "promote", "export") if arguments else COMMANDS
+    names = ("list", "show", "promote", "export", "pack", "install") if arguments else COMMANDS
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
 
@@ -181,6 +191,8 @@ def test_without_a_command_the_help_names_them_and_ends_with_2(arguments, capsys
         (["compare", "absent.parquet", "--out", "o"], "absent.parquet"),
         (["compare", "absent.parquet", "--out", "o", "--methods", "linear, magic"], "no method 'magic'; known are source"),
         (["calibrate", "p.parquet", "--model", "models:/ltdiff@champion"], "is what was registered and stays so"),
+        (["models", "pack", "absent", "--out", "m.zip"], "absent holds no model"),
+        (["find-pairs", "--index", "absent"], "absent is no index of the Imaging Data Commons"),
         (["radiomics", "absent", "mask.nrrd"], "absent: there is no such file or folder"),
         (["radiomics", "absent.nrrd", "mask.nrrd"], "absent.nrrd: there is no such file"),
         (["radiomics", "a.nrrd", "b.nrrd", "--only", "GLCM"], "no feature or class of features 'GLCM'; the classes are GLCM25D"),

@@ -33,6 +33,8 @@ Hidden = Parameter(parse=False)
 """A parameter that jobs give, and no command line."""
 MODEL_CACHE = Path("~/.cache/ltdiff")
 """Folder of downloaded models."""
+MODEL_STORE = Path("~/.local/share/ltdiff/models")
+"""Folder of installed models."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """How a URI begins, with one slash because a path has no double ones; a drive of Windows has one letter."""
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -125,10 +127,19 @@ def is_registered(model: str) -> bool:
 
 def model_cache() -> Path:
     """MODEL_CACHE in full. ValueError where there is no home folder."""
+    return _in_home(MODEL_CACHE, "registered")
+
+
+def model_store() -> Path:
+    """MODEL_STORE in full. ValueError where there is no home folder."""
+    return _in_home(MODEL_STORE, "installed")
+
+
+def _in_home(folder: Path, kind: str) -> Path:
     try:
-        return MODEL_CACHE.expanduser()
+        return folder.expanduser()
     except RuntimeError as error:
-        raise ValueError(f"registered models are kept in {MODEL_CACHE}, and there is no home folder: set HOME") from error
+        raise ValueError(f"{kind} models are kept in {folder}, and there is no home folder: set HOME") from error
 
 
 def resolve_model(model: str) -> Path:

@@ -1,4 +1,4 @@
-"""`ltdiff models`: the registered models, and which of them is the champion."""
+"""`ltdiff models`: the registered models, and which of them is the champion; and models that are passed on as files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -57,7 +57,37 @@ def export(model: str, /, *, out: Path, tracking_uri: TrackingUri = None) -> int
     return 0
 
 
-app = App(name="models", help="List, show, promote and export registered models.")
+def pack(model: Path, /, *, out: Path, notes: Path | None = None) -> int:
+    """Pack a trained model and its card into one file, for `ltdiff models install` elsewhere.
+
+    Args:
+        model: Folder of a trained model.
+        out: The file, NAME.zip.
+        notes: Text (Markdown) that ends the card: licence and citation of the data that trained it, a contact.
+    """
+    from ltdiff.registry.ready_model import pack_model
+
+    print(f"{out}: {pack_model(model, out=out, notes=notes)}")
+    return 0
+
+
+def install(model: Path, /, *, into: Path | None = None) -> int:
+    """Add a packed model, or a model folder, to a folder of models: verified, whole or not at all, and without a network.
+
+    Args:
+        model: File that `ltdiff models pack` made, or a model folder.
+        into: Folder of models, for `--model` of `ltdiff standardize`; ~/.local/share/ltdiff/models without it.
+    """
+    from ltdiff.commands.command_line import model_store
+    from ltdiff.registry.ready_model import install_model
+
+    models = model_store() if into is None else into
+    folder = install_model(model, into=models)
+    print(f"{folder}: installed; `ltdiff standardize --model {models}` chooses among the models there")
+    return 0
+
+
+app = App(name="models", help="List, show, promote and export registered models; pack and install models as files.")
 app.command(list_models, name="list")
-for command in (show, promote, export):
+for command in (show, promote, export, pack, install):
     app.command(command)

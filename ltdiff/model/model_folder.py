@@ -92,6 +92,8 @@ def verify_model_folder(folder: Path, *, registered: Mapping[str, str | None] | 
     for name, sha256 in (registered or {}).items():
         check(name, sha256, "not the file that was registered: it is missing, or new, or its sha256 differs")
     for name, sha256 in _read_sums(folder).items():
+        if Path(name).name != name:
+            raise ValueError(f"{folder / SUMS_FILE} lists {quoted(name)}, which is no file of its folder")
         check(name, sha256, f"missing or damaged: its sha256 differs from the one in {SUMS_FILE}")
     description = read_description(folder)
     for name, sha256 in description["files"].items():

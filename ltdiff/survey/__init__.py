@@ -1,1 +1,1 @@
-"""What an archive holds: protocols, noise, sharpness, and what could be standardized to what."""
+"""What an archive holds: protocols, noise, sharpness, what could be standardized to what; and open scans with two kernels."""

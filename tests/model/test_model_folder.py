@@ -53,6 +53,13 @@ def test_only_weights_of_the_folder_may_be_listed(folder, name):
         verify_model_folder(folder)
 
 
+@pytest.mark.parametrize("name", ["../model/encoder.safetensors", "/etc/hostname"])
+def test_sums_of_other_folders_are_not_read(folder, name):
+    (folder / SUMS_FILE).write_text(f"{'0' * 64}  {name}\n")
+    with pytest.raises(ValueError, match=r"SHA256SUMS lists .*, which is no file of its folder"):
+        verify_model_folder(folder)
+
+
 def test_sums_are_those_of_sha256sum_and_follow_a_new_calibration(folder):
     for content in (CALIBRATION, {"output": "sample"}):
         write_calibration(folder, content)
