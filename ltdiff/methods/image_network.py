@@ -116,7 +116,10 @@ class ImageNetwork(Comparator):
         training = {key: value for key, value in asdict(self.training).items() if key not in PHASES}
         data = {"data_fingerprint": data_fingerprint(manifest)}
         claim(folder / RUN_FILE, {"method": type(self).__name__, "training": training, **data})
-        match = fit_match(manifest)
+        try:
+            match = fit_match(manifest)
+        except ValueError as error:
+            raise FitError(str(error)) from error
         self.kernel_match, self.degradation = match.kernel_match, match.degradation  # whose range is needed in any case
         for schedule in self.schedules():
             if not (folder / schedule.name / WEIGHTS_FILE).is_file():
