@@ -7,16 +7,17 @@ from torch.nn import functional
 from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 
 SCALE = 2
-CHANNELS = (32, 64, 96)
+Channels = tuple[int, int, int]
+"""Of the three levels of a network, from fine to coarse."""
 SIZE_DIVISOR = 4 * SCALE
 
 
 class FeatureUNet(nn.Module):
-    """A U-Net with skips between features at half resolution: (B, 32, H/2, W/2) → the same shape."""
+    """A U-Net with skips between features at half resolution: (B, channels[0], H/2, W/2) → the same shape."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: Channels) -> None:
         super().__init__()
-        fine, middle, coarse = CHANNELS
+        fine, middle, coarse = channels
         self.down = nn.ModuleList([Down(fine, middle), Down(middle, coarse)])
         self.encode = nn.ModuleList([ConvBlock(middle, middle), ConvBlock(coarse, coarse)])
         self.up = nn.ModuleList([Up(coarse, middle), Up(middle, fine)])
@@ -33,11 +34,11 @@ class FeatureUNet(nn.Module):
 class Generator(nn.Module):
     """Image (B, 1, H, W) → image, 2×2 pixels folded into channels."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: Channels) -> None:
         super().__init__()
-        self.enter = enter_features()
-        self.middle = FeatureUNet()
-        self.leave = leave_features()
+        self.enter = enter_features(channels)
+        self.middle = FeatureUNet(channels)
+        self.leave = leave_features(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Of A in network units."""
@@ -48,9 +49,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images side by side (B, N, H, W) → features, and a verdict (B, 1, H/8, W/8) for each patch."""
 
-    def __init__(self, num_images: int) -> None:
+    def __init__(self, num_images: int, channels: Channels) -> None:
         super().__init__()
-        fine, middle, coarse = CHANNELS
+        fine, middle, coarse = channels
         self.features = nn.Sequential(
             PreciseConv2d(num_images, fine, kernel_size=4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -74,14 +75,14 @@ def judge_as_fixed(discriminator: Discriminator, *images: Tensor) -> tuple[Tenso
     return judged
 
 
-def enter_features() -> ConvBlock:
+def enter_features(channels: Channels) -> ConvBlock:
     """What turns a folded image (B, 4, H/2, W/2) into features."""
-    return ConvBlock(SCALE**2, CHANNELS[0], precise=True)
+    return ConvBlock(SCALE**2, channels[0], precise=True)
 
 
-def leave_features() -> PreciseConv2d:
+def leave_features(channels: Channels) -> PreciseConv2d:
     """What turns features into a folded image."""
-    return PreciseConv2d(CHANNELS[0], SCALE**2, kernel_size=3, padding=1)
+    return PreciseConv2d(channels[0], SCALE**2, kernel_size=3, padding=1)
 
 
 def start_with_zeros(layer: nn.Conv2d) -> None:

@@ -22,6 +22,8 @@ from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.methods.texture_distance import measure_texture, texture_distance
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
+CHANNELS = (16, 32, 48)
+"""Half of STAN-CT's: a step takes six passes through a generator instead of one."""
 CYCLE_WEIGHT, IDENTITY_WEIGHT = 10.0, 5.0
 """λ and half of it, as published."""
 
@@ -43,9 +45,9 @@ class CycleGAN(nn.Module):
         super().__init__()
         self.generators, self.discriminators = nn.ModuleDict(), nn.ModuleDict()
         for side in ("source", TARGET):
-            generator = Generator()
+            generator = Generator(CHANNELS)
             start_with_zeros(generator.leave)
-            self.generators[side], self.discriminators[side] = generator, Discriminator(1)
+            self.generators[side], self.discriminators[side] = generator, Discriminator(1, CHANNELS)
 
     def convert(self, x: Tensor, *, start: str, goal: str) -> Tensor:
         """See `Translator`. Where both are the same, the generator should change nothing."""

@@ -30,7 +30,7 @@ from ltdiff.methods.adversarial import (
     leave_features,
     start_with_zeros,
 )
-from ltdiff.methods.cyclegan import cycle_loss
+from ltdiff.methods.cyclegan import CHANNELS, cycle_loss
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.methods.protocol import FitError
 from ltdiff.methods.texture_distance import TissueTexture, mean_texture, measure_texture, texture_distance
@@ -46,11 +46,12 @@ class Multipath(nn.Module):
     def __init__(self, protocols: Sequence[str] = ("source 0", TARGET)) -> None:
         super().__init__()
         self.encoders, self.decoders, self.discriminators = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
-        self.shared = FeatureUNet()
+        self.shared = FeatureUNet(CHANNELS)
         for name in protocols:
-            decoder = leave_features()
+            decoder = leave_features(CHANNELS)
             start_with_zeros(decoder)
-            self.encoders[name], self.decoders[name], self.discriminators[name] = enter_features(), decoder, Discriminator(1)
+            self.encoders[name], self.decoders[name] = enter_features(CHANNELS), decoder
+            self.discriminators[name] = Discriminator(1, CHANNELS)
 
     @property
     def protocols(self) -> tuple[str, ...]:

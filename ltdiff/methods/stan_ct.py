@@ -16,6 +16,7 @@ from ltdiff.methods.adversarial import SIZE_DIVISOR, Discriminator, Generator, j
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.training.phases import Batch, BatchNoise, to_input
 
+CHANNELS = (32, 64, 96)
 L1_WEIGHT = 100.0
 LATENT_WEIGHT = 1.0
 
@@ -25,7 +26,7 @@ class StanCT(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.generator, self.discriminator = Generator(), Discriminator(2)
+        self.generator, self.discriminator = Generator(CHANNELS), Discriminator(2, CHANNELS)
 
 
 def adversarial_loss(model: StanCT, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:

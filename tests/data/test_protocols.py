@@ -10,8 +10,10 @@ from tiny_run import make_rows, save_volume
 from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader
 from ltdiff.data.protocols import by_kernel, make_batch_loader
 
-PATCH = 16
-SHAPE = (6, 40, 50)
+PATCH = 8
+SHAPE = (6, 13, 15)
+STEP_HU = 200
+"""More than a slice has pixels."""
 SAMPLES = {"id": np.arange(6 * PATCHES_PER_SLICE)}
 
 
@@ -20,9 +22,9 @@ def _unmatched(hu, spacing_mm):
 
 
 def _rows(folder, name, *, role, level_hu, **columns):
-    """Slices of which every pixel has a value of its own, from `level_hu` on, and the slice's number as its thousands."""
+    """Slices of which every pixel has a value of its own, from `level_hu` on, and STEP_HU more in each further slice."""
     number, pixel = np.arange(SHAPE[0])[:, None, None], np.arange(SHAPE[1] * SHAPE[2]).reshape(1, *SHAPE[1:])
-    path = save_volume(level_hu + 2000.0 * number + pixel, folder / f"{name}.nrrd")
+    path = save_volume(level_hu + float(STEP_HU) * number + pixel, folder / f"{name}.nrrd")
     return make_rows(path, shape=SHAPE, role=role).assign(**columns)
 
 
@@ -51,10 +53,10 @@ def test_sides_have_slices_places_and_turns_of_their_own(manifest):
     assert list(batch) == ["source", "target"]
     assert {patches.shape for patches in batch.values()} == {(len(SAMPLES["id"]), PATCH, PATCH)}
     assert {patches.dtype for patches in batch.values()} == {np.dtype(np.int16)}
-    slices = {name: patches[:, 0, 0] // 2000 for name, patches in batch.items()}
+    slices = {name: patches[:, 0, 0] // STEP_HU for name, patches in batch.items()}
     assert set(slices["source"]) == set(slices["target"]) == {0, 1, 2, 3}
     assert not np.array_equal(slices["source"], slices["target"])
-    corners = {name: patches.min(axis=(1, 2)) % 2000 for name, patches in batch.items()}
+    corners = {name: patches.min(axis=(1, 2)) % STEP_HU for name, patches in batch.items()}
     assert (corners["source"] != corners["target"]).mean() > 0.9
     turns = {name: patches[:, 0, 1] - patches[:, 0, 0] for name, patches in batch.items()}
     assert 0.5 < (turns["source"] != turns["target"]).mean() < 1
