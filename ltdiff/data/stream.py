@@ -3,8 +3,9 @@
 Stages, all lazy and streaming, nothing runs before the worker iterates:
 
 1. `ray.data.range`: the numbers of all samples of the run, in blocks (`samples_per_block`).
-2. `PatchLoader` (map_batches): each sample's slice, decoded, matched, cropped and turned. These are functions of (seed, sample)
-   alone: the stream of a resumed run goes on as if it had never stopped, and needs no state but the number of the first sample.
+2. `PatchLoader` or `ProtocolLoader` (map_batches): each sample's slice, decoded, matched, cropped and turned. These are functions
+   of (seed, sample) alone: the stream of a resumed run goes on as if it had never stopped, and needs no state but the number of
+   the first sample.
 3. `iter_torch_batches` in the worker, over its `WorkerShard` of the samples.
 
 Memory is bounded by the blocks in flight, whatever the size of the data set.
@@ -25,6 +26,9 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ltdiff.data.patches import PatchLoader
+    from ltdiff.data.protocols import ProtocolLoader
+
+    Loader = PatchLoader | ProtocolLoader
 
 STREAM_BYTES = 256 << 20
 """How far a worker's stream may run ahead of its training, in bytes of patches."""
@@ -45,7 +49,7 @@ class WorkerShard:
         return ((self.first_step + steps) * self.world_size + self.rank) * self.batch_size + places
 
 
-def make_stream(loader: "PatchLoader", shard: WorkerShard, *, num_samples: int) -> ray.data.DataIterator:
+def make_stream(loader: "Loader", shard: WorkerShard, *, num_samples: int) -> ray.data.DataIterator:
     """The lazy Ray Data stream of a worker's next `num_samples` samples, in order.
 
     It is run by an actor of its own (`streaming_split`): run by the worker itself, Ray Data's scheduler would hold Python's
@@ -90,7 +94,7 @@ class _SchedulerThrottle:
 
 
 def _load_block(
-    block: dict[str, NDArray[np.int64]], loader: "ray.ObjectRef[PatchLoader]", shard: WorkerShard
+    block: dict[str, NDArray[np.int64]], loader: "ray.ObjectRef[Loader]", shard: WorkerShard
 ) -> dict[str, NDArray[np.int16]]:
     import torch
 
@@ -99,7 +103,7 @@ def _load_block(
 
 
 @lru_cache(maxsize=1)
-def _fetch(loader: "ray.ObjectRef[PatchLoader]") -> "PatchLoader":
+def _fetch(loader: "ray.ObjectRef[Loader]") -> "Loader":
     """Once for all blocks that a process loads."""
-    fetched: PatchLoader = ray.get(loader)
+    fetched: Loader = ray.get(loader)
     return fetched

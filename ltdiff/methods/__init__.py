@@ -23,6 +23,8 @@ METHODS = {
     "ddpm": "image_ddpm:ImageDDPMMethod",
     "diffusionct": "diffusionct:DiffusionCTMethod",
     "stan_ct": "stan_ct:StanCTMethod",
+    "cyclegan": "cyclegan:CycleGANMethod",
+    "multipath": "multipath:MultipathMethod",
     "ltdiff_paper": "ltdiffpp:PaperLTDiffMethod",
     "ltdiff": "ltdiffpp:LTDiffMethod",
     "ltdiff_pretrained": "ltdiffpp:PretrainedLTDiffMethod",

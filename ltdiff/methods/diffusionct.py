@@ -93,7 +93,7 @@ class DiffusionCTMethod(ImageNetwork):
         phase = partial(NetworkPhase, self.network)
         reconstruct = partial(phase, reconstruction_loss, parts=("encoder", "scaling", "decoder"))
         denoise = partial(phase, partial(latent_noise_loss, process=self.process), parts=("denoiser",))
-        return [PhaseSchedule("autoencoder", 0.4, reconstruct, pairs=False), PhaseSchedule("ddpm", 0.6, denoise)]
+        return [PhaseSchedule("autoencoder", 0.4, reconstruct, draw="images"), PhaseSchedule("ddpm", 0.6, denoise)]
 
     @override
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -27,6 +27,7 @@ from typing_extensions import override
 
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.network_inputs import to_hu, to_network
+from ltdiff.data.protocols import Draw
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.method import Slices
 from ltdiff.methods.protocol import Comparator, FitError
@@ -54,7 +55,7 @@ class PhaseSchedule:
     name: str
     share: float
     make: Callable[[PhaseConfig], Phase]
-    pairs: bool = True
+    draw: Draw = "pairs"
 
 
 class NetworkPhase(nn.Module):
@@ -75,7 +76,8 @@ class ImageNetwork(Comparator):
     make_network: Callable[[], nn.Module]
     loss: Loss
     phase_name = "regression"
-    """The loss and the name of the single phase; a network that is trained in several names them in `schedules`."""
+    draw: Draw = "pairs"
+    """The loss, the name and what is drawn for the single phase; a network that has several names them in `schedules`."""
     uses_kernel_match = True
     """Whether it starts from the linear match Ã or from the source itself."""
     size_divisor = 1
@@ -103,7 +105,7 @@ class ImageNetwork(Comparator):
 
     def schedules(self) -> list[PhaseSchedule]:
         """The phases in order, whose shares add up to 1: a single one that trains the whole network by `loss`."""
-        return [PhaseSchedule(self.phase_name, 1.0, partial(NetworkPhase, self.network, type(self).loss))]
+        return [PhaseSchedule(self.phase_name, 1.0, partial(NetworkPhase, self.network, type(self).loss), self.draw)]
 
     def convert(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A' (1, 1, H, W) of Ã or A, in network units."""
@@ -114,7 +116,10 @@ class ImageNetwork(Comparator):
         training = {key: value for key, value in asdict(self.training).items() if key not in PHASES}
         data = {"data_fingerprint": data_fingerprint(manifest)}
         claim(folder / RUN_FILE, {"method": type(self).__name__, "training": training, **data})
-        match = fit_match(manifest)
+        try:
+            match = fit_match(manifest)
+        except ValueError as error:
+            raise FitError(str(error)) from error
         self.kernel_match, self.degradation = match.kernel_match, match.degradation  # whose range is needed in any case
         for schedule in self.schedules():
             if not (folder / schedule.name / WEIGHTS_FILE).is_file():
@@ -128,7 +133,7 @@ class ImageNetwork(Comparator):
             name=schedule.name,
             network=self.network,
             make=lambda rate: schedule.make(PhaseConfig(1, learning_rate=rate)),  # as long as its minutes, not one step
-            pairs=schedule.pairs,
+            draw=schedule.draw,
             match_kernel=KernelMatcher(self.kernel_match if self.uses_kernel_match else None),
             make_source=self.degradation,
             config=self.training,

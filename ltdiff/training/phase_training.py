@@ -109,7 +109,7 @@ def train_pending(pending: PendingPhase, *, settings: Settings, runner: Runner) 
         name=name,
         network=model,
         make=make,
-        pairs=PHASES[name].uses_pairs,
+        draw="pairs" if PHASES[name].uses_pairs else "images",
         match_kernel=KernelMatcher(model.kernel_match if model.config.kernel_match else None),
         make_source=model.degradation,
         config=training,

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ltdiff.data.patches import fit_in_memory, make_loader
+from ltdiff.data.patches import fit_in_memory
+from ltdiff.data.protocols import make_batch_loader
 from ltdiff.training.phases import Batch, PhaseTask
 
 NUM_VALIDATION_BATCHES = 8
@@ -71,10 +72,10 @@ class BatchSource:
         self.num_steps = task.num_steps or sys.maxsize
         self.batch_size = task.config.batch_size_per_worker
         self.loaders = {
-            split: make_loader(
+            split: make_batch_loader(
                 manifest,
+                draw=task.draw,
                 split=split,
-                pairs=task.pairs,
                 patch_size=task.config.patch_size,
                 seed=task.config.seed,
                 match_kernel=task.match_kernel,

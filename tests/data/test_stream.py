@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tiny_run import make_rows, save_volume
 
 from ltdiff.data.patches import PatchLoader, make_items
+from ltdiff.data.protocols import make_batch_loader
 from ltdiff.data.stream import WorkerShard, make_stream
 from ltdiff.system.ray_cluster import ray_session
 
@@ -59,6 +60,20 @@ def test_ray_data_gives_what_the_loader_gives_in_order(tmp_path):
         values = torch.cat([batch[name] for batch in batches])
         assert values.dtype == torch.int16
         np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.usefixtures("_ray")
+def test_protocols_that_are_drawn_independently_come_through_ray_data_as_well(tmp_path):
+    path = save_volume(np.random.default_rng(0).normal(size=(5, 100, 120)), tmp_path / "a.nrrd")
+    rows = pd.concat([make_rows(path, shape=(5, 100, 120), role=role) for role in ("source", "target")])
+    loader = make_batch_loader(
+        rows, draw="sides", split="train", patch_size=16, seed=0, match_kernel=lambda hu, spacing_mm: hu + 7
+    )
+    shard = WorkerShard(batch_size=5, first_step=3)
+    batches = list(make_stream(loader, shard, num_samples=300).iter_torch_batches(batch_size=5))
+    expected = loader({"id": shard.samples(np.arange(300))})
+    for name in ("source", "target"):
+        np.testing.assert_array_equal(torch.cat([batch[name] for batch in batches]), expected[name])
 
 
 def test_the_actor_that_runs_a_stream_imports_little():

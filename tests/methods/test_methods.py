@@ -15,10 +15,12 @@ from ltdiff.data.network_inputs import to_hu, to_network
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.compare_methods import describe_fit
+from ltdiff.methods.cyclegan import CycleGANMethod
 from ltdiff.methods.diffusionct import DiffusionCTMethod
 from ltdiff.methods.image_ddpm import ImageDDPMMethod
 from ltdiff.methods.linear import Linear
 from ltdiff.methods.ltdiffpp import LTDiffMethod
+from ltdiff.methods.multipath import MultipathMethod
 from ltdiff.methods.residual_cnn import ResidualCNNMethod
 from ltdiff.methods.stan_ct import StanCTMethod
 from ltdiff.methods.unetpp_regression import UNetPPMethod, UNetPPWithoutSkips
@@ -48,11 +50,14 @@ TRAINED = {
     "ddpm": ImageDDPMMethod,
     "diffusionct": DiffusionCTMethod,
     "stan_ct": StanCTMethod,
+    "cyclegan": CycleGANMethod,
+    "multipath": MultipathMethod,
 }
 LTDIFFS = ("ltdiff", "ltdiff_paper")
 REGRESSIONS = ("residual_cnn", "unetpp", "unetpp_no_skips")
 PROBABILISTIC = ("ddpm", "diffusionct", "ltdiff_paper")
-UNMATCHED = ("diffusionct", "stan_ct", "ltdiff_paper")
+UNPAIRED = ("cyclegan", "multipath")
+UNMATCHED = ("diffusionct", "stan_ct", "ltdiff_paper", *UNPAIRED)
 every_method = pytest.mark.parametrize("name", [*TRAINED, *LTDIFFS])
 every_image_network = pytest.mark.parametrize("name", TRAINED)
 
@@ -138,6 +143,12 @@ def test_an_untrained_regression_is_the_linear_match(name, precision, manifest, 
     matched = to_hu(to_network(linear.kernel_match(torch.from_numpy(source), IN_PLANE_MM)))
     np.testing.assert_array_equal(result, matched.round().clamp(*range_hu).numpy())
     np.testing.assert_allclose(result, linear.standardize(source, IN_PLANE_MM), atol=1)  # but for a tie in rounding
+
+
+@pytest.mark.parametrize("name", UNPAIRED)
+def test_an_untrained_network_without_pairs_is_the_source(name, source, make_training):
+    method = TRAINED[name](make_training())
+    np.testing.assert_array_equal(method.standardize(source, IN_PLANE_MM), source.round())
 
 
 @every_image_network
