@@ -11,9 +11,10 @@ import pandas as pd
 from ltdiff.data.manifest import split_manifest
 from ltdiff.data.pairing import PairingResult, build_manifest, kernel_table, read_archive, without_partner
 from ltdiff.data.volume_files import VolumeFile, is_volume_file, read_volume_scan
+from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import Issue, find_series, no_series_error
+from ltdiff.dicom.series import find_series, no_series_error
 from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)

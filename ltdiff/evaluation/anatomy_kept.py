@@ -35,9 +35,9 @@ def content_kept(
 ) -> pd.DataFrame:
     """CONTENT_COLUMNS for each method's images (N, Y, X) of sources (N, Y, X) in HU, with spacing (y, x) per slice (N, 2).
 
-    Bias and standard deviation of A' − A behind a Gaussian of CONTENT_SIGMA_MM, over the body without its rim. Of the edges the mean of their
-    shift, outwards in the direction of the denser side, and the 95th percentile of its size: what a difference behind a Gaussian
-    of EDGE_SIGMA_MM moves the level by, (A' − A) / |∇A|. NaN where no slice shows a body, or an edge.
+    Bias and standard deviation of A' − A behind a Gaussian of CONTENT_SIGMA_MM, over the body without its rim. Of the edges the
+    mean of their shift, outwards in the direction of the denser side, and the 95th percentile of its size: what a difference
+    behind a Gaussian of EDGE_SIGMA_MM moves the level by, (A' − A) / |∇A|. NaN where no slice shows a body, or an edge.
     """
     rows = []
     for method, volume in images.items():

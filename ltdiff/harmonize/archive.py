@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.pairing import read_archive
-from ltdiff.dicom.series import Issue
+from ltdiff.dicom.archive_files import Issue
 from ltdiff.harmonize.plan import SourceProtocol, assigned_models, plan
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig

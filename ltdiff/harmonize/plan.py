@@ -9,11 +9,11 @@ import pandas as pd
 
 from ltdiff.data.manifest import split_manifest
 from ltdiff.data.pairing import ArchiveContent, SeriesPair, build_manifest
-from ltdiff.data.protocol import Protocol
+from ltdiff.data.scan_protocol import Protocol
 from ltdiff.data.unpaired import thickness
+from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import Issue
 from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
@@ -77,8 +77,7 @@ def plan(content: ArchiveContent, *, target_kernel: str) -> tuple[list[SourcePro
             )
             issues += [_issue(scan, reason) for scan in one.scans]
             del groups[one.protocol]
-    found = sorted(groups.values(), key=lambda one: one.protocol.protocol_id)
-    return found, issues
+    return sorted(groups.values(), key=lambda one: one.protocol.protocol_id), issues
 
 
 def _targets(content: ArchiveContent, target_kernel: str) -> list[Scan]:

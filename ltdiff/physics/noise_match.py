@@ -1,9 +1,9 @@
 """The noise match: a matched source of another dose gets the target's noise, where it is noise and not structure.
 
-In small overlapping windows the power of the matched source is what structure there is, S, and its noise N, which is known from the
-protocol's noise model, the place and the direction. With the target's noise T the power should be S + T, so that each frequency
-is multiplied by √((S + T)/(S + N)): noise that is too little is made stronger, streaks included, and noise that is too much
-weaker, while edges stay. At one dose T = N, and nothing changes.
+In small overlapping windows the power of the matched source is what structure there is, S, and its noise N, which is known from
+the protocol's noise model, the place and the direction. With the target's noise T the power should be S + T, so that each
+frequency is multiplied by √((S + T)/(S + N)): noise that is too little is made stronger, streaks included, and noise that is too
+much weaker, while edges stay. At one dose T = N, and nothing changes.
 Source: spectral subtraction; Boll, IEEE Trans. ASSP 27 (1979) 113.
 """
 
@@ -24,7 +24,8 @@ SMOOTHED_FREQUENCIES, SMOOTHED_WINDOWS = 5, 3
 OVERESTIMATE = 1.3
 """Of the noise that counts as noise: what scatters above its mean is no structure."""
 
-Image, Float = NDArray[np.float32], NDArray[np.float64]
+Image = NDArray[np.float32]
+Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def make_noise_match(
 ) -> NoiseMatch:
     """Of both protocols' noise models and the gains h (R,) at their rings.
 
-    Below NOISE_PER_MM quiet windows hold structure as well: there the target's noise has the ratio to the source's that it has above.
+    Below NOISE_PER_MM quiet windows hold structure as well: there the ratio of both noises is taken from above.
     """
     num_rings = min(len(source_power), len(target_power))
     matched = source_power[:num_rings] * gain[:num_rings] ** 2
@@ -104,11 +105,12 @@ def make_noise_match(
 
 def _add_up(frames: Image, weight: Image, shape: tuple[int, ...], steps: tuple[int, ...]) -> Image:
     """Overlapping windows (Y, X, h, w) over their summed weights (h, w), as one image."""
-    total, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    total: Image = np.zeros(shape, np.float32)
+    weights: Image = np.zeros(shape, np.float32)
     height, width = weight.shape
     for row, of_row in enumerate(frames):
         for column, frame in enumerate(of_row):
             place = (slice(row * steps[0], row * steps[0] + height), slice(column * steps[1], column * steps[1] + width))
             total[place] += frame
             weights[place] += weight
-    return total / np.maximum(weights, np.finfo(np.float32).tiny)
+    return (total / np.maximum(weights, np.finfo(np.float32).tiny)).astype(np.float32)

@@ -68,7 +68,7 @@ def _to_grid(hu: NDArray[np.float32]) -> NDArray[np.float64]:
         edges = np.linspace(0, hu.shape[axis], GRID + 1).round().astype(int)
         counts = np.diff(edges)
         sums = np.add.reduceat(hu, np.minimum(edges[:-1], hu.shape[axis] - 1), axis=axis, dtype=np.float64)
-        hu = sums / np.expand_dims(np.maximum(counts, 1), 1 - axis)  # type: ignore[assignment]
+        hu = sums / np.expand_dims(np.maximum(counts, 1), 1 - axis)
     return hu  # type: ignore[return-value]
 
 

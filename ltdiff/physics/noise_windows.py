@@ -111,4 +111,4 @@ def _without_plane(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     basis = np.stack([np.ones(height * width), (y - y.mean()).ravel(), (x - x.mean()).ravel()], axis=1)
     basis = (basis / np.linalg.norm(basis, axis=0)).astype(np.float32)  # orthonormal
     flat = windows.reshape(len(windows), height * width)
-    return (flat - (flat @ basis) @ basis.T).reshape(windows.shape)  # type: ignore[no-any-return]
+    return (flat - (flat @ basis) @ basis.T).reshape(windows.shape)

@@ -112,7 +112,7 @@ def _smoothed(
 ) -> Outline:
     """The outline through crossings (N, 2) in pixels: each moved onto the parabola through its neighbours."""
     points = points_px * spacing_mm
-    along_y, along_x = np.gradient(smooth, *spacing_mm)
+    along_y, along_x = (np.gradient(smooth, mm, axis=axis) for axis, mm in enumerate(spacing_mm))
     slope = np.stack([sampled(along_y, points, spacing_mm), sampled(along_x, points, spacing_mm)], axis=1).astype(float)
     normals = -slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)
     tangents = normals[:, ::-1] * (1, -1)

@@ -52,7 +52,8 @@ LARGEST_ERROR, LEAST_DIFFERENCE = 0.3, 0.03
 SAME_DOSE = 0.3
 """Of the logarithm of the noise's factor: what two patients on each side differ by at one dose."""
 
-Image, Float = NDArray[np.float32], NDArray[np.float64]
+Image = NDArray[np.float32]
+Float = NDArray[np.float64]
 Windows = TypeVar("Windows", WindowPower, NoiseWindows)
 
 
@@ -133,7 +134,7 @@ class SpectralMatchFit:
         """The match of all slices.
 
         Raises:
-            ValueError: a side has no slice that shows a patient; nothing tells the two protocols apart; or the slices are too few.
+            ValueError: a side has no slice that shows a patient; nothing tells the two protocols apart; or slices are too few.
         """
         limit, generator = min(self._nyquists_per_mm, default=1.0), np.random.default_rng(0)
         sources = [_measure(one, number=number) for number, one in enumerate(self._sources)]
@@ -151,9 +152,14 @@ class SpectralMatchFit:
         return match if is_one_dose else replace(match, noise_match=_noise_match(source.quiet, target.quiet, match))
 
     def _match(self, fitted: "_Fitted", limit: float, draws: Sequence[Float] = ()) -> SpectralMatch:
-        ranges_hu = (self._ranges[role].range_hu for role in ("source", "target"))
         return SpectralMatch(
-            fitted.coefficients, np.array(draws), fitted.log_noise_factor, limit, self._corner_per_mm, *ranges_hu
+            coefficients=fitted.coefficients,
+            draws=np.array(draws),
+            log_noise_factor=fitted.log_noise_factor,
+            max_per_mm=limit,
+            corner_per_mm=self._corner_per_mm,
+            source_range_hu=self._ranges["source"].range_hu,
+            target_range_hu=self._ranges["target"].range_hu,
         )
 
     def _measure_matched(self, number: int, match: KernelMatch) -> tuple[WindowPower, NoiseWindows]:
@@ -181,7 +187,7 @@ def _check(match: SpectralMatch, *, num_slices: tuple[int, int]) -> None:
 
 def _noise_match(source: NoiseWindows, target: NoiseWindows, match: SpectralMatch) -> NoiseMatch:
     models = source.model(), target.model()
-    gain = match.gain(np.arange(len(models[0].power)) * noise.RING_PER_MM)
+    gain = match.gain(noise.RING_PER_MM * np.arange(len(models[0].power), dtype=np.float64))
     return make_noise_match(models[0].power, models[0].mixture, models[1].power, models[1].mixture, gain)
 
 
@@ -240,7 +246,7 @@ def _third_derivative(limit_per_mm: float) -> Float:
     """Of the terms (NUM_ROUGHNESS, NUM_TERMS), so that the sum of its squares is the integral from −f_max to f_max."""
     frequencies = np.linspace(-limit_per_mm, limit_per_mm, NUM_ROUGHNESS + 3)
     step = frequencies[1] - frequencies[0]
-    return np.diff(_terms(np.abs(frequencies), limit_per_mm), n=3, axis=0) / step**3 * np.sqrt(step)  # type: ignore[no-any-return]
+    return np.diff(_terms(np.abs(frequencies), limit_per_mm), n=3, axis=0) / step**3 * np.sqrt(step)
 
 
 class _Noise(NamedTuple):
@@ -300,7 +306,7 @@ def _weighted_median(values: Float, weights: Float) -> Float:
     order = np.argsort(values, axis=0)
     values, weights = np.take_along_axis(values, order, axis=0), np.take_along_axis(weights, order, axis=0)
     middle = (np.cumsum(weights, axis=0) >= weights.sum(axis=0) / 2).argmax(axis=0)
-    return np.take_along_axis(values, middle[None], axis=0)[0]  # type: ignore[no-any-return]
+    return np.take_along_axis(values, middle[None], axis=0)[0]
 
 
 def _classes(source: WindowPower, target: WindowPower) -> list[tuple[WindowPower, WindowPower]]:
@@ -321,8 +327,7 @@ def _resample(powers: _Powers, generator: np.random.Generator) -> _Powers:
     name = "series" if by_series else "slices"
     names = np.unique(getattr(powers.windows, name))
     if len(names) == 1:  # of a single slice, its windows
-        drawn = [one[generator.integers(len(one), size=len(one))] for one in powers if len(one)]
-        return _Powers(drawn[0], drawn[1] if len(drawn) > 1 else powers.quiet)
+        return _Powers(_drawn(powers.windows, generator), _drawn(powers.quiet, generator))
     chosen = generator.choice(names, size=len(names))
     return _Powers(_of(powers.windows, name, chosen), _of(powers.quiet, name, chosen))
 
@@ -330,3 +335,8 @@ def _resample(powers: _Powers, generator: np.random.Generator) -> _Powers:
 def _of(windows: Windows, name: str, chosen: NDArray[np.int64]) -> Windows:
     groups = getattr(windows, name)
     return windows[np.concatenate([np.flatnonzero(groups == one) for one in chosen])]
+
+
+def _drawn(windows: Windows, generator: np.random.Generator) -> Windows:
+    """As many of the windows, some of them several times."""
+    return windows[generator.integers(len(windows), size=len(windows))] if len(windows) else windows

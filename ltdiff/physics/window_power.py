@@ -43,7 +43,7 @@ class WindowPower:
     @property
     def frequencies_per_mm(self) -> NDArray[np.float64]:
         """Middles (R,) of the rings."""
-        return np.arange(self.power.shape[1]) * RING_PER_MM
+        return RING_PER_MM * np.arange(self.power.shape[1], dtype=np.float64)
 
     @classmethod
     def join(cls, parts: "list[WindowPower]") -> "WindowPower":
@@ -55,7 +55,7 @@ class WindowPower:
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> "WindowPower":
         """Some of the windows, each as often as it is chosen."""
-        return WindowPower(*(array[chosen] for array in (self.power, self.classes, self.place, self.series, self.slices)))
+        return WindowPower(self.power[chosen], self.classes[chosen], self.place[chosen], self.series[chosen], self.slices[chosen])
 
     def __len__(self) -> int:
         return len(self.power)
@@ -106,8 +106,7 @@ def ring_shares(size: tuple[int, int], spacing_mm: tuple[float, float], ring_per
     if size[1] % 2 == 0:
         times[:, -1] = 1.0
     inside = np.flatnonzero(ring < num_rings)
-    ring, times = ring.ravel(), times.ravel()
-    share = np.zeros((len(ring), num_rings))
-    share[inside, ring[inside]] = times[inside]
+    share = np.zeros((ring.size, num_rings))
+    share[inside, ring.ravel()[inside]] = times.ravel()[inside]
     norm = spacing_mm[0] * spacing_mm[1] / (hann_taper(size) ** 2).sum()
     return (share / share.sum(axis=0) * norm).astype(np.float32)
