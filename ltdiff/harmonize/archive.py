@@ -59,7 +59,7 @@ def harmonize_archive(
         issues = [*content.issues, *issues, *unfitted]
     return standardize_archive(
         root,
-        model=Assignment(assigned_models(fitted), {issue.path: issue.reason for issue in issues}),
+        model=Assignment(target_kernel, assigned_models(fitted), {issue.path: issue.reason for issue in issues}),
         out=out / IMAGES_FOLDER,
         inference=inference,
         num_workers=num_workers,

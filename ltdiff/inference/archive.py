@@ -74,7 +74,7 @@ def _find_task(
     if scan.derived:
         reason = f"{name} is derived itself: it is not standardized again"
         return SeriesResult(scan.path, "skip", reason, num_slices=scan.num_slices)
-    if _has_target_kernel(scan, trained_models):
+    if _has_target_kernel(scan, trained_models) or (assignment is not None and scan.kernel == assignment.target_kernel):
         reason = f"{name} is already reconstructed with the target kernel {quoted(scan.kernel)}"
         return SeriesResult(scan.path, "skip", reason, num_slices=scan.num_slices)
     trained_model: TrainedModel | None = None

@@ -21,10 +21,11 @@ MODEL_NAME = "LTDiff++"
 
 
 class Assignment(NamedTuple):
-    """Which model an archive's series are for, where that is known: the model's folder by SeriesInstanceUID; and for the others,
-    by the path of their first slice, the reason why there is none.
+    """Which model an archive's series are for, where that is known: the model's folder by SeriesInstanceUID; for the others, by
+    the path of their first slice, the reason why there is none; series of the target kernel stay as they are.
     """
 
+    target_kernel: str
     models: Mapping[str, Path]
     refused: Mapping[Path, str]
 

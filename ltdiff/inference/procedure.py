@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.config import ModelConfig, Output
@@ -47,7 +49,7 @@ class Procedure:
         residual_noise = read_residual_noise(folder) if output == "sample" else None
         with description_errors(folder):
             values = description["about"].get(NOISE_MATCH) if output == "match" else None
-            noise_match = make_settings(NoiseMatch, values) if values else None
+            noise_match = TypeAdapter(NoiseMatch).validate_python(values) if values else None
         procedure = cls(diffusion, decode, inference, residual_noise, output == "match", noise_match)
         procedure.check(num_levels=num_levels)
         return procedure

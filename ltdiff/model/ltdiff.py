@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
     with description_errors(folder):
         model = LTDiff(make_settings(ModelConfig, description["config"]))
         degradation = description.get("degradation")
-        model.degradation = make_settings(Degradation, degradation) if degradation else None
+        model.degradation = TypeAdapter(Degradation).validate_python(degradation) if degradation else None
         match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
     try:
         model.kernel_match.load_state_dict(match)

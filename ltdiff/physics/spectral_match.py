@@ -47,7 +47,7 @@ MIN_WINDOWS = 8
 NUM_BOOTSTRAPS = 24
 CHECKED_PER_MM, CHECKED_SHARE, NUM_CHECKED = 0.1, 0.9, 24
 """Frequencies at which the match is judged: from where kernels begin to differ to a share of f_max."""
-LARGEST_ERROR, LEAST_DIFFERENCE = 0.3, 0.03
+LARGEST_ERROR, LEAST_DIFFERENCE = 0.3, 0.05
 """Of log h: beyond the first a match does more harm than good, below the second no texture changes."""
 SAME_DOSE = 0.3
 """Of the logarithm of the noise's factor: what two patients on each side differ by at one dose."""
@@ -180,8 +180,8 @@ def _check(match: SpectralMatch, *, num_slices: tuple[int, int]) -> None:
             f"between the two is known to {100 * spread.max():.0f} %; some {needed[0]} and {needed[1]} are needed"
         )
     if match.noise_match is None and match.log_noise_factor == 0.0:
-        alike = np.maximum(LEAST_DIFFERENCE, 2 * spread)
-        if (np.abs(np.log(match.gain(frequencies))) < alike).all():
+        size = np.sqrt(np.mean(np.log(match.gain(frequencies)) ** 2))
+        if size < max(LEAST_DIFFERENCE, 2 * np.sqrt(np.mean(spread**2))):
             raise ValueError("source and target cannot be told apart: their spectra differ by less than those of their slices do")
 
 

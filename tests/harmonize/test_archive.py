@@ -15,9 +15,10 @@ from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.harmonize.archive import harmonize_archive
 from ltdiff.model.spectrum import half_overlapping_windows, tapered_power
+from ltdiff.uncertainty import calibration
 
 NUM_SLICES, SIZE = 3, 192
-SOFT, SHARP = {"blur_px": 1.4, "noise_hu": 12.0, "noise_px": 1.3}, {"blur_px": 0.8, "noise_hu": 30.0, "noise_px": 0.7}
+SOFT, SHARP = {"blur_px": 1.0, "noise_hu": 18.0, "noise_px": 0.95}, {"blur_px": 0.7, "noise_hu": 30.0, "noise_px": 0.6}
 
 
 def _write(folder, *, patient, kernel, thickness_mm=5.0, **protocol):
@@ -107,7 +108,9 @@ def test_a_kernel_that_is_not_there_is_named_with_those_that_are(archive, tmp_pa
     assert "no series has the target kernel 'X': here are 'B', 'L'" in capsys.readouterr().err
 
 
-def test_minutes_train_a_network_for_each_protocol(archive, tmp_path):
+@pytest.mark.slow
+def test_minutes_train_a_network_for_each_protocol(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "NUM_DRAWS", 3)
     results = harmonize_archive(
         archive, target_kernel="L", out=tmp_path / "out", minutes=0.05, settings=tiny_settings(learning_rates=(1e-3,))
     )

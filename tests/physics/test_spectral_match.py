@@ -16,18 +16,18 @@ def _response(frequency):
     return (1 + 12 * frequency**2) * np.exp(-((frequency / 0.6) ** 4))
 
 
-def _image(seed, *, spacing_mm=SPACING_MM, lung_share=0.4, size=320):
+def _image(seed, *, spacing_mm=SPACING_MM, lung_share=0.4, size=320, noise=8.0):
     """Lung and soft tissue, each with a texture of its own in mm, and noise."""
     rng = np.random.default_rng(seed)
     frequency = np.maximum(radial_frequency((size, size), spacing_mm), 0.01)
     white = [np.fft.fft2(rng.normal(size=(size, size))) / np.sqrt(np.prod(spacing_mm)) for _ in range(3)]
-    lung, soft, noise = (
+    lung, soft, grain = (
         np.fft.ifft2(one * amplitude * frequency**-slope).real
-        for one, amplitude, slope in zip(white, (5.0, 1.2, 8.0), (1.0, 1.0, 0.0), strict=True)
+        for one, amplitude, slope in zip(white, (5.0, 1.2, noise), (1.0, 1.0, 0.0), strict=True)
     )
     border = ndimage.gaussian_filter(rng.normal(size=(size, size)), 32 / spacing_mm[0])
     is_lung = border < np.quantile(border, lung_share)
-    return np.where(is_lung, -850 + lung, 40 + soft) + noise
+    return np.where(is_lung, -850 + lung, 40 + soft) + grain
 
 
 def _filtered(image, spacing_mm=SPACING_MM):
@@ -56,6 +56,7 @@ def test_the_filter_is_found_from_other_images():
 def test_more_lung_on_one_side_does_not_look_like_a_kernel(monkeypatch):
     sources = [_image(seed, lung_share=0.25) for seed in range(4)]
     targets = [_image(seed, lung_share=0.7) for seed in range(10, 14)]
+    monkeypatch.setattr(spectral_match, "LARGEST_ERROR", np.inf)
     error = _largest_error(_fit(sources, targets))
     monkeypatch.setattr(spectral_match, "MIN_WINDOWS", np.inf)  # then all windows are of one class
     assert error < 0.35 * _largest_error(_fit(sources, targets))
@@ -105,3 +106,28 @@ def test_a_side_that_shows_no_patient_is_named(missing):
         fit.add(role, image.astype(np.float32), spacing_mm=SPACING_MM, series=0)
     with pytest.raises(ValueError, match=f"at least one slice of the {missing} that shows a patient"):
         fit.solve()
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    fit = SpectralMatchFit()
+    for role, seeds in (("source", range(4)), ("target", range(10, 14))):
+        for seed in seeds:
+            fit.add(role, np.rint(_image(seed)).astype(np.float32), spacing_mm=SPACING_MM, series=seed)
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        fit.solve()
+
+
+def test_too_uncertain_a_match_says_how_many_slices_are_needed(monkeypatch):
+    monkeypatch.setattr(spectral_match, "LARGEST_ERROR", 1e-3)
+    with pytest.raises(ValueError, match="2 slices of the source and 3 of the target are too few"):
+        _fit([_image(seed) for seed in range(2)], [_image(seed) for seed in range(10, 13)])
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_noise_of_another_dose_does_not_look_like_a_kernel(factor):
+    sources = [_image(seed) for seed in range(4)]
+    targets = [_image(seed, noise=8.0 * factor) for seed in range(10, 14)]
+    match = _fit(sources, targets)
+    assert match.noise_match is not None
+    assert match.log_noise_factor == pytest.approx(2 * np.log(factor), abs=0.5)
+    assert _largest_error(match) < 0.3
