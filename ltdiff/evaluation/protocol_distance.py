@@ -53,8 +53,9 @@ def protocol_distance(measure: ProtocolMeasure, target: ProtocolMeasure) -> dict
     if measure.spectrum is not None and target.spectrum is not None and (peak := target.spectrum.power_hu2_mm2.max()) > 0:
         distances["nps_difference"] = _largest(measure.spectrum.power_hu2_mm2, target.spectrum.power_hu2_mm2) / peak
     for kind, one, other in zip(KINDS, measure.responses, target.responses, strict=True):
-        both = one is not None and other is not None
-        distances[f"mtf_difference_{kind}"] = _largest(_compared(one), _compared(other)) if both else np.nan
+        distances[f"mtf_difference_{kind}"] = np.nan
+        if one is not None and other is not None:
+            distances[f"mtf_difference_{kind}"] = _largest(_compared(one), _compared(other))
     return distances
 
 
@@ -62,8 +63,8 @@ def protocol_curves(measures: Mapping[str, ProtocolMeasure], target: ProtocolMea
     """CURVE_COLUMNS: NPS and MTF of every method and of the target, at the frequencies that all of them have."""
     named = {**measures, TARGET: target}
     kinds = {NPS: {name: _spectrum_curve(one) for name, one in named.items()}}
-    for number, kind in enumerate(KINDS):
-        kinds[f"MTF, {kind}"] = {name: _response_curve(one.responses[number]) for name, one in named.items()}
+    for number, edge in enumerate(KINDS):
+        kinds[f"MTF, {edge}"] = {name: _response_curve(one.responses[number]) for name, one in named.items()}
     rows = []
     for kind, curves in kinds.items():
         known = {name: curve for name, curve in curves.items() if curve is not None}
