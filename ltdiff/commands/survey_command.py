@@ -31,9 +31,10 @@ def survey(root: Path, /, *, out: Path, num_workers: int = 1) -> int:
         out: Folder for tables and pictures.
         num_workers: Ray tasks that read at a time; with one, no Ray is started.
     """
-    from ltdiff.survey.archive_survey import survey_archive
+    from ltdiff.survey.archive_survey import draw_survey, survey_archive
 
     found = survey_archive(root, out=out, num_workers=num_workers)
+    draw_survey(found, out)
     for action in ("skip", "fail"):
         issues = [issue for issue in found.issues if issue.action == action]
         for issue in issues[:MAX_LOGGED]:

@@ -197,9 +197,7 @@ def _check_is_dicom(file: BinaryIO) -> None:
 def _transfer_syntax(file: BinaryIO) -> UID:
     """Raises SkippedFile or BadFile; `file` stands behind the file meta information afterwards."""
     try:
-        meta = find_layout(
-            file, is_implicit=False, is_little_endian=True, wanted=(_MEDIA, _TRANSFER_SYNTAX), stop=lambda tag: tag >> 16 != 2
-        )
+        meta = find_layout(file, is_implicit=False, is_little_endian=True, wanted=(_MEDIA, _TRANSFER_SYNTAX), is_meta=True)
         file.seek(meta.end)
         media, transfer_syntax = (
             _uid(meta.elements[tag].value) if tag in meta.elements else UID("") for tag in (_MEDIA, _TRANSFER_SYNTAX)

@@ -15,7 +15,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
-from pydicom.valuerep import VR, PersonName
+from pydicom.valuerep import VR
 
 from ltdiff.dicom.dicom_file import BadFile, shared_tag
 
@@ -27,6 +27,7 @@ _MAX_SHOWN = 6
 """Numbers in a sentence."""
 _MAX_REMEMBERED_BYTES = 256
 """Of a value that is converted once: most elements say the same in all slices of a series."""
+_PATIENT_NAME = 0x00100010
 _Value = str | int | float
 
 
@@ -53,14 +54,16 @@ def _values_of(dataset: pydicom.Dataset, keyword: str, *, max_bytes: int = MAX_B
         return ()
     if element.VR == VR.US_SS and isinstance(value, bytes) and len(value) % 2 == 0:  # pydicom leaves the sign to who asks
         return [int.from_bytes(value[place : place + 2], "little") for place in range(0, len(value), 2)]
-    values = [str(item) if isinstance(item, PersonName) else item for item in _listed(value)]
+    values = _listed(tag, value)
     if not all(isinstance(item, _Value) for item in values):
         raise BadFile(f"has a {keyword} of the wrong kind ({element.VR})")
     return values
 
 
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, MultiValue | list) else [value]
+def _listed(tag: int, value: Any) -> list[Any]:
+    """A name is a text where a name belongs, and nowhere else."""
+    items = list(value) if isinstance(value, MultiValue | list) else [value]
+    return list(map(str, items)) if tag == _PATIENT_NAME else items
 
 
 @lru_cache(maxsize=1024)
@@ -74,8 +77,8 @@ def tag_of(keyword: str) -> BaseTag:
 def _remembered(dataset: pydicom.Dataset, raw: RawDataElement) -> tuple[_Value, ...] | None:
     """The values of an element whose meaning hangs on no other one but the character set; None where they are of another kind."""
     encodings = dataset.original_character_set or default_encoding
-    encodings = (encodings,) if isinstance(encodings, str) else tuple(encodings)
-    return _converted(raw.tag, raw.VR, raw.value or b"", raw.is_little_endian, encodings)
+    names = (encodings,) if isinstance(encodings, str) else tuple(encodings)
+    return _converted(raw.tag, raw.VR, raw.value or b"", raw.is_little_endian, names)
 
 
 @lru_cache(maxsize=8192)
@@ -87,7 +90,7 @@ def _converted(
     found = element.value
     if found is None or found in ("", b""):
         return ()
-    values = tuple(str(item) if isinstance(item, PersonName) else item for item in _listed(found))
+    values = tuple(_listed(tag, found))
     return values if all(isinstance(item, _Value) for item in values) else None
 
 

@@ -4,7 +4,7 @@ A file may be made to exhaust whoever reads it: a decoder allocates what a lengt
 long for each further level of nested sequences.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import BinaryIO, NamedTuple
@@ -117,16 +117,11 @@ class _Window:
 
 
 def find_layout(
-    file: BinaryIO,
-    *,
-    is_implicit: bool,
-    is_little_endian: bool,
-    wanted: Collection[int] = (),
-    stop: Callable[[int], bool] = lambda tag: tag in _PIXELS,
+    file: BinaryIO, *, is_implicit: bool, is_little_endian: bool, wanted: Collection[int] = (), is_meta: bool = False
 ) -> FileLayout:
-    """Walk over the elements from where `file` stands to the pixels (`stop`), or to the end of the file.
+    """Walk over the elements from where `file` stands to the pixels, or to the end of the file.
 
-    Those of the `wanted` tags are kept as they stand in the file.
+    Those of the `wanted` tags are kept as they stand in the file. Of meta information, the walk ends with its group.
 
     Raises:
         LayoutError: nesting, number or size of the elements is beyond what a CT slice has, or they end before their end.
@@ -141,39 +136,46 @@ def find_layout(
     depth, outer = 0, (0, 0)  # start and tag of the sequence that was entered first
     is_implicit = _is_really_implicit(window, position, is_implicit)
     top = _Level(None, is_implicit, False)
+    content, base = window.content, window.start
     while True:
         while levels and levels[-1].end is not None and position >= levels[-1].end:
             depth -= levels.pop().is_sequence
         level = levels[-1] if levels else top
-        # PS3.5 7.1. In place, and not in a function: this is most of the time that a header takes
-        offset = position - window.start
-        if not 0 <= offset <= len(window.content) - 12:
+        # PS3.5 7.1. In place, and not in a function: this loop is most of the time that a header takes
+        if content is not window.content:
+            content, base = window.content, window.start
+        offset = position - base
+        if not 0 <= offset <= len(content) - 12:
             window.move(position)
-            offset = 0
-        num_left = len(window.content) - offset
-        if num_left < 8:
-            break
+            content, base, offset = window.content, position, 0
+            if len(content) < 8:
+                break
         first, vr = position, b""
         if not level.is_implicit:
-            group, number, vr, length = explicit(window.content, offset)
+            group, number, vr, length = explicit(content, offset)
         if level.is_implicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":  # as pydicom: some writers change to implicit
-            group, number, length = implicit(window.content, offset)
+            group, number, length = implicit(content, offset)
             vr, position = b"", position + 8
         elif vr in _LONG_VRS:
-            if num_left < 12:
+            if len(content) - offset < 12:
                 break
-            length, position = long_length(window.content, offset + 8)[0], position + 12
+            length, position = long_length(content, offset + 8)[0], position + 12
         else:
             position += 8
         tag = group << 16 | number
         num_elements += 1
         if num_elements > MAX_ELEMENTS:
             raise LayoutError(f"has more than {MAX_ELEMENTS} elements in its header", series_instance_uid)
-        if not levels and stop(tag):
+        if not levels and (group != 2 if is_meta else tag in _PIXELS):
             num_left, is_encapsulated = size - position, length == UNDEFINED and tag in _PIXELS
             if is_encapsulated:
                 length = _skip_fragments(window, position, order, at_most=MAX_FRAGMENT_BYTES) - position
             return FileLayout(series_instance_uid, first, is_implicit, length, num_left, is_encapsulated, elements)
+        is_sequence = vr == b"SQ"
+        if length >= 8 and (not vr or vr == b"UN"):  # by what it begins with (PS3.5 6.2.2)
+            start = content[position - base : position - base + 4]
+            start = start if len(start) == 4 else window.read(position, 4)
+            is_sequence = start in order.starts and not (length == UNDEFINED and tag in _PIXELS)
         if tag == _ITEM:
             levels.append(_Level(None if length == UNDEFINED else position + length, level.is_implicit, False))
         elif tag in (_ITEM_END, _SEQUENCE_END):
@@ -184,7 +186,7 @@ def find_layout(
                 if not levels and outer[1] in wanted:  # it had no length
                     value = window.read(outer[0], position - outer[0])
                     elements[outer[1]] = FoundElement("SQ", UNDEFINED, value)
-        elif _is_sequence(window, tag, vr, length, position, order):
+        elif is_sequence:
             if not levels:
                 outer = first, tag if length == UNDEFINED else 0
                 if tag in wanted and length != UNDEFINED:
@@ -219,15 +221,6 @@ def _is_really_implicit(window: _Window, position: int, is_implicit: bool) -> bo
     """As pydicom decides, by the first element: some writers name the wrong transfer syntax."""
     vr = window.read(position, 6)[4:]
     return not (vr.isalpha() and vr.isupper()) if len(vr) == 2 else is_implicit
-
-
-def _is_sequence(window: _Window, tag: int, vr: bytes, length: int, position: int, order: _Order) -> bool:
-    """By its VR; of an implicit or unknown one by what it holds, or what the dictionary says of it (PS3.5 6.2.2)."""
-    if vr not in (b"", b"UN"):
-        return vr == b"SQ"
-    if length < 8 or (length == UNDEFINED and tag in _PIXELS):
-        return False
-    return window.read(position, 4) in order.starts
 
 
 def _skip_fragments(window: _Window, position: int, order: _Order, *, at_most: int = MAX_HEADER_BYTES) -> int:

@@ -94,7 +94,8 @@ def _check_shared(headers: Sequence[Header]) -> None:
             raise BadFile(f"mixes {name}: {_at(odd)} others than {_at(headers[:1])}")
     for name, numbers_of, tolerance in _SHARED_NUMBERS:
         usual = numbers_of(headers[0])
-        odd = [header for header in headers if not np.allclose(numbers_of(header), usual, rtol=0, atol=tolerance)]
+        others = [header for header in headers if numbers_of(header) != usual]
+        odd = [header for header in others if not np.allclose(numbers_of(header), usual, rtol=0, atol=tolerance)]
         if odd:
             values = " and ".join("\\".join(f"{value:g}" for value in numbers) for numbers in (numbers_of(odd[0]), usual))
             raise BadFile(f"mixes {name}: {_at(odd)} others than {_at(headers[:1])} ({values})")

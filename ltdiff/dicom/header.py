@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -90,7 +91,7 @@ class Geometry:
         length = math.hypot(*normal)
         return normal[0] / length, normal[1] / length, normal[2] / length
 
-    @property
+    @cached_property
     def z_mm(self) -> float:
         """Position along the normal."""
         return _dot(self.normal, self.position_mm)

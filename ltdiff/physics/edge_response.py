@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ltdiff.physics.outline import EDGES, EdgeKind, Float, Outline, Spacing, find_outlines
+from ltdiff.physics.outline import EDGES, Bool, EdgeKind, Float, Outline, Spacing, find_outlines
 
 KINDS: tuple[EdgeKind, ...] = tuple(EDGES)
 REACH_MM = 6.0
@@ -30,10 +30,10 @@ CLEAR_MM = np.arange(3.0, REACH_MM + 1.1, 1.0)
 STEP_MM = 0.1
 HALF_MM = 12.0
 """Side of the squares, of the one half or of the other: the noise of two neighbours has little in common."""
-AIR_MM = 1.0
-"""From here on the darker side of skin is air …"""
-MAX_CLIPPED = 0.01
-"""… of which this share may have the image's lowest value. Where more has, the stored range ends there."""
+AIR_STEP_MM = 0.5
+MAX_CLIPPED = 0.1
+"""Of the air beside skin, in any step of its distance, this share may have the image's lowest value. Where more has, the stored
+range ends there, and cuts off what a sharp kernel makes of the edge."""
 MIN_PROFILES = 200
 FREQUENCIES_PER_MM = np.round(np.arange(0, 1.001, 0.05), 2)
 
@@ -63,8 +63,7 @@ class EdgeMeter:
         clipped = hu <= hu.min()
         for kind, outline in find_outlines(hu, spacing_mm, clear_mm=CLEAR_MM).items():
             places, owners, distance_mm = _pixels_beside(outline, hu.shape, spacing_mm)
-            air = clipped[places][distance_mm > AIR_MM]
-            if not air.size or (kind == "skin" and air.mean() > MAX_CLIPPED):
+            if not distance_mm.size or (kind == "skin" and _share_of_air(clipped[places], distance_mm) > MAX_CLIPPED):
                 continue
             halves = (np.floor(outline.points_mm[owners] / HALF_MM).sum(axis=1) % 2).astype(int)
             bins = np.floor(distance_mm / STEP_MM).astype(int) + self.counts[kind].shape[1] // 2
@@ -83,7 +82,7 @@ class EdgeMeter:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON, to go on with elsewhere."""
-        of_kinds = {
+        of_kinds: dict[str, Any] = {
             kind: {"sums": self.sums[kind].tolist(), "counts": self.counts[kind].tolist(), "num": self.num_profiles[kind]}
             for kind in KINDS
         }
@@ -121,7 +120,7 @@ def edge_response(slices_hu: Iterable[NDArray[Any]], spacing_mm: Spacing, *, kin
     return next((response for response in responses if response is not None), None)
 
 
-def edge_spread(sums: Float, counts: Float) -> Float:
+def edge_spread(sums: NDArray[Any], counts: NDArray[Any]) -> Float:
     """Edge spread function (N,) of sums and numbers of pixels by distance; steps without a pixel are interpolated."""
     steps, filled = np.arange(len(counts)), counts > 0
     return np.interp(steps, steps[filled], sums[filled] / counts[filled])
@@ -137,6 +136,12 @@ def line_transfer(line: Float, step_mm: float, frequencies_per_mm: Float) -> NDA
 def step_loss(step_mm: float, frequencies_per_mm: Float) -> Float:
     """What averaging over a step of the edge spread function and the difference of two take away from the transform (F,)."""
     return np.sinc(frequencies_per_mm * step_mm) ** 2
+
+
+def _share_of_air(clipped: Bool, distance_mm: Float) -> float:
+    """The largest share of clipped pixels in any step of the distance from the outline, on its darker side."""
+    steps = np.floor(np.maximum(distance_mm, 0) / AIR_STEP_MM).astype(int)
+    return float((np.bincount(steps, clipped & (distance_mm > 0)) / np.maximum(np.bincount(steps, distance_mm > 0), 1)).max())
 
 
 def _faded(line: Float) -> Float:

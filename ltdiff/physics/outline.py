@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-Bool, Float = NDArray[np.bool_], NDArray[np.float64]
+Bool = NDArray[np.bool_]
+Float = NDArray[np.float64]
 Spacing = tuple[float, float]
 
 SMOOTHING_MM = 1.2
@@ -111,7 +112,8 @@ def _smoothed(
 ) -> Outline:
     """The outline through crossings (N, 2) in pixels: each moved onto the parabola through its neighbours."""
     points = points_px * spacing_mm
-    slope = np.stack([sampled(part, points, spacing_mm) for part in np.gradient(smooth, *spacing_mm)], axis=1).astype(float)
+    along_y, along_x = np.gradient(smooth, *spacing_mm)
+    slope = np.stack([sampled(along_y, points, spacing_mm), sampled(along_x, points, spacing_mm)], axis=1).astype(float)
     normals = -slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)
     tangents = normals[:, ::-1] * (1, -1)
     distance_mm, neighbours = cKDTree(points).query(points, NUM_NEIGHBOURS)

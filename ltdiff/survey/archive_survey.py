@@ -5,7 +5,7 @@ out/series.csv, .parquet           one row per series, with the protocol_id of i
 out/curves.csv, .parquet           noise spectrum and edge responses of each protocol
 out/standardizable.csv, .parquet   one row for each two protocols
 out/issues.csv                     what could not be used, and why
-out/protocols.png, noise.png, curves.png
+out/protocols.png, noise.png, curves.png   by `draw_survey`
 out/headers.jsonl, pixels.jsonl    for the next run, which reads only what is new
 """
 
@@ -44,7 +44,7 @@ class Survey:
 
 
 def survey_archive(root: Path, *, out: Path, num_workers: int = 1) -> Survey:
-    """Survey the folder `root` and write tables and pictures to `out`. Run it again to resume, or after the archive has grown.
+    """Survey the folder `root` and write the tables to `out`. Run it again to resume, or after the archive has grown.
 
     With several workers, or in a Ray cluster, headers and pixels are read by tasks of Ray.
 
@@ -66,8 +66,21 @@ def survey_archive(root: Path, *, out: Path, num_workers: int = 1) -> Survey:
             measured = survey_pixels(records, kept=kept, num_workers=num_workers)
         issues += [problem for one in measured.values() for problem in one.problems]
         survey = _tables(records, measured, issues)
-        _write(survey, out)
+        _write_tables(survey, out)
     return survey
+
+
+def draw_survey(survey: Survey, out: Path) -> None:
+    """Write the pictures of a survey to the folder `out`."""
+    from ltdiff.survey.survey_figures import draw_curves, draw_noise_levels, draw_protocols
+
+    figures = {
+        "protocols": draw_protocols(survey.protocols),
+        "noise": draw_noise_levels(survey.protocols),
+        "curves": draw_curves(survey.curves, survey.protocols),
+    }
+    for name, figure in figures.items():
+        replace_file(out / f"{name}.png", partial(figure.savefig, dpi=150))
 
 
 def _tables(records: Sequence[SeriesRecord], measured: dict[str, Measured], issues: list[Issue]) -> Survey:
@@ -81,19 +94,10 @@ def _tables(records: Sequence[SeriesRecord], measured: dict[str, Measured], issu
     )
 
 
-def _write(survey: Survey, out: Path) -> None:
-    from ltdiff.survey.survey_figures import draw_curves, draw_noise_levels, draw_protocols
-
+def _write_tables(survey: Survey, out: Path) -> None:
     for name in ("protocols", "series", "curves", "standardizable"):
         table: pd.DataFrame = getattr(survey, name)
         write_text(out / f"{name}.csv", table.to_csv(index=False))
         replace_file(out / f"{name}.parquet", partial(table.to_parquet, index=False))
     rows = [(printable(one.path), one.action, one.reason) for one in survey.issues]
     write_text(out / "issues.csv", pd.DataFrame(rows, columns=["path", "action", "reason"]).to_csv(index=False))
-    figures = {
-        "protocols": draw_protocols(survey.protocols),
-        "noise": draw_noise_levels(survey.protocols),
-        "curves": draw_curves(survey.curves, survey.protocols),
-    }
-    for name, figure in figures.items():
-        replace_file(out / f"{name}.png", partial(figure.savefig, dpi=150))

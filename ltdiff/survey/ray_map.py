@@ -18,7 +18,8 @@ def map_on_ray(
     """Each item with its result as soon as that is there; None where it ended two processes, or raised an error."""
     with ray_session(num_cpus=num_workers):
         task = ray.remote(num_cpus=1, max_retries=1, scheduling_strategy="SPREAD")(function)
-        todo, in_hand = deque(items), {}
+        todo = deque(items)
+        in_hand: dict[ray.ObjectRef, Item] = {}
         while todo or in_hand:
             while todo and len(in_hand) < num_workers:
                 in_hand[task.remote(todo[0])] = todo.popleft()

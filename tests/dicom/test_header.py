@@ -138,3 +138,8 @@ def test_a_fault_survives_the_way_back_from_a_worker(one_slice):
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
     assert again.series_instance_uid == caught.value.series_instance_uid != ""
+
+
+def test_a_person_is_known_by_name_birth_date_and_sex(one_slice):
+    changes = ({}, {"PatientName": "Other"}, {"PatientBirthDate": "19500102"}, {"PatientSex": "F"})
+    assert len({read_header(edit(one_slice, **change)).person_key for change in changes}) == 4

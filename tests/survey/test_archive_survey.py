@@ -10,7 +10,7 @@ import pytest
 
 from ltdiff.dicom.series import find_series
 from ltdiff.survey import header_survey, pixel_survey
-from ltdiff.survey.archive_survey import survey_archive
+from ltdiff.survey.archive_survey import draw_survey, survey_archive
 from ltdiff.system.errors import NothingToDoError
 
 FILES = {f"{name}.{kind}" for name in ("protocols", "series", "curves", "standardizable") for kind in ("csv", "parquet")}
@@ -34,6 +34,7 @@ def archive(tmp_path, write_scan):
 def test_the_tables(archive, tmp_path):
     out = tmp_path / "out"
     survey = survey_archive(archive, out=out)
+    draw_survey(survey, out)
     protocols = survey.protocols.set_index("kernel")
     assert {path.name for path in out.iterdir() if path.name[0] != "."} == FILES
     thick = survey.protocols[survey.protocols["slice_thickness_mm"] == 2.5].set_index("kernel")
@@ -60,10 +61,10 @@ def test_a_series_of_the_table_is_found_where_it_says(archive, tmp_path):
 
 
 def test_no_name_or_number_of_a_patient_is_written(write_scan, tmp_path):
-    write_scan(tmp_path / "a" / "b", patient="Doe^Jane-4711", SeriesDescription="Doe^Jane ADMIRE 3", ImageComments="Jane")
+    write_scan(tmp_path / "a" / "b", patient="Doe^Jane-XQ47", SeriesDescription="Doe^Jane ADMIRE 3", ImageComments="Jane")
     survey_archive(tmp_path / "a", out=tmp_path / "out")
     for path in (tmp_path / "out").iterdir():
-        assert not any(word in path.read_bytes() for word in (b"Doe", b"Jane", b"4711", b"20200517"))
+        assert not any(word in path.read_bytes() for word in (b"Doe", b"Jane", b"XQ47", b"20200517"))
 
 
 def test_ways_and_refusals(archive, tmp_path):
