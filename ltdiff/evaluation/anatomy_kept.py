@@ -14,18 +14,19 @@ from scipy import ndimage
 
 from ltdiff.data.rois import Roi
 from ltdiff.evaluation.structures import ERASED_CONTRAST, Neighbours, body_mask, find_structures, structure_table
+from ltdiff.physics.outline import find_outlines, sampled
 
 CONTENT_SIGMA_MM = 3.0
 """Of the Gaussian behind which two kernels show the same: their responses are both near 1 below .05 cycles/mm."""
 RIM_MM = 6.0
 """Of the body, left out: a sharper image is brighter inside the skin and darker outside."""
 EDGE_SIGMA_MM = 1.5
-EDGE_LEVEL_HU, EDGE_BAND_HU = -500.0, 100.0
-"""Half way between air and tissue, at skin and lung; pixels of the smoothed source so near to it lie on an edge …"""
-MIN_SLOPE_HU_PER_MM = 40.0
-"""… if it is so steep: a shift of 1 mm is then a difference of 40 HU."""
-EDGE_REACH_MM = 2.0
-"""Larger shifts count as this large: elsewhere than at an edge the quotient says nothing."""
+"""Of the Gaussian behind which edges are compared: it hardly moves an edge that is nearly straight, whatever its sharpness."""
+CLEAR_MM = np.array([3.0, 4.0, 5.0])
+"""Distances from an outline at which both sides must be what they should be: no vessel, rib or couch lies near."""
+STRUCTURE_SIGMA_MM = 1.0
+"""Of the Gaussian behind which structures are looked for. Without it the true images of a sharp kernel had 38 of 363 structures
+that a smooth kernel's had less than half of, with it none of 336; by histogram matching 224 of 348 (12 simulated patients)."""
 CONTENT_COLUMNS = ("method", "content_bias_hu", "content_sd_hu", "edge_shift_mm", "edge_shift_mm_p95")
 STRUCTURE_COLUMNS = ("method", "roi_set", "number", "judged", "erased", "new_number", "new_judged", "created")
 
@@ -35,9 +36,9 @@ def content_kept(
 ) -> pd.DataFrame:
     """CONTENT_COLUMNS for each method's images (N, Y, X) of sources (N, Y, X) in HU, with spacing (y, x) per slice (N, 2).
 
-    Bias and standard deviation of A' − A behind a Gaussian of CONTENT_SIGMA_MM, over the body without its rim. Of the edges the
-    mean of their shift, outwards in the direction of the denser side, and the 95th percentile of its size: what a difference
-    behind a Gaussian of EDGE_SIGMA_MM moves the level by, (A' − A) / |∇A|. NaN where no slice shows a body, or an edge.
+    Bias and standard deviation of A' − A behind a Gaussian of CONTENT_SIGMA_MM, over the body without its rim. Of the outlines of
+    skin and lungs the mean of their shift, positive where the tissue grows, and the 95th percentile of its size: a difference
+    behind a Gaussian of EDGE_SIGMA_MM moves the outline by (A' − A) / |∇A|. NaN where no slice shows a body, or a clear edge.
     """
     rows = []
     for method, volume in images.items():
@@ -64,20 +65,30 @@ def structures_kept(
 ) -> pd.DataFrame:
     """STRUCTURE_COLUMNS for each method and set of structures: what the source had, and what is new.
 
-    `number` are found in the source (or are `lesions`), `judged` of them have a contrast, `erased` have lost more than half of it
-    in A'. `new_number` are found in A'; `created` are those that have less than half of their contrast in the source.
+    Images are compared behind a Gaussian of STRUCTURE_SIGMA_MM. `number` are found in the source (or are `lesions`), `judged` of
+    them have a contrast, `erased` have lost more than half of it in A'. `new_number` are found in A'; `created` are those that
+    have less than half of their contrast in the source.
     """
-    rois = [*lesions, *find_structures(source_hu, spacings_mm=spacings_mm, lesions=lesions)]
-    kept = _count(structure_table(images, target_hu=source_hu, rois=rois, neighbours=neighbours))
-    counts = []
+    source = _smooth_all(source_hu, spacings_mm)
+    kept, new = [], []
+    rois = [*lesions, *find_structures(source, spacings_mm=spacings_mm, lesions=lesions)]
     for method, volume in images.items():
-        found = find_structures(volume, spacings_mm=spacings_mm, lesions=lesions)
-        new = _count(structure_table({method: source_hu}, target_hu=volume, rois=found, neighbours=neighbours))
-        new = new.rename(columns={"number": "new_number", "judged": "new_judged", "erased": "created"})
-        counts.append(kept[kept["method"] == method].merge(new, on=["method", "roi_set"], how="outer", sort=False))
-    numbers = list(STRUCTURE_COLUMNS[2:])
-    table = pd.concat(counts, ignore_index=True) if counts else pd.DataFrame(columns=list(STRUCTURE_COLUMNS))
-    return table.reindex(columns=list(STRUCTURE_COLUMNS)).fillna(dict.fromkeys(numbers, 0)).astype(dict.fromkeys(numbers, int))
+        image = _smooth_all(volume, spacings_mm)
+        kept.append(structure_table({method: image}, target_hu=source, rois=rois, neighbours=neighbours))
+        found = find_structures(image, spacings_mm=spacings_mm, lesions=lesions)
+        new.append(structure_table({method: source}, target_hu=image, rois=found, neighbours=neighbours))
+    if not kept:
+        return pd.DataFrame(columns=list(STRUCTURE_COLUMNS))
+    of_new = {"number": "new_number", "judged": "new_judged", "erased": "created"}
+    keys, numbers = ["method", "roi_set"], list(STRUCTURE_COLUMNS[2:])
+    table = _count(pd.concat(kept)).merge(_count(pd.concat(new)).rename(columns=of_new), on=keys, how="outer")
+    table = table.sort_values("method", key=lambda names: names.map(list(images).index), kind="stable", ignore_index=True)
+    return table[list(STRUCTURE_COLUMNS)].fillna(dict.fromkeys(numbers, 0)).astype(dict.fromkeys(numbers, int))
+
+
+def _smooth_all(slices_hu: NDArray[np.float32], spacings_mm: NDArray[np.float64]) -> NDArray[np.float32]:
+    smooth = [_smooth(plane, STRUCTURE_SIGMA_MM, spacing) for plane, spacing in zip(slices_hu, spacings_mm, strict=True)]
+    return np.stack(smooth).astype(np.float32)
 
 
 def _count(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,12 +108,13 @@ def _inner_body(source_hu: NDArray[np.float32], spacing_mm: NDArray[np.float64])
 def _edge_shifts_mm(
     source_hu: NDArray[np.float32], difference_hu: NDArray[np.float64], spacing_mm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Shifts of all pixels of a slice that lie on a strong edge."""
-    smooth = _smooth(source_hu, EDGE_SIGMA_MM, spacing_mm)
-    slope = np.hypot(*np.gradient(smooth, *spacing_mm))
-    edge = (np.abs(smooth - EDGE_LEVEL_HU) < EDGE_BAND_HU) & (slope > MIN_SLOPE_HU_PER_MM)
-    moved = _smooth(difference_hu, EDGE_SIGMA_MM, spacing_mm)[edge] / slope[edge]
-    return np.clip(moved, -EDGE_REACH_MM, EDGE_REACH_MM)
+    """Shifts (points,) along the outlines of a slice."""
+    spacing = (float(spacing_mm[0]), float(spacing_mm[1]))
+    slope = np.hypot(*np.gradient(_smooth(source_hu, EDGE_SIGMA_MM, spacing_mm), *spacing))
+    difference = _smooth(difference_hu, EDGE_SIGMA_MM, spacing_mm)
+    outlines = find_outlines(source_hu, spacing, clear_mm=CLEAR_MM).values()
+    places = [outline.points_mm[outline.valid] for outline in outlines]
+    return np.concatenate([np.empty(0), *(sampled(difference, one, spacing) / sampled(slope, one, spacing) for one in places)])
 
 
 def _smooth(plane: NDArray[np.floating], sigma_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -53,9 +53,8 @@ def protocol_distance(measure: ProtocolMeasure, target: ProtocolMeasure) -> dict
     if measure.spectrum is not None and target.spectrum is not None and (peak := target.spectrum.power_hu2_mm2.max()) > 0:
         distances["nps_difference"] = _largest(measure.spectrum.power_hu2_mm2, target.spectrum.power_hu2_mm2) / peak
     for kind, one, other in zip(KINDS, measure.responses, target.responses, strict=True):
-        if one is None or other is None:
-            distances[f"mtf_difference_{kind}"] = np.nan
-        else:
+        distances[f"mtf_difference_{kind}"] = np.nan
+        if one is not None and other is not None:
             distances[f"mtf_difference_{kind}"] = _largest(_compared(one), _compared(other))
     return distances
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ltdiff.evaluation.anatomy_kept import CONTENT_SIGMA_MM, EDGE_LEVEL_HU
+from ltdiff.evaluation.anatomy_kept import CONTENT_SIGMA_MM, STRUCTURE_SIGMA_MM
 from ltdiff.evaluation.concordance import CONFIDENCE
 from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.evaluation.markdown import Section
@@ -35,11 +35,11 @@ _PROTOCOL_NOTE = (
 )
 _CONTENT_NOTE = (
     f"A′ − A, against the source itself: mean and standard deviation in the body behind a Gaussian of {CONTENT_SIGMA_MM:g} mm, "
-    f"and the shift of the {EDGE_LEVEL_HU:g} HU contour at strong edges, mean and 95th percentile of its size."
+    "and the shift of the outlines of skin and lungs, mean and 95th percentile of its size."
 )
 _STRUCTURES_NOTE = (
-    "Lesions of the mask, vessels and airways: found in the source and erased in A′ (less than "
-    f"{ERASED_CONTRAST:.0%} of the contrast is left), and found in A′ but created (the source has less than that of it)."
+    f"Lesions of the mask, vessels and airways, behind a Gaussian of {STRUCTURE_SIGMA_MM:g} mm: found in the source and erased "
+    f"in A′ (less than {ERASED_CONTRAST:.0%} of the contrast is left), and found in A′ but created (the source has less of it)."
 )
 FEATURE_COLUMNS = {"auc": ("AUC", ""), "frd": ("FRD", ".2f")}
 PROTOCOL_COLUMNS = {

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ltdiff.data.ensemble import Ensemble, read_ensemble
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.masks import read_labels
-from ltdiff.data.matched_regions import matched_regions
 from ltdiff.data.rois import Roi, VolumeRoi, extrude, mask_rois
 from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.matched_regions import matched_regions
 from ltdiff.evaluation.structures import Neighbours
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 

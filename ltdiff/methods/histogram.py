@@ -91,9 +91,9 @@ def quantile_curve(source_hu: NDArray[np.float64], target_hu: NDArray[np.float64
     grid = np.arange(LOWEST_HU, HIGHEST_HU + 1, dtype=np.float64)
     ends = ((levels[0], shift[0], -1), (levels[-1], shift[-1], 1))
     beyond = [(level + side * max(FADE_HU, 2 * abs(moved)), 0.0) for level, moved, side in ends]
-    known = np.array([beyond[0], *zip(levels, shift, strict=True), beyond[1]])
-    curve: NDArray[np.float64] = grid + np.interp(grid, known[:, 0], known[:, 1])
-    return np.maximum.accumulate(curve)
+    known_hu, shift_hu = np.array([beyond[0], *zip(levels, shift, strict=True), beyond[1]]).T
+    curve: NDArray[np.float64] = np.maximum.accumulate(grid + np.interp(grid, known_hu, shift_hu))
+    return curve
 
 
 def _body(plane_hu: NDArray[np.float32]) -> NDArray[np.bool_]:

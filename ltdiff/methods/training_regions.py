@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.ensemble import Ensemble, has_unpaired, read_ensemble
-from ltdiff.data.matched_regions import CONTENT_CLASSES_HU, matched_regions
 from ltdiff.data.rois import Roi, extrude, random_rois
 from ltdiff.data.slice_pairs import read_stacks
+from ltdiff.evaluation.matched_regions import CONTENT_CLASSES_HU, matched_regions
 from ltdiff.radiomics.parallel import RegionCut
 
 NUM_ROIS = 300

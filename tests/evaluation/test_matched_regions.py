@@ -6,15 +6,21 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ltdiff.data.matched_regions import CONTENT_CLASSES_HU, matched_regions
 from ltdiff.data.rois import hu_set_name
+from ltdiff.evaluation.matched_regions import CONTENT_CLASSES_HU, matched_regions
 
 LUNG, SOFT = hu_set_name(CONTENT_CLASSES_HU[0]), hu_set_name(CONTENT_CLASSES_HU[3])
 
 
+RIM_PX = 8
+
+
 def _stack(*levels_hu, size=96):
-    """Slices of one level each."""
-    return np.stack([np.full((size, size), level, np.float32) for level in levels_hu])
+    """Slices of one level each, within a rim of tissue that makes it a body."""
+    stack = np.full((len(levels_hu), size, size), 40, np.float32)
+    for plane, level in zip(stack, levels_hu, strict=True):
+        plane[RIM_PX:-RIM_PX, RIM_PX:-RIM_PX] = level
+    return stack
 
 
 def test_each_class_has_as_many_regions_on_every_stack():
@@ -42,6 +48,15 @@ def test_the_same_seed_draws_the_same_regions():
 def test_air_and_the_classes_leave_no_gap():
     assert all(low[1] == high[0] for low, high in pairwise(CONTENT_CLASSES_HU))
     assert matched_regions([_stack(-1000), _stack(-1000)], num_rois=2, seed=0) == [[], []]
+
+
+def test_nothing_outside_the_body_is_in_a_region():
+    stack = _stack(-850, size=128)
+    couch = np.pad(stack, [(0, 0), (0, 96), (0, 96)], constant_values=-1000)
+    couch[:, 150:160] = 40  # beneath the body, and not of it
+    rois = matched_regions([couch, stack], num_rois=20, seed=0)[0]
+    assert rois
+    assert not any(roi.mask[128:].any() or roi.mask[:, 128:].any() for roi in rois)
 
 
 def test_images_too_small_for_a_disc_are_refused():

@@ -1,18 +1,22 @@
 """Regions that are alike on images of different patients: random discs, as many of each content class on one side as on another.
 
 Features of lung and of bone differ more than those of two kernels do: without the classes, whoever has more lung in the image
-looks like another protocol.
+looks like another protocol. All discs lie within the body: couches differ from scanner to scanner.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ltdiff.data.rois import LOWEST_MEAN_HU, Roi, random_rois
+from ltdiff.evaluation.structures import SMOOTHING_PX, body_mask
 
 CONTENT_CLASSES_HU = ((LOWEST_MEAN_HU, -700.0), (-700.0, -400.0), (-400.0, -150.0), (-150.0, 150.0), (150.0, 3000.0))
 """Ranges of the mean of a disc: lung; lung with vessels and walls; borders of the lung, and fat with skin; soft tissue; bone."""
+OUTSIDE_HU = -1e7
+"""Instead of what lies outside the body: a disc with a single such pixel belongs to no class."""
 
 
 def matched_regions(stacks: Sequence[NDArray[np.float32]], *, num_rois: int, seed: int) -> list[list[Roi]]:
@@ -21,10 +25,16 @@ def matched_regions(stacks: Sequence[NDArray[np.float32]], *, num_rois: int, see
     Raises:
         ValueError: slices are too small for a disc.
     """
-    regions: list[list[Roi]] = [[] for _ in stacks]
+    bodies = [np.stack([_within_body(plane) for plane in hu]) for hu in stacks]
+    regions: list[list[Roi]] = [[] for _ in bodies]
     for hu_range in CONTENT_CLASSES_HU:
-        drawn = [random_rois(hu, num_rois=num_rois, seed=seed + i, hu_range=hu_range) for i, hu in enumerate(stacks)]
+        drawn = [random_rois(hu, num_rois=num_rois, seed=seed + i, hu_range=hu_range) for i, hu in enumerate(bodies)]
         num_matched = min(map(len, drawn))
         for of_stack, rois in zip(regions, drawn, strict=True):
             of_stack += rois[:num_matched]
     return regions
+
+
+def _within_body(plane_hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    body = body_mask(ndimage.gaussian_filter(plane_hu, SMOOTHING_PX))
+    return np.where(body, plane_hu, np.float32(OUTSIDE_HU))
