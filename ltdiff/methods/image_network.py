@@ -80,6 +80,8 @@ class ImageNetwork(Comparator):
     """The loss, the name and what is drawn for the single phase; a network that has several names them in `schedules`."""
     uses_kernel_match = True
     """Whether it starts from the linear match Ã or from the source itself."""
+    learning_rates: tuple[float, ...] | None = None
+    """Those that are tried, where they are not those of the settings."""
     size_divisor = 1
     """Sides of what `convert` gets are multiples of this."""
 
@@ -138,7 +140,7 @@ class ImageNetwork(Comparator):
             make_source=self.degradation,
             config=self.training,
             folder=folder,
-            learning_rates=self.training.learning_rates,
+            learning_rates=self.learning_rates or self.training.learning_rates,
             minutes=schedule.share * self.training.minutes,
         )
         try:

@@ -30,7 +30,7 @@ from ltdiff.methods.adversarial import (
     leave_features,
     start_with_zeros,
 )
-from ltdiff.methods.cyclegan import CHANNELS, cycle_loss
+from ltdiff.methods.cyclegan import CHANNELS, LEARNING_RATES, cycle_loss
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.methods.protocol import FitError
 from ltdiff.methods.texture_distance import TissueTexture, mean_texture, measure_texture, texture_distance
@@ -71,6 +71,7 @@ class MultipathMethod(ImageNetwork):
     phase_name, loss = "adversarial", staticmethod(cycle_loss)
     draw: Draw = "kernels"
     uses_kernel_match = False
+    learning_rates = LEARNING_RATES
     size_divisor = SIZE_DIVISOR
 
     def __init__(self, training: TrainingConfig) -> None:

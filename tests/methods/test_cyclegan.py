@@ -7,7 +7,7 @@ import torch
 from tiny_run import SPACING_MM, make_rows, make_volumes, save_volume
 from torch.nn import functional
 
-from ltdiff.data.network_inputs import to_hu, to_network
+from ltdiff.data.network_inputs import SCALE_HU, to_hu, to_network
 from ltdiff.methods import cyclegan
 from ltdiff.methods.cyclegan import CycleGAN, CycleGANMethod, cycle_loss
 from ltdiff.methods.image_network import NetworkPhase
@@ -87,7 +87,7 @@ def test_the_cycle_and_identity_terms_teach_the_generators_alone(name, monkeypat
         identity = identity + functional.l1_loss(model.convert(x[goal], start=goal, goal=goal), x[goal])
     assert whole["cycle_loss"].item() == pytest.approx(cycle.item(), rel=1e-5)
     assert whole["identity_loss"].item() == pytest.approx(identity.item(), rel=1e-5)
-    assert (whole["loss"] - adversarial).item() == pytest.approx((10 * cycle + 5 * identity).item(), rel=1e-4)
+    assert (whole["loss"] - adversarial).item() == pytest.approx((10 * cycle + 5 * identity).item() * SCALE_HU / 2048, rel=1e-4)
     torch.testing.assert_close(_gradients(model, whole["loss"], "judges"), _gradients(model, adversarial, "judges"))
 
 
