@@ -76,7 +76,7 @@ def find_outlines(hu: NDArray[Any], spacing_mm: Spacing, *, clear_mm: Float) -> 
     return outlines
 
 
-def _sampled(image: NDArray[Any], points_mm: Float, spacing_mm: Spacing, *, order: int = 1) -> NDArray[Any]:
+def sampled(image: NDArray[Any], points_mm: Float, spacing_mm: Spacing, *, order: int = 1) -> NDArray[Any]:
     """The image (Y, X) at points (…, 2), between pixels or, of order 0, in the nearest; NaN outside of it."""
     places = np.moveaxis(points_mm / spacing_mm, -1, 0)
     return ndimage.map_coordinates(image, places, order=order, mode="constant", cval=np.nan)
@@ -86,14 +86,14 @@ def _is_clear(outline: Outline, smooth: NDArray[np.float32], spacing_mm: Spacing
     """Whether both sides of each point (N,) are what they should be."""
     clear = np.ones(len(outline.valid), bool)
     for distances_mm, (low, high) in ((clear_mm, sides.dark_hu), (-clear_mm, sides.bright_hu)):
-        beside = _sampled(smooth, _beside(outline, distances_mm), spacing_mm)
+        beside = sampled(smooth, _beside(outline, distances_mm), spacing_mm)
         clear &= ((beside >= low) & (beside <= high)).all(axis=1)  # false of NaN
     return clear
 
 
 def _is_measured(outline: Outline, hu: NDArray[Any], spacing_mm: Spacing, *, clear_mm: Float) -> Bool:
     """Whether the darker side of each point (N,) has noise: where the field of view ends, one value fills it."""
-    beside = _sampled(hu.astype(float), _beside(outline, clear_mm), spacing_mm, order=0)
+    beside = sampled(hu.astype(float), _beside(outline, clear_mm), spacing_mm, order=0)
     measured: Bool = beside.max(axis=1) > beside.min(axis=1)  # false of NaN
     return measured
 
@@ -132,10 +132,10 @@ def _crossings(smooth: NDArray[np.float32], area: Bool, edge_hu: float) -> Float
 
 
 def _smoothed(points_px: Float, smooth: NDArray[np.float32], spacing_mm: Spacing) -> Outline:
-    """The outline through crossings (N, 2) in pixels, each moved onto the parabola through its neighbours; valid where it fits."""
+    """The outline through crossings (N, 2) in pixels, each moved onto the parabola of its neighbours; valid where it fits."""
     points = points_px * spacing_mm
     gradient = np.asarray(np.gradient(smooth, *spacing_mm))
-    slope = np.stack([_sampled(part, points, spacing_mm) for part in gradient], axis=1).astype(float)
+    slope = np.stack([sampled(part, points, spacing_mm) for part in gradient], axis=1).astype(float)
     normals = -slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)
     tangents = normals[:, ::-1] * (1, -1)
     distance_mm, neighbours = cKDTree(points).query(points, NUM_NEIGHBOURS)
