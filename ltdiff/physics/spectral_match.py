@@ -38,7 +38,7 @@ MIXED_PER_MM, MIXED_SLOPE = 0.35, 2.0
 """Below this frequency quiet windows hold some structure, and the error of the noise's ratio grows by this per cycle/mm."""
 MIN_STRUCTURE = 0.05
 """Share of structure in a class's power, below which its ratio is that of noise."""
-NOISE_MODEL_ERROR = 0.3
+NOISE_MODEL_ERROR = 0.15
 """Relative error of the noise that is taken off: its place is known from soft tissue, and streaks are not isotropic."""
 CLASS_SPREAD = 0.3
 """Of the log ratios of classes that show the same anatomy on both sides."""
