@@ -132,7 +132,7 @@ def _crossings(smooth: NDArray[np.float32], area: Bool, edge_hu: float) -> Float
 
 
 def _smoothed(points_px: Float, smooth: NDArray[np.float32], spacing_mm: Spacing) -> Outline:
-    """The outline through crossings (N, 2) in pixels, each moved onto the parabola of its neighbours; valid where it fits."""
+    """The outline through crossings (N, 2) in pixels, each moved onto the parabola through its neighbours; valid if it fits."""
     points = points_px * spacing_mm
     gradient = np.asarray(np.gradient(smooth, *spacing_mm))
     slope = np.stack([sampled(part, points, spacing_mm) for part in gradient], axis=1).astype(float)
