@@ -25,8 +25,8 @@ EDGE_SIGMA_MM = 1.5
 CLEAR_MM = np.array([3.0, 4.0, 5.0])
 """Distances from an outline at which both sides must be what they should be: no vessel, rib or couch lies near."""
 STRUCTURE_SIGMA_MM = 1.0
-"""Of the Gaussian behind which structures are looked for. Without it the true images of a sharp kernel had 38 of 363 structures
-that a smooth kernel's had less than half of, with it none of 336; by histogram matching 224 of 348 (12 simulated patients)."""
+"""Of the Gaussian behind which structures are looked for: without it even the true images of a sharp kernel have many that a
+smooth kernel's show by less than half of their contrast (see docs/notes/evaluation-without-pairs.md)."""
 CONTENT_COLUMNS = ("method", "content_bias_hu", "content_sd_hu", "edge_shift_mm", "edge_shift_mm_p95")
 STRUCTURE_COLUMNS = ("method", "roi_set", "number", "judged", "erased", "new_number", "new_judged", "created")
 
