@@ -10,7 +10,9 @@ import re
 from functools import lru_cache
 
 from pydicom import Dataset
+from pydicom.tag import BaseTag
 
+from ltdiff.dicom.dicom_file import shared_tag
 from ltdiff.dicom.raw_data import said
 
 TEXTS = ("SeriesDescription", "ImageComments", "FilterType", "ProtocolName")
@@ -23,13 +25,16 @@ PRIVATE_ELEMENTS = {
 """Group, and element within the block of the private creator (PS3.5 7.8.1)."""
 BLOCKS = (0x10, 0x11, 0x12)
 """Where the creator may have its block."""
-PRIVATE_TAGS = frozenset(
-    tag
+_PLACES = {
+    element: tuple(
+        (shared_tag((element & 0xFFFF0000) | block), shared_tag((element & 0xFFFF0000) | (block << 8) | (element & 0xFF)))
+        for block in BLOCKS
+    )
     for element in PRIVATE_ELEMENTS
-    for block in BLOCKS
-    for tag in ((element & 0xFFFF0000) | block, (element & 0xFFFF0000) | (block << 8) | (element & 0xFF))
-)
-"""Of creators and elements, to be read with KEYWORDS."""
+}
+"""Tags of the creator and of the element, in each block."""
+PRIVATE_TAGS = frozenset(int(tag) for places in _PLACES.values() for place in places for tag in place)
+"""To be read with KEYWORDS."""
 MAX_PRIVATE_LENGTH = 64
 """Of a text (VR LO)."""
 
@@ -129,14 +134,13 @@ def _named(text: str, *, short: bool) -> str:
 
 def _private_text(dataset: Dataset, element: int) -> str:
     """The text of a private element; "" where its creator has no block, or another one has it."""
-    group, number = element & 0xFFFF0000, element & 0xFF
-    for block in BLOCKS:
-        if group | block in dataset and _text(dataset, group | block) == PRIVATE_ELEMENTS[element]:
-            return _text(dataset, group | block << 8 | number)
+    for creator, place in _PLACES[element]:
+        if creator in dataset and _text(dataset, creator) == PRIVATE_ELEMENTS[element]:
+            return _text(dataset, place)
     return ""
 
 
-def _text(dataset: Dataset, tag: int) -> str:
+def _text(dataset: Dataset, tag: BaseTag) -> str:
     """As it stands in the file, for in an implicit one a private element has no type."""
     raw = dataset.get_item(tag)
     value = getattr(raw, "value", None)

@@ -1,6 +1,6 @@
 """The outlines of body and lungs in an axial slice, to a fraction of a pixel, with what lies on both sides of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class Outline:
 def find_outlines(hu: NDArray[Any], spacing_mm: Spacing, *, clear_mm: Float) -> dict[EdgeKind, Outline]:
     """The outlines of a slice (Y, X) in HU; a kind of which there is none is missing.
 
-    A point is valid where both sides are what they should be at distances `clear_mm`.
+    A point is valid where both sides are what they should be at distances `clear_mm`, and the darker one is no filler.
     """
     smooth = ndimage.gaussian_filter(hu.astype(np.float32), [SMOOTHING_MM / mm for mm in spacing_mm])
     pixel_mm2 = spacing_mm[0] * spacing_mm[1]
@@ -69,14 +69,38 @@ def find_outlines(hu: NDArray[Any], spacing_mm: Spacing, *, clear_mm: Float) -> 
     for kind, area in areas.items():
         points = _crossings(smooth, area, EDGES[kind].edge_hu)
         if len(points) > NUM_NEIGHBOURS:
-            outlines[kind] = _smoothed(points, smooth, spacing_mm, sides=EDGES[kind], clear_mm=clear_mm)
+            outline = _smoothed(points, smooth, spacing_mm)
+            clear = _is_clear(outline, smooth, spacing_mm, sides=EDGES[kind], clear_mm=clear_mm)
+            measured = _is_measured(outline, hu, spacing_mm, clear_mm=clear_mm)
+            outlines[kind] = replace(outline, valid=outline.valid & clear & measured)
     return outlines
 
 
-def sampled(image: NDArray[Any], points_mm: Float, spacing_mm: Spacing) -> NDArray[np.float32]:
-    """The image (Y, X) at points (…, 2); NaN outside of it."""
+def _sampled(image: NDArray[Any], points_mm: Float, spacing_mm: Spacing, *, order: int = 1) -> NDArray[Any]:
+    """The image (Y, X) at points (…, 2), between pixels or, of order 0, in the nearest; NaN outside of it."""
     places = np.moveaxis(points_mm / spacing_mm, -1, 0)
-    return ndimage.map_coordinates(image, places, order=1, mode="constant", cval=np.nan)
+    return ndimage.map_coordinates(image, places, order=order, mode="constant", cval=np.nan)
+
+
+def _is_clear(outline: Outline, smooth: NDArray[np.float32], spacing_mm: Spacing, *, sides: EdgeSides, clear_mm: Float) -> Bool:
+    """Whether both sides of each point (N,) are what they should be."""
+    clear = np.ones(len(outline.valid), bool)
+    for distances_mm, (low, high) in ((clear_mm, sides.dark_hu), (-clear_mm, sides.bright_hu)):
+        beside = _sampled(smooth, _beside(outline, distances_mm), spacing_mm)
+        clear &= ((beside >= low) & (beside <= high)).all(axis=1)  # false of NaN
+    return clear
+
+
+def _is_measured(outline: Outline, hu: NDArray[Any], spacing_mm: Spacing, *, clear_mm: Float) -> Bool:
+    """Whether the darker side of each point (N,) has noise: where the field of view ends, one value fills it."""
+    beside = _sampled(hu.astype(float), _beside(outline, clear_mm), spacing_mm, order=0)
+    measured: Bool = beside.max(axis=1) > beside.min(axis=1)  # false of NaN
+    return measured
+
+
+def _beside(outline: Outline, distances_mm: Float) -> Float:
+    """Points (N, K, 2) at distances (K,) from the outline, positive on its darker side."""
+    return outline.points_mm[:, None] + distances_mm[:, None] * outline.normals[:, None]
 
 
 def _large_areas(mask: Bool, *, num_pixels: float, only_largest: bool = False) -> Bool:
@@ -107,13 +131,11 @@ def _crossings(smooth: NDArray[np.float32], area: Bool, edge_hu: float) -> Float
     return np.concatenate(found)
 
 
-def _smoothed(
-    points_px: Float, smooth: NDArray[np.float32], spacing_mm: Spacing, *, sides: EdgeSides, clear_mm: Float
-) -> Outline:
-    """The outline through crossings (N, 2) in pixels: each moved onto the parabola through its neighbours."""
+def _smoothed(points_px: Float, smooth: NDArray[np.float32], spacing_mm: Spacing) -> Outline:
+    """The outline through crossings (N, 2) in pixels, each moved onto the parabola through its neighbours; valid if it fits."""
     points = points_px * spacing_mm
-    along_y, along_x = np.gradient(smooth, *spacing_mm)
-    slope = np.stack([sampled(along_y, points, spacing_mm), sampled(along_x, points, spacing_mm)], axis=1).astype(float)
+    gradient = np.asarray(np.gradient(smooth, *spacing_mm))
+    slope = np.stack([_sampled(part, points, spacing_mm) for part in gradient], axis=1).astype(float)
     normals = -slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)
     tangents = normals[:, ::-1] * (1, -1)
     distance_mm, neighbours = cKDTree(points).query(points, NUM_NEIGHBOURS)
@@ -125,9 +147,6 @@ def _smoothed(
     turned = (normals - tilt[:, None] * tangents) / length[:, None]
     curvature = 2 * bend / length**3
     valid = (distance_mm[:, -1] <= MAX_NEIGHBOUR_MM) & (residual_mm <= MAX_RESIDUAL_MM) & (abs(curvature) <= 1 / MIN_RADIUS_MM)
-    for sign, (low, high) in ((1, sides.dark_hu), (-1, sides.bright_hu)):
-        beside = sampled(smooth, moved[:, None] + sign * clear_mm[:, None] * turned[:, None], spacing_mm)
-        valid &= ((beside >= low) & (beside <= high)).all(axis=1)  # false of NaN
     return Outline(moved, turned, curvature, valid)
 
 

@@ -22,7 +22,8 @@ def map_on_ray(
         in_hand: dict[ray.ObjectRef, Item] = {}
         while todo or in_hand:
             while todo and len(in_hand) < num_workers:
-                in_hand[task.remote(todo[0])] = todo.popleft()
+                item = todo.popleft()
+                in_hand[task.remote(item)] = item
             (done, *_), _ = ray.wait(list(in_hand))
             item = in_hand.pop(done)
             try:

@@ -89,7 +89,7 @@ def _cautions(
         num_slices = sum(record.num_slices for record in originals[protocol])
         found = measured.get(protocol.protocol_id, Measured())
         if num_slices < FEW_SLICES:
-            yield f"the {role} has {num_slices} slices"
+            yield f"the {role} has {num_slices} slice{'s' if num_slices > 1 else ''}"
         if found.doubts:
             yield f"{role}: {found.doubts[0]}"
         if found.problems:

@@ -81,6 +81,18 @@ def test_a_body_that_the_image_cuts_off_has_edges_where_it_does_not(sharp):
     assert response is None or np.abs(response.mtf - _gaussian(0.5, response.frequencies_per_mm)).max() < 0.05
 
 
+def test_where_the_field_of_view_ends_is_no_edge(sharp):
+    """It is filled with a value that need not be the lowest one, and cuts the body off as no scanner could show it."""
+    y, x = np.mgrid[:320, :320] - 160
+    filled = np.where(np.hypot(y, x) < 130, sharp, -1024.0)
+    filled[160, 160] = -1100.0
+    cut, whole = EdgeMeter(), EdgeMeter()
+    cut.add(filled, (0.8, 0.8))
+    whole.add(sharp, (0.8, 0.8))
+    assert 0 < cut.num_profiles["skin"] < whole.num_profiles["skin"]
+    np.testing.assert_allclose(cut.response("skin").mtf, whole.response("skin").mtf, atol=0.03)
+
+
 @pytest.mark.parametrize("plane", [np.full((64, 64), -1000.0), np.full((64, 64), 40.0), np.zeros((8, 8))])
 def test_without_edges_there_is_no_response(plane):
     assert edge_response([plane], (0.8, 0.8)) is None
