@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from ltdiff.data.rois import Roi
 from ltdiff.evaluation.structures import ERASED_CONTRAST, Neighbours, body_mask, find_structures, structure_table
-from ltdiff.physics.outline import find_outlines, sampled
+from ltdiff.physics.outline import find_outlines
 
 CONTENT_SIGMA_MM = 3.0
 """Of the Gaussian behind which two kernels show the same: their responses are both near 1 below .05 cycles/mm."""
@@ -113,8 +113,10 @@ def _edge_shifts_mm(
     slope = np.hypot(*np.gradient(_smooth(source_hu, EDGE_SIGMA_MM, spacing_mm), *spacing))
     difference = _smooth(difference_hu, EDGE_SIGMA_MM, spacing_mm)
     outlines = find_outlines(source_hu, spacing, clear_mm=CLEAR_MM).values()
-    places = [outline.points_mm[outline.valid] for outline in outlines]
-    return np.concatenate([np.empty(0), *(sampled(difference, one, spacing) / sampled(slope, one, spacing) for one in places)])
+    places = np.concatenate([np.empty((0, 2)), *(outline.points_mm[outline.valid] for outline in outlines)]) / spacing
+    moved, steepness = (ndimage.map_coordinates(image, places.T, order=1, mode="nearest") for image in (difference, slope))
+    shifts_mm: NDArray[np.float64] = moved / steepness
+    return shifts_mm
 
 
 def _smooth(plane: NDArray[np.floating], sigma_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
