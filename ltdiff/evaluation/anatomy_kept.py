@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from ltdiff.data.rois import Roi
 from ltdiff.evaluation.structures import ERASED_CONTRAST, Neighbours, body_mask, find_structures, structure_table
-from ltdiff.physics.outline import find_outlines, sampled
+from ltdiff.physics.outline import find_outlines
 
 CONTENT_SIGMA_MM = 3.0
 """Of the Gaussian behind which two kernels show the same: their responses are both near 1 below .05 cycles/mm."""
@@ -25,8 +25,8 @@ EDGE_SIGMA_MM = 1.5
 CLEAR_MM = np.array([3.0, 4.0, 5.0])
 """Distances from an outline at which both sides must be what they should be: no vessel, rib or couch lies near."""
 STRUCTURE_SIGMA_MM = 1.0
-"""Of the Gaussian behind which structures are looked for. Without it the true images of a sharp kernel had 38 of 363 structures
-that a smooth kernel's had less than half of, with it none of 336; by histogram matching 224 of 348 (12 simulated patients)."""
+"""Of the Gaussian behind which structures are looked for: without it even the true images of a sharp kernel have many that a
+smooth kernel's show by less than half of their contrast (see docs/notes/evaluation-without-pairs.md)."""
 CONTENT_COLUMNS = ("method", "content_bias_hu", "content_sd_hu", "edge_shift_mm", "edge_shift_mm_p95")
 STRUCTURE_COLUMNS = ("method", "roi_set", "number", "judged", "erased", "new_number", "new_judged", "created")
 
@@ -113,8 +113,10 @@ def _edge_shifts_mm(
     slope = np.hypot(*np.gradient(_smooth(source_hu, EDGE_SIGMA_MM, spacing_mm), *spacing))
     difference = _smooth(difference_hu, EDGE_SIGMA_MM, spacing_mm)
     outlines = find_outlines(source_hu, spacing, clear_mm=CLEAR_MM).values()
-    places = [outline.points_mm[outline.valid] for outline in outlines]
-    return np.concatenate([np.empty(0), *(sampled(difference, one, spacing) / sampled(slope, one, spacing) for one in places)])
+    places = np.concatenate([np.empty((0, 2)), *(outline.points_mm[outline.valid] for outline in outlines)]) / spacing
+    moved, steepness = (ndimage.map_coordinates(image, places.T, order=1, mode="nearest") for image in (difference, slope))
+    shifts_mm: NDArray[np.float64] = moved / steepness
+    return shifts_mm
 
 
 def _smooth(plane: NDArray[np.floating], sigma_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ltdiff.data.ensemble import Ensemble, read_ensemble
 from ltdiff.data.manifest import data_fingerprint
-from ltdiff.data.masks import read_labels
+from ltdiff.data.masks import check_regular, read_labels
 from ltdiff.data.rois import Roi, VolumeRoi, extrude, mask_rois
 from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
@@ -59,13 +59,16 @@ def read_unpaired_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask:
 
     Raises:
         ValueError: the split lacks source or target; nothing of one can be read; they have no content in common; the mask fits no
-            series.
+            series; of features in space, a series forms no regular grid.
     """
     depth = FEATURE_SETS[config.features].depth
     source, target = (
         read_ensemble(manifest, role=role, split=config.split, depth=depth, purpose="the evaluation")
         for role in ("source", "target")
     )
+    if depth > 1:
+        series = [*source.places["series_uid"], *target.places["series_uid"]]
+        check_regular(manifest, pairs=manifest[manifest["series_uid"].isin(series)])
     halves = target.groups % 2
     stacks = [np.flatnonzero(halves == half) for half in np.unique(halves)]
     drawn = matched_regions([source.hu, *(target.hu[of_half] for of_half in stacks)], num_rois=config.num_rois, seed=config.seed)

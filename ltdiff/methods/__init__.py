@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SOURCE = "source"
 """The method that does nothing."""
 METHODS = {
-    "histogram": "histogram:Histogram",
+    "histogram": "histogram_matching:HistogramMatching",
     "combat": "combat:ComBat",
     "covbat": "covbat:CovBat",
     "linear": "linear:Linear",

@@ -34,7 +34,7 @@ FADE_HU = 200.0
 CURVE_FILE = "curve.json"
 
 
-class Histogram(Comparator):
+class HistogramMatching(Comparator):
     """The curve, fitted to slices of split `train`, paired or not."""
 
     def __init__(self) -> None:

@@ -138,6 +138,12 @@ def test_segmentations_of_other_series_do_not_matter(dicom_pairs, segmented, wri
     assert np.array_equal(read_labels(tmp_path / "masks", manifest, pairs=sources), labels)
 
 
+def test_a_segmentation_fits_slices_without_a_partner(dicom_pairs, segmented, labels):
+    manifest = dicom_pairs[0].assign(pair_id=None)
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm").iloc[[4, 1]]
+    assert np.array_equal(read_labels(segmented("source"), manifest, pairs=sources), labels[[4, 1]])
+
+
 @pytest.mark.parametrize("roles", [("source", "source"), ("source", "target")])
 def test_of_two_segmentations_of_the_same_slices_none_is_preferred(dicom_pairs, segmented, tmp_path, roles):
     manifest, _ = dicom_pairs

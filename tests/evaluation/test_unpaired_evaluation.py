@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from bodies import SPACING_MM, make_bodies
-from tiny_run import one_thread, save_volume, write_pairs, write_unpaired  # noqa: F401
+from tiny_run import one_thread, save_tiny_model, save_volume, write_pairs, write_unpaired  # noqa: F401
 
-from ltdiff.data.manifest import read_manifest
+from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluate_model import evaluate, main_tables, read_scored_sets
+from ltdiff.evaluation.evaluate_model import evaluate, evaluate_model, main_tables, read_scored_sets
 from ltdiff.evaluation.unpaired_set import read_unpaired_set
+from ltdiff.inference.config import InferenceConfig
 
 CONFIG = EvaluationConfig(num_rois=8, num_workers=1)
 SOFT, SHARP = {"blur_px": 1.3, "noise_hu": 12.0, "noise_px": 1.2}, {"blur_px": 0.8, "noise_hu": 40.0, "noise_px": 0.7}
@@ -203,3 +204,25 @@ def test_a_split_with_pairs_and_without_gives_both(manifest, tmp_path):
     evaluate(*read_scored_sets(pairs, config=few), methods={}, out=tmp_path / "out", facts={})
     assert not any(path.name.startswith("unpaired") for path in (tmp_path / "out").iterdir())
     assert "Without pairs" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_the_catalogue_is_measured_through_slices_that_follow_each_other_in_one_half(manifest):
+    one = manifest[manifest["patient"].isin(("source 0", "target 0"))].reset_index(drop=True)
+    config = EvaluationConfig(num_rois=2, num_workers=1, features="catalogue")
+    scored = read_unpaired_set(one, config=config)
+    assert {len(roi.volume_mask) for roi in scored.source_rois} <= {2, 3}
+    assert {len(roi.volume_mask) for roi in scored.target_rois} == {1}  # of three slices every second is in the other half
+
+
+def test_a_model_is_set_against_its_linear_match(manifest, tmp_path):
+    few = manifest[(manifest["patient"].isin(("source 0", "target 0"))) & (manifest["slice_index"] < 2)]
+    write_manifest(few, tmp_path / "unpaired.parquet")
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    config = EvaluationConfig(num_rois=2, num_workers=1)
+    printed = evaluate_model(
+        tmp_path / "unpaired.parquet", model=model, out=tmp_path / "report", config=config, inference=InferenceConfig()
+    )
+    table = pd.read_csv(tmp_path / "report" / "unpaired.csv")
+    assert list(table["method"]) == ["source", "linear", "ltdiff", "target"]
+    assert "| ltdiff " in printed
+    assert "model_weights_sha256" in json.loads((tmp_path / "report" / "summary.json").read_text())

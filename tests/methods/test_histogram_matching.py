@@ -1,4 +1,4 @@
-"""Histogram matching finds a known monotone curve, and leaves alone what it cannot know."""
+"""HistogramMatching matching finds a known monotone curve, and leaves alone what it cannot know."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from bodies import make_bodies
 from tiny_run import write_pairs, write_unpaired
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.methods.histogram import HIGHEST_HU, LOWEST_HU, Histogram, body_values, quantile_curve
+from ltdiff.methods.histogram_matching import HIGHEST_HU, LOWEST_HU, HistogramMatching, body_values, quantile_curve
 from ltdiff.methods.protocol import FitError
 
 GRID_HU = np.arange(LOWEST_HU, HIGHEST_HU + 1)
@@ -60,7 +60,7 @@ def fitted(tmp_path_factory):
     sources = [np.round(0.5 * make_bodies(3, seed=seed) + 100) for seed in (1, 2)]
     targets = [make_bodies(3, seed=seed) for seed in (3, 4)]
     manifest = read_manifest(write_unpaired(folder / "data", sources=sources, targets=targets, split="train"))
-    method = Histogram()
+    method = HistogramMatching()
     method.fit(manifest, folder=folder / "fit")
     return method, folder / "fit", manifest
 
@@ -87,17 +87,17 @@ def test_nothing_outside_the_body_is_changed(fitted):
 
 def test_a_finished_fit_is_read(fitted):
     method, folder, manifest = fitted
-    again = Histogram()
+    again = HistogramMatching()
     again.fit(manifest, folder=folder)
     np.testing.assert_array_equal(again.curve_hu, method.curve_hu)
     with pytest.raises(ValueError, match="holds work with other settings or data"):
-        Histogram().fit(manifest[manifest["slice_index"] > 0], folder=folder)
+        HistogramMatching().fit(manifest[manifest["slice_index"] > 0], folder=folder)
 
 
 def test_pairs_serve_as_well(tmp_path):
     target = make_bodies(4, seed=1)
     manifest = read_manifest(write_pairs(tmp_path / "data", volumes=(target + 20, target)))
-    method = Histogram()
+    method = HistogramMatching()
     method.fit(manifest, folder=tmp_path / "fit")
     assert _at(method.curve_hu, 60) == pytest.approx(40, abs=1)
 
@@ -106,7 +106,7 @@ def test_what_shows_no_body_or_no_source_is_no_reason_to_stop_others(fitted, tmp
     air = np.full((2, 64, 64), -1000, np.float32)
     manifest = read_manifest(write_unpaired(tmp_path / "data", sources=[air], targets=[air], split="train"))
     with pytest.raises(FitError, match="shows a body"):
-        Histogram().fit(manifest, folder=tmp_path / "fit")
+        HistogramMatching().fit(manifest, folder=tmp_path / "fit")
     targets = manifest[manifest["role"] == "target"]
     with pytest.raises(FitError, match="no source slice in its split 'train'"):
-        Histogram().fit(targets, folder=tmp_path / "other")
+        HistogramMatching().fit(targets, folder=tmp_path / "other")
