@@ -7,7 +7,7 @@ import torch
 from tiny_run import SPACING_MM, make_rows, make_volumes, save_volume
 from torch.nn import functional
 
-from ltdiff.data.network_inputs import SCALE_HU, to_hu, to_network
+from ltdiff.data.network_inputs import SCALE_HU, to_network
 from ltdiff.methods import cyclegan
 from ltdiff.methods.cyclegan import CycleGAN, CycleGANMethod, cycle_loss
 from ltdiff.methods.image_network import NetworkPhase
@@ -161,26 +161,3 @@ def test_several_source_kernels_are_one_side_of_a_cyclegan(tmp_path, unpaired, m
     method = CycleGANMethod(make_training())
     method.fit(unpaired[0], folder=tmp_path)
     assert set(method.network.generators) == {"source", "target"}
-
-
-@every_network
-def test_noise_becomes_nearly_as_strong_as_the_targets_and_stays_in_its_place(name):
-    """Flat images, no two alike, whose noise is half as strong in the source; a hundred steps."""
-    source, generator = NETWORKS[name][1], torch.Generator().manual_seed(0)
-
-    def draw(sigma_hu, num):
-        return (40 + sigma_hu * torch.randn(num, 32, 32, generator=generator)).round()
-
-    torch.manual_seed(0)
-    model = NETWORKS[name][0]().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for step in range(100):
-        loss = cycle_loss(model, {source: draw(40, 4), "target": draw(80, 4)}, BatchNoise(0, [step]))["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    hu = draw(40, 8)
-    with torch.no_grad():
-        made = to_hu(model.convert(to_input(hu), start=source, goal="target")[:, 0])
-    assert abs(made.std().item() / 80 - 1) < 0.3
-    assert np.corrcoef(made.ravel(), hu.ravel())[0, 1] > 0.8
