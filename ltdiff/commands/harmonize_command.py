@@ -32,7 +32,7 @@ def harmonize(
     options = {} if minutes is None else {"training.minutes": minutes}
     read = read_settings_of(config, settings, sections=[*TRAINING_SECTIONS, "inference"], options=options)
 
-    from ltdiff.harmonize.archive import harmonize_archive
+    from ltdiff.harmonize.harmonized_archive import harmonize_archive
     from ltdiff.inference.results import exit_code
 
     results = harmonize_archive(

@@ -13,7 +13,7 @@ from ltdiff.cli import run_ltdiff
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import write_ct_series
-from ltdiff.harmonize.archive import harmonize_archive
+from ltdiff.harmonize.harmonized_archive import harmonize_archive
 from ltdiff.model.spectrum import half_overlapping_windows, tapered_power
 from ltdiff.uncertainty import calibration
 

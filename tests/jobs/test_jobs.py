@@ -33,7 +33,7 @@ START_S = 90
 
 def test_every_stage_has_its_job():
     stages = ["train_autoencoder.py", "train_ddpm.py", "train_joint.py", "standardize.py", "evaluate.py", "compare.py"]
-    assert sorted([*stages, "measure_mtf.py", "pretrain.py", "survey.py"]) == JOBS
+    assert sorted([*stages, "harmonize.py", "measure_mtf.py", "pretrain.py", "survey.py"]) == JOBS
 
 
 @pytest.mark.parametrize("job", ["train_ddpm.py", "standardize.py", "evaluate.py", "compare.py", "measure_mtf.py", "survey.py"])
