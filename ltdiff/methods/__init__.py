@@ -31,8 +31,6 @@ METHODS = {
 }
 """Name in commands and tables → file and class, imported when the method is made: a list of names must not take seconds."""
 METHOD_NAMES = (SOURCE, *METHODS)
-WITHOUT_PAIRS = ("histogram", "combat", "covbat")
-"""Methods that can be fitted to slices without a partner too."""
 
 
 def make_method(name: str, settings: "Settings", evaluation: "EvaluationConfig") -> "Comparator | ComBat":

@@ -25,7 +25,7 @@ from ltdiff.evaluation.evaluate_model import evaluate, main_tables, read_scored_
 from ltdiff.evaluation.report import add_to_summary
 from ltdiff.evaluation.scoring import Harmonizer
 from ltdiff.inference.method import Method
-from ltdiff.methods import METHOD_NAMES, SOURCE, WITHOUT_PAIRS, make_method
+from ltdiff.methods import METHOD_NAMES, SOURCE, make_method
 from ltdiff.methods.combat import ComBat
 from ltdiff.methods.image_network import RESULT_FILE
 from ltdiff.methods.protocol import FitError
@@ -110,7 +110,6 @@ def _fit(
         logger.info("method %d of %d: %s", number, len(made), name)
         torch.set_num_threads(num_cores())  # a calibration takes one
         try:
-            check_pairs(name, training)
             method.fit(training, folder=out / "methods" / name)
         except FitError as error:
             logger.error("%s failed, the others go on: %s", name, error)
@@ -121,14 +120,6 @@ def _fit(
         else:
             fitted |= {name: method, **{f"{name}{ending}": each for ending, each in method.variants().items()}}
     return fitted, harmonizers, failed
-
-
-def check_pairs(name: str, training: pd.DataFrame) -> None:
-    """FitError where a method learns from pairs and there is none to train on."""
-    if name not in WITHOUT_PAIRS and not ((training["split"] == "train") & training["pair_id"].notna()).any():
-        raise FitError(
-            f"{name} learns from pairs, and the manifest has none in its split 'train'; {', '.join(WITHOUT_PAIRS)} need none"
-        )
 
 
 def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, given: TrainingConfig) -> dict[str, Any]:

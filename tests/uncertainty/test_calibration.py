@@ -305,7 +305,7 @@ def test_a_model_without_validation_pairs_stays_uncalibrated(pairs, tmp_path, ca
 def test_what_is_on_record_is_what_the_same_pairs_give_again(model, pairs):
     """As `ltdiff models promote --pairs` measures it."""
     choice = read_choice(model)
-    methods = {output: Standardizer.load(model, InferenceConfig(output=output)) for output in ("mean", "sample")}
+    methods = {output: Standardizer.load(model, InferenceConfig(output=output)) for output in ("mean", "sample", "match")}
     assert ValidationRegions.read(read_manifest(pairs), num_workers=2).ccc(methods) == choice.ccc
     assert read_choice(pairs.parent) is None
 
