@@ -25,8 +25,8 @@ import ray.data
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from ltdiff.data.batch_loader import ProtocolLoader
     from ltdiff.data.patches import PatchLoader
-    from ltdiff.data.protocols import ProtocolLoader
 
     Loader = PatchLoader | ProtocolLoader
 

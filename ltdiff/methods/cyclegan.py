@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from ltdiff.data.batch_loader import TARGET, Draw
 from ltdiff.data.network_inputs import SCALE_HU
-from ltdiff.data.protocols import TARGET, Draw
 from ltdiff.methods.adversarial import SIZE_DIVISOR, Discriminator, Generator, judge_as_fixed, start_with_zeros
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.methods.texture_distance import measure_texture, texture_distance

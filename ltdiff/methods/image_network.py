@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from ltdiff.data.batch_loader import Draw
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.network_inputs import to_hu, to_network
-from ltdiff.data.protocols import Draw
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.method import Slices
 from ltdiff.methods.protocol import Comparator, FitError

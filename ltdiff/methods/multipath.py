@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from ltdiff.data.batch_loader import TARGET, Draw, by_kernel
 from ltdiff.data.manifest import evenly_spaced, read_hu
 from ltdiff.data.network_inputs import to_network
-from ltdiff.data.protocols import TARGET, Draw, by_kernel
 from ltdiff.methods.adversarial import (
     SCALE,
     SIZE_DIVISOR,

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from ltdiff.data.batch_loader import Draw
 from ltdiff.data.network_inputs import to_hu, to_network
 from ltdiff.data.patches import MakeSource, MatchKernel
-from ltdiff.data.protocols import Draw
 from ltdiff.diffusion.process import Process, make_process
 from ltdiff.model.latent import Latents
 from ltdiff.model.ltdiff import LTDiff
@@ -27,7 +27,7 @@ from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingCo
 Network = TypeVar("Network", bound=nn.Module)
 Batch = Mapping[str, Tensor]
 """Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
-and `x_mm`, the place of each pixel. Where protocols are drawn independently of each other (data/protocols): those of each."""
+and `x_mm`, the place of each pixel. Where protocols are drawn independently of each other (data/batch_loader): those of each."""
 STORED_RANGE_HU = (-1024.0, 3071.0)
 CHARBONNIER_EPSILON = float(to_network(5.0) - to_network(0.0))
 """5 HU: below it the loss is quadratic, so noise is averaged, not voted on."""

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ltdiff.data.batch_loader import make_batch_loader
 from ltdiff.data.patches import fit_in_memory
-from ltdiff.data.protocols import make_batch_loader
 from ltdiff.training.phases import Batch, PhaseTask
 
 NUM_VALIDATION_BATCHES = 8

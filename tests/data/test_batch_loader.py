@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from tiny_run import make_rows, save_volume
 
+from ltdiff.data.batch_loader import by_kernel, make_batch_loader
 from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader
-from ltdiff.data.protocols import by_kernel, make_batch_loader
 
 PATCH = 8
 SHAPE = (6, 13, 15)
