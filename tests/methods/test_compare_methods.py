@@ -105,7 +105,8 @@ def test_every_method_has_its_rows(compared):
     assert tuple(ccc.columns) == CCC_COLUMNS
     chosen = read_choice(out / "methods" / "ltdiff" / "model").output
     rows = {"source", "linear", "combat", "residual_cnn", "residual_cnn_sample", "ltdiff"}
-    rows |= {"ltdiff_sample", "ltdiff_2_steps"} if chosen == "mean" else {"ltdiff_mean", "ltdiff_mean_2_steps"}
+    rows |= {f"ltdiff_{output}" for output in OUTPUTS if output != chosen}
+    rows |= {"ltdiff_2_steps" if chosen == "mean" else "ltdiff_mean_2_steps"}
     assert set(ccc["method"]) == rows
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     assert "random" in set(ccc["roi_set"])
@@ -129,15 +130,15 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert float(cnn["learning_rate"]) == min(map(float, cnn["rates"]), key=lambda rate: cnn["rates"][f"{rate}"])
     assert cnn["step"] >= 1
     output = ltdiff.pop("output")
-    assert set(output["ccc"]) == {"mean", "sample"}
+    assert set(output["ccc"]) == set(OUTPUTS)
     assert list(ltdiff) == ["autoencoder", "ddpm", "joint"]
     assert sum(phase["minutes"] for phase in ltdiff.values()) == pytest.approx(MINUTES)
     assert set(ltdiff["joint"]["rates"]) == set(cnn["rates"])  # the same are tried
     assert "rates" not in ltdiff["autoencoder"]
     assert summary["methods"]["source"] == summary["methods"]["linear"] == {}
-    other = {"mean": "sample", "sample": "mean"}[output["output"]]
-    two_steps = {"mean": "ltdiff_2_steps", "sample": "ltdiff_mean_2_steps"}[output["output"]]
-    images = {"linear", "residual_cnn", "residual_cnn_sample", "ltdiff", two_steps, f"ltdiff_{other}"}
+    others = {f"ltdiff_{other}" for other in OUTPUTS if other != output["output"]}
+    two_steps = "ltdiff_2_steps" if output["output"] == "mean" else "ltdiff_mean_2_steps"
+    images = {"linear", "residual_cnn", "residual_cnn_sample", "ltdiff", two_steps} | others
     assert set(summary["seconds_per_slice"]) == images
     assert 1 <= summary["wall_s"] < 600
     assert summary["peak_memory_bytes"] > 10_000_000
@@ -193,7 +194,7 @@ def test_variants_of_what_is_a_sample_are_called_means(tmp_path, pairs, monkeypa
     of = calibration.OutputChoice.of
     monkeypatch.setattr(calibration.OutputChoice, "of", lambda ccc: of(ccc)._replace(output="sample"))
     _compare(pairs, tmp_path, methods=["ltdiff"])
-    rows = {"source", "ltdiff", "ltdiff_mean", "ltdiff_mean_2_steps"}
+    rows = {"source", "ltdiff", "ltdiff_mean", "ltdiff_match", "ltdiff_mean_2_steps"}
     assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == rows
 
 
