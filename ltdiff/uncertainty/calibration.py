@@ -68,11 +68,13 @@ class Sampled(Method):
 def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
     """Write `model`/calibration.json from the pairs of split `val`; return the coverage on split `test`, if any, as Markdown.
 
+    Where the manifest has no pairs at all, sources are made for its targets, as they were in the model's training.
+
     Raises:
         ValueError: no model there, or no validation pair.
     """
     manifest = read_manifest(pairs)
-    if not has_validation_pairs(manifest):
+    if not has_validation_pairs(manifest) and manifest["pair_id"].notna().any():
         raise ValueError(
             f"{printable(pairs)}: calibrating needs validation pairs, and there are none (see `ltdiff pair --split`)"
         )

@@ -16,6 +16,7 @@ from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.scoring import CCC_COLUMNS
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods import METHOD_NAMES, METHODS, compare_methods, make_method, training_regions
+from ltdiff.model.config import OUTPUTS
 from ltdiff.model.ltdiff import ModelConfig
 from ltdiff.system.lock import LOCK_FILE, only_writer
 from ltdiff.training.config import LossConfig, TrainingConfig
