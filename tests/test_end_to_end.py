@@ -9,8 +9,8 @@ from dicom_files import assert_no_new_errors
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.dicom.series import find_series
-from ltdiff.model.model_folder import CALIBRATION_FILE
 from ltdiff.model.config import OUTPUTS
+from ltdiff.model.model_folder import CALIBRATION_FILE
 from ltdiff.model.residual_noise import read_output
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.uncertainty import calibration
