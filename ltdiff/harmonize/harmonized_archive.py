@@ -3,15 +3,19 @@
 out/protocols/ID/pairs.parquet  the manifest of a source protocol, and of the target's series of its slice thickness
 out/protocols/ID/run/           its match, or its training; the model is kept, and series that come later get the same
 out/images/                     the standardized series, and report.csv
+out/reports/ID/                 how like the target the protocol is, before and after
 """
 
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.pairing import read_archive
 from ltdiff.dicom.archive_files import Issue
+from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.harmonize.plan import SourceProtocol, assigned_models, plan
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig
@@ -29,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 PROTOCOLS_FOLDER, IMAGES_FOLDER, RUN_FOLDER = "protocols", "images", "run"
 MANIFEST_FILE = "pairs.parquet"
+REPORTS_FOLDER, REPORT_FILE = "reports", "report.md"
+REPORTED_SPLIT: Literal["val"] = "val"
+NUM_ROIS = 20
+"""Slices and regions of each tissue that the report looks at: a sample, for it shall not take longer than the rest."""
 FITTING_SPLIT = "z:1"
 """All series are matched and standardized: nothing is held back to be scored. The last eighth of each validates a training."""
 
@@ -57,7 +65,7 @@ def harmonize_archive(
         protocols, issues = plan(content, target_kernel=target_kernel)
         fitted, unfitted = _fit(protocols, out, minutes=minutes, settings=settings)
         issues = [*content.issues, *issues, *unfitted]
-    return standardize_archive(
+    results = standardize_archive(
         root,
         model=Assignment(target_kernel, assigned_models(fitted), {issue.path: issue.reason for issue in issues}),
         out=out / IMAGES_FOLDER,
@@ -65,6 +73,25 @@ def harmonize_archive(
         num_workers=num_workers,
         target_kernel=target_kernel,
     )
+    for protocol, model in fitted:
+        _report(protocol, model, out, inference=inference, num_workers=num_workers)
+    return results
+
+
+def _report(protocol: SourceProtocol, model: Path, out: Path, *, inference: InferenceConfig, num_workers: int) -> None:
+    """Measure some slices of a protocol before and after, beside the target's, unless that is done."""
+    protocol_id = protocol.protocol.protocol_id
+    report = out / REPORTS_FOLDER / protocol_id
+    if (report / REPORT_FILE).is_file():
+        return
+    manifest = out / PROTOCOLS_FOLDER / protocol_id / MANIFEST_FILE
+    config = EvaluationConfig(split=REPORTED_SPLIT, num_rois=NUM_ROIS, num_workers=num_workers)
+    try:
+        tables = evaluate_model(manifest, model=model, out=report, config=config, inference=inference)
+    except ValueError as error:
+        logger.warning("there is no report of protocol %s: %s", protocol_id, error)
+        return
+    logger.info("protocol %s (kernel %r), before and after:\n%s", protocol_id, protocol.protocol.kernel, tables)
 
 
 def _fit(

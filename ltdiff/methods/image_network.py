@@ -38,12 +38,14 @@ from ltdiff.system.atomic_files import replace_file, write_text
 from ltdiff.system.folder_claim import claim
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
-from ltdiff.training.fit_kernel_match import KernelMatcher, fit_match
+from ltdiff.training.fit_kernel_match import KernelMatcher, fit_match, fit_target_range
 from ltdiff.training.phase_training import local_runner, train_phase
 from ltdiff.training.phases import PHASES, Batch, BatchNoise, Phase, PhaseTask, train_only
 from ltdiff.training.run import RUN_FILE
 from ltdiff.training.worker_context import local_device
 
+INDEPENDENT_DRAWS = ("sides", "kernels")
+"""What methods draw that learn from patches of both protocols without pairs."""
 RESULT_FILE, WEIGHTS_FILE = "result.json", "result.safetensors"
 Loss = Callable[[Any, Batch, BatchNoise], dict[str, Tensor]]
 
@@ -119,15 +121,21 @@ class ImageNetwork(Comparator):
         data = {"data_fingerprint": data_fingerprint(manifest)}
         claim(folder / RUN_FILE, {"method": type(self).__name__, "training": training, **data})
         try:
-            match = fit_match(manifest)
+            self._fit_match(manifest)
         except ValueError as error:
             raise FitError(str(error)) from error
-        self.kernel_match, self.degradation = match.kernel_match, match.degradation  # whose range is needed in any case
         for schedule in self.schedules():
             if not (folder / schedule.name / WEIGHTS_FILE).is_file():
                 self._train(schedule, manifest, folder / schedule.name)
             self.network.load_state_dict(load_file(folder / schedule.name / WEIGHTS_FILE))
         self.network.to(self.device, memory_format=torch.channels_last).eval()
+
+    def _fit_match(self, manifest: pd.DataFrame) -> None:
+        if self.draw in INDEPENDENT_DRAWS:  # neither a filter nor made sources are of use
+            self.kernel_match = fit_target_range(manifest)
+        else:
+            match = fit_match(manifest)
+            self.kernel_match, self.degradation = match.kernel_match, match.degradation  # whose range is needed in any case
 
     def _train(self, schedule: PhaseSchedule, manifest: pd.DataFrame, folder: Path) -> None:
         assert self.training.minutes is not None

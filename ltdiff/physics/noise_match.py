@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ltdiff.model.spectrum import radial_frequency
 from ltdiff.physics.noise_place import GRID, NUM_DIRECTIONS, directional_noise_place
-from ltdiff.physics.noise_windows import NOISE_PER_MM, RING_PER_MM
+from ltdiff.physics.noise_windows import FIRST_RING, RING_PER_MM
 
 WINDOW_MM, STEPS_PER_WINDOW = 25.0, 4
 SMOOTHED_FREQUENCIES, SMOOTHED_WINDOWS = 5, 3
@@ -91,13 +91,12 @@ def make_noise_match(
 ) -> NoiseMatch:
     """Of both protocols' noise models and the gains h (R,) at their rings.
 
-    Below NOISE_PER_MM quiet windows hold structure as well: there the ratio of both noises is taken from above.
+    Below FIRST_RING quiet windows hold structure as well: there the ratio of both noises is taken from above.
     """
     num_rings = min(len(source_power), len(target_power))
     matched = source_power[:num_rings] * gain[:num_rings] ** 2
-    above = int(np.ceil(NOISE_PER_MM / RING_PER_MM))
     ratio = target_power[:num_rings] / matched
-    ratio[:above] = np.exp(np.log(ratio[above : above + 3]).mean())
+    ratio[:FIRST_RING] = np.exp(np.log(ratio[FIRST_RING : FIRST_RING + 3]).mean())
     return NoiseMatch(
         tuple(matched.tolist()), tuple(source_mixture.tolist()), tuple((matched * ratio).tolist()), tuple(target_mixture.tolist())
     )

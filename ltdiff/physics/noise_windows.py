@@ -24,6 +24,8 @@ QUIET_SHARE, MIN_WINDOWS = 0.35, 24
 """Of the windows, those with the least structure count."""
 NOISE_PER_MM = 0.25
 """From here on, quiet windows hold noise alone."""
+FIRST_RING = int(np.ceil(NOISE_PER_MM / RING_PER_MM))
+"""Of those."""
 
 Float = NDArray[np.float64]
 
@@ -59,15 +61,15 @@ class NoiseWindows:
 
     @property
     def quiet(self) -> "NoiseWindows":
-        """Those with the least structure for the noise of their place; none where there are too few."""
-        num = max(MIN_WINDOWS, round(QUIET_SHARE * len(self))) if len(self) >= MIN_WINDOWS else 0
+        """Those with the least structure for the noise of their place; none where there are too few, or pixels too large."""
+        is_enough = len(self) >= MIN_WINDOWS and self.power.shape[1] > FIRST_RING
+        num = max(MIN_WINDOWS, round(QUIET_SHARE * len(self))) if is_enough else 0
         return self[np.argsort(self.structure_hu / np.sqrt(self.place[:, 1]))[:num]]
 
     def model(self) -> "NoiseModel":
         """The noise of these windows, which are quiet."""
-        above = int(np.ceil(NOISE_PER_MM / RING_PER_MM))
         usual = np.median(self.power, axis=0)
-        level = (np.maximum(self.power, 1e-9) / usual)[:, above:].mean(axis=1)
+        level = (np.maximum(self.power, 1e-9) / usual)[:, FIRST_RING:].mean(axis=1)
         mixture = nnls(self.place / level[:, None], np.ones(len(level)))[0]
         return NoiseModel(np.median(self.power / (self.place @ mixture)[:, None], axis=0), mixture)
 

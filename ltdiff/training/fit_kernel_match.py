@@ -14,7 +14,7 @@ from ltdiff.data.patches import is_target_without_pair, make_items
 from ltdiff.data.slice_pairs import has_validation_pairs
 from ltdiff.inference.method import LinearMatch
 from ltdiff.model.degradation import Degradation
-from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.spectral_match import SpectralMatch, SpectralMatchFit
 from ltdiff.system.progress import progress
@@ -64,6 +64,27 @@ def fit_match(manifest: pd.DataFrame) -> FittedMatch:
                 raise
     chosen = _choose(matches, manifest)
     return FittedMatch(matches[chosen], chosen, noise_match if chosen == "spectra" else None, degradation)
+
+
+def fit_target_range(manifest: pd.DataFrame) -> KernelMatch:
+    """The match that changes nothing but keeps values in the range of the targets of split `train`: for who needs no filter.
+
+    Raises:
+        ValueError: there is no target, or none can be read.
+    """
+    rows = manifest[(manifest["split"] == "train") & (manifest["role"] == "target")].drop_duplicates(["path", "slice_index"])
+    stored, num_read, match = StoredRange(), 0, KernelMatch()
+    records = rows.to_dict("records")
+    for number in evenly_spaced(len(records), at_most=MAX_SLICES) if records else ():
+        try:
+            stored.add(read_hu({str(key): value for key, value in records[number].items()}))
+            num_read += 1
+        except ValueError as error:
+            logger.warning("left out of the range of the target: %s", error)
+    if not num_read:
+        raise ValueError("no target slice of split 'train' can be read")
+    match.range_hu.copy_(torch.tensor(stored.range_hu, dtype=torch.float64))
+    return match
 
 
 def _choose(matches: dict[str, KernelMatch], manifest: pd.DataFrame) -> str:

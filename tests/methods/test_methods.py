@@ -24,9 +24,10 @@ from ltdiff.methods.multipath import MultipathMethod
 from ltdiff.methods.residual_cnn import ResidualCNNMethod
 from ltdiff.methods.stan_ct import StanCTMethod
 from ltdiff.methods.unetpp_regression import UNetPPMethod, UNetPPWithoutSkips
+from ltdiff.model.config import OUTPUTS
 from ltdiff.model.kernel_match import DEFAULT_RANGE_HU
 from ltdiff.model.ltdiff import load_model
-from ltdiff.model.model_folder import read_description
+from ltdiff.model.model_folder import CALIBRATION_FILE, read_description
 from ltdiff.model.spectrum import radial_frequency
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phase_training import RATES_FILE
@@ -214,8 +215,8 @@ def test_an_image_is_a_function_of_its_slice_and_number(name, fitted, source):
     np.testing.assert_array_equal(np.stack(parts[:2]), whole)
     np.testing.assert_array_equal(np.stack(parts[2:]), whole)
     elsewhere = method.standardize(source, IN_PLANE_MM, first_slice=7)
-    is_sample = name in LTDIFFS and method.standardizer.procedure.residual_noise is not None
-    assert np.array_equal(elsewhere, whole) == (name not in PROBABILISTIC and not is_sample)
+    output = method.standardizer.procedure.output if name in LTDIFFS else "mean"
+    assert np.array_equal(elsewhere, whole) == (output == "match" or (name not in PROBABILISTIC and output == "mean"))
 
 
 @every_method
@@ -295,27 +296,21 @@ def test_ltdiff_leaves_a_model_that_gives_the_same_images(name, fitted, source):
 @pytest.mark.parametrize(("name", "ending", "num_steps"), [("ltdiff", "_2_steps", 2), ("ltdiff_paper", "_1_step", 1)])
 def test_ltdiff_has_variants_with_another_number_of_steps_and_the_other_output(name, ending, num_steps, fitted, source):
     method, folder = fitted(name)
-    is_sample = method.standardizer.procedure.residual_noise is not None
+    chosen = method.standardizer.procedure.output
     variants = method.variants()
-    assert set(variants) == ({f"_mean{ending}", "_mean"} if is_sample else {ending, "_sample"})
+    steps = ending if chosen == "mean" else f"_mean{ending}"
+    others = {output for output in OUTPUTS if output != chosen} if (folder / "model" / CALIBRATION_FILE).is_file() else set()
+    assert set(variants) == {steps} | {f"_{output}" for output in others}
     precise = {"precision": "fp32"}
     loaded = Standardizer.load(folder / "model", InferenceConfig(num_inference_steps=num_steps, output="mean", **precise))
-    result = variants[f"_mean{ending}" if is_sample else ending].standardize(source, IN_PLANE_MM)
-    np.testing.assert_array_equal(result, loaded.standardize(source, IN_PLANE_MM))
-    mean, sample = (
-        Standardizer.load(folder / "model", InferenceConfig(output=output, **precise)).standardize(source, IN_PLANE_MM)
-        for output in ("mean", "sample")
-    )
-    other = variants["_mean" if is_sample else "_sample"].standardize(source, IN_PLANE_MM)
-    np.testing.assert_array_equal(other, mean if is_sample else sample)
-    np.testing.assert_array_equal(method.standardize(source, IN_PLANE_MM), sample if is_sample else mean)
-    assert not np.array_equal(mean, sample)
+    np.testing.assert_array_equal(variants[steps].standardize(source, IN_PLANE_MM), loaded.standardize(source, IN_PLANE_MM))
+    for output in others:
+        expected = Standardizer.load(folder / "model", InferenceConfig(output=output, **precise))
+        np.testing.assert_array_equal(
+            variants[f"_{output}"].standardize(source, IN_PLANE_MM), expected.standardize(source, IN_PLANE_MM)
+        )
     # by its procedure: after a moment of training another number of steps may round to the same image
-    assert (
-        variants[f"_mean{ending}" if is_sample else ending].procedure.num_steps
-        == num_steps
-        != method.standardizer.procedure.num_steps
-    )
+    assert variants[steps].procedure.num_steps == num_steps != method.standardizer.procedure.num_steps
 
 
 def test_the_folder_of_ltdiff_is_a_run(fitted, manifest):
