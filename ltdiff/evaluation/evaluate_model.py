@@ -28,7 +28,7 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS
-from ltdiff.model.model_folder import CALIBRATION_FILE, CHANGES, DATA_CHANGES, read_description, weights_sha256
+from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_calibration, read_description, weights_sha256
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.text import printable
 
@@ -70,7 +70,7 @@ def evaluate_model(
     standardizer = Standardizer.load(model, inference)
     linear = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
     methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
-    if inference.output is None and (model / CALIBRATION_FILE).is_file():
+    if inference.output is None and "residual_noise" in read_calibration(model):
         others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
         methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
     about = read_description(model)["about"]

@@ -9,10 +9,11 @@ from pydantic import TypeAdapter
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.config import ModelConfig, Output
-from ltdiff.model.model_folder import NOISE_MATCH, description_errors, read_description
+from ltdiff.model.model_folder import MATCH_PHASE, NOISE_MATCH, description_errors, read_description
 from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.system.settings_tree import make_settings
+from ltdiff.system.text import printable
 
 if TYPE_CHECKING:
     from ltdiff.diffusion.sampler import Sampler
@@ -46,6 +47,8 @@ class Procedure:
             decode = str(settings["loss"]["decode"])
             num_levels = make_settings(ModelConfig, description["config"]).autoencoder.num_levels
         output = inference.output or read_output(folder)
+        if output != "match" and list(description["about"].get("trained", {})) == [MATCH_PHASE]:
+            raise ValueError(f"the networks of the model in {printable(folder)} are not trained: it has no output but match")
         residual_noise = read_residual_noise(folder) if output == "sample" else None
         with description_errors(folder):
             values = description["about"].get(NOISE_MATCH) if output == "match" else None

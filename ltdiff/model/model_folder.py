@@ -28,6 +28,8 @@ DATA_CHANGES = "data_fingerprint was", "split was"
 _PARTS = {"format_version": int, "config": dict, "kernel_match": dict, "about": dict, "files": dict}
 """Of the description, with their kinds."""
 _OPTIONAL_PARTS = {"degradation": dict}
+MATCH_PHASE = "match"
+"""Among the phases that a model was trained in: of one whose networks are not trained, the only one."""
 NOISE_MATCH = "noise_match"
 """In what the trainer noted: what matches the noise of another dose (physics/noise_match)."""
 

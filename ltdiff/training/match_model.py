@@ -7,12 +7,9 @@ import pandas as pd
 
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.model.ltdiff import load_model, save_model
-from ltdiff.model.model_folder import write_calibration
+from ltdiff.model.model_folder import MATCH_PHASE, write_calibration
 from ltdiff.training.config import Settings
 from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, prepare_run
-
-MATCH_PHASE = "match"
-"""Among the phases that a model's description says it was trained in."""
 
 
 def fit_match_model(manifest: pd.DataFrame, *, out: Path, settings: Settings) -> Path:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from bodies import make_bodies
@@ -14,6 +15,8 @@ from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.harmonize.harmonized_archive import harmonize_archive
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.spectrum import half_overlapping_windows, tapered_power
 from ltdiff.uncertainty import calibration
 
@@ -85,6 +88,20 @@ def test_the_images_say_that_no_network_made_them(harmonized):
     assert {str(result.model) for result in results if result.status == "written"} == {
         str(path) for path in out.glob("protocols/*/run/model")
     }
+
+
+def test_its_networks_are_not_to_be_used(harmonized):
+    out, _ = harmonized
+    (model,) = out.glob("protocols/*/run/model")
+    with pytest.raises(ValueError, match="are not trained: it has no output but match"):
+        Standardizer.load(model, InferenceConfig(output="mean"))
+
+
+def test_the_report_shows_the_protocol_before_and_after(harmonized):
+    out, _ = harmonized
+    (table,) = out.glob("reports/*/unpaired.csv")
+    distance = pd.read_csv(table).set_index("method")["frd"]
+    assert distance["ltdiff"] < distance["source"] - 1
 
 
 def test_the_same_command_again_does_nothing_and_a_new_series_gets_the_same_match(archive, harmonized, tmp_path):
