@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Names = tuple[str | None, str | None]
+"""Of the source and of the target."""
 Paths = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
 
 
@@ -49,26 +51,11 @@ def pair(
         target_protocol: The protocol_id of the target.
         split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
     """
-    if (root is None) == (not source) or (not source) != (not target):
-        raise UsageError("name either a folder to search, or both --source and --target")
-    if source and (source_kernel is not None or target_kernel is not None):
-        raise UsageError("--source_kernel and --target_kernel choose series of an archive: --source and --target are chosen")
-    if max(len(source), len(target)) > 1 and not unpaired:
-        raise UsageError("one --source and one --target are a pair; several of them need --unpaired")
-    if (source_protocol is None) != (target_protocol is None):
-        raise UsageError("--source_protocol and --target_protocol belong together")
-    if source_protocol is not None and (root is None or not unpaired or source_kernel or target_kernel):
-        raise UsageError("--source_protocol and --target_protocol need --unpaired and the folder of a survey, and no kernel")
-    if unpaired and root is not None and target_kernel is None and target_protocol is None:
-        raise UsageError("--unpaired needs --target_kernel: without pairs nothing says which kernel is the standard one")
+    kernels, protocols = (source_kernel, target_kernel), (source_protocol, target_protocol)
+    _check_usage(root, source, target, kernels, protocols, unpaired=unpaired)
     from ltdiff.data.manifest import write_manifest
 
-    if root is not None and source_protocol is not None and target_protocol is not None:
-        from ltdiff.data.unpaired import collect_surveyed
-
-        result = collect_surveyed(root, source_protocol=source_protocol, target_protocol=target_protocol, split=split)
-    else:
-        result = _find(root, source, target, source_kernel, target_kernel, unpaired=unpaired, split=split)
+    result = _find(root, source, target, kernels, protocols, unpaired=unpaired, split=split)
     for issue in result.issues:
         logger.warning("%s: %s", issue.action, issue)
     write_manifest(result.manifest, out)
@@ -76,21 +63,41 @@ def pair(
     return int(any(issue.action == "fail" for issue in result.issues))
 
 
+def _check_usage(
+    root: Path | None, source: tuple[Path, ...], target: tuple[Path, ...], kernels: Names, protocols: Names, *, unpaired: bool
+) -> None:
+    if (root is None) == (not source) or (not source) != (not target):
+        raise UsageError("name either a folder to search, or both --source and --target")
+    if source and kernels != (None, None):
+        raise UsageError("--source_kernel and --target_kernel choose series of an archive: --source and --target are chosen")
+    if max(len(source), len(target)) > 1 and not unpaired:
+        raise UsageError("one --source and one --target are a pair; several of them need --unpaired")
+    if protocols.count(None) == 1:
+        raise UsageError("--source_protocol and --target_protocol belong together")
+    if None not in protocols and (root is None or not unpaired or any(kernels)):
+        raise UsageError("--source_protocol and --target_protocol need --unpaired and the folder of a survey, and no kernel")
+    if unpaired and root is not None and kernels[1] is None and None in protocols:
+        raise UsageError("--unpaired needs --target_kernel: without pairs nothing says which kernel is the standard one")
+
+
 def _find(
     root: Path | None,
     source: tuple[Path, ...],
     target: tuple[Path, ...],
-    source_kernel: str | None,
-    target_kernel: str | None,
+    kernels: Names,
+    protocols: Names,
     *,
     unpaired: bool,
     split: str,
 ) -> "PairingResult":
     from ltdiff.data.pairing import pair_archive, pair_named
-    from ltdiff.data.unpaired import collect_archive, collect_named
+    from ltdiff.data.unpaired import collect_archive, collect_named, collect_surveyed
 
+    (source_kernel, target_kernel), (source_protocol, target_protocol) = kernels, protocols
     if root is None:
         return collect_named(source, target, split=split) if unpaired else pair_named(source[0], target[0], split=split)
+    if source_protocol is not None and target_protocol is not None:
+        return collect_surveyed(root, source_protocol=source_protocol, target_protocol=target_protocol, split=split)
     if unpaired:
         assert target_kernel is not None
         return collect_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)

@@ -5,7 +5,6 @@ pixel spacing, size and slice thickness (same_grid), whose headers say the same 
 whose noise is the same (noise_coherence). Everything else that is alike is a coincidence or another acquisition.
 """
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,14 +14,15 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from ltdiff.data.manifest import SCHEMA, split_manifest
+from ltdiff.data.manifest import split_manifest
+from ltdiff.data.manifest_rows import build_manifest, kernel_table
 from ltdiff.data.noise_coherence import Verdict, compare_noise
 from ltdiff.data.read_scan import read_scan
-from ltdiff.data.same_grid import MIN_SHARED, grid_difference, shared_slices, slice_overlap
+from ltdiff.data.same_grid import MIN_SHARED, grid_difference, slice_overlap
+from ltdiff.data.series_pair import SeriesPair
 from ltdiff.data.sharpness import sharpest_kernel
 from ltdiff.data.volume_files import VolumeFile
 from ltdiff.dicom.archive_files import Issue
-from ltdiff.dicom.raw_data import is_one_event, raw_data_difference
 from ltdiff.dicom.scan import Scan
 from ltdiff.dicom.series import Series, find_series, no_series_error
 from ltdiff.system.text import printable
@@ -32,36 +32,6 @@ logger = logging.getLogger(__name__)
 MANY_STUDIES = 3
 """Of one patient in an archive without others: an anonymization may have given all patients one PatientID."""
 REMEDY = "to pair them all the same, name them with --source and --target"
-
-
-@dataclass(frozen=True)
-class SeriesPair:
-    """Two scans on the same grid, slice i of one belongs to slice i of the other: `source` is made like `target`."""
-
-    source: Scan
-    target: Scan
-
-    @classmethod
-    def of(cls, source: Scan, target: Scan) -> "SeriesPair":
-        """Pair two scans on the same grid; slices at an end that only one of them has are left out."""
-        return cls(*shared_slices(source, target))
-
-    @property
-    def raw_data_difference(self) -> str:
-        """What their headers say against one set of raw data; "" if nothing."""
-        return raw_data_difference(*self._raw_data)
-
-    @property
-    def is_one_event(self) -> bool:
-        """Whether their headers name the same acquisition."""
-        return is_one_event(*self._raw_data)
-
-    @property
-    def _raw_data(self) -> list[list[tuple[str, ...]]]:
-        """Of source and target slices; none where one of them is in a volume file."""
-        couples = zip(self.source.slices, self.target.slices, strict=True)
-        known = [(one.raw_data, other.raw_data) for one, other in couples if one.raw_data and other.raw_data]
-        return [[couple[side] for couple in known] for side in (0, 1)]
 
 
 @dataclass(frozen=True)
@@ -80,6 +50,13 @@ class ArchiveContent(NamedTuple):
     unpaired: list[Series]
     issues: list[Issue]
 
+    def of_source_kernel(self, kernel: str | None) -> "ArchiveContent":
+        """The same without the pairs that have another source kernel, whose series have no partner then; all with None."""
+        pairs = [pair for pair in self.pairs if kernel in (None, pair.source.kernel)]
+        series = {one.series_instance_uid: one for pair in self.pairs for one in (pair.source, pair.target)}
+        dropped = [one for uid, one in series.items() if uid not in _uids(pairs) and isinstance(one, Series)]
+        return self._replace(pairs=pairs, unpaired=[*self.unpaired, *dropped])
+
 
 def pair_archive(
     root: Path, *, source_kernel: str | None = None, target_kernel: str | None = None, split: str = "auto"
@@ -93,15 +70,13 @@ def pair_archive(
         NothingToDoError: there is no original CT series.
         ValueError: there are only such as cannot be used; or no pair with the source kernel, but with others.
     """
-    content = read_archive(root, target_kernel=target_kernel)
-    pairs = [pair for pair in content.pairs if source_kernel in (None, pair.source.kernel)]
-    if content.pairs and not pairs:
-        found = sorted({pair.source.kernel for pair in content.pairs})
-        raise ValueError(f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(found)}")
-    dropped = [pair for pair in content.pairs if pair not in pairs]
-    unpaired = content.unpaired + without_partner(dropped, pairs)
-    manifest = split_manifest(build_manifest(pairs, unpaired), split)
-    return PairingResult(manifest, kernel_table(pairs), content.issues)
+    found = read_archive(root, target_kernel=target_kernel)
+    content = found.of_source_kernel(source_kernel)
+    if found.pairs and not content.pairs:
+        kernels = sorted({pair.source.kernel for pair in found.pairs})
+        raise ValueError(f"{printable(root)}: no pair has the source kernel {source_kernel!r}, only {', '.join(kernels)}")
+    manifest = split_manifest(build_manifest(content.pairs, content.unpaired), split)
+    return PairingResult(manifest, kernel_table(content.pairs), content.issues)
 
 
 def read_archive(root: Path, *, target_kernel: str | None) -> ArchiveContent:
@@ -126,13 +101,6 @@ def read_archive(root: Path, *, target_kernel: str | None) -> ArchiveContent:
         if one.irregularity:
             logger.warning("%s is used slice by slice: %s", printable(_folder(one)), one.irregularity)
     return ArchiveContent(pairs, unpaired, [*unreadable, *issues, *other_scans])
-
-
-def without_partner(dropped: Sequence[SeriesPair], pairs: Sequence[SeriesPair]) -> list[Series]:
-    """The series of pairs that are left out, each once, as far as they are in no other pair."""
-    kept = _uids(pairs)
-    series = {one.series_instance_uid: one for pair in dropped for one in (pair.source, pair.target)}
-    return [one for uid, one in series.items() if uid not in kept and isinstance(one, Series)]
 
 
 def _uids(pairs: Sequence[SeriesPair]) -> set[str]:
@@ -361,54 +329,3 @@ def _issue(series: Series, action: Literal["skip", "fail"], reason: str) -> Issu
 
 def _folder(series: Series) -> Path:
     return series.path.parent
-
-
-def kernel_table(pairs: Sequence[SeriesPair]) -> pd.DataFrame:
-    """Source kernels (rows) × target kernels (columns): numbers of acquisitions and of slice pairs."""
-    counts = pd.DataFrame(
-        [(pair.source.kernel, pair.target.kernel, 1, pair.source.num_slices) for pair in pairs],
-        columns=["source kernel", "target kernel", "acquisitions", "slices"],
-    )
-    return counts.pivot_table(
-        index="source kernel", columns="target kernel", values=["acquisitions", "slices"], aggfunc="sum", fill_value=0
-    )
-
-
-def build_manifest(
-    pairs: Sequence[SeriesPair], others: Sequence[Scan] = (), *, sources: Sequence[Scan] = (), targets: Sequence[Scan] = ()
-) -> pd.DataFrame:
-    """The manifest of the pairs, and of series without pairs by their role, all of it "train" until it is split."""
-    rows: list[dict[str, object]] = []
-    for pair in pairs:
-        uids = f"{pair.source.series_instance_uid}\n{pair.target.series_instance_uid}"
-        prefix = hashlib.sha256(uids.encode()).hexdigest()[:12]
-        pair_ids = [f"{prefix}-{index:04d}" for index in range(pair.source.num_slices)]
-        rows += _rows(pair.source, "source", pair_ids) + _rows(pair.target, "target", pair_ids)
-    for role, scans in (("source", sources), ("target", targets), ("other", others)):
-        for scan in scans:
-            rows += _rows(scan, role, [None] * scan.num_slices)
-    manifest = pd.DataFrame(rows, columns=SCHEMA.names)
-    return manifest.astype({"pair_id": object, "slice_thickness_mm": float})
-
-
-def _rows(scan: Scan, role: str, pair_ids: Sequence[str | None]) -> list[dict[str, object]]:
-    return [
-        {
-            "path": str(header.path.absolute()),  # workers may run in another directory
-            "slice_index": header.index,
-            "series_uid": scan.series_instance_uid,
-            "patient": scan.patient_key,
-            "role": role,
-            "pair_id": pair_id,
-            "kernel": scan.kernel,
-            "manufacturer": scan.manufacturer,
-            "z_mm": header.z_mm,
-            "spacing_y_mm": scan.spacing_mm[0],
-            "spacing_x_mm": scan.spacing_mm[1],
-            "slice_thickness_mm": scan.slice_thickness_mm,
-            "rows": scan.rows,
-            "columns": scan.columns,
-            "split": "train",
-        }
-        for header, pair_id in zip(scan.slices, pair_ids, strict=True)
-    ]

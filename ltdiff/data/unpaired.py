@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from ltdiff.data.manifest import split_manifest
-from ltdiff.data.pairing import PairingResult, build_manifest, kernel_table, read_archive, without_partner
+from ltdiff.data.manifest_rows import build_manifest, kernel_table
+from ltdiff.data.pairing import PairingResult, read_archive
 from ltdiff.data.volume_files import VolumeFile, is_volume_file, read_volume_scan
 from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
@@ -38,12 +39,10 @@ def collect_archive(root: Path, *, source_kernel: str | None, target_kernel: str
         NothingToDoError: there is no original CT series.
         ValueError: none that can be used has the target kernel, or none is a source.
     """
-    content = read_archive(root, target_kernel=target_kernel)
-    pairs = [pair for pair in content.pairs if source_kernel in (None, pair.source.kernel)]
-    dropped = [pair for pair in content.pairs if pair not in pairs]
-    unpaired = [*content.unpaired, *without_partner(dropped, pairs)]
+    content = read_archive(root, target_kernel=target_kernel).of_source_kernel(source_kernel)
+    pairs = content.pairs
     roles, issues = assign_roles(
-        unpaired, source_kernel=source_kernel, target_kernel=target_kernel, known_targets=[pair.target for pair in pairs]
+        content.unpaired, source_kernel=source_kernel, target_kernel=target_kernel, known_targets=[pair.target for pair in pairs]
     )
     if not pairs:
         _check_sides(roles, issues, of=f"below {printable(root)}")
@@ -57,13 +56,9 @@ def collect_named(sources: Sequence[Path], targets: Sequence[Path], *, split: st
     Raises:
         ValueError: a side has no usable series, or both have the same one.
     """
-    found = {"source": _read_originals(sources, role="source"), "target": _read_originals(targets, role="target")}
-    _check_apart(found["source"][0], found["target"][0])
-    roles, issues = with_one_thickness(found["source"][0], found["target"][0])
-    _check_sides(roles, issues, of="named")
-    manifest = build_manifest([], sources=roles.sources, targets=roles.targets)
-    all_issues = [*found["source"][1], *found["target"][1], *issues]
-    return PairingResult(split_manifest(manifest, split), kernel_table([]), all_issues)
+    of_source, source_issues = _read_originals(sources, role="source")
+    of_target, target_issues = _read_originals(targets, role="target")
+    return _collect(of_source, of_target, [*source_issues, *target_issues], of="named", split=split)
 
 
 def collect_surveyed(survey: Path, *, source_protocol: str, target_protocol: str, split: str = "auto") -> PairingResult:
@@ -83,9 +78,14 @@ def collect_surveyed(survey: Path, *, source_protocol: str, target_protocol: str
         wanted = set(rows["series_uid"])
         sides[role] = [one for one in scans if one.series_instance_uid in wanted]
         issues += of_role
-    _check_apart(sides["source"], sides["target"])
-    roles, of_thickness = with_one_thickness(sides["source"], sides["target"])
-    _check_sides(roles, of_thickness, of="surveyed")
+    return _collect(sides["source"], sides["target"], issues, of="surveyed", split=split)
+
+
+def _collect(sources: Sequence[Scan], targets: Sequence[Scan], issues: Sequence[Issue], *, of: str, split: str) -> PairingResult:
+    """The manifest of both sides, without pairs, as far as they are of one thickness."""
+    _check_apart(sources, targets)
+    roles, of_thickness = with_one_thickness(sources, targets)
+    _check_sides(roles, of_thickness, of=of)
     manifest = build_manifest([], sources=roles.sources, targets=roles.targets)
     return PairingResult(split_manifest(manifest, split), kernel_table([]), [*issues, *of_thickness])
 
@@ -146,13 +146,18 @@ def with_one_thickness(
     for role, scans in (("source", sources), ("target", targets)):
         kept.append([])
         for one in scans:
-            found_mm = thickness(one)
-            if found_mm is None or abs(found_mm - wanted_mm) <= THICKNESS_TOLERANCE_MM:
+            if is_as_thick(one, wanted_mm):
                 kept[-1].append(one)
                 continue
-            reason = f"cannot be a {role}: its slices are {found_mm:g} mm thick, those of the target {wanted_mm:g} mm"
+            reason = f"cannot be a {role}: its slices are {thickness(one):g} mm thick, those of the target {wanted_mm:g} mm"
             issues.append(Issue(one.path, "fail", f"{_name(one)} {reason}"))
     return Roles(kept[0], kept[1], []), issues
+
+
+def is_as_thick(scan: Scan, thickness_mm: float | None) -> bool:
+    """Whether its slices have this thickness, as far as both are known."""
+    found_mm = thickness(scan)
+    return found_mm is None or thickness_mm is None or abs(found_mm - thickness_mm) <= THICKNESS_TOLERANCE_MM
 
 
 def thickness(scan: Scan) -> float | None:

@@ -123,7 +123,7 @@ def evaluate(
     """
     of_pairs = without_pairs = None
     if paired is not None:
-        images, seconds = _standardize_all(
+        images, seconds = standardize_all(
             methods, paired.source_hu, paired.spacings_mm, paired.slice_numbers, num_workers=paired.config.num_workers
         )
         scores = score(
@@ -141,7 +141,7 @@ def evaluate(
         of_pairs = collect_result(scores, images=images, evaluation_set=paired, facts=of_set, compared=compared)
     if unpaired is not None:
         source = unpaired.source
-        images, seconds = _standardize_all(
+        images, seconds = standardize_all(
             methods, source.hu, source.spacings_mm, source.slice_numbers, num_workers=unpaired.config.num_workers
         )
         without_pairs = collect_unpaired_result(
@@ -155,7 +155,7 @@ def evaluate(
     return Evaluation(of_pairs, without_pairs)
 
 
-def _standardize_all(
+def standardize_all(
     methods: Mapping[str, Method],
     source_hu: Slices,
     spacings_mm: NDArray[np.float64],

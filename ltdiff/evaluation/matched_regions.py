@@ -5,15 +5,17 @@ looks like another protocol. All discs lie within the body: couches differ from 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.data.rois import LOWEST_MEAN_HU, Roi, random_rois
+from ltdiff.data.rois import Roi, random_rois
 from ltdiff.evaluation.structures import SMOOTHING_PX, body_mask
+from ltdiff.physics.window_power import CLASS_EDGES_HU
 
-CONTENT_CLASSES_HU = ((LOWEST_MEAN_HU, -700.0), (-700.0, -400.0), (-400.0, -150.0), (-150.0, 150.0), (150.0, 3000.0))
+CONTENT_CLASSES_HU = tuple(pairwise(CLASS_EDGES_HU))
 """Ranges of the mean of a disc: lung; lung with vessels and walls; borders of the lung, and fat with skin; soft tissue; bone."""
 OUTSIDE_HU = -1e7
 """Instead of what lies outside the body: a disc with a single such pixel belongs to no class."""

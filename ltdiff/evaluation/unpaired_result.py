@@ -55,7 +55,7 @@ def collect_unpaired_result(
 ) -> UnpairedResult:
     """The result for `images` (N, Y, X) of the source's slices by method, the source's own among them, called SOURCE."""
     source, target = unpaired_set.source, unpaired_set.target
-    features = _features(images, unpaired_set, harmonizers, extract_all)
+    features = measure_features(images, unpaired_set, harmonizers, extract_all)
     measures = {name: measure_protocol(hu, source.spacings_mm) for name, hu in images.items()}
     of_target = measure_protocol(target.hu, target.spacings_mm)
     halves = [target.select(unpaired_set.halves == half) for half in np.unique(unpaired_set.halves)]
@@ -64,7 +64,7 @@ def collect_unpaired_result(
     rows = [{"method": name, **protocol_distance(measure, of_target)} for name, measure in measures.items()]
     protocols = pd.DataFrame(rows + [{"method": TARGET, **distances} for distances in floor])
     content = content_kept(images, source_hu=source.hu, spacings_mm=source.spacings_mm)
-    table = _compare_features(features, unpaired_set).merge(protocols, on="method", how="left")
+    table = compare_features(features, unpaired_set).merge(protocols, on="method", how="left")
     standardized = {name: hu for name, hu in images.items() if name != SOURCE}
     shown = unpaired_set.shown
     return UnpairedResult(
@@ -95,8 +95,11 @@ def collect_unpaired_result(
     )
 
 
-def _features(
-    images: Mapping[str, Slices], unpaired_set: UnpairedSet, harmonizers: Mapping[str, Harmonizer], extract_all: ExtractAll | None
+def measure_features(
+    images: Mapping[str, Slices],
+    unpaired_set: UnpairedSet,
+    harmonizers: Mapping[str, Harmonizer] | None = None,
+    extract_all: ExtractAll | None = None,
 ) -> dict[str, FeatureTable]:
     """Features (regions, features) of every method's images, of those that change features, and of the target."""
     config = unpaired_set.config
@@ -117,11 +120,11 @@ def _features(
         values |= dict(zip(of_side, of_rois, strict=True))
         names = list(found)
     before = pd.DataFrame(values[SOURCE], columns=names)
-    harmonized = {name: harmonizer.harmonize(before)[names].to_numpy(float) for name, harmonizer in harmonizers.items()}
+    harmonized = {name: harmonizer.harmonize(before)[names].to_numpy(float) for name, harmonizer in (harmonizers or {}).items()}
     return {**{name: values[name] for name in images}, **harmonized, TARGET: values[TARGET]}
 
 
-def _compare_features(features: Mapping[str, FeatureTable], unpaired_set: UnpairedSet) -> pd.DataFrame:
+def compare_features(features: Mapping[str, FeatureTable], unpaired_set: UnpairedSet) -> pd.DataFrame:
     """Columns method, auc, auc_low, auc_high and frd; the row TARGET is the floor.
 
     The FRD is the mean of those to the two halves, which have as many regions as the source. The floor has no AUC where a half

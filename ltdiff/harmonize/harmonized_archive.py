@@ -71,7 +71,6 @@ def harmonize_archive(
         out=out / IMAGES_FOLDER,
         inference=inference,
         num_workers=num_workers,
-        target_kernel=target_kernel,
     )
     for protocol, model in fitted:
         _report(protocol, model, out, inference=inference, num_workers=num_workers)
@@ -114,17 +113,17 @@ def _fit(
 
 def _fit_protocol(protocol: SourceProtocol, folder: Path, *, minutes: float | None, settings: Settings) -> Path:
     model = folder / RUN_FOLDER / MODEL_FOLDER
-    if model.is_dir():
-        logger.info("its model is there already: %s", printable(model))
-        return model
-    if (folder / MANIFEST_FILE).is_file():  # what an interrupted run began with
+    if (folder / MANIFEST_FILE).is_file():  # what an earlier run began with
         manifest = read_manifest(folder / MANIFEST_FILE)
     else:
         manifest = protocol.manifest(FITTING_SPLIT)
         write_manifest(manifest, folder / MANIFEST_FILE)
-    if minutes is None:
-        return fit_match_model(manifest, out=folder / RUN_FOLDER, settings=settings)
-    training = replace(settings.training, minutes=minutes)
-    train_here(manifest, out=folder / RUN_FOLDER, settings=replace(settings, training=training))
-    calibrate_run(manifest, model=model)
+    if model.is_dir():
+        logger.info("its model is there already: %s", printable(model))
+    elif minutes is None:
+        fit_match_model(manifest, out=folder / RUN_FOLDER, settings=settings)
+    else:
+        training = replace(settings.training, minutes=minutes)
+        train_here(manifest, out=folder / RUN_FOLDER, settings=replace(settings, training=training))
+    calibrate_run(manifest, model=model)  # also where an earlier run was interrupted before it
     return model

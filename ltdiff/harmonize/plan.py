@@ -1,6 +1,5 @@
 """Which series of an archive become what: one match for each source protocol, or the reason why there is none."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,15 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from ltdiff.data.manifest import split_manifest
-from ltdiff.data.pairing import ArchiveContent, SeriesPair, build_manifest
+from ltdiff.data.manifest_rows import build_manifest
+from ltdiff.data.pairing import ArchiveContent
 from ltdiff.data.scan_protocol import Protocol
-from ltdiff.data.unpaired import thickness
+from ltdiff.data.series_pair import SeriesPair
+from ltdiff.data.unpaired import is_as_thick, thickness
 from ltdiff.dicom.archive_files import Issue
-from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
 from ltdiff.dicom.scan import Scan
 from ltdiff.system.text import printable, quoted
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -68,7 +66,7 @@ def plan(content: ArchiveContent, *, target_kernel: str) -> tuple[list[SourcePro
         else:
             group(scan).unpaired.append(scan)
     for one in list(groups.values()):
-        one.targets = [target for target in targets if _is_as_thick(target, one.protocol.slice_thickness_mm)]
+        one.targets = [target for target in targets if is_as_thick(target, one.protocol.slice_thickness_mm)]
         if not one.targets:
             known = sorted({found for target in targets if (found := thickness(target)) is not None})
             reason = (
@@ -81,13 +79,8 @@ def plan(content: ArchiveContent, *, target_kernel: str) -> tuple[list[SourcePro
 
 
 def _targets(content: ArchiveContent, target_kernel: str) -> list[Scan]:
-    paired = {pair.target.series_instance_uid: pair.target for pair in content.pairs if pair.target.kernel == target_kernel}
+    paired = {pair.target.series_instance_uid: pair.target for pair in content.pairs}
     return [*paired.values(), *(one for one in content.unpaired if one.kernel == target_kernel)]
-
-
-def _is_as_thick(target: Scan, thickness_mm: float | None) -> bool:
-    found = thickness(target)
-    return found is None or thickness_mm is None or abs(found - thickness_mm) <= THICKNESS_TOLERANCE_MM
 
 
 def _issue(scan: Scan, reason: str) -> Issue:

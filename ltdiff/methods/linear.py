@@ -29,6 +29,10 @@ class Linear(LinearMatch, Comparator):
     def fit(self, manifest: pd.DataFrame, *, folder: Path | None = None) -> None:
         """Takes seconds, so nothing is kept."""
         try:
-            self.kernel_match = fit_kernel_match(manifest)
+            self.fit_match(manifest)
         except ValueError as error:
             raise FitError(str(error)) from error
+
+    def fit_match(self, manifest: pd.DataFrame) -> None:
+        """Fit the filter. ValueError where the manifest does not serve it."""
+        self.kernel_match = fit_kernel_match(manifest)

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ltdiff.model.spectrum import radial_frequency
 from ltdiff.physics.noise_place import GRID, NUM_DIRECTIONS, directional_noise_place
-from ltdiff.physics.noise_windows import FIRST_RING, RING_PER_MM
+from ltdiff.physics.noise_windows import FIRST_RING, RING_PER_MM, NoiseModel
 
 WINDOW_MM, STEPS_PER_WINDOW = 25.0, 4
 SMOOTHED_FREQUENCIES, SMOOTHED_WINDOWS = 5, 3
@@ -38,6 +38,23 @@ class NoiseMatch:
     source_mixture: tuple[float, ...]
     target_power: tuple[float, ...]
     target_mixture: tuple[float, ...]
+
+    @classmethod
+    def of(cls, source: NoiseModel, target: NoiseModel, gain: Float) -> "NoiseMatch":
+        """Of both protocols' noise, and the gains h (R,) at the source's rings.
+
+        Below FIRST_RING quiet windows hold structure as well: there the ratio of both noises is taken from above.
+        """
+        num_rings = min(len(source.power), len(target.power))
+        matched = source.power[:num_rings] * gain[:num_rings] ** 2
+        ratio = target.power[:num_rings] / matched
+        ratio[:FIRST_RING] = np.exp(np.log(ratio[FIRST_RING : FIRST_RING + 3]).mean())
+        return cls(
+            source_power=tuple(matched.tolist()),
+            source_mixture=tuple(source.mixture.tolist()),
+            target_power=tuple((matched * ratio).tolist()),
+            target_mixture=tuple(target.mixture.tolist()),
+        )
 
     def __call__(self, matched: Image, source_hu: Image, spacing_mm: tuple[float, float]) -> Image:
         """The matched source (H, W) in HU with the target's noise; `source_hu`, the source itself, tells the places."""
@@ -84,22 +101,6 @@ class NoiseMatch:
             radial = np.interp(frequency, rings, spectrum)
             powers.append((of_frames[:, :, direction] * radial).astype(np.float32))
         return powers[0], powers[1]
-
-
-def make_noise_match(
-    source_power: Float, source_mixture: Float, target_power: Float, target_mixture: Float, gain: Float
-) -> NoiseMatch:
-    """Of both protocols' noise models and the gains h (R,) at their rings.
-
-    Below FIRST_RING quiet windows hold structure as well: there the ratio of both noises is taken from above.
-    """
-    num_rings = min(len(source_power), len(target_power))
-    matched = source_power[:num_rings] * gain[:num_rings] ** 2
-    ratio = target_power[:num_rings] / matched
-    ratio[:FIRST_RING] = np.exp(np.log(ratio[FIRST_RING : FIRST_RING + 3]).mean())
-    return NoiseMatch(
-        tuple(matched.tolist()), tuple(source_mixture.tolist()), tuple((matched * ratio).tolist()), tuple(target_mixture.tolist())
-    )
 
 
 def _add_up(frames: Image, weight: Image, shape: tuple[int, ...], steps: tuple[int, ...]) -> Image:

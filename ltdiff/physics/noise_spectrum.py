@@ -97,7 +97,7 @@ def homogeneous_windows(hu: NDArray[Any]) -> list[tuple[int, int]]:
 
 def window_spectra(windows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Power spectra (N, n, n) of windows (N, n, n) in HU, less their planes: the mean of one is its window's variance."""
-    return tapered_power(_without_plane(windows))
+    return tapered_power(without_plane(windows))
 
 
 class Rings:
@@ -119,11 +119,12 @@ class Rings:
         return (self.edges[:-1] + self.edges[1:])[kept] / 2, self.total[kept] / self.counts[kept]
 
 
-def _without_plane(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Windows (N, n, n) less the plane that fits each best."""
-    n = windows.shape[-1]
-    y, x = np.mgrid[:n, :n] - (n - 1) / 2
-    basis = np.stack([np.ones(n * n), y.ravel(), x.ravel()], axis=1)
-    flat = windows.reshape(len(windows), -1)
+def without_plane(windows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Windows (N, h, w) less the plane that fits each best: no structure of the whole window counts as noise."""
+    height, width = windows.shape[1:]
+    y, x = np.mgrid[:height, :width].astype(float)
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    basis = np.stack([np.ones(height * width), y.ravel(), x.ravel()], axis=1)
+    flat = windows.reshape(len(windows), height * width)
     plane = flat @ basis @ np.linalg.inv(basis.T @ basis) @ basis.T
     return (flat - plane).reshape(windows.shape)

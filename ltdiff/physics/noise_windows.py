@@ -13,12 +13,13 @@ from scipy import ndimage
 from scipy.optimize import nnls
 
 from ltdiff.model.spectrum import half_overlapping_windows, hann_taper
+from ltdiff.physics.noise_spectrum import SOFT_TISSUE_HU, without_plane
 from ltdiff.physics.window_power import ring_shares
 
 WINDOW_MM = 20.0
 RING_PER_MM = 1 / WINDOW_MM
-SOFT_TISSUE_HU, LEAST_HU = (-20.0, 120.0), -300.0
-"""Of a window's mean, and of each of its pixels: no lung, no air."""
+LEAST_HU = -300.0
+"""Of each pixel of a window: no lung, no air."""
 STRUCTURE_SIGMA_MM = 2.5
 QUIET_SHARE, MIN_WINDOWS = 0.35, 24
 """Of the windows, those with the least structure count."""
@@ -81,10 +82,14 @@ class NoiseModel:
     power: Float
     mixture: Float
 
+    @property
+    def frequencies_per_mm(self) -> Float:
+        """Middles (R,) of the rings."""
+        return RING_PER_MM * np.arange(len(self.power), dtype=np.float64)
+
     def at(self, frequencies_per_mm: Float, place: Float) -> Float:
         """Noise power at frequencies (F,) and a place (SOURCES,)."""
-        rings = np.arange(len(self.power)) * RING_PER_MM
-        return np.interp(frequencies_per_mm, rings, self.power) * float(place @ self.mixture)
+        return np.interp(frequencies_per_mm, self.frequencies_per_mm, self.power) * float(place @ self.mixture)
 
 
 def noise_windows(
@@ -100,17 +105,8 @@ def noise_windows(
     structure = half_overlapping_windows(smooth, size)[soft].std(axis=(1, 2), dtype=np.float64)
     of_windows = np.stack([half_overlapping_windows(one, size)[soft].mean(axis=(1, 2)) for one in place], axis=1)
     shares = ring_shares(size, spacing_mm, RING_PER_MM)
-    spectra = scipy.fft.rfft2(_without_plane(windows[soft]) * hann_taper(size).astype(np.float32))
+    detail = without_plane(windows[soft].astype(np.float64)).astype(np.float32)
+    spectra = scipy.fft.rfft2(detail * hann_taper(size).astype(np.float32))
     power = (spectra.real**2 + spectra.imag**2).reshape(-1, len(shares)) @ shares
     num = int(soft.sum())
     return NoiseWindows(power.astype(np.float64), structure, of_windows, np.full(num, series), np.full(num, number))
-
-
-def _without_plane(windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Windows (N, h, w) less the plane that fits each best: no structure of the whole window counts as noise."""
-    height, width = windows.shape[1:]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    basis = np.stack([np.ones(height * width), (y - y.mean()).ravel(), (x - x.mean()).ravel()], axis=1)
-    basis = (basis / np.linalg.norm(basis, axis=0)).astype(np.float32)  # orthonormal
-    flat = windows.reshape(len(windows), height * width)
-    return (flat - (flat @ basis) @ basis.T).reshape(windows.shape)

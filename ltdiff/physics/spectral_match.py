@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from ltdiff.model.degradation import Degradation
 from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, corner_frequency
 from ltdiff.physics import noise_windows as noise
-from ltdiff.physics.noise_match import NoiseMatch, make_noise_match
+from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.noise_place import noise_place
 from ltdiff.physics.noise_windows import NoiseModel, NoiseWindows
 from ltdiff.physics.window_power import NUM_CLASSES, RING_PER_MM, WindowPower, window_power
 
 NUM_TERMS, SMOOTHNESS = 7, 3e-4
 """Terms of the polynomial in f², and the weight of its third derivative: without it, seven terms would follow the noise."""
+NUM_ROUGHNESS = 78
+"""Frequencies at which the third derivative is looked at."""
 LOW_PER_MM = 0.12
 """Below, anatomy differs from patient to patient more than kernels do."""
 LOW_ERROR, STRUCTURE_ERROR, NOISE_ERROR = 0.3, 0.1, 0.1
@@ -116,8 +118,7 @@ class SpectralMatchFit:
         self._sources: list[_Slice] = []
         self._targets: list[tuple[WindowPower, NoiseWindows]] = []
         self._ranges = {"source": StoredRange(), "target": StoredRange()}
-        self._nyquists_per_mm: list[float] = []
-        self._corner_per_mm = 0.0
+        self._limit_per_mm, self._corner_per_mm = np.inf, 0.0
 
     def add(self, role: str, hu: Image, *, spacing_mm: tuple[float, float], series: int) -> None:
         """Add a slice (H, W) in HU with PixelSpacing (y, x), of series number `series` of its role: source or target."""
@@ -127,7 +128,7 @@ class SpectralMatchFit:
         else:
             self._targets.append(_measure(one, number=len(self._targets)))
         self._ranges[role].add(hu)
-        self._nyquists_per_mm.append(0.5 / max(spacing_mm))
+        self._limit_per_mm = min(self._limit_per_mm, 0.5 / max(spacing_mm))
         self._corner_per_mm = max(self._corner_per_mm, corner_frequency(spacing_mm))
 
     def solve(self) -> SpectralMatch:
@@ -136,10 +137,10 @@ class SpectralMatchFit:
         Raises:
             ValueError: a side has no slice that shows a patient; nothing tells the two protocols apart; or slices are too few.
         """
-        limit, generator = min(self._nyquists_per_mm, default=1.0), np.random.default_rng(0)
+        limit, generator = self._limit_per_mm, np.random.default_rng(0)
         sources = [_measure(one, number=number) for number, one in enumerate(self._sources)]
         source, target = _join(sources, role="source"), _join(self._targets, role="target")
-        first = self._match(_fit(source, target, limit, is_one_dose=True), limit)
+        first = self._match(_fit(source, target, limit, is_one_dose=True))
         matched = _join([self._measure_matched(number, first.kernel_match()) for number in range(len(sources))], role="source")
         resampled = [(_resample(matched, generator), _resample(target, generator)) for _ in range(NUM_BOOTSTRAPS)]
         factors = [_fit(*one, limit).log_noise_factor for one in resampled]
@@ -147,16 +148,16 @@ class SpectralMatchFit:
         is_one_dose = abs(free.log_noise_factor) < max(SAME_DOSE, 2 * float(np.std(factors)), 2 * free.structure_error)
         rest = _fit(matched, target, limit, is_one_dose=is_one_dose)
         draws = [first.coefficients + _fit(*one, limit, is_one_dose=is_one_dose).coefficients for one in resampled]
-        match = self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), limit, draws)
+        match = self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), draws)
         _check(match, num_slices=(len(sources), len(self._targets)))
         return match if is_one_dose else replace(match, noise_match=_noise_match(source.quiet, target.quiet, match))
 
-    def _match(self, fitted: "_Fitted", limit: float, draws: Sequence[Float] = ()) -> SpectralMatch:
+    def _match(self, fitted: "_Fitted", draws: Sequence[Float] = ()) -> SpectralMatch:
         return SpectralMatch(
             coefficients=fitted.coefficients,
             draws=np.array(draws),
             log_noise_factor=fitted.log_noise_factor,
-            max_per_mm=limit,
+            max_per_mm=self._limit_per_mm,
             corner_per_mm=self._corner_per_mm,
             source_range_hu=self._ranges["source"].range_hu,
             target_range_hu=self._ranges["target"].range_hu,
@@ -179,16 +180,15 @@ def _check(match: SpectralMatch, *, num_slices: tuple[int, int]) -> None:
             f"{num_slices[0]} slices of the source and {num_slices[1]} of the target are too few for what they show: the filter "
             f"between the two is known to {100 * spread.max():.0f} %; some {needed[0]} and {needed[1]} are needed"
         )
-    if match.noise_match is None and match.log_noise_factor == 0.0:
+    if match.log_noise_factor == 0.0:
         size = np.sqrt(np.mean(np.log(match.gain(frequencies)) ** 2))
         if size < max(LEAST_DIFFERENCE, 2 * np.sqrt(np.mean(spread**2))):
             raise ValueError("source and target cannot be told apart: their spectra differ by less than those of their slices do")
 
 
 def _noise_match(source: NoiseWindows, target: NoiseWindows, match: SpectralMatch) -> NoiseMatch:
-    models = source.model(), target.model()
-    gain = match.gain(noise.RING_PER_MM * np.arange(len(models[0].power), dtype=np.float64))
-    return make_noise_match(models[0].power, models[0].mixture, models[1].power, models[1].mixture, gain)
+    model = source.model()
+    return NoiseMatch.of(model, target.model(), match.gain(model.frequencies_per_mm))
 
 
 def _measure(one: _Slice, *, number: int) -> tuple[WindowPower, NoiseWindows]:
@@ -238,10 +238,6 @@ def _fit(source: _Powers, target: _Powers, limit_per_mm: float, *, is_one_dose: 
     return _Fitted(solution[:NUM_TERMS], float(solution[NUM_TERMS]), float(np.median(above)) if len(above) else LOW_ERROR)
 
 
-NUM_ROUGHNESS = 78
-"""Frequencies at which the third derivative is looked at."""
-
-
 def _third_derivative(limit_per_mm: float) -> Float:
     """Of the terms (NUM_ROUGHNESS, NUM_TERMS), so that the sum of its squares is the integral from −f_max to f_max."""
     frequencies = np.linspace(-limit_per_mm, limit_per_mm, NUM_ROUGHNESS + 3)
@@ -279,9 +275,9 @@ def _structure_ratio(source: WindowPower, target: WindowPower, noises: _Noise | 
     ratios, weights, numbers = [], [], []
     for sides in _classes(source, target):
         levels, shares = [], []
-        for side, name in zip(sides, ("source", "target"), strict=True):
+        for side, model in zip(sides, noises or (None, None), strict=True):
             power = np.median(side.power[:, :num_rings], axis=0)
-            own = 0.0 if noises is None else getattr(noises, name).at(rings, np.median(side.place, axis=0))
+            own = 0.0 if model is None else model.at(rings, np.median(side.place, axis=0))
             levels.append(power - own)
             shares.append((power - own) / np.maximum(power, np.finfo(float).tiny))
         share = np.minimum(*shares)

@@ -12,7 +12,6 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
-from ltdiff.physics.noise_place import SOURCES
 
 WINDOW_MM = 54.0
 """Side of a window: a kernel's response needs no finer steps of frequency."""
@@ -40,11 +39,6 @@ class WindowPower:
     series: NDArray[np.int64]
     slices: NDArray[np.int64]
 
-    @property
-    def frequencies_per_mm(self) -> NDArray[np.float64]:
-        """Middles (R,) of the rings."""
-        return RING_PER_MM * np.arange(self.power.shape[1], dtype=np.float64)
-
     @classmethod
     def join(cls, parts: "list[WindowPower]") -> "WindowPower":
         """Of several slices; rings that some do not have are NaN there."""
@@ -62,14 +56,9 @@ class WindowPower:
 
 
 def window_power(
-    hu: NDArray[np.float32],
-    spacing_mm: tuple[float, float],
-    *,
-    place: NDArray[np.float64] | None = None,
-    series: int = 0,
-    number: int = 0,
+    hu: NDArray[np.float32], spacing_mm: tuple[float, float], *, place: NDArray[np.float64], series: int = 0, number: int = 0
 ) -> WindowPower:
-    """Of the windows of one slice (H, W) with PixelSpacing (y, x) that show a patient and no metal.
+    """Of the windows of one slice (H, W) with PixelSpacing (y, x) and its `noise_place` that show a patient and no metal.
 
     Those with clipped air stay: without them the lungs of one side would be other lungs than those of the other.
     """
@@ -87,8 +76,7 @@ def window_power(
     squared = (spectra.real**2 + spectra.imag**2).reshape(len(windows), share.shape[0])
     classes = np.digitize(mean, CLASS_EDGES_HU) - 1
     power = (squared @ share).astype(np.float64)
-    places = np.ones((SOURCES, *hu.shape)) if place is None else place
-    of_windows = np.stack([half_overlapping_windows(one, size)[usable].mean(axis=(1, 2)) for one in places], axis=1)
+    of_windows = np.stack([half_overlapping_windows(one, size)[usable].mean(axis=(1, 2)) for one in place], axis=1)
     return WindowPower(power, classes, of_windows, np.full(len(mean), series), np.full(len(mean), number))
 
 

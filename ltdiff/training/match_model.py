@@ -8,6 +8,7 @@ import pandas as pd
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.model.ltdiff import load_model, save_model
 from ltdiff.model.model_folder import MATCH_PHASE, write_calibration
+from ltdiff.system.atomic_files import finish_folder
 from ltdiff.training.config import Settings
 from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, prepare_run
 
@@ -27,5 +28,5 @@ def fit_match_model(manifest: pd.DataFrame, *, out: Path, settings: Settings) ->
     shutil.rmtree(partial, ignore_errors=True)
     save_model(matched, partial, about=about | {"trained": {MATCH_PHASE: {"fitted_to": about["kernel_match_fitted_to"]}}})
     write_calibration(partial, {"output": "match", "data_fingerprint": data_fingerprint(manifest)})
-    partial.rename(model)
+    finish_folder(partial, model)
     return model

@@ -6,7 +6,7 @@ model/calibration.json   the residual noise model, the distribution of every fea
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.slice_pairs import ValidationPair, find_neighbours, has_validation_pairs, read_validation_pairs
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
+from ltdiff.inference.procedure import Procedure
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration, read_description, write_calibration
@@ -146,13 +147,13 @@ def _fit(
     residual_noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
     value, *draws = _measure(regions, means, residual_noise)
     intervals = fit_intervals(PYRADIOMICS.features, draws=np.stack(draws), target=regions.target)
-    (match,) = regions.features([regions.standardize(Standardizer.load(model, InferenceConfig(output="match")))])
-    measured = {"mean": value, "sample": draws[0], "match": match}
+    match = Standardizer(standardizer.model, Procedure.read(model, InferenceConfig(output="match")), device=standardizer.device)
+    (matched,) = regions.features([regions.standardize(match)])
+    measured = {"mean": value, "sample": draws[0], "match": matched}
     choice = OutputChoice.of({output: regions.ccc_of(values) for output, values in measured.items()})
     if not manifest["pair_id"].notna().any():
-        choice = choice._replace(
-            output=_choose_without_pairs(standardizer, residual_noise, manifest, model=model, num_workers=num_workers)
-        )
+        methods: dict[Output, Method] = {"mean": standardizer, "sample": Sampled(standardizer, residual_noise), "match": match}
+        choice = choice._replace(output=_choose_without_pairs(methods, manifest, num_workers=num_workers))
     logger.info("calibration: of %s, the %s agrees best with the target", ", ".join(measured), choice.output)
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"residual_noise": asdict(residual_noise), "intervals": asdict(intervals)}
@@ -160,12 +161,8 @@ def _fit(
     return residual_noise, intervals
 
 
-def _choose_without_pairs(
-    standardizer: Standardizer, residual_noise: ResidualNoiseModel, manifest: pd.DataFrame, *, model: Path, num_workers: int
-) -> Output:
+def _choose_without_pairs(methods: Mapping[Output, Method], manifest: pd.DataFrame, *, num_workers: int) -> Output:
     """On real sources: made ones are what the networks were trained on, and say nothing of what they do to others."""
-    match = Standardizer.load(model, InferenceConfig(output="match"))
-    methods: dict[Output, Method] = {"mean": standardizer, "sample": Sampled(standardizer, residual_noise), "match": match}
     try:
         distances = radiomic_distances(methods, manifest, num_workers=num_workers)
     except ValueError as error:

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluation_set import standardize_slices
-from ltdiff.evaluation.scoring import SOURCE
-from ltdiff.evaluation.unpaired_result import collect_unpaired_result
+from ltdiff.evaluation.evaluate_model import standardize_all
+from ltdiff.evaluation.unpaired_result import compare_features, measure_features
 from ltdiff.evaluation.unpaired_set import read_unpaired_set
 from ltdiff.inference.method import Method
 from ltdiff.model.config import Output
@@ -36,14 +34,9 @@ def radiomic_distances(methods: Mapping[Output, Method], manifest: pd.DataFrame,
     config = EvaluationConfig(split=split, num_rois=NUM_ROIS, seed=SEED, num_workers=num_workers)  # type: ignore[arg-type]
     unpaired_set = read_unpaired_set(manifest, config=config)
     source = unpaired_set.source
-    images = {SOURCE: source.hu}
-    for output, method in methods.items():
-        made = standardize_slices(
-            method, source.hu, source.spacings_mm, numbers=source.slice_numbers, num_workers=num_workers, name=output
-        )
-        images[output] = np.stack(made)
-    result = collect_unpaired_result(images, unpaired_set=unpaired_set, harmonizers={}, facts={})
-    found = result.tables["unpaired"].set_index("method")["frd"]
+    by_name = {str(output): method for output, method in methods.items()}
+    images, _ = standardize_all(by_name, source.hu, source.spacings_mm, source.slice_numbers, num_workers=num_workers)
+    found = compare_features(measure_features(images, unpaired_set), unpaired_set).set_index("method")["frd"]
     return {output: float(found[output]) for output in methods}
 
 

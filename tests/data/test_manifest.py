@@ -19,7 +19,8 @@ from ltdiff.data.manifest import (
     split_manifest,
     write_manifest,
 )
-from ltdiff.data.pairing import SeriesPair, build_manifest
+from ltdiff.data.manifest_rows import build_manifest
+from ltdiff.data.series_pair import SeriesPair
 from ltdiff.data.volume_files import write_volume
 from ltdiff.dicom.scan import Volume
 

@@ -13,7 +13,8 @@ import pytest
 from scipy import ndimage
 
 from ltdiff.data.manifest import check_manifest, read_hu, read_manifest, write_manifest
-from ltdiff.data.pairing import build_manifest, find_pairs, kernel_table, pair_archive, pair_named
+from ltdiff.data.manifest_rows import build_manifest, kernel_table
+from ltdiff.data.pairing import find_pairs, pair_archive, pair_named
 from ltdiff.data.volume_files import write_volume
 from ltdiff.dicom.scan import Volume
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.physics.noise_match import NoiseMatch, make_noise_match
+from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.noise_place import SOURCES
+from ltdiff.physics.noise_windows import NoiseModel
 
 SPACING_MM = (0.8, 0.8)
 POWER = np.full(16, 100 * 0.64)
@@ -14,7 +15,7 @@ EVERYWHERE = np.eye(SOURCES)[0]
 
 
 def _match(factor):
-    return make_noise_match(POWER, EVERYWHERE, factor * POWER, EVERYWHERE, np.ones(16))
+    return NoiseMatch.of(NoiseModel(POWER, EVERYWHERE), NoiseModel(factor * POWER, EVERYWHERE), np.ones(16))
 
 
 def _noise(seed=0, size=256):
@@ -50,6 +51,6 @@ def test_any_size_and_spacing():
 
 
 def test_the_gain_of_the_match_is_part_of_the_source_s_noise():
-    match = make_noise_match(POWER, EVERYWHERE, 4 * POWER, EVERYWHERE, np.full(16, 2.0))
+    match = NoiseMatch.of(NoiseModel(POWER, EVERYWHERE), NoiseModel(4 * POWER, EVERYWHERE), np.full(16, 2.0))
     assert isinstance(match, NoiseMatch)
     assert match.source_power == pytest.approx(match.target_power)
