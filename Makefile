@@ -1,11 +1,13 @@
-# Eight verbs: setup, demo, test, test-faults, fuzz, lint, docs, bench.
+# Nine verbs: setup, demo, test, test-ray, test-faults, fuzz, lint, docs, bench.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
+# Ray's workers are nice by default, and starve beside other tests.
+export RAY_worker_niceness := 0
 
-.PHONY: setup demo test test-faults fuzz lint docs bench
+.PHONY: setup demo test test-ray test-faults fuzz lint docs bench
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -18,7 +20,11 @@ demo: setup
 	$(BIN)/ltdiff demo --out demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not ray' -n 4 --dist loadfile --no-loadscope-reorder
+
+# What runs on a Ray cluster, and waits for its processes most of the time.
+test-ray: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'ray and not slow' -n 2 --dist loadfile
 
 # What takes minutes: killed drivers, lost nodes, submitted jobs, servers that are down.
 test-faults: setup
@@ -38,6 +44,6 @@ lint: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# One thread for each process, as the workers have it, and all of them as nice as the others; on a quiet machine.
+# One thread for each process, as the workers have it; on a quiet machine.
 bench: setup
-	RAY_worker_niceness=0 OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/bench/run.py bench.json
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/bench/run.py bench.json

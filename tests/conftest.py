@@ -11,13 +11,21 @@ settings.register_profile("ltdiff", deadline=None)  # a busy machine is no failu
 settings.load_profile("ltdiff")
 
 REPOSITORY = Path(__file__).parents[1]
-LONGEST = ("test_ray_driver", "test_sweep", "test_end_to_end", "test_guides", "test_batch_faults", "test_jobs", "test_batch")
-"""Files that wait for Ray most of the time."""
+LONGEST = ("test_guides", "test_compare_methods", "test_pretrain_command", "test_jobs")
+"""Files that take a minute or more."""
 
 
 def pytest_collection_modifyitems(items):
     """The longest files come first: begun last, one of them would keep a single process busy when all others are done."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_choosing_regions():
+    """On tiny data a match is chosen on fewer regions: their features would take longer than all else of a training."""
+    from ltdiff.training import fit_kernel_match
+
+    fit_kernel_match.NUM_CHOOSING_ROIS = 20
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from ltdiff.system.ray_cluster import ray_session
 from ltdiff.uncertainty import calibration
 from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
+pytestmark = pytest.mark.ray
+
 TINY = [
     *("--set=training.patch_size=32", "--set=training.batch_size_per_worker=2"),
     *("--set=training.checkpoint_every_steps=2", "--set=training.num_workers=2"),

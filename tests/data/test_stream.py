@@ -16,6 +16,8 @@ from ltdiff.data.patches import PatchLoader, make_items
 from ltdiff.data.stream import WorkerShard, make_stream
 from ltdiff.system.ray_cluster import ray_session
 
+pytestmark = pytest.mark.ray
+
 
 @given(
     world_size=st.sampled_from([1, 2, 4]),

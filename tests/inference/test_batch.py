@@ -26,6 +26,8 @@ from ltdiff.inference.tasks import WorkerSettings
 from ltdiff.inference.worker import ArchiveWorker, _explain, map_ahead
 from ltdiff.system.ray_cluster import ray_session
 
+pytestmark = pytest.mark.ray
+
 INFERENCE = InferenceConfig(seed=7, precision="fp32")  # `auto` may be another one with GPUs that are permits only
 BIRTH = "19870605"
 

@@ -13,6 +13,8 @@ from ltdiff.radiomics.parallel import CHUNK_SIZE, extract_regions
 from ltdiff.radiomics.ray_extraction import extract_on_ray
 from ltdiff.system.ray_cluster import ray_session
 
+pytestmark = pytest.mark.ray
+
 TESTS = Path(__file__).parents[1]
 
 

@@ -27,6 +27,8 @@ from ltdiff.system.settings_tree import change_settings, make_settings
 from ltdiff.training.config import Settings
 from ltdiff.training.ray_driver import num_cpus_needed
 
+pytestmark = pytest.mark.ray
+
 RATE = "training.joint.learning_rate"
 NUM_TRIALS = 6
 

@@ -19,6 +19,8 @@ from ltdiff.system.ray_cluster import on_gpu_node, ray_session
 from ltdiff.system.ray_reaper import find_marked
 from ltdiff.system.resources import environment
 
+pytestmark = pytest.mark.ray
+
 
 def private_folder() -> Path:
     return Path(ray._private.worker._global_node.get_temp_dir_path()).parent

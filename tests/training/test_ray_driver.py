@@ -29,6 +29,8 @@ from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_driver import num_cpus_needed, train_on_ray
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, prepare_run
 
+pytestmark = pytest.mark.ray
+
 NUM_STEPS = 6
 SETTINGS = tiny_settings(num_workers=2, use_gpu=True, autoencoder=PhaseConfig(0), joint=PhaseConfig(0),
                          ddpm=PhaseConfig(NUM_STEPS))  # fmt: skip
