@@ -79,7 +79,9 @@ def test_the_report_has_the_promised_table(folder):
     assert run_ltdiff([*arguments, "--out", str(folder / "report"), *options]) == 0
     ccc = pd.read_csv(folder / "report" / "ccc.csv")
     chosen = read_output(folder / "run" / "model")
-    assert set(ccc["method"]) == {"source", "linear", "ltdiff"} | {f"ltdiff_{one}" for one in ("mean", "sample") if one != chosen}
+    assert set(ccc["method"]) == {"source", "linear", "ltdiff", "ltdiff_expected"} | {
+        f"ltdiff_{one}" for one in ("mean", "sample") if one != chosen
+    }
     assert {"random", "tumour"} <= set(ccc["roi_set"])
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     summary = json.loads((folder / "report" / "summary.json").read_text())

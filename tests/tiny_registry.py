@@ -7,8 +7,8 @@ import torch
 from tiny_run import tiny_settings
 
 from ltdiff.data.training_domain import TrainingDomain
-from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.training.finish_run import record_run
 
 NAMES = ("ltdiff-encoder", "ltdiff-ddpm", "ltdiff-decoder", "ltdiff")

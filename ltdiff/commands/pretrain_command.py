@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume_files import write_hu
-from ltdiff.model.kernel_match import KernelMatchFit, corner_frequency
 from ltdiff.model.ltdiff import load_model
+from ltdiff.physics.kernel_match import KernelMatchFit, corner_frequency
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
 from ltdiff.system.processes import OwnProcesses

@@ -1,5 +1,6 @@
 """`ltdiff radiomics`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,8 @@ def radiomics(
     *,
     out: Path | None = None,
     only: str | None = None,
+    model: Path | None = None,
+    force: bool = False,
     list_names: Annotated[bool, Parameter(name="--list")] = False,
     config: Config = "default",
     settings: Set = (),
@@ -26,15 +29,20 @@ def radiomics(
         mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
         out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
         only: Some classes (GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH) or single features, separated by commas.
+        model: Measure what this model makes of the image: of its mean, a sample or the match, or the features' expectation over
+            samples, whichever agreed best with the target on its validation pairs.
+        force: Measure also what the model was not trained for.
         list_names: Print the names of all features, one a line, and nothing else.
     """
     if list_names:
-        if image or out or only or settings or config != "default":
+        if image or out or only or model or settings or config != "default":
             raise UsageError("--list takes no other arguments: they would have no effect")
         from ltdiff.radiomics.catalogue import feature_names
 
         print_lines("".join(f"{name}\n" for name in feature_names()))
         return 0
+    if force and model is None:
+        raise UsageError("--force needs --model: without it, it would have no effect")
     if image is None or mask is None:
         missing = "IMAGE and MASK are" if image is None else "MASK is"
         raise UsageError(f"{missing} required")
@@ -45,7 +53,12 @@ def radiomics(
         check_table_path(out)  # before minutes of work
     names = None if only is None else [name.strip() for name in only.split(",")]
     catalogue = read_settings_of(config, settings, sections=["catalogue"]).catalogue
-    table = extract_radiomics(image, mask, config=catalogue, only=names)
+    standardize = None
+    if model is not None:
+        from ltdiff.uncertainty.standardized_volumes import standardized_volumes
+
+        standardize = partial(standardized_volumes, model=model, force=force)
+    table = extract_radiomics(image, mask, config=catalogue, only=names, standardize=standardize)
     if out is None:
         print_lines(to_text(table))
         return 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ltdiff.data.manifest import evenly_spaced
 from ltdiff.dicom.scan import Scan
-from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
+from ltdiff.physics.spectrum import half_overlapping_windows, hann_taper, radial_frequency
 
 NUM_SLICES = 8
 """Spread over the scan: half a second of decoding."""

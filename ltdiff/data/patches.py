@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
 from ltdiff.data.network_inputs import position_mm
+
+if TYPE_CHECKING:
+    from ltdiff.physics.degradation import DegradePart  # with PyTorch, which not all need who import this
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +43,13 @@ NUM_DRAWS = 4
 Image = NDArray[np.float32]
 MatchKernel = Callable[[Image, tuple[float, float]], Image]
 """(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
-MakeSource = Callable[[Image, tuple[float, float], np.random.Generator], Image]
-"""(target in HU (H, W), PixelSpacing (y, x), random numbers) → source in HU (H, W)"""
+MakeSource = Callable[[Image, tuple[float, float]], "DegradePart"]
+"""(target in HU (H, W), PixelSpacing (y, x)) → what makes sources of its parts (see `Degradation`)"""
 Item = Mapping[str, Mapping[Any, Any]]
 """Column name → manifest row: {"image": row}, {"source": row, "target": row}, or {"target": row} where the source is to be made;
 all rows of an item share their geometry."""
+MakePatch = Callable[[tuple[int, int], np.random.Generator], Image]
+"""(corner (y, x) in the target, random numbers) → the matched source of the patch there"""
 MARGIN_PX = 24
 """Round a patch whose source is made: as far as a kernel reaches."""
 
@@ -116,8 +121,8 @@ class PatchLoader:
             except ValueError as error:
                 logger.warning("left out of training: %s", error)
                 continue
-            spacing_mm = in_plane_spacing_mm(next(iter(self.items[index].values())))
-            return [self._cut(images, spacing_mm, np.random.default_rng([self.seed, sample])) for sample in samples]
+            make_patch = self._patch_maker(images, in_plane_spacing_mm(next(iter(self.items[index].values()))))
+            return [self._cut(images, make_patch, np.random.default_rng([self.seed, sample])) for sample in samples]
         raise ValueError(f"none of the {len(self.items)} training slices can be read; the log names each")
 
     def fill(self) -> None:
@@ -147,27 +152,32 @@ class PatchLoader:
     def _in_columns(self, image: Image) -> Image:
         return image[:, slice(*columns_of(image.shape[1], self.columns))]
 
-    def _cut(self, images: dict[str, Image], spacing_mm: tuple[float, float], rng: np.random.Generator) -> dict[str, Image]:
+    def _cut(self, images: dict[str, Image], make_patch: MakePatch | None, rng: np.random.Generator) -> dict[str, Image]:
         """One random crop of all images of an item, turned alike."""
         size = self.patch_size
         top, left = self._draw_corner(images.get("target", next(iter(images.values()))), rng)
         turns, flip = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
         crops = {name: image[top : top + size, left : left + size] for name, image in images.items()}
-        if "target" in images and "source" not in images:
-            crops["source"] = self._make_matched(images["target"], (top, left), spacing_mm, rng)
+        if make_patch is not None:
+            crops["source"] = make_patch((top, left), rng)
         turned = {name: np.rot90(crop, turns) for name, crop in crops.items()}
         return {name: np.ascontiguousarray(crop[:, ::-1] if flip else crop) for name, crop in turned.items()}
 
-    def _make_matched(
-        self, target: Image, corner: tuple[int, int], spacing_mm: tuple[float, float], rng: np.random.Generator
-    ) -> Image:
-        """The matched source of the patch of `target` at this corner."""
+    def _patch_maker(self, images: dict[str, Image], spacing_mm: tuple[float, float]) -> MakePatch | None:
+        """What makes the matched source of a patch of the target at a corner; None where the item has a source."""
+        if "target" not in images or "source" in images:
+            return None
         assert self.make_source is not None
-        padded = np.pad(target, MARGIN_PX, mode="symmetric")
+        degrade = self.make_source(images["target"], spacing_mm)
+        padded = np.pad(images["target"], MARGIN_PX, mode="symmetric")
         outer = self.patch_size + 2 * MARGIN_PX
-        crop = padded[corner[0] : corner[0] + outer, corner[1] : corner[1] + outer]
-        matched = self.match_kernel(self.make_source(crop, spacing_mm, rng), spacing_mm)
-        return matched[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+
+        def make_patch(corner: tuple[int, int], rng: np.random.Generator) -> Image:
+            crop = padded[corner[0] : corner[0] + outer, corner[1] : corner[1] + outer]
+            made = degrade(crop, (corner[0] - MARGIN_PX, corner[1] - MARGIN_PX), rng)
+            return self.match_kernel(made, spacing_mm)[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+
+        return make_patch
 
     def _draw_corner(self, reference: Image, rng: np.random.Generator) -> tuple[int, int]:
         """Corner of a patch that is not mostly air, if a few draws find one."""

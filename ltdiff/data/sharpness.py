@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdiff.dicom.scan import Scan
-from ltdiff.model.spectrum import radial_frequency, tapered_power
+from ltdiff.physics.spectrum import radial_frequency, tapered_power
 
 logger = logging.getLogger(__name__)
 

@@ -134,7 +134,7 @@ def _read_made_pairs(
             logger.warning("left out of %s: %s", purpose, error)
             continue
         columns = slice(*columns_of(target_hu.shape[1], VALIDATING_COLUMNS)) if is_cut else slice(None)
-        source_hu = make_source(target_hu, spacing_mm, np.random.default_rng([MADE_SEED, int(i)]))
+        source_hu = make_source(target_hu, spacing_mm)(target_hu, (0, 0), np.random.default_rng([MADE_SEED, int(i)]))
         pairs.append(ValidationPair(source_hu, target_hu, spacing_mm, columns, (row["series_uid"], int(numbers[i]))))
     return pairs
 

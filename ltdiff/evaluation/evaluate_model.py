@@ -20,7 +20,7 @@ from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set,
 from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.report import write_report
-from ltdiff.evaluation.scoring import SOURCE, Harmonizer, Scores, score
+from ltdiff.evaluation.scoring import SOURCE, Expectation, Harmonizer, Scores, score
 from ltdiff.evaluation.unpaired_markdown import unpaired_markdown
 from ltdiff.evaluation.unpaired_result import UnpairedResult, collect_unpaired_result
 from ltdiff.evaluation.unpaired_set import UnpairedSet, read_unpaired_set
@@ -29,6 +29,7 @@ from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_calibration, read_description, weights_sha256
+from ltdiff.model.residual_noise import read_residual_noise
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.text import printable
 
@@ -61,7 +62,8 @@ def evaluate_model(
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
 
-    Of a calibrated model the outputs that were not chosen have rows of their own, unless one was asked for.
+    Of a calibrated model the outputs that were not chosen, and the expectation of the features over samples, have rows of their
+    own, unless one output was asked for.
 
     Features are extracted by processes on this machine, or by `extract_all`.
     """
@@ -70,9 +72,12 @@ def evaluate_model(
     standardizer = Standardizer.load(model, inference)
     linear = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
     methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
+    expectations: dict[str, Expectation] = {}
     if inference.output is None and "residual_noise" in read_calibration(model):
         others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
         methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
+        mean = "ltdiff_mean" if "mean" in others else "ltdiff"
+        expectations["ltdiff_expected"] = Expectation(mean, read_residual_noise(model))
     about = read_description(model)["about"]
     if _has_trained(about, manifest, split=config.split):
         logger.warning(
@@ -88,7 +93,7 @@ def evaluate_model(
         "inference_seed": inference.seed,
     }
     sets = read_scored_sets(manifest, config=config, mask=mask)
-    return main_tables(evaluate(*sets, methods=methods, out=out, facts=facts, extract_all=extract_all))
+    return main_tables(evaluate(*sets, methods=methods, expectations=expectations, out=out, facts=facts, extract_all=extract_all))
 
 
 def read_scored_sets(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> ScoredSets:
@@ -111,6 +116,7 @@ def evaluate(
     *,
     methods: Mapping[str, Method],
     harmonizers: Mapping[str, Harmonizer] | None = None,
+    expectations: Mapping[str, Expectation] | None = None,
     out: Path,
     facts: Mapping[str, Any],
     compared: str | None = None,
@@ -118,8 +124,9 @@ def evaluate(
 ) -> Evaluation:
     """Standardize the source slices with every method, score them against the targets, write the report to `out`.
 
-    The source itself, SOURCE, is always in the tables. On pairs, the report sets the remaining error of the method `compared`
-    against that of all others. `facts` (times, versions, seeds) are for summary.json.
+    The source itself, SOURCE, is always in the tables; `harmonizers` and `expectations` give features and no images. On pairs,
+    the report sets the remaining error of the method `compared` against that of all others. `facts` (times, versions, seeds) are
+    for summary.json.
     """
     of_pairs = without_pairs = None
     if paired is not None:
@@ -133,6 +140,8 @@ def evaluate(
             rois=paired.scored,
             feature_set=FEATURE_SETS[paired.config.features],
             harmonizers=harmonizers,
+            expectations=expectations,
+            slice_numbers=paired.slice_numbers,
             seed=paired.config.seed,
             num_workers=paired.config.num_workers,
             extract_all=extract_all,

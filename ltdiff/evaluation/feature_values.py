@@ -1,6 +1,6 @@
 """Features of every region in the images of every method, as one array from which all tables are computed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -91,7 +91,7 @@ def _categories(texts: Sequence[str], index: NDArray[np.int64]) -> pd.Categorica
 
 
 def feature_array(
-    volumes: Sequence[Slices],
+    volumes: Iterable[Slices],
     *,
     rois: Sequence[Roi | VolumeRoi],
     spacing_mm: Sequence[float] | NDArray[np.float64],
@@ -99,21 +99,21 @@ def feature_array(
     num_workers: int = 1,
     extract_all: ExtractAll | None = None,
 ) -> tuple[Values, tuple[str, ...]]:
-    """Features (volumes, rois, features) of N volumes (Z, Y, X) in HU, and their names.
+    """Features (volumes, rois, features) of N volumes (Z, Y, X) in HU, and their names. One volume is in memory at a time.
 
     `spacing_mm` is (y, x), one for all slices or one row per slice (Z, 2). Features are extracted by `num_workers` processes, or
     by `extract_all`.
     """
-    spacings_mm = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(volumes[0]), 2))
     extract_all = extract_all or partial(extract_regions, num_workers=num_workers)
-    rows = extract_all([_region(volume, roi, spacings_mm) for volume in volumes for roi in rois], feature_set)
+    rows = extract_all([_region(volume, roi, spacing_mm) for volume in volumes for roi in rois], feature_set)
     values = np.array([[row[name] for name in feature_set.features] for row in rows])
-    return values.reshape(len(volumes), len(rois), -1), feature_set.features
+    return values.reshape(-1, len(rois), len(feature_set.features)), feature_set.features
 
 
-def _region(volume_hu: Slices, roi: Roi | VolumeRoi, spacings_mm: NDArray[np.float64]) -> RegionCut:
+def _region(volume_hu: Slices, roi: Roi | VolumeRoi, spacing_mm: Sequence[float] | NDArray[np.float64]) -> RegionCut:
     mask = roi.volume_mask
-    spacing_y, spacing_x = spacings_mm[roi.slice_index]
     hu = volume_hu[roi.slice_index : roi.slice_index + len(mask)]
     assert hu.shape == mask.shape, f"the {roi.roi_set} region {roi.label} of slice {roi.slice_index} lies outside the images"
-    return RegionCut.of(hu, mask, (float(spacing_y), float(spacing_x)))
+    spacing_y, spacing_x = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (len(volume_hu), 2))[roi.slice_index]
+    cut = RegionCut.of(hu, mask, (float(spacing_y), float(spacing_x)))
+    return cut._replace(hu=cut.hu.copy())

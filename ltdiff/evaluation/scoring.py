@@ -5,8 +5,9 @@ them, inside the range that the target series can store: round and clip before s
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_featur
 from ltdiff.evaluation.feature_values import TARGET, ExtractAll, FeatureArray, feature_array
 from ltdiff.evaluation.image_metrics import pixel_errors, ssim
 from ltdiff.inference.method import Slices
+from ltdiff.model.residual_noise import ResidualNoiseModel
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 
 SOURCE = "source"
@@ -76,6 +78,25 @@ class Harmonizer(Protocol):
         """Features of the source's regions (rois, features) → as if they were the target's."""
 
 
+@dataclass(frozen=True)
+class Expectation:
+    """The best estimate of the target's features where a part of its noise is random: their mean over samples.
+
+    The samples are those of `residual_noise` around the images of the method `mean`. No image has these features: of the mean
+    image, which lacks noise, they are off, and those of one sample differ from it by chance.
+    """
+
+    NUM_SAMPLES = 8
+
+    mean: str
+    residual_noise: ResidualNoiseModel
+
+    def samples(self, means: Slices, numbers: Sequence[int] | NDArray[np.int64]) -> Iterator[Slices]:
+        """Volumes (Z, Y, X) around the means (Z, Y, X), whose slices have these numbers in their series."""
+        for images in self.residual_noise.draws(list(means), numbers=list(numbers), num=self.NUM_SAMPLES):
+            yield np.stack(images)
+
+
 def score(
     images: Mapping[str, Slices],
     *,
@@ -84,13 +105,16 @@ def score(
     rois: Sequence[Roi | VolumeRoi],
     feature_set: FeatureSet = PYRADIOMICS,
     harmonizers: Mapping[str, Harmonizer] | None = None,
+    expectations: Mapping[str, Expectation] | None = None,
+    slice_numbers: Sequence[int] | NDArray[np.int64] = (),
     seed: int = 0,
     num_workers: int = 1,
     extract_all: ExtractAll | None = None,
 ) -> Scores:
     """Score each method's `images` (Z, Y, X) against `target_hu` (Z, Y, X), all in HU, on the same `rois`.
 
-    `harmonizers` get the features of the images called SOURCE; they have no image metrics.
+    `harmonizers` get the features of the images called SOURCE; they have no image metrics, and neither have `expectations`, which
+    need the number of each slice in its series.
 
     `spacing_mm` is (between rows, between columns), one for all slices or one row per slice (Z, 2). `seed` is that of
     the bootstrap. With `num_workers` > 1 features are extracted in that many processes, or by `extract_all` wherever it does
@@ -104,15 +128,20 @@ def score(
     for method, image_hu in images.items():
         if not np.isfinite(image_hu).all():
             raise ValueError(f"the images of {method} hold values that are not finite")
+    expected = expectations or {}
+    samples = (sample for one in expected.values() for sample in one.samples(images[one.mean], slice_numbers))
     values, _ = feature_array(
-        [target_hu, *images.values()],
+        chain([target_hu], images.values(), samples),
         rois=rois,
         spacing_mm=spacing_mm,
         feature_set=feature_set,
         num_workers=num_workers,
         extract_all=extract_all,
     )
-    methods, names = [TARGET, *images], list(feature_set.features)
+    num_images = 1 + len(images)
+    of_samples = values[num_images:].reshape(len(expected), Expectation.NUM_SAMPLES, *values.shape[1:])
+    values = np.concatenate([values[:num_images], of_samples.mean(axis=1)])
+    methods, names = [TARGET, *images, *expected], list(feature_set.features)
     for name, harmonizer in (harmonizers or {}).items():
         harmonized = harmonizer.harmonize(pd.DataFrame(values[methods.index(SOURCE)], columns=names))
         values = np.concatenate([values, harmonized[names].to_numpy(float)[None]])

@@ -1,5 +1,6 @@
 """`ltdiff harmonize`: every series of an archive becomes comparable with those of the target kernel, with pairs or without.
 
+out/survey/                     what the archive holds, and what could be standardized to what (survey/archive_survey)
 out/protocols/ID/pairs.parquet  the manifest of a source protocol, and of the target's series of its slice thickness
 out/protocols/ID/run/           its match, or its training; the model is kept, and series that come later get the same
 out/images/                     the standardized series, and report.csv
@@ -21,6 +22,7 @@ from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import Assignment
 from ltdiff.inference.results import SeriesResult
+from ltdiff.survey.archive_survey import draw_survey, survey_archive
 from ltdiff.system.lock import only_writer
 from ltdiff.system.text import printable
 from ltdiff.training.config import Settings
@@ -31,7 +33,7 @@ from ltdiff.uncertainty.calibration import calibrate_run
 
 logger = logging.getLogger(__name__)
 
-PROTOCOLS_FOLDER, IMAGES_FOLDER, RUN_FOLDER = "protocols", "images", "run"
+SURVEY_FOLDER, PROTOCOLS_FOLDER, IMAGES_FOLDER, RUN_FOLDER = "survey", "protocols", "images", "run"
 MANIFEST_FILE = "pairs.parquet"
 REPORTS_FOLDER, REPORT_FILE = "reports", "report.md"
 REPORTED_SPLIT: Literal["val"] = "val"
@@ -51,7 +53,7 @@ def harmonize_archive(
     inference: InferenceConfig = InferenceConfig(),
     num_workers: int = 1,
 ) -> list[SeriesResult]:
-    """Match every source protocol of `root` to the target kernel, standardize its series, and return what became of each.
+    """Survey `root`, match every source protocol to the target kernel, standardize its series; return what became of each.
 
     With `minutes` LTDiff++ is trained, so long in all. Run it again to resume.
 
@@ -61,6 +63,8 @@ def harmonize_archive(
     """
     root, out = root.absolute(), out.absolute()
     with only_writer(out):
+        survey = survey_archive(root, out=out / SURVEY_FOLDER, num_workers=num_workers)
+        draw_survey(survey, out / SURVEY_FOLDER)
         content = read_archive(root, target_kernel=target_kernel)
         protocols, issues = plan(content, target_kernel=target_kernel)
         fitted, unfitted = _fit(protocols, out, minutes=minutes, settings=settings)

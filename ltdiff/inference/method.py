@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.physics.noise_match import NoiseMatch
 
 Slices = NDArray[np.float32]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from ltdiff.data.manifest import LEFT_OUT, limit_pairs, read_manifest, split_man
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate, main_tables, read_scored_sets
 from ltdiff.evaluation.report import add_to_summary
-from ltdiff.evaluation.scoring import Harmonizer
+from ltdiff.evaluation.scoring import Expectation, Harmonizer
 from ltdiff.inference.method import Method
 from ltdiff.methods import METHOD_NAMES, SOURCE, make_method
 from ltdiff.methods.combat import ComBat
@@ -79,13 +79,14 @@ def compare_methods(
     settings = replace(settings, training=given)
     started_s = time.monotonic()
     with only_writer(out), PeakMemory() as memory:
-        fitted, harmonizers, failed = _fit(methods, training, out=out, settings=settings, config=config)
+        fitted, features_of, failed = _fit(methods, training, out=out, settings=settings, config=config)
         methods = [name for name in methods if name not in failed]
         torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized
         evaluation = evaluate(
             *sets,
             methods=fitted,
-            harmonizers=harmonizers,
+            harmonizers=features_of.harmonizers,
+            expectations=features_of.expectations,
             out=out,
             facts=_describe_training(methods, training, out=out, given=given),
             compared=LTDIFF if LTDIFF in methods else None,
@@ -99,10 +100,10 @@ def compare_methods(
 
 def _fit(
     methods: Sequence[str], training: pd.DataFrame, *, out: Path, settings: Settings, config: EvaluationConfig
-) -> tuple[dict[str, Method], dict[str, Harmonizer], dict[str, FitError]]:
-    """Fit the methods; return them and their variants by name, those that change features, and the errors of the others."""
+) -> tuple[dict[str, Method], "_WithoutImages", dict[str, FitError]]:
+    """Fit the methods; return them and their variants by name, what gives features alone, and the errors of the others."""
     fitted: dict[str, Method] = {}
-    harmonizers: dict[str, Harmonizer] = {}
+    features_of = _WithoutImages({}, {})
     failed: dict[str, FitError] = {}
     # what cannot be made, for bad settings or a package that is missing, shows now
     made = {name: make_method(name, settings, config) for name in methods if name != SOURCE}
@@ -116,10 +117,19 @@ def _fit(
             failed[name] = error
             continue
         if isinstance(method, ComBat):
-            harmonizers[name] = method
+            features_of.harmonizers[name] = method
         else:
             fitted |= {name: method, **{f"{name}{ending}": each for ending, each in method.variants().items()}}
-    return fitted, harmonizers, failed
+            for ending, each in method.expectations().items():
+                features_of.expectations[f"{name}{ending}"] = replace(each, mean=f"{name}{each.mean}")
+    return fitted, features_of, failed
+
+
+class _WithoutImages(NamedTuple):
+    """What gives features and no images, by name."""
+
+    harmonizers: dict[str, Harmonizer]
+    expectations: dict[str, Expectation]
 
 
 def _describe_training(methods: Sequence[str], training: pd.DataFrame, *, out: Path, given: TrainingConfig) -> dict[str, Any]:

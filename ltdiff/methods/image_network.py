@@ -31,9 +31,9 @@ from ltdiff.data.network_inputs import to_hu, to_network
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.method import Slices
 from ltdiff.methods.protocol import Comparator, FitError
-from ltdiff.model.degradation import Degradation
-from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.precision import autocast
+from ltdiff.physics.degradation import Degradation
+from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.system.atomic_files import replace_file, write_text
 from ltdiff.system.folder_claim import claim
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER

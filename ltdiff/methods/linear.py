@@ -1,4 +1,4 @@
-"""The linear kernel match as a method of its own: a radial Wiener filter fitted in closed form (model/kernel_match)."""
+"""The linear kernel match as a method of its own: a radial Wiener filter fitted in closed form (physics/kernel_match)."""
 
 from pathlib import Path
 from typing import Self
@@ -9,7 +9,7 @@ from typing_extensions import override
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.method import LinearMatch
 from ltdiff.methods.protocol import Comparator, FitError
-from ltdiff.model.kernel_match import KernelMatch
+from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 

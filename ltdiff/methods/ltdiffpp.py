@@ -9,13 +9,15 @@ import pandas as pd
 from typing_extensions import override
 
 from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.protocol import Comparator, FitError
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights
-from ltdiff.model.model_folder import CALIBRATION_FILE
+from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration
+from ltdiff.model.residual_noise import read_residual_noise
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.training.phase_training import train_here
 from ltdiff.training.run import START_FOLDER
@@ -63,6 +65,14 @@ class LTDiffMethod(Comparator):
             others = [output for output in OUTPUTS if output != self.standardizer.procedure.output]
             variants |= {f"_{other}": self._load(output=other) for other in others}
         return variants
+
+    @override
+    def expectations(self) -> Mapping[str, Expectation]:
+        """Return that of the model's samples, where it is calibrated."""
+        if "residual_noise" not in read_calibration(self.model):
+            return {}
+        mean = "" if self.standardizer.procedure.output == "mean" else "_mean"
+        return {"_expected": Expectation(mean, read_residual_noise(self.model))}
 
     def _load(
         self, model: Path | None = None, *, output: Output | None = None, num_inference_steps: int | None = None

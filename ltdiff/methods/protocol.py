@@ -7,6 +7,7 @@ from typing import Protocol, Self
 import pandas as pd
 
 from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.method import Method
 from ltdiff.training.config import Settings
 
@@ -34,4 +35,8 @@ class Comparator(Method, Protocol):
 
     def variants(self) -> Mapping[str, Method]:
         """Other ways to use the same fit that belong beside it in a table, by the ending of their names."""
+        return {}
+
+    def expectations(self) -> Mapping[str, Expectation]:
+        """Of methods that sample: the expectation of features, by the ending of its name; its `mean` is an ending as well."""
         return {}

@@ -12,6 +12,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from ltdiff.data.slice_pairs import has_validation_pairs
+from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.method import Method
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
@@ -60,3 +61,8 @@ class ResidualCNNMethod(ImageNetwork):
     def variants(self) -> Mapping[str, Method]:
         """Return a sample, beside which a sample of LTDiff++ shows whether it is any better."""
         return {} if self.sample is None else {"_sample": self.sample}
+
+    @override
+    def expectations(self) -> Mapping[str, Expectation]:
+        """Return that of its samples."""
+        return {} if self.sample is None else {"_expected": Expectation("", self.sample.residual_noise)}

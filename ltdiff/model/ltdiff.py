@@ -13,12 +13,12 @@ from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from ltdiff.model.config import ModelConfig
-from ltdiff.model.degradation import Degradation
 from ltdiff.model.denoiser import Denoiser
-from ltdiff.model.kernel_match import KernelMatch
 from ltdiff.model.latent import Latents, LatentScaling
 from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, description_errors, verify_model_folder
 from ltdiff.model.unetpp import Decoder, Encoder
+from ltdiff.physics.degradation import Degradation
+from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.system.atomic_files import file_sha256, finish_folder
 from ltdiff.system.settings_tree import make_settings
 

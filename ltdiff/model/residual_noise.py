@@ -8,7 +8,7 @@ tenth of the error (docs/notes/uncertainty.md).
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import damaged_calibration, read_calibration
-from ltdiff.model.spectrum import half_overlapping_windows, radial_frequency, tapered_power
+from ltdiff.physics.spectrum import half_overlapping_windows, radial_frequency, tapered_power
 from ltdiff.system.text import printable
 
 Image = NDArray[np.float32]
@@ -80,6 +80,11 @@ class ResidualNoiseModel:
         is_clipped = (hu <= self.range_hu[0]) | (hu >= self.range_hu[1])
         drawn = np.where(is_clipped, hu, np.rint(hu + self.sigma(hu) * noise))
         return drawn.clip(*self.range_hu).astype(np.float32)
+
+    def draws(self, means: Sequence[Image], *, numbers: Sequence[int], num: int) -> Iterator[list[Image]]:
+        """`num` sets of images that B may be, of images A' (Y, X); the noise depends on the number of slice and draw."""
+        for seed in range(num):
+            yield [self.draw(hu, seed=seed, number=number) for hu, number in zip(means, numbers, strict=True)]
 
 
 def read_residual_noise(model: Path) -> ResidualNoiseModel:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.model.spectrum import radial_frequency, tapered_power
+from ltdiff.physics.spectrum import radial_frequency, tapered_power
 
 WINDOW_PX = 32
 STEP_PX = 16

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import nnls
 
-from ltdiff.model.spectrum import half_overlapping_windows, hann_taper
 from ltdiff.physics.noise_spectrum import SOFT_TISSUE_HU, without_plane
+from ltdiff.physics.spectrum import half_overlapping_windows, hann_taper
 from ltdiff.physics.window_power import ring_shares
 
 WINDOW_MM = 20.0

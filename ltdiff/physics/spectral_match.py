@@ -7,9 +7,10 @@ Two such ratios are compared, for patients differ in anatomy and in noise:
 - that of noise, in quiet windows of soft tissue (`noise_windows`), for the place and size of the patient.
 
 At one dose both are h². At another the noise has a constant factor besides, which is fitted, and a noise match (`noise_match`)
-comes after h. log h is an even polynomial without a constant, so that it is smooth and h(0) = 1. It is fitted twice, the second
-time to the sources matched by the first: where spectra are alike, a window's leakage from one frequency to another changes
-nothing, and neither does clipping. Series (or slices, where a side has one series) are drawn again and again for the uncertainty.
+comes after h. Of a noise-reduced source structure alone tells h. log h is an even polynomial without a constant, so that it is
+smooth and h(0) = 1. It is fitted twice, the second time to the sources matched by the first: where spectra are alike, a window's
+leakage from one frequency to another changes nothing, and neither does clipping. Series (or slices, where a side has one series)
+are drawn again and again for the uncertainty.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ltdiff.model.degradation import Degradation
-from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, corner_frequency
 from ltdiff.physics import noise_windows as noise
+from ltdiff.physics.degradation import Degradation
+from ltdiff.physics.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.noise_place import noise_place
 from ltdiff.physics.noise_windows import NoiseModel, NoiseWindows
@@ -38,6 +39,9 @@ LOW_ERROR, STRUCTURE_ERROR, NOISE_ERROR = 0.3, 0.1, 0.1
 """Standard deviations of log ratios of power: of structure below LOW_PER_MM and above, and of noise."""
 MIXED_PER_MM, MIXED_SLOPE = 0.35, 2.0
 """Below this frequency quiet windows hold some structure, and the error of the noise's ratio grows by this per cycle/mm."""
+SHAPE_ERROR, UNHEARD = 0.3, 1e3
+"""Of the noise's log ratio, beyond which its shape is not that of h² (between FBP images it is .1, after noise reduction above
+1), and the factor of an error that makes it count for nothing."""
 MIN_STRUCTURE = 0.05
 """Share of structure in a class's power, below which its ratio is that of noise."""
 NOISE_MODEL_ERROR = 0.15
@@ -88,7 +92,7 @@ class SpectralMatch:
     def degradation(self) -> Degradation:
         """The way back, target → source, by the gains of all draws."""
         gains = np.stack([self.gain(self._knots, draw) for draw in self.draws])
-        return Degradation.inverting(self._knots, gains, self.source_range_hu)
+        return Degradation.inverting(self._knots, gains, self.source_range_hu, self.noise_match)
 
     @property
     def _knots(self) -> Float:
@@ -150,7 +154,10 @@ class SpectralMatchFit:
         draws = [first.coefficients + _fit(*one, limit, is_one_dose=is_one_dose).coefficients for one in resampled]
         match = self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), draws)
         _check(match, num_slices=(len(sources), len(self._targets)))
-        return match if is_one_dose else replace(match, noise_match=_noise_match(source.quiet, target.quiet, match))
+        if is_one_dose:
+            return match
+        is_reduced = free.noise_misfit > SHAPE_ERROR
+        return replace(match, noise_match=_noise_match(source.quiet, target.quiet, match, is_reduced=is_reduced))
 
     def _match(self, fitted: "_Fitted", draws: Sequence[Float] = ()) -> SpectralMatch:
         return SpectralMatch(
@@ -186,9 +193,9 @@ def _check(match: SpectralMatch, *, num_slices: tuple[int, int]) -> None:
             raise ValueError("source and target cannot be told apart: their spectra differ by less than those of their slices do")
 
 
-def _noise_match(source: NoiseWindows, target: NoiseWindows, match: SpectralMatch) -> NoiseMatch:
+def _noise_match(source: NoiseWindows, target: NoiseWindows, match: SpectralMatch, *, is_reduced: bool) -> NoiseMatch:
     model = source.model()
-    return NoiseMatch.of(model, target.model(), match.gain(model.frequencies_per_mm))
+    return NoiseMatch.of(model, target.model(), match.gain(model.frequencies_per_mm), is_reduced=is_reduced)
 
 
 def _measure(one: _Slice, *, number: int) -> tuple[WindowPower, NoiseWindows]:
@@ -205,11 +212,13 @@ def _join(measured: Sequence[tuple[WindowPower, NoiseWindows]], *, role: str) ->
 
 
 class _Fitted(NamedTuple):
-    """Coefficients (NUM_TERMS,), logarithm of the noise's factor, and error of the structure's log ratio at one frequency."""
+    """Coefficients (NUM_TERMS,), logarithm of the noise's factor, error of the structure's log ratio at one frequency, and by how
+    much the noise's log ratio differs from it but for the factor."""
 
     coefficients: Float
     log_noise_factor: float
     structure_error: float
+    noise_misfit: float = 0.0
 
 
 class _Ratio(NamedTuple):
@@ -221,9 +230,19 @@ class _Ratio(NamedTuple):
 
 
 def _fit(source: _Powers, target: _Powers, limit_per_mm: float, *, is_one_dose: bool = False) -> _Fitted:
-    """Least squares for the coefficients and the noise's factor, which is 1 at one dose."""
+    """Least squares for the coefficients and the noise's factor, which is 1 at one dose.
+
+    After noise reduction the noise has another shape than structure says: then it tells nothing of h.
+    """
     noise_ratio, noises = _noise_ratio(source.quiet, target.quiet, limit_per_mm)
     structure = _structure_ratio(source.windows, target.windows, noises, limit_per_mm)
+    alone = _solve(structure, noise_ratio._replace(error=noise_ratio.error * UNHEARD), limit_per_mm)
+    misfit = _noise_misfit(alone, structure, noise_ratio, limit_per_mm)
+    heard = noise_ratio._replace(error=noise_ratio.error * (1 + (misfit / SHAPE_ERROR) ** 2))
+    return _solve(structure, heard, limit_per_mm, is_one_dose=is_one_dose)._replace(noise_misfit=misfit)
+
+
+def _solve(structure: "_Ratio", noise_ratio: "_Ratio", limit_per_mm: float, *, is_one_dose: bool = False) -> _Fitted:
     terms = [_terms(one.frequencies_per_mm, limit_per_mm) for one in (structure, noise_ratio)]
     factor = np.concatenate([np.zeros(len(terms[0])), np.full(len(terms[1]), 0.0 if is_one_dose else 1.0)])
     widths = np.concatenate([np.full(len(terms[0]), RING_PER_MM), np.full(len(terms[1]), noise.RING_PER_MM)])
@@ -236,6 +255,16 @@ def _fit(source: _Powers, target: _Powers, limit_per_mm: float, *, is_one_dose: 
     )[0]
     above = structure.error[structure.frequencies_per_mm > LOW_PER_MM]
     return _Fitted(solution[:NUM_TERMS], float(solution[NUM_TERMS]), float(np.median(above)) if len(above) else LOW_ERROR)
+
+
+def _noise_misfit(alone: _Fitted, structure: "_Ratio", noise_ratio: "_Ratio", limit_per_mm: float) -> float:
+    """Root mean square of what the noise's log ratio differs from that of structure `alone`, but for a constant factor."""
+    if not len(noise_ratio.log_ratio) or not len(structure.log_ratio):
+        return 0.0
+    away = noise_ratio.log_ratio - _terms(noise_ratio.frequencies_per_mm, limit_per_mm) @ alone.coefficients
+    error = np.interp(noise_ratio.frequencies_per_mm, structure.frequencies_per_mm, structure.error)
+    weights = 1 / (noise_ratio.error**2 + error**2)
+    return float(np.sqrt(np.average((away - np.average(away, weights=weights)) ** 2, weights=weights)))
 
 
 def _third_derivative(limit_per_mm: float) -> Float:

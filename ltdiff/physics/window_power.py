@@ -11,7 +11,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
+from ltdiff.physics.spectrum import half_overlapping_windows, hann_taper, radial_frequency
 
 WINDOW_MM = 54.0
 """Side of a window: a kernel's response needs no finer steps of frequency."""

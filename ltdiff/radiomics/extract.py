@@ -4,16 +4,18 @@ import csv
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
+from ltdiff.dicom.scan import Scan
 from ltdiff.radiomics.catalogue import EXTRACTOR, EXTRACTOR_VERSION, classes_in_space, extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.region import cut_region
@@ -22,15 +24,23 @@ from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
+Volume = NDArray[np.float32]
 TABLE_SUFFIXES: Final = (".parquet", ".csv")
 
 
-def extract_radiomics(image: Path, mask: Path, *, config: CatalogueConfig, only: Sequence[str] | None = None) -> pd.DataFrame:
+Standardize = Callable[[Scan, Volume, NDArray[np.bool_]], Iterable[Volume]]
+"""(scan, its volume (Z, Y, X) in HU, which slices (Z,) are concerned) → volumes of which the features are averaged"""
+
+
+def extract_radiomics(
+    image: Path, mask: Path, *, config: CatalogueConfig, only: Sequence[str] | None = None, standardize: Standardize | None = None
+) -> pd.DataFrame:
     """One row per region: roi, num_voxels, volume_mm3, the features in the order of the catalogue, and how they were made.
 
     `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `only` names some classes or features, None all.
     `undefined` counts the features that are NaN by reason, as JSON, "" where all are defined. A region that cannot be measured
-    is left out with a warning.
+    is left out with a warning. With `standardize` the features are those of what it makes of the scan, their mean over several
+    volumes.
 
     Raises:
         ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left.
@@ -45,13 +55,20 @@ def extract_radiomics(image: Path, mask: Path, *, config: CatalogueConfig, only:
     hu = scan.read_hu()
     voxels_mm3 = scan.slice_depths_mm * scan.spacing_mm[0] * scan.spacing_mm[1]
     rows = []
-    for roi, voxels in read_named_masks(mask, scan, hu=hu):
+    regions = list(read_named_masks(mask, scan, hu=hu))
+    concerned = np.any([voxels.any(axis=(1, 2)) for _, voxels in regions], axis=0)
+    volumes = [hu] if standardize is None else list(standardize(scan, hu, concerned))
+    for roi, voxels in regions:
         try:
-            region = cut_region(hu, voxels, spacing_mm=scan.spacing_mm)
-            values, reasons = extract_catalogue(region, config=config, only=only)
+            measured = [
+                extract_catalogue(cut_region(volume, voxels, spacing_mm=scan.spacing_mm), config=config, only=only)
+                for volume in volumes
+            ]
         except ValueError as error:
             logger.warning("%s: the region %s is left out: %s", printable(mask), roi, error)
             continue
+        values = {name: float(np.mean([each[name] for each, _ in measured])) for name in measured[0][0]}
+        reasons = {name: reason for _, of_volume in measured for name, reason in of_volume.items()}
         in_slices = np.count_nonzero(voxels, axis=(1, 2))
         size = {"roi": roi, "num_voxels": int(in_slices.sum()), "volume_mm3": float(in_slices @ voxels_mm3)}
         rows.append({**size, **values, "undefined": json.dumps(Counter(reasons.values())) if reasons else ""})

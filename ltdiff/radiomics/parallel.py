@@ -86,9 +86,20 @@ class ExtractorPool:
                 singly = deque(range(number, number + 1) for chunk in suspects for number in chunk)
                 while singly:
                     for culprit in self._run(singly, regions, rows, num_in_hand=1, count=bar.update):
+                        self._check_start()
                         logger.error("region %d of %d crashed its process and is left out", culprit.start + 1, len(regions))
                         bar.update()
         return [dict.fromkeys(self.feature_set.features, math.nan) if row is None else row for row in rows]
+
+    def _check_start(self) -> None:
+        """RuntimeError where a process ends without any region: then it is the processes that are at fault, and no region is."""
+        try:
+            self._pool.submit(_do_nothing).result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "the processes that extract features end as they start; a script that calls ltdiff needs the line "
+                "`if __name__ == '__main__':` before its calls"
+            ) from error
 
     def _start(self) -> OwnProcesses:
         return OwnProcesses(self.num_workers, start=_limit_threads)
@@ -123,6 +134,10 @@ class ExtractorPool:
 def _limit_threads() -> None:
     """Of the libraries that this module has loaded by now."""
     threadpool_limits(1)
+
+
+def _do_nothing() -> None:
+    """Nothing."""
 
 
 def _extract_chunk(regions: Sequence[RegionCut], extract: Extract) -> list[dict[str, float]]:

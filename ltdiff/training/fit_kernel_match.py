@@ -13,8 +13,8 @@ from ltdiff.data.manifest import evenly_spaced, in_plane_spacing_mm, read_hu
 from ltdiff.data.patches import is_target_without_pair, make_items
 from ltdiff.data.slice_pairs import has_validation_pairs
 from ltdiff.inference.method import LinearMatch
-from ltdiff.model.degradation import Degradation
-from ltdiff.model.kernel_match import KernelMatch, KernelMatchFit, StoredRange, corner_frequency
+from ltdiff.physics.degradation import Degradation
+from ltdiff.physics.kernel_match import KernelMatch, KernelMatchFit, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.spectral_match import SpectralMatch, SpectralMatchFit
 from ltdiff.system.progress import progress

@@ -6,8 +6,9 @@ model/calibration.json   the residual noise model, the distribution of every fea
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from typing_extensions import override
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.data.slice_pairs import ValidationPair, find_neighbours, has_validation_pairs, read_validation_pairs
+from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
 from ltdiff.inference.procedure import Procedure
@@ -35,6 +37,8 @@ from ltdiff.uncertainty.validation_ccc import Image, ValidationRegions, overall
 logger = logging.getLogger(__name__)
 
 NUM_DRAWS = 16
+EXPECTED = "expected"
+"""Beside the outputs: the expectation of features over samples (`Expectation`), which no image has."""
 
 
 class OutputChoice(NamedTuple):
@@ -52,6 +56,15 @@ class OutputChoice(NamedTuple):
     def of(cls, ccc: dict[str, dict[str, float]]) -> "OutputChoice":
         """Choose the output with the highest CCC over all classes; of equal ones the first in OUTPUTS."""
         return cls(max((output for output in OUTPUTS if output in ccc), key=lambda output: overall(ccc[output])), ccc)
+
+    @property
+    def for_features(self) -> str:
+        """What agrees best with the target where features alone are wanted: an output, or EXPECTED.
+
+        Where an output was chosen without pairs, made pairs tell only whether the expectation is better than a sample.
+        """
+        best = max(self.ccc, key=lambda name: overall(self.ccc[name]), default=self.output)
+        return best if best == EXPECTED and self.output != "match" else self.output
 
 
 class Sampled(Method):
@@ -123,7 +136,7 @@ def read_choice(model: Path) -> OutputChoice | None:
     if not (model / CALIBRATION_FILE).is_file():
         return None
     content = read_calibration(model)
-    return OutputChoice(content["output"], content["validation_ccc"])
+    return OutputChoice(content["output"], content.get("validation_ccc", {}))
 
 
 def fit_sampled(method: Method, manifest: pd.DataFrame, *, range_hu: tuple[float, float]) -> Sampled:
@@ -149,12 +162,16 @@ def _fit(
     intervals = fit_intervals(PYRADIOMICS.features, draws=np.stack(draws), target=regions.target)
     match = Standardizer(standardizer.model, Procedure.read(model, InferenceConfig(output="match")), device=standardizer.device)
     (matched,) = regions.features([regions.standardize(match)])
-    measured = {"mean": value, "sample": draws[0], "match": matched}
+    measured = {"mean": value, "sample": draws[0], "match": matched, EXPECTED: np.mean(draws[: Expectation.NUM_SAMPLES], axis=0)}
     choice = OutputChoice.of({output: regions.ccc_of(values) for output, values in measured.items()})
     if not manifest["pair_id"].notna().any():
         methods: dict[Output, Method] = {"mean": standardizer, "sample": Sampled(standardizer, residual_noise), "match": match}
         choice = choice._replace(output=_choose_without_pairs(methods, manifest, num_workers=num_workers))
-    logger.info("calibration: of %s, the %s agrees best with the target", ", ".join(measured), choice.output)
+    logger.info(
+        "calibration: of images the %s agrees best with the target (CCC %s)",
+        choice.output,
+        ", ".join(f"{name} {overall(of_name):.3f}" for name, of_name in choice.ccc.items()),
+    )
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {"residual_noise": asdict(residual_noise), "intervals": asdict(intervals)}
     write_calibration(model, content)
@@ -184,11 +201,5 @@ def _fit_noise(pairs: Sequence[ValidationPair], means: Sequence[Image], *, range
 def _measure(regions: ValidationRegions, means: Sequence[Image], residual_noise: ResidualNoiseModel) -> NDArray[np.float64]:
     """Measure the features (1 + NUM_DRAWS, regions, features) of A' and of its draws."""
     numbers = [pair.place[1] for pair in regions.pairs]
-    return regions.features(draw_images(means, residual_noise, numbers=numbers))
-
-
-def draw_images(means: Sequence[Image], residual_noise: ResidualNoiseModel, *, numbers: Sequence[int]) -> Iterator[list[Image]]:
-    """Yield the images A' (Y, X), then NUM_DRAWS draws; the noise depends on the number of the slice and of the draw."""
-    yield list(means)
-    for k in range(NUM_DRAWS):
-        yield [residual_noise.draw(hu, seed=k, number=z) for hu, z in zip(means, numbers, strict=True)]
+    draws = residual_noise.draws(means, numbers=numbers, num=NUM_DRAWS)
+    return regions.features(chain([means], draws))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from ltdiff.model.model_folder import read_calibration
 from ltdiff.model.residual_noise import ResidualNoiseModel, read_residual_noise
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
-from ltdiff.uncertainty.calibration import draw_images
+from ltdiff.uncertainty.calibration import NUM_DRAWS
 from ltdiff.uncertainty.intervals import FeatureIntervals
 
 SLICES_AT_A_TIME = 64
@@ -79,7 +79,8 @@ def _interval_table(
     parts = []
     for first in range(0, len(chosen), SLICES_AT_A_TIME):
         slices = chosen[first : first + SLICES_AT_A_TIME]
-        volumes = [np.stack(images) for images in draw_images(list(standardized[slices]), residual_noise, numbers=slices)]
+        means = list(standardized[slices])
+        volumes = map(np.stack, chain([means], residual_noise.draws(means, numbers=slices, num=NUM_DRAWS)))
         moved = [replace(roi, slice_index=slices.index(roi.slice_index)) for roi in rois if roi.slice_index in slices]
         part, features = feature_array(volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers)
         if features != intervals.features:

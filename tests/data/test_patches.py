@@ -392,8 +392,12 @@ def test_nothing_readable_is_an_error(single_files):
 # --- targets without a pair
 
 
-def _halve(hu, spacing_mm, generator):
-    return hu / 2 + int(generator.integers(2))
+def _halve(hu, spacing_mm):
+    return lambda part, corner, generator: part / 2 + int(generator.integers(2))
+
+
+def _same(hu, spacing_mm):
+    return lambda part, corner, generator: part
 
 
 @pytest.fixture(scope="module")
@@ -427,9 +431,25 @@ def test_the_patch_at_a_border_has_its_source_as_well(tmp_path):
     small = np.arange(20.0 * 20).reshape(1, 20, 20)
     rows = make_rows(save_volume(small, tmp_path / "target.nrrd"), shape=small.shape, role="target").assign(pair_id=None)
     (item,) = make_items(rows, split="train", pairs=True)
-    loader = PatchLoader([item], 20, 0, _unmatched, augment=False, make_source=lambda hu, spacing_mm, generator: hu)
+    loader = PatchLoader([item], 20, 0, _unmatched, augment=False, make_source=_same)
     patch = load(loader, 0)
     assert patch["source"].shape == (20, 20)
+    assert (patch["source"] == patch["target"]).all()
+
+
+def test_what_makes_a_source_knows_the_place_of_its_part(unpaired):
+    def from_place(hu, spacing_mm):
+        def degrade(part, corner, generator):
+            padded = np.pad(hu, 24, mode="symmetric")
+            top, left = corner[0] + 24, corner[1] + 24
+            return padded[top : top + len(part), left : left + len(part)]
+
+        return degrade
+
+    loader = make_loader(
+        unpaired, split="train", pairs=True, patch_size=PATCH, seed=0, match_kernel=_unmatched, make_source=from_place
+    )
+    patch = load(loader, 3)
     assert (patch["source"] == patch["target"]).all()
 
 

@@ -30,7 +30,7 @@ def test_the_linear_match_is_the_model_s_own(tmp_path):
     assert error["linear"] == pytest.approx(error["source"], rel=0.05)  # the filter of an untrained model passes everything
 
 
-def test_of_a_calibrated_model_both_outputs_have_a_row(tmp_path, monkeypatch):
+def test_of_a_calibrated_model_all_outputs_and_the_expectation_have_a_row(tmp_path, monkeypatch):
     monkeypatch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 20)
     pairs = write_pairs(tmp_path / "data")
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
@@ -43,6 +43,8 @@ def test_of_a_calibrated_model_both_outputs_have_a_row(tmp_path, monkeypatch):
         config = EvaluationConfig(num_rois=3, num_workers=1)
         evaluate_model(pairs, model=model, out=tmp_path / "report", config=config, inference=inference)
         assert set(pd.read_csv(tmp_path / "report" / "image_metrics.csv")["method"]) == rows
+        expected = {"ltdiff_expected"} if others <= rows else set()
+        assert set(pd.read_csv(tmp_path / "report" / "ccc.csv")["method"]) == rows | expected
 
 
 def test_slices_that_may_have_trained_the_model_are_named(tmp_path, caplog):

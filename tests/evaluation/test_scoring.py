@@ -11,7 +11,8 @@ import pytest
 from ltdiff.data.rois import Roi, mask_rois, random_rois
 from ltdiff.data.volume_files import read_mask
 from ltdiff.evaluation.concordance import ccc_across_features, ccc_across_rois
-from ltdiff.evaluation.scoring import REPRODUCIBLE_CCC, TARGET, reproducible_shares, score
+from ltdiff.evaluation.scoring import REPRODUCIBLE_CCC, TARGET, Expectation, reproducible_shares, score
+from ltdiff.model.residual_noise import fit_residual_noise
 from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, extract_features, feature_names
 
 COLUMNS = [
@@ -113,6 +114,30 @@ def test_harmonizers_change_the_features_of_the_source(scores, volumes, rois):
     assert list(result.image_metrics["method"]) == ["better", "source"]  # there are no images of the others
     before = scores.ccc.query("method == 'better'")[columns].reset_index(drop=True)
     pd.testing.assert_frame_equal(of["better"], before)
+
+
+def test_the_expectation_is_the_mean_of_the_features_of_samples(volumes, rois):
+    images, target, _ = volumes
+    residuals = [images["better"][:1], target[:1]]
+    noise = fit_residual_noise([residuals[0][0]], [residuals[1][0]], range_hu=(-1024.0, 3071.0))
+    expectation, numbers = Expectation("better", noise), range(5, 5 + len(target))
+    samples = {f"sample {k}": one for k, one in enumerate(expectation.samples(images["better"], numbers))}
+    assert len(samples) == Expectation.NUM_SAMPLES
+    given = {"better": images["better"], **samples}
+    result = score(
+        given,
+        target_hu=target,
+        spacing_mm=(0.8, 0.7),
+        rois=rois[:4],
+        expectations={"expected": expectation},
+        slice_numbers=numbers,
+    )
+    table = result.features.to_table().pivot_table(
+        index=["roi_index", "feature_class", "feature"], columns="method", values="value", observed=True
+    )
+    np.testing.assert_allclose(table["expected"], table[list(samples)].mean(axis=1), rtol=1e-9)
+    assert "expected" in set(result.ccc["method"])
+    assert "expected" not in set(result.image_metrics["method"])
 
 
 def test_identical_images_are_perfect(volumes, rois):

@@ -17,7 +17,7 @@ from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.harmonize.harmonized_archive import harmonize_archive
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.spectrum import half_overlapping_windows, tapered_power
+from ltdiff.physics.spectrum import half_overlapping_windows, tapered_power
 from ltdiff.uncertainty import calibration
 
 NUM_SLICES, SIZE = 3, 192
@@ -78,6 +78,13 @@ def test_the_noise_of_other_patients_becomes_that_of_the_target(archive, harmoni
     expected = np.mean([_fine_power(one.read_hu()) for one in originals if one.kernel == "L"])
     before = np.mean([_fine_power(one.read_hu()) for one in originals if one.kernel == "B" and one.slice_thickness_mm == 5])
     assert abs(np.log(found / expected)) < 0.15 < abs(np.log(before / expected))
+
+
+def test_the_survey_says_what_was_there(harmonized):
+    out, _ = harmonized
+    protocols = pd.read_csv(out / "survey" / "protocols.csv")
+    assert sorted(protocols["kernel"]) == ["B", "B", "L"]
+    assert (out / "survey" / "protocols.png").is_file()
 
 
 def test_the_images_say_that_no_network_made_them(harmonized):

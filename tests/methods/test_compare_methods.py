@@ -108,15 +108,16 @@ def test_every_method_has_its_rows(compared):
     rows = {"source", "linear", "combat", "residual_cnn", "residual_cnn_sample", "ltdiff"}
     rows |= {f"ltdiff_{output}" for output in OUTPUTS if output != chosen}
     rows |= {"ltdiff_2_steps" if chosen == "mean" else "ltdiff_mean_2_steps"}
-    assert set(ccc["method"]) == rows
+    expected = {"residual_cnn_expected", "ltdiff_expected"}
+    assert set(ccc["method"]) == rows | expected
     assert set(ccc["feature_class"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
     assert "random" in set(ccc["roi_set"])
     assert ccc.groupby("method").size().nunique() == 1
     assert set(pd.read_csv(out / "image_metrics.csv")["method"]) == rows - {"combat"}
     ratios = pd.read_csv(out / "remaining_error.csv")
     assert set(ratios["method"]) == {"ltdiff"}
-    assert set(ratios["other"]) == rows - {"ltdiff"}
-    assert all(f"| {name} " in printed for name in rows)
+    assert set(ratios["other"]) == (rows | expected) - {"ltdiff"}
+    assert all(f"| {name} " in printed for name in rows | expected)
 
 
 def test_the_summary_says_what_each_method_was_given(compared):
@@ -131,7 +132,7 @@ def test_the_summary_says_what_each_method_was_given(compared):
     assert float(cnn["learning_rate"]) == min(map(float, cnn["rates"]), key=lambda rate: cnn["rates"][f"{rate}"])
     assert cnn["step"] >= 1
     output = ltdiff.pop("output")
-    assert set(output["ccc"]) == set(OUTPUTS)
+    assert set(output["ccc"]) == {*OUTPUTS, "expected"}
     assert list(ltdiff) == ["autoencoder", "ddpm", "joint"]
     assert sum(phase["minutes"] for phase in ltdiff.values()) == pytest.approx(MINUTES)
     assert set(ltdiff["joint"]["rates"]) == set(cnn["rates"])  # the same are tried
@@ -195,7 +196,7 @@ def test_variants_of_what_is_a_sample_are_called_means(tmp_path, pairs, monkeypa
     of = calibration.OutputChoice.of
     monkeypatch.setattr(calibration.OutputChoice, "of", lambda ccc: of(ccc)._replace(output="sample"))
     _compare(pairs, tmp_path, methods=["ltdiff"])
-    rows = {"source", "ltdiff", "ltdiff_mean", "ltdiff_match", "ltdiff_mean_2_steps"}
+    rows = {"source", "ltdiff", "ltdiff_mean", "ltdiff_match", "ltdiff_mean_2_steps", "ltdiff_expected"}
     assert set(pd.read_csv(tmp_path / "ccc.csv")["method"]) == rows
 
 

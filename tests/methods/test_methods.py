@@ -25,10 +25,10 @@ from ltdiff.methods.residual_cnn import ResidualCNNMethod
 from ltdiff.methods.stan_ct import StanCTMethod
 from ltdiff.methods.unetpp_regression import UNetPPMethod, UNetPPWithoutSkips
 from ltdiff.model.config import OUTPUTS
-from ltdiff.model.kernel_match import DEFAULT_RANGE_HU
 from ltdiff.model.ltdiff import load_model
 from ltdiff.model.model_folder import CALIBRATION_FILE, read_description
-from ltdiff.model.spectrum import radial_frequency
+from ltdiff.physics.kernel_match import DEFAULT_RANGE_HU
+from ltdiff.physics.spectrum import radial_frequency
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phase_training import RATES_FILE
 from ltdiff.training.phases import PHASES

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.physics.noise_match import NoiseMatch
+from ltdiff.physics.noise_match import NoiseMatch, NoisePlace
 from ltdiff.physics.noise_place import SOURCES
-from ltdiff.physics.noise_windows import NoiseModel
+from ltdiff.physics.noise_windows import FIRST_RING, NoiseModel
 
 SPACING_MM = (0.8, 0.8)
 POWER = np.full(16, 100 * 0.64)
@@ -14,8 +14,9 @@ POWER = np.full(16, 100 * 0.64)
 EVERYWHERE = np.eye(SOURCES)[0]
 
 
-def _match(factor):
-    return NoiseMatch.of(NoiseModel(POWER, EVERYWHERE), NoiseModel(factor * POWER, EVERYWHERE), np.ones(16))
+def _match(factor, *, is_reduced=False):
+    target = NoiseModel(factor * POWER, EVERYWHERE)
+    return NoiseMatch.of(NoiseModel(POWER, EVERYWHERE), target, np.ones(16), is_reduced=is_reduced)
 
 
 def _noise(seed=0, size=256):
@@ -54,3 +55,35 @@ def test_the_gain_of_the_match_is_part_of_the_source_s_noise():
     match = NoiseMatch.of(NoiseModel(POWER, EVERYWHERE), NoiseModel(4 * POWER, EVERYWHERE), np.full(16, 2.0))
     assert isinstance(match, NoiseMatch)
     assert match.source_power == pytest.approx(match.target_power)
+
+
+def test_below_the_first_ring_noise_goes_to_zero_and_keeps_its_ratio():
+    match = NoiseMatch.of(NoiseModel(POWER, EVERYWHERE), NoiseModel(4 * POWER, EVERYWHERE), np.ones(16))
+    wanted, matched = np.array(match.target_power), np.array(match.source_power)
+    assert wanted[0] == 0
+    assert (np.diff(wanted[: FIRST_RING + 1]) > 0).all()
+    np.testing.assert_allclose(wanted[1:], 4 * matched[1:])
+
+
+def test_noise_that_was_reduced_is_drawn_and_not_made_stronger():
+    hu = _noise()
+    made = _match(4.0, is_reduced=True)(hu, hu, SPACING_MM)
+    added = made - hu
+    assert made[32:-32, 32:-32].std() == pytest.approx(20, rel=0.12)
+    assert abs(np.corrcoef(added.ravel(), hu.ravel())[0, 1]) < 0.1
+    np.testing.assert_array_equal(made, _match(4.0, is_reduced=True)(hu, hu, SPACING_MM))  # a slice always gets the same
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_the_way_back_gives_a_target_the_source_s_noise(factor):
+    target = _noise() * np.float32(np.sqrt(factor))
+    made = _match(factor).reversed(target, target, SPACING_MM)[32:-32, 32:-32]
+    assert made.std() == pytest.approx(10, rel=0.15)
+
+
+def test_a_part_gets_what_the_whole_slice_gives_it():
+    hu = _noise()
+    match, place = _match(4.0), NoisePlace.of(hu, SPACING_MM)
+    whole = match.match_part(hu, (0, 0), place, np.random.default_rng(0))
+    part = match.match_part(hu[48:208, 48:208], (48, 48), place, np.random.default_rng(0))
+    np.testing.assert_allclose(part[40:-40, 40:-40], whole[88:-88, 88:-88], atol=6)

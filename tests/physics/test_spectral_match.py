@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.model.spectrum import radial_frequency
 from ltdiff.physics import spectral_match
 from ltdiff.physics.spectral_match import SpectralMatchFit
+from ltdiff.physics.spectrum import radial_frequency
 
 FREQUENCIES_PER_MM = np.arange(0.1, 0.56, 0.05)
 SPACING_MM = (0.8, 0.8)
@@ -86,11 +86,22 @@ def test_the_bootstrap_holds_the_error():
     assert spread.max() < 0.15
 
 
+def test_of_a_noise_reduced_source_structure_alone_tells_the_filter():
+    """Noise of which only coarse grains are left over: taken for the filter, its ratio would be off by far."""
+    rng = np.random.default_rng(0)
+    sources = [_image(seed, noise=0.2) + 4 * ndimage.gaussian_filter(rng.normal(0, 8, (320, 320)), 1.5) for seed in range(4)]
+    match = _fit(sources, map(_image, range(10, 14)))
+    assert _largest_error(match) < 0.2
+    assert match.noise_match is not None
+    assert match.noise_match.is_reduced
+
+
 def test_made_sources_have_the_source_s_spectrum_and_a_draw_each():
     match = _fit(map(_image, range(4)), map(_image, range(10, 14)))
     target = np.rint(_filtered(_image(20))).astype(np.float32)
     degradation = match.degradation()
-    made = [degradation(target, SPACING_MM, np.random.default_rng(k)) for k in range(4)]
+    degrade = degradation(target, SPACING_MM)
+    made = [degrade(target, (0, 0), np.random.default_rng(k)) for k in range(4)]
     inside = (slice(40, -40), slice(40, -40))
     for one in made:
         assert np.abs(one - _image(20))[inside].mean() < 0.2 * np.abs(target - _image(20))[inside].mean()

@@ -45,6 +45,20 @@ def test_a_region_that_crashes_its_process_costs_itself_alone(caplog):
     ]
 
 
+def test_a_script_whose_processes_cannot_start_is_told_so_and_no_region_is_blamed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from fragile_features import FRAGILE, make_regions\n"
+        "from ltdiff.radiomics.parallel import extract_regions\n"
+        "extract_regions(make_regions(3), FRAGILE, num_workers=2)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    run = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "needs the line `if __name__ == '__main__':`" in run.stderr
+    assert "is left out" not in run.stderr
+
+
 def test_a_pool_that_died_between_two_calls_loses_nothing():
     regions = make_regions(3 * CHUNK_SIZE)
     with ExtractorPool(FRAGILE, num_workers=2) as pool:

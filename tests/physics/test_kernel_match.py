@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ltdiff.model.kernel_match import NUM_KNOTS, KernelMatch, KernelMatchFit, corner_frequency
-from ltdiff.model.spectrum import radial_frequency
+from ltdiff.physics.kernel_match import NUM_KNOTS, KernelMatch, KernelMatchFit, corner_frequency
+from ltdiff.physics.spectrum import radial_frequency
 
 FITTED_MM, OTHER_MM = (0.7, 0.7), (0.9, 0.8)
 

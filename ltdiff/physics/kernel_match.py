@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency
+from ltdiff.physics.spectrum import half_overlapping_windows, hann_taper, radial_frequency
 
 Gains = NDArray[np.float64]
 

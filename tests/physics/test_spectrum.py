@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltdiff.model.spectrum import half_overlapping_windows, hann_taper, radial_frequency, tapered_power
+from ltdiff.physics.spectrum import half_overlapping_windows, hann_taper, radial_frequency, tapered_power
 
 
 def test_frequencies_are_those_of_an_fft():

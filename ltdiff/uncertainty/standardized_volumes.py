@@ -1,0 +1,53 @@
+"""The standardized volumes of which features are measured: one image, or samples over which the features are averaged.
+
+Which of them agrees best with the target was measured on validation pairs (`OutputChoice`).
+"""
+
+import logging
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ltdiff.data.acquisition import AcquisitionInfo
+from ltdiff.dicom.scan import Scan
+from ltdiff.evaluation.evaluation_set import standardize_slices
+from ltdiff.evaluation.scoring import Expectation
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.models import check_domain, read_training_domain
+from ltdiff.inference.standardizer import Standardizer
+from ltdiff.model.config import OUTPUTS
+from ltdiff.model.residual_noise import read_residual_noise
+from ltdiff.system.text import printable
+from ltdiff.uncertainty.calibration import EXPECTED, read_choice
+
+logger = logging.getLogger(__name__)
+
+Volume = NDArray[np.float32]
+
+
+def standardized_volumes(scan: Scan, hu: Volume, concerned: NDArray[np.bool_], *, model: Path, force: bool) -> Iterator[Volume]:
+    """What the concerned (Z,) slices of a scan's volume (Z, Y, X) become, once or several times; other slices stay as they are.
+
+    Raises:
+        ValueError: no model there, or, without `force`, not one for this scan.
+    """
+    torch.set_num_threads(1)
+    check_domain(AcquisitionInfo.of(scan), read_training_domain(model), name=printable(scan.path), verb="measure", force=force)
+    choice = read_choice(model)
+    best = None if choice is None else choice.for_features
+    logger.info("features are those of %s", "the model's image" if best is None else f"the {best}, by the validation pairs")
+    output = next((name for name in OUTPUTS if name == best), None if best is None else "mean")
+    standardizer = Standardizer.load(model, InferenceConfig(output=output))
+    numbers = np.flatnonzero(concerned)
+    made = standardize_slices(standardizer, hu[numbers], repeat(scan.spacing_mm), numbers=numbers, num_workers=1)
+    sets: Iterator[list[Volume]] = iter([made])
+    if best == EXPECTED:
+        sets = read_residual_noise(model).draws(made, numbers=numbers.tolist(), num=Expectation.NUM_SAMPLES)
+    for images in sets:
+        volume = hu.copy()
+        volume[numbers] = np.stack(images)
+        yield volume
