@@ -18,13 +18,13 @@ from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume_files import write_hu
 from ltdiff.model.ltdiff import load_model
-from ltdiff.physics.kernel_match import KernelMatchFit, corner_frequency
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
 from ltdiff.system.processes import OwnProcesses
 from ltdiff.system.progress import progress
 from ltdiff.system.resources import num_cores
 from ltdiff.training.config import Settings, TrainingConfig
+from ltdiff.training.fit_kernel_match import match_scan
 from ltdiff.training.phase_training import train_here
 
 VALIDATION_SCANS = 12
@@ -75,10 +75,7 @@ def _simulate(folder: Path, *, num_scans: int, slices_per_scan: int, seed: int) 
 def _write_scan(folder: Path, number: int, num_slices: int, seed: int) -> None:
     """Simulate a scan, match its kernels, and write both volumes; the slices are not adjacent."""
     scan = scan_continuum(number, num_slices=num_slices, seed=seed)
-    fit = KernelMatchFit(max_frequency=corner_frequency(scan.spacing_mm))
-    for source, target in zip(scan.source_hu, scan.target_hu, strict=True):
-        fit.add(source, target, spacing_mm=scan.spacing_mm)
-    matched = fit.solve()(torch.from_numpy(scan.source_hu), scan.spacing_mm).round().numpy()
+    matched = match_scan(scan.source_hu, scan.target_hu, spacing_mm=scan.spacing_mm)
     with complete_folder(folder) as growing:
         for name, hu in (("source", matched), ("target", scan.target_hu)):
             spacing_mm = (scan.config.thickness_mm(0), *scan.spacing_mm)

@@ -57,7 +57,7 @@ def radiomics(
     if model is not None:
         from ltdiff.uncertainty.standardized_volumes import standardized_volumes
 
-        standardize = partial(standardized_volumes, model=model, force=force)
+        standardize = partial(standardized_volumes, series=image, model=model, force=force)
     table = extract_radiomics(image, mask, config=catalogue, only=names, standardize=standardize)
     if out is None:
         print_lines(to_text(table))

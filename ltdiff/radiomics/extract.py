@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
-from ltdiff.dicom.scan import Scan
 from ltdiff.radiomics.catalogue import EXTRACTOR, EXTRACTOR_VERSION, classes_in_space, extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.region import cut_region
@@ -28,8 +27,8 @@ Volume = NDArray[np.float32]
 TABLE_SUFFIXES: Final = (".parquet", ".csv")
 
 
-Standardize = Callable[[Scan, Volume, NDArray[np.bool_]], Iterable[Volume]]
-"""(scan, its volume (Z, Y, X) in HU, which slices (Z,) are concerned) → volumes of which the features are averaged"""
+Standardize = Callable[[NDArray[np.bool_]], Iterable[Volume]]
+"""(which slices (Z,) of the image are concerned) → volumes (Z, Y, X) in HU of which the features are averaged"""
 
 
 def extract_radiomics(
@@ -39,7 +38,7 @@ def extract_radiomics(
 
     `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `only` names some classes or features, None all.
     `undefined` counts the features that are NaN by reason, as JSON, "" where all are defined. A region that cannot be measured
-    is left out with a warning. With `standardize` the features are those of what it makes of the scan, their mean over several
+    is left out with a warning. With `standardize` the features are those of what it makes of the image, their mean over several
     volumes.
 
     Raises:
@@ -57,7 +56,7 @@ def extract_radiomics(
     rows = []
     regions = list(read_named_masks(mask, scan, hu=hu))
     concerned = np.any([voxels.any(axis=(1, 2)) for _, voxels in regions], axis=0)
-    volumes = [hu] if standardize is None else list(standardize(scan, hu, concerned))
+    volumes = [hu] if standardize is None else list(standardize(concerned))
     for roi, voxels in regions:
         try:
             measured = [

@@ -126,6 +126,16 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
     return fit.solve()
 
 
+def match_scan(
+    source_hu: NDArray[np.float32], target_hu: NDArray[np.float32], *, spacing_mm: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Ã (Z, Y, X) in whole HU of a scan's source, by the match of its own slice pairs."""
+    fit = KernelMatchFit(max_frequency=corner_frequency(spacing_mm))
+    for source, target in zip(source_hu, target_hu, strict=True):
+        fit.add(source, target, spacing_mm=spacing_mm)
+    return fit.solve()(torch.from_numpy(source_hu), spacing_mm).round().numpy()
+
+
 def fit_spectral_match(manifest: pd.DataFrame) -> SpectralMatch:
     """The spectral match of all sources and targets of split `train`, paired or not. What cannot be read is named in the log.
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.acquisition import AcquisitionInfo
-from ltdiff.dicom.scan import Scan
+from ltdiff.data.read_scan import read_scan
 from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
@@ -29,12 +29,14 @@ logger = logging.getLogger(__name__)
 Volume = NDArray[np.float32]
 
 
-def standardized_volumes(scan: Scan, hu: Volume, concerned: NDArray[np.bool_], *, model: Path, force: bool) -> Iterator[Volume]:
-    """What the concerned (Z,) slices of a scan's volume (Z, Y, X) become, once or several times; other slices stay as they are.
+def standardized_volumes(concerned: NDArray[np.bool_], *, series: Path, model: Path, force: bool) -> Iterator[Volume]:
+    """Volumes (Z, Y, X) in HU of a DICOM series or a volume file, whose concerned (Z,) slices are standardized.
 
     Raises:
-        ValueError: no model there, or, without `force`, not one for this scan.
+        ValueError: the series cannot be read; no model there, or, without `force`, not one for this series.
     """
+    scan = read_scan(series)
+    hu = scan.read_hu()
     torch.set_num_threads(1)
     check_domain(AcquisitionInfo.of(scan), read_training_domain(model), name=printable(scan.path), verb="measure", force=force)
     choice = read_choice(model)

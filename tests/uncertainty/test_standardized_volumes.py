@@ -47,8 +47,7 @@ def _choose(folder, *, output, best):
 
 
 def _volumes(folder):
-    scan = read_scan(folder / "scan.nrrd")
-    return list(standardized_volumes(scan, scan.read_hu(), CONCERNED, model=folder / "model", force=True))
+    return list(standardized_volumes(CONCERNED, series=folder / "scan.nrrd", model=folder / "model", force=True))
 
 
 def test_the_expectation_is_over_samples_of_the_slices_that_are_concerned(folder):
@@ -75,7 +74,7 @@ def test_features_are_the_mean_over_the_volumes(folder):
     volumes = _volumes(folder)
     config, only = CatalogueConfig(), ["ID"]
     found = extract_radiomics(
-        folder / "scan.nrrd", folder / "mask.nrrd", config=config, only=only, standardize=lambda *scan: iter(volumes)
+        folder / "scan.nrrd", folder / "mask.nrrd", config=config, only=only, standardize=lambda concerned: iter(volumes)
     )
     singles = [
         extract_radiomics(
@@ -92,6 +91,5 @@ def test_a_scan_that_the_model_was_not_trained_for_is_refused(folder, tmp_path):
     source, _ = make_volumes()
     another = identity(kernel="another")
     write_ct_series(source, out_dir=tmp_path / "series", identity=another, spacing_mm=SPACING_MM, origin_mm=(0.0, 0.0, 0.0))
-    scan = read_scan(tmp_path / "series")
     with pytest.raises(ValueError, match="outside what the model was trained for"):
-        list(standardized_volumes(scan, scan.read_hu(), CONCERNED, model=folder / "model", force=False))
+        list(standardized_volumes(CONCERNED, series=tmp_path / "series", model=folder / "model", force=False))
