@@ -13,7 +13,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import HTJ2K, JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
-from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR, PersonName
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR, DSfloat, PersonName
 
 import ltdiff
 from ltdiff.dicom.derived_attributes import is_kept
@@ -112,6 +112,7 @@ def describe_derived(
     for keyword in _ALWAYS_PRESENT:
         if keyword not in derived:
             setattr(derived, keyword, None)
+    _set_place(derived, source)
     _set_series(derived, dataset, source=source, derivation=derivation, series_uid=series_uid)
     _set_times(derived, dataset, made)
     _set_image(derived, dataset, source=source, derivation=derivation, sharper=sharper)
@@ -175,6 +176,18 @@ def _cleaned_sequence(element: DataElement, encoding: CharacterSet, *, depth: in
         not len(item) or ("ReferencedSOPClassUID" in item) ^ ("ReferencedSOPInstanceUID" in item) for item in element.value
     )
     return None if broken else element
+
+
+def _set_place(derived: Dataset, source: Header) -> None:
+    """The place as it was read, where the source has it in another type than DICOM's, so that it was not copied."""
+    geometry = source.geometry
+    for keyword, values in (
+        ("PixelSpacing", geometry.spacing_mm),
+        ("ImagePositionPatient", geometry.position_mm),
+        ("ImageOrientationPatient", geometry.orientation),
+    ):
+        if keyword not in derived:
+            setattr(derived, keyword, [DSfloat(value, auto_format=True) for value in values])
 
 
 def _readable(dataset: Dataset, keyword: str) -> list[str]:

@@ -73,6 +73,10 @@ _KEYWORDS = [
 _TAGS = PRIVATE_TAGS.union(int(tag_of(keyword)) for keyword in _KEYWORDS)
 
 
+MAX_SPACING_MM = 20.0
+"""Of a CT's pixels: whole bodies of 60 cm on 30 of them. What is larger was written as another type or in another unit."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Where a slice lies: PS3.3 C.7.6.2 (Image Plane)."""
@@ -291,6 +295,8 @@ def _geometry(dataset: Dataset) -> Geometry:
     spacing_y, spacing_x = numbers_of(dataset, "PixelSpacing", count=2)
     if min(spacing_y, spacing_x) <= 0:
         raise BadFile(f"has PixelSpacing {[spacing_y, spacing_x]} where both must be above 0")
+    if max(spacing_y, spacing_x) > MAX_SPACING_MM:
+        raise BadFile(f"has PixelSpacing {[spacing_y, spacing_x]}, and no CT has pixels of more than {MAX_SPACING_MM:g} mm")
     x, y, z = numbers_of(dataset, "ImagePositionPatient", count=3)
     row_x, row_y, row_z, column_x, column_y, column_z = numbers_of(dataset, "ImageOrientationPatient", count=6)
     orientation = (row_x, row_y, row_z, column_x, column_y, column_z)

@@ -46,6 +46,7 @@ def test_a_range_of_padding(one_slice):
         ({"PixelSpacing": None}, "has no PixelSpacing"),
         ({"PixelSpacing": "0.7"}, "has PixelSpacing [0.7] where 2 finite numbers belong"),
         ({"PixelSpacing": [0, 0.7]}, "has PixelSpacing [0.0, 0.7] where both must be above 0"),
+        ({"PixelSpacing": [0.7, 700]}, "has PixelSpacing [0.7, 700.0], and no CT has pixels of more than 20 mm"),
         ({"ImagePositionPatient": None}, "has no ImagePositionPatient"),
         ({"ImagePositionPatient": [1, 2]}, "where 3 finite numbers belong"),
         ({"ImageOrientationPatient": None}, "has no ImageOrientationPatient"),

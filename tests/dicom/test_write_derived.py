@@ -236,6 +236,24 @@ def test_values_that_cannot_be_read_are_dropped(write_series, out_dir):
     assert "CTDIvol" not in derive_first(folder, out_dir)
 
 
+@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"])
+def test_a_place_of_another_type_is_written_as_it_was_read(write_series, out_dir, keyword):
+    folder = write_series()
+    expected = []
+
+    def change_type(dataset: Dataset) -> None:
+        values = [float(value) for value in dataset[keyword].value]
+        expected.append(values)
+        del dataset[keyword]
+        dataset.add_new(keyword, "FD", values)
+
+    for path in sorted(folder.iterdir()):
+        edit(path, change_type)
+    new = derive_first(folder, out_dir)
+    assert new[keyword].VR == "DS"
+    assert [float(value) for value in new[keyword].value] == pytest.approx(expected[0])
+
+
 def test_padding_is_restored(write_series, out_dir):
     folder = write_series()
     for path, hu in zip(sorted(folder.iterdir()), phantom_hu(), strict=True):
