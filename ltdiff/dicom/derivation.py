@@ -4,16 +4,17 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydicom import DataElement, Dataset
+from pydicom import DataElement, Dataset, config
 from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
+from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import HTJ2K, JPEG2000, CTImageStorage, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
-from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR, DSfloat, PersonName
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STR_VR, DSfloat, PersonName, validate_value
 
 import ltdiff
 from ltdiff.dicom.derived_attributes import is_kept
@@ -36,12 +37,15 @@ CharacterSet = str | list[str] | None
 # The lengths that PS3.5 6.2 allows.
 _MAX_SH, _MAX_LO, _MAX_ST = 16, 64, 1024
 
-# Type 2 elements of a CT Image (PS3.3 A.3): present in every one, if only empty.
+_CODED_VR = {"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"}
+"""Types whose texts have few characters."""
+
+# Type 2 elements of a CT Image (PS3.3 A.3), and one of type 2C: present in every one, if only empty.
 # fmt: off
 _ALWAYS_PRESENT = [
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
     "StudyID", "AccessionNumber", "Manufacturer", "PositionReferenceIndicator", "SliceThickness", "KVP",
-    "AcquisitionNumber",
+    "AcquisitionNumber", "PatientPosition",
 ]
 # Not copied inside of sequences: what is no longer true of a changed item, and "", the private and the unknown.
 _DROPPED_INSIDE = {"MACParametersSequence", "DigitalSignaturesSequence", "EncryptedAttributesSequence", ""}
@@ -139,17 +143,30 @@ def _cleaned(dataset: Dataset, tag: BaseTag, encoding: CharacterSet, *, depth: i
     stored, element = dataset.get_item(tag), dataset[tag]
     vr = dictionary_VR(tag) if keyword_for_tag(tag) else element.VR
     if vr != element.VR and " or " not in vr:
-        if not ({element.VR, vr} <= STR_VR and str(element.value).isprintable()):
+        if not ({element.VR, vr} <= STR_VR and _is_legal(element.value, vr)):
             return None
         element = DataElement(tag, vr, element.value)  # a text of another type
     elif vr == "SQ":
         return _cleaned_sequence(element, encoding, depth=depth)
     elif vr in CUSTOMIZABLE_CHARSET_VR and isinstance(stored, RawDataElement) and stored.value:
         element = DataElement(tag, vr, _encoded_text(stored.value, vr, encoding))
+    elif vr in _CODED_VR and not str(element.value).isprintable():
+        return None  # bytes of something else: padded as a text, they would be wrong in another way
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_data_element(buffer, element, encoding)  # tried alone: an error inside of sequences has no end
     return element
+
+
+def _is_legal(value: object, vr: str) -> bool:
+    """Whether a text, or each of several, can be a value of this type."""
+    texts = [str(one) for one in value] if isinstance(value, MultiValue) else [str(value)]
+    try:
+        for text in texts:
+            validate_value(vr, text, config.RAISE)
+    except ValueError:
+        return False
+    return all(text.isprintable() for text in texts)
 
 
 def _encoded_text(value: bytes, vr: str, encoding: CharacterSet) -> bytes | list[PersonName]:

@@ -14,7 +14,10 @@ import pytest
 from dicom_files import DERIVATION, NUM_SLICES, assert_no_new_errors, edit, phantom_hu, set_stored, with_sources
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom import DataElement
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 import ltdiff
@@ -234,6 +237,30 @@ def test_values_that_cannot_be_read_are_dropped(write_series, out_dir):
     for path in folder.iterdir():
         edit(path, CTDIvol=b"half")  # 4 bytes where a number has 8
     assert "CTDIvol" not in derive_first(folder, out_dir)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value", "kept"),
+    [
+        ("DetectorPositioningType", "LO", "-1e308", None),  # no characters of a CS
+        ("BodyPartExamined", "LO", "x" * 99, None),
+        ("BodyPartExamined", "LO", "CHEST", "CHEST"),
+        ("AcquisitionDate", "DA", b"\x10\0", None),
+        ("PatientPosition", "US", 3, ""),  # CT images have one, if only an empty one
+    ],
+)
+def test_a_value_that_its_type_cannot_have_is_dropped(write_series, out_dir, keyword, vr, value, kept):
+    def change(dataset: Dataset) -> None:
+        tag = Tag(keyword)
+        if isinstance(value, bytes):
+            dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+        else:
+            dataset[tag] = DataElement(tag, vr, value)
+
+    folder = write_series()
+    for path in folder.iterdir():
+        edit(path, change)
+    assert derive_first(folder, out_dir).get(keyword) == kept
 
 
 @pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"])
