@@ -30,7 +30,7 @@ test-ray: setup
 test-faults: setup
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
-# 20,000 broken files in some 20 minutes. A fault is printed with the number that makes it again.
+# 20,000 broken files in some minutes. A fault is printed with the number that makes it again.
 fuzz: setup
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz_run.py
 
