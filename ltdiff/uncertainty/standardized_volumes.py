@@ -41,7 +41,8 @@ def standardized_volumes(concerned: NDArray[np.bool_], *, series: Path, model: P
     check_domain(AcquisitionInfo.of(scan), read_training_domain(model), name=printable(scan.path), verb="measure", force=force)
     choice = read_choice(model)
     best = None if choice is None else choice.for_features
-    logger.info("features are those of %s", "the model's image" if best is None else f"the {best}, by the validation pairs")
+    of = "their expectation over samples" if best == EXPECTED else "those of the " + (best or "model's image")
+    logger.info("features are %s%s", of, "" if best is None else ", which agreed best with the target on the validation pairs")
     output = next((name for name in OUTPUTS if name == best), None if best is None else "mean")
     standardizer = Standardizer.load(model, InferenceConfig(output=output))
     numbers = np.flatnonzero(concerned)
