@@ -54,9 +54,12 @@ def extract_radiomics(
     hu = scan.read_hu()
     voxels_mm3 = scan.slice_depths_mm * scan.spacing_mm[0] * scan.spacing_mm[1]
     rows = []
-    regions = list(read_named_masks(mask, scan, hu=hu))
-    concerned = np.any([voxels.any(axis=(1, 2)) for _, voxels in regions], axis=0)
-    volumes = [hu] if standardize is None else list(standardize(concerned))
+    regions: Iterable[tuple[str, NDArray[np.bool_]]] = read_named_masks(mask, scan, hu=hu)
+    volumes = [hu]
+    if standardize is not None:
+        regions = list(regions)  # without a model, one region at a time is in memory
+        concerned = np.any([voxels.any(axis=(1, 2)) for _, voxels in regions], axis=0)
+        volumes = list(standardize(concerned)) if regions else []
     for roi, voxels in regions:
         try:
             measured = [

@@ -19,7 +19,6 @@ from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import check_domain, read_training_domain
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.config import OUTPUTS
 from ltdiff.model.residual_noise import read_residual_noise
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.calibration import EXPECTED, read_choice
@@ -43,8 +42,7 @@ def standardized_volumes(concerned: NDArray[np.bool_], *, series: Path, model: P
     best = None if choice is None else choice.for_features
     of = "their expectation over samples" if best == EXPECTED else "those of the " + (best or "model's image")
     logger.info("features are %s%s", of, "" if best is None else ", which agreed best with the target on the validation pairs")
-    output = next((name for name in OUTPUTS if name == best), None if best is None else "mean")
-    standardizer = Standardizer.load(model, InferenceConfig(output=output))
+    standardizer = Standardizer.load(model, InferenceConfig(output="mean" if best == EXPECTED else None))
     numbers = np.flatnonzero(concerned)
     made = standardize_slices(standardizer, hu[numbers], repeat(scan.spacing_mm), numbers=numbers, num_workers=1)
     sets: Iterator[list[Volume]] = iter([made])
