@@ -64,7 +64,8 @@ def make_stream(loader: "Loader", shard: WorkerShard, *, num_samples: int) -> ra
     context.custom_execution_callback_classes = [_SchedulerThrottle]
     per_block = samples_per_block(loader.patch_size)
     numbers = ray.data.range(num_samples, override_num_blocks=max(1, -(-num_samples // per_block)))
-    stream = numbers.map_batches(_load_block, batch_size=per_block, fn_args=(ray.put(loader), shard))
+    # Whole blocks: with a batch size Ray Data would not fuse reading and loading, and would read all numbers before it loads one.
+    stream = numbers.map_batches(_load_block, batch_size=None, fn_args=(ray.put(loader), shard))
     (iterator,) = stream.streaming_split(1)
     return iterator
 

@@ -57,6 +57,7 @@ def test_ray_data_gives_what_the_loader_gives_in_order(tmp_path):
     stream = make_stream(loader, shard, num_samples=600)  # three blocks
     batches = list(stream.iter_torch_batches(batch_size=5, prefetch_batches=2))
     assert len(batches) == 120
+    assert "ReadRange->MapBatches" in stream.stats()  # one stage: else all numbers of a long training are read before a slice is
     expected = loader({"id": shard.samples(np.arange(600))})
     for name in ("source", "target"):
         values = torch.cat([batch[name] for batch in batches])
