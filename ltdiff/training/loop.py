@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -142,6 +143,7 @@ class _Trainer:
         self.parameters = [p for p in self.phase.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, betas=BETAS, weight_decay=1e-4)
         self.wrapped = context.wrap(self.phase)
+        self.halves = self._make_halves()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -156,26 +158,57 @@ class _Trainer:
         self.phase.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._accumulate(batch, step)
-        if not clip_to_usual_norms(self.optimizer):
+        # by one half's threads: a whole team's would wait for each other in each of its many small operations
+        is_finite = self.halves.submit(self._update).result() if self.halves else self._update()
+        if not is_finite:
             raise FloatingPointError(f"the gradient at step {step + 1} is not finite; lower the learning rate")
-        self.optimizer.step()
-        self.averaged.update_parameters(self.phase)
         return losses
 
+    def _update(self) -> bool:
+        """Move the weights and their average; False, and nothing is moved, where a gradient is not finite."""
+        if not clip_to_usual_norms(self.optimizer):
+            return False
+        self.optimizer.step()
+        self.averaged.update_parameters(self.phase)
+        return True
+
     def _accumulate(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The gradients of a worker's batch, one of its parts after the other, and its mean losses, detached."""
-        num_parts, size = self.config.gradient_accumulation_steps, _size(batch)
+        """The gradients of a worker's batch, one of its parts after the other or two halves beside each other, and its mean
+        losses, detached.
+        """
+        size = _size(batch)
         first = (step * self.context.world_size + self.context.rank) * size
-        losses: list[dict[str, Tensor]] = []
-        for places in torch.arange(size).chunk(num_parts):
-            part = {key: value[places] for key, value in batch.items()} if num_parts > 1 else batch
-            is_last = len(losses) == num_parts - 1  # the workers' gradients are averaged with the last part's
-            with nullcontext() if is_last else self.context.no_sync(self.wrapped):
-                with self._autocast():
-                    loss = self.wrapped(part, BatchNoise(self.config.seed, (first + places).tolist()))
-                (loss["loss"] / num_parts).backward()
-            losses.append({key: value.detach() for key, value in loss.items()})
-        return {key: torch.stack([loss[key] for loss in losses]).mean() for key in losses[0]}
+        if self.halves is not None:
+            halves = torch.arange(size).chunk(2)
+            losses = list(self.halves.map(lambda places: self._backward(batch, places, first), halves))
+        else:
+            *others, last = torch.arange(size).chunk(self.config.gradient_accumulation_steps)
+            with self.context.no_sync(self.wrapped):
+                losses = [self._backward(batch, places, first) for places in others]
+            losses.append(self._backward(batch, last, first))  # the workers' gradients are averaged with the last part's
+        return {key: torch.stack([loss[key] for loss in losses]).sum() for key in losses[0]}
+
+    def _backward(self, batch: Batch, places: Tensor, first: int) -> dict[str, Tensor]:
+        """Add the gradients of some of a batch's patches; their share of its mean losses, detached."""
+        size = _size(batch)
+        part = {key: value[places] for key, value in batch.items()} if len(places) < size else batch
+        with self._autocast():
+            losses = self.wrapped(part, BatchNoise(self.config.seed, (first + places).tolist()))
+        (losses["loss"] * (len(places) / size)).backward()
+        return {key: value.detach() * (len(places) / size) for key, value in losses.items()}
+
+    def _make_halves(self) -> ThreadPoolExecutor | None:
+        """Two threads for the halves of each batch, where a process trains alone on CPUs.
+
+        The threads of an operation wait for each other many thousand times a step: where other processes want the same cores,
+        what is left of the rate is a quarter to a third. Halves wait once a step, and keep half of it. Two, because the sum of
+        two gradients does not depend on which comes first.
+        """
+        num_threads = torch.get_num_threads()
+        is_whole = self.config.gradient_accumulation_steps > 1 or getattr(self.phase, "tracks_batches", False)
+        if num_threads < 2 or is_whole or self.context.world_size > 1 or self.context.device.type != "cpu":
+            return None
+        return ThreadPoolExecutor(2, "half", torch.set_num_threads, (num_threads // 2,))
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch]) -> dict[str, float]:

@@ -87,6 +87,8 @@ class AutoencoderPhase(nn.Module):
     """Phase 1: reconstruct every image at every supervised head, and track the moments of the latents."""
 
     uses_pairs = False
+    tracks_batches = True
+    """Each forward pass moves the moments, in the order of the batches."""
 
     def __init__(self, model: LTDiff, settings: Settings) -> None:
         super().__init__()

@@ -404,6 +404,28 @@ def test_a_batch_computed_in_parts_is_the_same_batch(tmp_path, manifest_path, na
     assert [m["loss"] for m in in_parts.metrics] == pytest.approx([m["loss"] for m in whole.metrics], rel=1e-4)
 
 
+@pytest.fixture
+def _two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize("name", ["ddpm", "joint"])
+def test_halves_beside_each_other_are_the_same_batch(tmp_path, manifest_path, name):
+    """But for rounding; and again the same bits."""
+    manifest = read_manifest(manifest_path)
+    halves, again, parts = (_Reports(tmp_path / which) for which in ("halves", "again", "parts"))
+    beside = _run(name, manifest, halves).state_dict()
+    _run(name, manifest, again)
+    one_by_one = _run(name, manifest, parts, gradient_accumulation_steps=2).state_dict()
+    torch.testing.assert_close(beside, one_by_one, rtol=1e-3, atol=1e-5)
+    assert _hashes(tmp_path / "halves" / "5") == _hashes(tmp_path / "again" / "5")
+    assert [m["loss"] for m in halves.metrics] == pytest.approx([m["loss"] for m in parts.metrics], rel=1e-4)
+
+
 def test_resuming_after_the_last_step_does_nothing(tmp_path, manifest_path):
     manifest = read_manifest(manifest_path)
     finished = _run("ddpm", manifest, _Reports(tmp_path))
