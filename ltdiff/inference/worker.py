@@ -27,6 +27,7 @@ from ltdiff.system.atomic_files import open_to_append
 from ltdiff.system.progress import configure_logging, progress
 from ltdiff.system.resources import hide_gpus, keep_freed_memory, num_cores
 from ltdiff.system.text import system_reason
+from ltdiff.system.traces import describe_unforeseen
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +113,11 @@ def _count_attempt(path: Path) -> int:
 
 
 def _explain(error: Exception) -> str:
-    """Why a task failed. Our own sentences name no patient; those of a library may quote a header, so its type must do."""
+    """Why a task failed. Our own sentences name no patient; those of a library may quote a header, and are left out."""
     origin = traceback.extract_tb(error.__traceback__)[-1]
     if isinstance(error, ValueError) and Path(origin.filename).is_relative_to(Path(ltdiff.__file__).parent):
         return str(error)
     reason = system_reason(error)
     if reason:
         return f"{reason[0].lower()}{reason[1:]}"
-    return f"{type(error).__name__} in {Path(origin.filename).name}, line {origin.lineno}"
+    return describe_unforeseen(error)

@@ -218,7 +218,7 @@ def test_a_volume_file_comes_back_in_its_own_format_and_place(session, model, tm
 def test_what_a_library_says_of_a_patient_is_not_passed_on():
     with pytest.raises(ValueError, match="Canary") as library:
         int("Canary")
-    assert _explain(library.value).startswith("ValueError in test_batch.py, line ")
+    assert _explain(library.value).startswith("met an error that ltdiff does not foresee: ValueError in test_batch.py, line ")
     with pytest.raises(OSError, match="Canary") as system:
         Path("/Canary").read_text()
     assert _explain(system.value) == "no such file or directory"
