@@ -24,7 +24,7 @@ from ltdiff.data.sharpness import sharpest_kernel
 from ltdiff.data.volume_files import VolumeFile
 from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import Series, find_series, no_series_error
+from ltdiff.dicom.series import FoundSeries, Series, find_series, no_series_error
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -79,21 +79,21 @@ def pair_archive(
     return PairingResult(manifest, kernel_table(content.pairs), content.issues)
 
 
-def read_archive(root: Path, *, target_kernel: str | None) -> ArchiveContent:
-    """Find the pairs and the other original series below `root`.
+def read_archive(root: Path, *, target_kernel: str | None, found: FoundSeries | None = None) -> ArchiveContent:
+    """Find the pairs and the other original series below `root`, among those that were `found` there if they were already.
 
     Raises:
         NothingToDoError: there is no original CT series.
         ValueError: there are only such as cannot be used.
     """
-    series, unreadable = find_series(root)
+    series, unreadable = find_series(root) if found is None else found
     series, unwritable = _with_writable_paths(series)
     series, implausible = _with_plausible_values(series)
     pairs, issues = find_pairs(series, target_kernel=target_kernel)
     pairs, other_scans = _with_one_noise(pairs)
     paired_uids = _uids(pairs)
     unpaired = [one for one in series if not one.derived and one.series_instance_uid not in paired_uids]
-    unreadable += unwritable + implausible
+    unreadable = [*unreadable, *unwritable, *implausible]
     if not pairs and not unpaired:
         raise no_series_error(root, series, unreadable)
     _warn_of_patients(series)

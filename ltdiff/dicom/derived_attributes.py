@@ -5,6 +5,7 @@ overlays and curves (groups 6000 and 5000) and for all that the IOD does not kno
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from pydicom.datadict import keyword_for_tag
@@ -310,6 +311,7 @@ RULES = [
 _DECISIONS = {keyword: rule.decision for rule in RULES for keyword in rule.keywords.split()}
 
 
+@lru_cache(maxsize=4096)
 def is_kept(tag: BaseTag) -> bool:
     """Whether the derived slice has the attribute of its source as it is."""
     if tag.is_private or not tag.element:  # the latter is a length of a group

@@ -24,6 +24,8 @@ from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
 )
@@ -37,7 +39,7 @@ MAX_INFLATED_BYTES = 64 * 2**20
 """Of a deflated file: twice the largest slice that is read."""
 MAX_EXTRA_BYTES = 64 * 2**20
 """Of a file beside its pixels."""
-_CHARACTER_SET, _MEDIA, _TRANSFER_SYNTAX = 0x00080005, 0x00020002, 0x00020010
+_CHARACTER_SET, _MEDIA, _TRANSFER_SYNTAX, _PIXEL_DATA = 0x00080005, 0x00020002, 0x00020010, 0x7FE00010
 MULTI_FRAME_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -86,6 +88,14 @@ class ParsedFile:
     def num_pixel_bytes(self) -> int:
         """Of PixelData, or as much of it as the file really has; 0: there is none."""
         return min(self.layout.num_pixel_bytes, self.layout.num_bytes_left)
+
+    @property
+    def plain_pixels_start(self) -> int | None:
+        """Place of a single frame's bytes that can be taken as they stand, little-endian; None where they need decoding."""
+        is_plain = (
+            self.transfer_syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian) and self.layout.stopped_at == _PIXEL_DATA
+        )
+        return self.num_bytes - self.layout.num_bytes_left if is_plain and "NumberOfFrames" not in self.dataset else None
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class FileLayout:
     """Place of the element that stopped the walk, or the end of the file."""
     is_implicit: bool
     """Whether the elements are without a VR, whatever the transfer syntax says."""
+    stopped_at: int = 0
+    """Tag of the element that stopped the walk; 0: none."""
     num_pixel_bytes: int = 0
     """Of PixelData, as it claims, or of its fragments; 0: there is none."""
     num_bytes_left: int = 0
@@ -170,7 +172,7 @@ def find_layout(
             num_left, is_encapsulated = size - position, length == UNDEFINED and tag in _PIXELS
             if is_encapsulated:
                 length = _skip_fragments(window, position, order, at_most=MAX_FRAGMENT_BYTES) - position
-            return FileLayout(series_instance_uid, first, is_implicit, length, num_left, is_encapsulated, elements)
+            return FileLayout(series_instance_uid, first, is_implicit, tag, length, num_left, is_encapsulated, elements)
         is_sequence = vr == b"SQ"
         if length >= 8 and (not vr or vr == b"UN"):  # by what it begins with (PS3.5 6.2.2)
             start = content[position - base : position - base + 4]

@@ -163,12 +163,12 @@ def named_errors(path: Path) -> Iterator[None]:
         raise BadFile(f"{printable(path)} {describe_unforeseen(error)}", is_of_folder=True) from error
 
 
-def parse_header(path: Path, file: BinaryIO, *, complete: bool = False) -> tuple[Header, Dataset]:
-    """The checked header of an open file, and the elements that it was made of, or all elements but the pixels (`complete`)."""
+def parse_header(path: Path, file: BinaryIO, *, complete: bool = False) -> tuple[Header, ParsedFile]:
+    """The checked header of an open file, and what it was made of, or all elements but the pixels (`complete`)."""
     with without_warnings():
         parsed = parse_file(file, tags=None if complete else _TAGS)
         _check_is_ct_slice(parsed)
-        return _checked_header(path, parsed), parsed.dataset
+        return _checked_header(path, parsed), parsed
 
 
 def hashed(*parts: str) -> str:

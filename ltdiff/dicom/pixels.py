@@ -25,7 +25,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from ltdiff.dicom.dicom_file import BadFile, open_file, read_pixel_bytes, without_warnings
+from ltdiff.dicom.dicom_file import BadFile, ParsedFile, open_file, read_pixel_bytes, without_warnings
 from ltdiff.dicom.filler import find_filler
 from ltdiff.dicom.header import Header, PixelFormat, named_errors, parse_header
 from ltdiff.dicom.hounsfield import check_slice
@@ -58,19 +58,23 @@ def read_stored_slice(path: Path, *, complete: bool = True) -> StoredDicomSlice:
     with named_errors(path), open_file(path) as file:
         file_sha256 = hashlib.file_digest(file, "sha256").hexdigest() if complete else ""  # type: ignore[arg-type]
         file.seek(0)
-        header, dataset = parse_header(path, file, complete=complete)
+        header, parsed = parse_header(path, file, complete=complete)
         try:
-            stored, hu, padding = _measured(_decoded(header, file), header)
+            stored, hu, padding = _measured(_decoded(header, parsed, file), header)
             levels = check_slice(hu, padding)
             hu[padding] = AIR_FILL_HU
         except BadFile as error:
             raise BadFile(str(error), series_instance_uid=header.series_instance_uid) from error
-    return StoredDicomSlice(stored, padding, hu, levels, header, dataset, file_sha256)
+    return StoredDicomSlice(stored, padding, hu, levels, header, parsed.dataset, file_sha256)
 
 
-def _decoded(header: Header, file: BinaryIO) -> NDArray[Any]:
+def _decoded(header: Header, parsed: ParsedFile, file: BinaryIO) -> NDArray[Any]:
     transfer_syntax = header.pixel_format.transfer_syntax
     shape = (header.geometry.rows, header.geometry.columns)
+    if (start := parsed.plain_pixels_start) is not None:
+        file.seek(start)
+        dtype = np.dtype("<i2" if header.pixel_format.signed else "<u2")
+        return np.frombuffer(file.read(2 * shape[0] * shape[1]), dtype).reshape(shape)
     _check_decoder(transfer_syntax)
     try:
         with _without_libraries_words(transfer_syntax):

@@ -102,7 +102,11 @@ class Series(Scan):
         )
 
 
-def find_series(root: Path) -> tuple[list[Series], list[Issue]]:
+FoundSeries = tuple[list[Series], list[Issue]]
+"""What `find_series` gives: to be handed on, so that headers are read once."""
+
+
+def find_series(root: Path) -> FoundSeries:
     """All usable CT series in a folder tree (or of one file), and everything that is not one, with the reason.
 
     Links to folders are not followed. A bad file, or one without pixels, fails its whole series; no file makes this

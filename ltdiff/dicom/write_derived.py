@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.valuerep import DSfloat
 
-from ltdiff.dicom.derivation import Derivation, describe_derived
+from ltdiff.dicom.copied_elements import Elements
+from ltdiff.dicom.derivation import Derivation
+from ltdiff.dicom.derived_header import DerivedHeaders
 from ltdiff.dicom.dicom_file import without_warnings
 from ltdiff.dicom.header import PixelFormat
 from ltdiff.dicom.pixels import StoredDicomSlice
 from ltdiff.dicom.scan import AIR_FILL_HU
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.write_dataset import MAX_IS, save_dataset, set_pixels, stable_uid
+from ltdiff.dicom.write_dataset import MAX_IS, SeriesEncoder, describe_pixels, set_pixel_data, stable_uid
 from ltdiff.system.atomic_files import complete_folder
 from ltdiff.system.text import printable
 
@@ -52,11 +55,11 @@ def write_derived_series(
     if folder.exists():
         return folder
     with complete_folder(folder) as growing:
-        num_written = 0
+        num_written, encoder = 0, SeriesEncoder()
         for dataset in _derived_datasets(series, pairs, derivation, series_uid=folder.name, made=made or datetime.now()):
             num_written += 1
-            with without_warnings():
-                save_dataset(dataset, growing / f"slice_{num_written:04d}.dcm")
+            with without_warnings(), (growing / f"slice_{num_written:04d}.dcm").open("wb") as file:
+                file.writelines(encoder.encode(dataset))
         if num_written != series.num_slices:
             raise ValueError(f"{name} has {series.num_slices} slices, and {num_written} came to be written")
     return folder
@@ -65,17 +68,16 @@ def write_derived_series(
 def _derived_datasets(
     series: Series, pairs: Iterable[Pair], derivation: Derivation, *, series_uid: str, made: datetime
 ) -> Iterator[pydicom.Dataset]:
-    sharper: bool | None = None
+    headers: DerivedHeaders | None = None
     for index, (source, hu) in enumerate(pairs):
         if index == series.num_slices:
             raise ValueError(f"more slices came to be written than the {series.num_slices} of the source series")
         _check_hu(hu, source)
-        if sharper is None:  # by the first slice for all of them: a series has one derivation
+        if headers is None:  # by the first slice for all of them: a series has one derivation
             sharper = _roughness(hu) > _roughness(source.hu)
+            headers = DerivedHeaders(derivation, series_uid=series_uid, sharper=sharper, made=made)
         with without_warnings():
-            derived = describe_derived(
-                source.dataset, source=source.header, derivation=derivation, series_uid=series_uid, sharper=sharper, made=made
-            )
+            derived = headers.describe(source.dataset, source.header)
             number = source.header.instance_number
             derived.InstanceNumber = index + 1 if number is None or abs(number) > MAX_IS else number  # some begin with 0
             _set_hu(derived, hu, source=source)
@@ -104,10 +106,19 @@ def _set_hu(dataset: pydicom.Dataset, hu: NDArray[Any], *, source: StoredDicomSl
         stored[source.padding] = source.stored[source.padding]
     elif pixel_format.padding is not None:
         stored[source.padding] = pixel_format.padding[0]
-    set_pixels(dataset, stored, bits_stored=pixel_format.bits_stored)
+    dataset.update(_format_elements(stored.shape, pixel_format))
+    set_pixel_data(dataset, stored)
+
+
+@lru_cache(maxsize=16)
+def _format_elements(shape: tuple[int, ...], pixel_format: PixelFormat) -> Elements:
+    """All that a header says of pixels (Y, X): the same objects for all slices of a series."""
+    dataset = pydicom.Dataset()
+    describe_pixels(dataset, shape, bits_stored=pixel_format.bits_stored, signed=pixel_format.signed)
     dataset.RescaleSlope = DSfloat(pixel_format.slope, auto_format=True)
     dataset.RescaleIntercept = DSfloat(pixel_format.intercept_hu, auto_format=True)
     _set_padding(dataset, pixel_format)
+    return {element.tag: element for element in dataset}
 
 
 def _format_for_whole_hu(source: PixelFormat) -> PixelFormat:
@@ -121,7 +132,9 @@ def _format_for_whole_hu(source: PixelFormat) -> PixelFormat:
 def _stored_values(hu: NDArray[Any], pixel_format: PixelFormat) -> NDArray[Any]:
     """Stored values (Y, X), int16 or uint16, within the format's range and outside its padding."""
     with np.errstate(invalid="ignore"):  # NaN may stand where there is padding
-        stored = np.nan_to_num(np.rint((hu - pixel_format.intercept_hu) / pixel_format.slope))
+        stored = np.rint((hu - pixel_format.intercept_hu) / pixel_format.slope)
+    if not np.isfinite(stored).all():
+        stored = np.nan_to_num(stored)
     lowest = -(2 ** (pixel_format.bits_stored - 1)) if pixel_format.signed else 0
     highest = lowest + 2**pixel_format.bits_stored - 1
     stored = np.clip(stored, lowest, highest)

@@ -62,6 +62,8 @@ def evaluate_model(
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
 
+    A model that is nothing but its linear match has one row.
+
     Of a calibrated model the outputs that were not chosen, and the expectation of the features over samples, have rows of their
     own, unless one output was asked for.
 
@@ -70,8 +72,10 @@ def evaluate_model(
     torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized: the same values
     manifest = read_manifest(manifest_path)
     standardizer = Standardizer.load(model, inference)
-    linear = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
-    methods: dict[str, Method] = {"linear": linear, "ltdiff": standardizer}
+    methods: dict[str, Method] = {}
+    if not standardizer.procedure.is_linear:  # its row would be the model's own
+        methods["linear"] = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
+    methods["ltdiff"] = standardizer
     expectations: dict[str, Expectation] = {}
     if inference.output is None and "residual_noise" in read_calibration(model):
         others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match

@@ -4,6 +4,7 @@ The floor is what two halves of the target's own patients (or of the slices of o
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,27 +57,32 @@ def collect_unpaired_result(
     """The result for `images` (N, Y, X) of the source's slices by method, the source's own among them, called SOURCE."""
     source, target = unpaired_set.source, unpaired_set.target
     features = measure_features(images, unpaired_set, harmonizers, extract_all)
-    measures = {name: measure_protocol(hu, source.spacings_mm) for name, hu in images.items()}
-    of_target = measure_protocol(target.hu, target.spacings_mm)
     halves = [target.select(unpaired_set.halves == half) for half in np.unique(unpaired_set.halves)]
-    of_halves = [measure_protocol(half.hu, half.spacings_mm) for half in halves]
+    ensembles = [*((hu, source.spacings_mm) for hu in images.values()), *((one.hu, one.spacings_mm) for one in (target, *halves))]
+    standardized = {name: hu for name, hu in images.items() if name != SOURCE}
+    with ThreadPoolExecutor(unpaired_set.config.num_workers) as pool:  # SciPy's filters let another thread compute
+        measured = pool.map(measure_protocol, *zip(*ensembles, strict=True))
+        kept = pool.submit(content_kept, standardized, source_hu=source.hu, spacings_mm=source.spacings_mm)
+        of_structures = pool.submit(
+            structures_kept,
+            standardized,
+            source_hu=source.hu,
+            spacings_mm=source.spacings_mm,
+            lesions=unpaired_set.lesions,
+            neighbours=unpaired_set.neighbours,
+        )
+        measures = dict(zip(images, measured, strict=False))
+        of_target, *of_halves = measured
+        content, structures = kept.result(), of_structures.result()
     floor = [protocol_distance(*of_halves)] if len(of_halves) == 2 else []
     rows = [{"method": name, **protocol_distance(measure, of_target)} for name, measure in measures.items()]
     protocols = pd.DataFrame(rows + [{"method": TARGET, **distances} for distances in floor])
-    content = content_kept(images, source_hu=source.hu, spacings_mm=source.spacings_mm)
     table = compare_features(features, unpaired_set).merge(protocols, on="method", how="left")
-    standardized = {name: hu for name, hu in images.items() if name != SOURCE}
     shown = unpaired_set.shown
     return UnpairedResult(
         tables={
-            "unpaired": table.merge(content[content["method"] != SOURCE], on="method", how="left"),
-            "unpaired_structures": structures_kept(
-                standardized,
-                source_hu=source.hu,
-                spacings_mm=source.spacings_mm,
-                lesions=unpaired_set.lesions,
-                neighbours=unpaired_set.neighbours,
-            ),
+            "unpaired": table.merge(content, on="method", how="left"),
+            "unpaired_structures": structures,
             "unpaired_curves": protocol_curves(measures, of_target),
             "unpaired_slices": pd.concat(
                 [one.places.drop(columns="patient").assign(role=role) for role, one in (("source", source), ("target", target))]

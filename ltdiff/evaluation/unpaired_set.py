@@ -63,7 +63,7 @@ def read_unpaired_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask:
     """
     depth = FEATURE_SETS[config.features].depth
     source, target = (
-        read_ensemble(manifest, role=role, split=config.split, depth=depth, purpose="the evaluation")
+        read_ensemble(manifest, role=role, split=config.split, at_most=config.num_slices, depth=depth, purpose="the evaluation")
         for role in ("source", "target")
     )
     if depth > 1:

@@ -15,6 +15,7 @@ from typing import Literal
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.pairing import read_archive
 from ltdiff.dicom.archive_files import Issue
+from ltdiff.dicom.series import FoundSeries, find_series
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.harmonize.plan import SourceProtocol, assigned_models, plan
@@ -37,8 +38,9 @@ SURVEY_FOLDER, PROTOCOLS_FOLDER, IMAGES_FOLDER, RUN_FOLDER = "survey", "protocol
 MANIFEST_FILE = "pairs.parquet"
 REPORTS_FOLDER, REPORT_FILE = "reports", "report.md"
 REPORTED_SPLIT: Literal["val"] = "val"
-NUM_ROIS = 20
-"""Slices and regions of each tissue that the report looks at: a sample, for it shall not take longer than the rest."""
+NUM_SLICES, NUM_ROIS = 40, 20
+"""Slices of source and target, and regions of each tissue, that the report looks at: a sample, for it shall not take longer than
+the rest (docs/notes/speed.md has what more slices change)."""
 FITTING_SPLIT = "z:1"
 """All series are matched and standardized: nothing is held back to be scored. The last eighth of each validates a training."""
 
@@ -63,9 +65,10 @@ def harmonize_archive(
     """
     root, out = root.absolute(), out.absolute()
     with only_writer(out):
-        survey = survey_archive(root, out=out / SURVEY_FOLDER, num_workers=num_workers)
+        found = _find_outside(out, root)
+        survey = survey_archive(root, out=out / SURVEY_FOLDER, num_workers=num_workers, found=found)
         draw_survey(survey, out / SURVEY_FOLDER)
-        content = read_archive(root, target_kernel=target_kernel)
+        content = read_archive(root, target_kernel=target_kernel, found=found)
         protocols, issues = plan(content, target_kernel=target_kernel)
         fitted, unfitted = _fit(protocols, out, minutes=minutes, settings=settings)
         issues = [*content.issues, *issues, *unfitted]
@@ -75,10 +78,20 @@ def harmonize_archive(
         out=out / IMAGES_FOLDER,
         inference=inference,
         num_workers=num_workers,
+        found=found,
     )
     for protocol, model in fitted:
         _report(protocol, model, out, inference=inference, num_workers=num_workers)
     return results
+
+
+def _find_outside(out: Path, root: Path) -> FoundSeries:
+    """All series below `root` but what an earlier run made, in `out`: the headers of an archive are read once."""
+    series, issues = find_series(root)
+    return (
+        [one for one in series if not one.path.is_relative_to(out)],
+        [one for one in issues if not one.path.is_relative_to(out)],
+    )
 
 
 def _report(protocol: SourceProtocol, model: Path, out: Path, *, inference: InferenceConfig, num_workers: int) -> None:
@@ -88,7 +101,7 @@ def _report(protocol: SourceProtocol, model: Path, out: Path, *, inference: Infe
     if (report / REPORT_FILE).is_file():
         return
     manifest = out / PROTOCOLS_FOLDER / protocol_id / MANIFEST_FILE
-    config = EvaluationConfig(split=REPORTED_SPLIT, num_rois=NUM_ROIS, num_workers=num_workers)
+    config = EvaluationConfig(split=REPORTED_SPLIT, num_slices=NUM_SLICES, num_rois=NUM_ROIS, num_workers=num_workers)
     try:
         tables = evaluate_model(manifest, model=model, out=report, config=config, inference=inference)
     except ValueError as error:

@@ -8,7 +8,7 @@ from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import either
 from ltdiff.data.volume_files import is_volume_file, read_volume_scan
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import Series, find_series, no_series_error
+from ltdiff.dicom.series import FoundSeries, Series, find_series, no_series_error
 from ltdiff.inference.models import Assignment, TrainedModel, check_domain, select_model
 from ltdiff.inference.results import SeriesResult
 from ltdiff.inference.tasks import DERIVED_MARK, SeriesTask, Task, VolumeTask, split_suffix
@@ -18,12 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 def find_tasks(
-    root: Path, *, out: Path, trained_models: Sequence[TrainedModel], force: bool = False, assignment: Assignment | None = None
+    root: Path,
+    *,
+    out: Path,
+    trained_models: Sequence[TrainedModel],
+    force: bool = False,
+    assignment: Assignment | None = None,
+    found: FoundSeries | None = None,
 ) -> tuple[list[Task], list[SeriesResult]]:
     """What remains to be done below `root` (a folder, a DICOM file or a volume file), longest first, and the rest.
 
     Each scan gets the model that `select_model` names, or that of the `assignment`. An `out` inside `root` is passed over.
-    `force` also takes what lies outside what that model was trained for, and marks it.
+    `force` also takes what lies outside what that model was trained for, and marks it. Series that were `found` there already are
+    not looked for again.
 
     Raises:
         NothingToDoError: `root` holds no CT at all.
@@ -33,14 +40,14 @@ def find_tasks(
     if root.is_file() and is_volume_file(root):
         scans, results = _find_volume(root, trained_models)
     else:
-        scans, results = _find_archive(root, out)
+        scans, results = _find_archive(root, out, found)
     tasks: list[Task] = []
     for scan in scans:
-        found = _find_task(scan, out, trained_models, force=force, assignment=assignment)
-        if isinstance(found, SeriesResult):
-            results.append(found)
+        task = _find_task(scan, out, trained_models, force=force, assignment=assignment)
+        if isinstance(task, SeriesResult):
+            results.append(task)
         else:
-            tasks.append(found)
+            tasks.append(task)
     return sorted(tasks, key=lambda task: -task.scan.num_slices), results
 
 
@@ -56,8 +63,8 @@ def _find_volume(path: Path, trained_models: Sequence[TrainedModel]) -> tuple[li
     return [read_volume_scan(path)], []
 
 
-def _find_archive(root: Path, out: Path) -> tuple[list[Series], list[SeriesResult]]:
-    series, issues = find_series(root)
+def _find_archive(root: Path, out: Path, found: FoundSeries | None) -> tuple[list[Series], list[SeriesResult]]:
+    series, issues = find_series(root) if found is None else found
     if out != root and out.is_relative_to(root):
         series = [one for one in series if not one.path.is_relative_to(out)]
         issues = [issue for issue in issues if not issue.path.is_relative_to(out)]

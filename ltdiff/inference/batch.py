@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ltdiff.dicom.series import FoundSeries
 from ltdiff.inference.archive import find_tasks
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import Assignment, TrainedModel, load_models
@@ -39,6 +40,7 @@ def standardize_archive(
     use_gpu: bool = False,
     force: bool = False,
     target_kernel: str | None = None,
+    found: FoundSeries | None = None,
 ) -> list[SeriesResult]:
     """Standardize all series below `root` that the models are for, and return what became of each series and file.
 
@@ -57,6 +59,7 @@ def standardize_archive(
         use_gpu: one GPU for each worker.
         force: also standardize series outside what the model was trained for; the output says so.
         target_kernel: only models that lead to this kernel; must be named where they lead to several.
+        found: what `find_series` gave for `root`, if that was called already.
 
     Raises:
         ValueError: no model, or several target kernels; no CT, or a volume file that cannot be read; another job writing
@@ -75,7 +78,7 @@ def standardize_archive(
     with only_writer(out):
         remove_partial_folders(out)
         shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
-        tasks, results = find_tasks(root, out=out, trained_models=trained_models, force=force, assignment=assignment)
+        tasks, results = find_tasks(root, out=out, trained_models=trained_models, force=force, assignment=assignment, found=found)
         if tasks:
             (out / ATTEMPTS_FOLDER).mkdir()
             try:

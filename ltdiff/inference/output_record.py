@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -97,7 +97,11 @@ def _facts(entry: dict[str, object]) -> FileFacts:
 
 def write_record(path: Path, record: OutputRecord) -> None:
     """Write the record; a link in its place is replaced."""
-    write_text(path, json.dumps(asdict(record), default=str) + "\n")
+    write_text(path, json.dumps(record, default=_plain) + "\n")
+
+
+def _plain(value: object) -> object:
+    return vars(value) if isinstance(value, OutputRecord | FileFacts) else str(value)
 
 
 def remove_series(folder: Path) -> None:

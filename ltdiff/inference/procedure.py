@@ -63,6 +63,11 @@ class Procedure:
         return "match" if self.is_match else "mean" if self.residual_noise is None else "sample"
 
     @property
+    def is_linear(self) -> bool:
+        """Whether what is made is the kernel match and nothing else."""
+        return self.is_match and self.noise_match is None
+
+    @property
     def decode(self) -> str:
         """`residual` or `direct`."""
         return self.inference.decode or self.trained_decode

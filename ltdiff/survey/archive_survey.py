@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from ltdiff.dicom.archive_files import Issue
-from ltdiff.dicom.series import no_series_error
-from ltdiff.survey.header_survey import survey_headers
+from ltdiff.dicom.series import FoundSeries, no_series_error
+from ltdiff.survey.header_survey import records_of, survey_headers
 from ltdiff.survey.kept_results import KeptResults
 from ltdiff.survey.pixel_survey import Measured, survey_pixels
 from ltdiff.survey.protocol_table import curve_table, protocol_table, series_table
@@ -43,10 +43,11 @@ class Survey:
     issues: list[Issue]
 
 
-def survey_archive(root: Path, *, out: Path, num_workers: int = 1) -> Survey:
+def survey_archive(root: Path, *, out: Path, num_workers: int = 1, found: FoundSeries | None = None) -> Survey:
     """Survey the folder `root` and write the tables to `out`. Run it again to resume, or after the archive has grown.
 
-    With several workers, or in a Ray cluster, headers and pixels are read by tasks of Ray.
+    With several workers, or in a Ray cluster, headers and pixels are read by tasks of Ray. Of series that were `found` already no
+    header is read again.
 
     Raises:
         NothingToDoError: there is no original CT series.
@@ -58,8 +59,11 @@ def survey_archive(root: Path, *, out: Path, num_workers: int = 1) -> Survey:
     if not root.is_dir():
         raise ValueError(f"{printable(root)} is no folder")
     with only_writer(out):
-        with KeptResults(out / "headers.jsonl") as kept:
-            records, issues = survey_headers(root, out=out, kept=kept, num_workers=num_workers)
+        if found is None:
+            with KeptResults(out / "headers.jsonl") as kept:
+                records, issues = survey_headers(root, out=out, kept=kept, num_workers=num_workers)
+        else:
+            records, issues = records_of(found)
         if not records:
             raise no_series_error(root, [], issues)
         with KeptResults(out / "pixels.jsonl") as kept:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ltdiff import __version__
 from ltdiff.dicom.archive_files import Issue, folders_below
-from ltdiff.dicom.series import Series, find_series_in
+from ltdiff.dicom.series import FoundSeries, Series, find_series_in
 from ltdiff.survey.kept_results import KeptResults
 from ltdiff.survey.series_record import SeriesRecord
 from ltdiff.system.progress import progress
@@ -59,18 +59,23 @@ def survey_headers(root: Path, *, out: Path, kept: KeptResults, num_workers: int
 def read_folders(folders: Folders) -> Found:
     """Find the series in these folders, and not in those below them."""
     findings = find_series_in(map(Path, folders))
-    issues, records = list(findings.issues), []
-    for series in findings.series:
-        if _is_utf8(series):
-            records.append(SeriesRecord.of(series).to_dict())
-        else:  # a table holds paths as text
-            reason = f"the series of {printable(series.path)} lies under a name that is not UTF-8: rename it"
-            issues.append(Issue(series.path, "fail", reason))
+    records, issues = records_of((findings.series, findings.issues))
     return {
         "uids": sorted(findings.series_instance_uids),
-        "series": records,
+        "series": [record.to_dict() for record in records],
         "issues": [(str(issue.path), issue.action, issue.reason) for issue in issues],
     }
+
+
+def records_of(found: FoundSeries) -> tuple[list[SeriesRecord], list[Issue]]:
+    """What is kept of series that were found, and what is none."""
+    series, issues = found
+    unwritable = [  # a table holds paths as text
+        Issue(one.path, "fail", f"the series of {printable(one.path)} lies under a name that is not UTF-8: rename it")
+        for one in series
+        if not _is_utf8(one)
+    ]
+    return [SeriesRecord.of(one) for one in series if _is_utf8(one)], [*issues, *unwritable]
 
 
 def _is_utf8(series: Series) -> bool:

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 MAX_SERIES = 8
 """Of a protocol, of as many patients as there are: with 5 slices each, some 10,000 places of edges."""
+MIN_SAMPLES_FOR_RAY = 32
+"""Fewer, at half a second each, are measured before a private Ray would have started."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def measure_sample(sample: Sample) -> dict[str, Any]:
 
 
 def _measure_all(samples: Sequence[Sample], *, num_workers: int) -> Iterator[tuple[Sample, dict[str, Any]]]:
-    if num_workers == 1 and not joins_cluster():
+    if (num_workers == 1 or len(samples) < MIN_SAMPLES_FOR_RAY) and not joins_cluster():
         yield from ((sample, measure_sample(sample)) for sample in samples)
         return
     if not samples:

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import HTJ2K, JPEG2000, HTJ2KLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSNearLossless
 from test_write_derived import derive
 
-from ltdiff.dicom.derivation import describe_derived
+from ltdiff.dicom.derived_header import DerivedHeaders
 from ltdiff.dicom.dicom_file import without_warnings
 from ltdiff.dicom.elements import texts_of
 from ltdiff.dicom.file_layout import MAX_DEPTH
@@ -49,14 +49,8 @@ def described(source):
                     set_raw(dataset, keyword, *value)
                 else:
                     setattr(dataset, keyword, value)
-            return describe_derived(
-                dataset,
-                source=replace(source.header, pixel_format=pixel_format),
-                derivation=derivation,
-                series_uid="2.25.1",
-                sharper=True,
-                made=MADE,
-            )
+            headers = DerivedHeaders(derivation, series_uid="2.25.1", sharper=True, made=MADE)
+            return headers.describe(dataset, replace(source.header, pixel_format=pixel_format))
 
     return describe
 
