@@ -15,6 +15,7 @@ from ltdiff.model.model_folder import (
     CALIBRATION_FILE,
     DESCRIPTION_FILE,
     damaged_calibration,
+    description_text,
     read_calibration,
     verify_model_folder,
 )
@@ -128,7 +129,7 @@ def copy_model(source: Path, target: Path, files: Iterable[str]) -> None:
     if kept == description["files"]:
         shutil.copyfile(source / DESCRIPTION_FILE, target / DESCRIPTION_FILE)  # byte for byte: its sha256 is known elsewhere
     else:
-        (target / DESCRIPTION_FILE).write_text(json.dumps(description | {"files": kept}, indent=2))
+        (target / DESCRIPTION_FILE).write_text(description_text(description | {"files": kept}))
     for name in files:
         shutil.copyfile(source / name, target / name)
 
