@@ -58,12 +58,7 @@ def export(model: str, /, *, out: Path, tracking_uri: TrackingUri = None) -> int
 
 
 def assemble(
-    *,
-    out: Path,
-    encoder: str = "champion",
-    ddpm: str = "champion",
-    decoder: str = "champion",
-    tracking_uri: TrackingUri = None,
+    *, out: Path, encoder: str = "champion", ddpm: str = "champion", decoder: str = "champion", tracking_uri: TrackingUri = None
 ) -> int:
     """Put the registered parts of a model together again, verified, into a model folder that needs no registry.
 

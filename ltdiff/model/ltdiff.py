@@ -14,13 +14,7 @@ from torch import Tensor, nn
 from ltdiff.model.config import ModelConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import Latents, LatentScaling
-from ltdiff.model.model_folder import (
-    DESCRIPTION_FILE,
-    FORMAT_VERSION,
-    description_errors,
-    description_text,
-    verify_model_folder,
-)
+from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, description_errors, description_text, verify_model_folder
 from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.physics.degradation import Degradation
 from ltdiff.physics.kernel_match import KernelMatch

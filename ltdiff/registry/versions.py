@@ -137,7 +137,7 @@ def check_empty(out: Path) -> None:
 
 
 def write_export(folder: Path, out: Path, *, model: ModelVersion) -> None:
-    """Copy the files of a version from `folder` into the empty `out`, with SHA256SUMS; ValueError where they are not its files."""
+    """Copy the files of a version from `folder` into the empty `out`, with SHA256SUMS; ValueError where they are others."""
     out.mkdir(parents=True, exist_ok=True)
     # The description comes last: a folder without one passes for no model.
     for path in sorted(folder.iterdir(), key=lambda path: path.name == DESCRIPTION_FILE):
