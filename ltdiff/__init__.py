@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from ltdiff.data.pairing import pair_archive
     from ltdiff.dicom.series import find_series
     from ltdiff.inference.standardizer import Standardizer
-    from ltdiff.model.ltdiff import load_model
+    from ltdiff.model.ltdiff import load_model, load_part
 
 # Read by OpenMP when PyTorch loads it, so it is said before. Where another process is busy, threads that spin while they wait for
 # each other take the cores from those they wait for: a second of CPU then did a tenth of the work. Whoever has set it decides.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.2.0"
-__all__ = ["Standardizer", "find_series", "load_model", "pair_archive", "read_manifest"]
+__all__ = ["Standardizer", "find_series", "load_model", "load_part", "pair_archive", "read_manifest"]
 _MODULES = {
     "Standardizer": "ltdiff.inference.standardizer",
     "find_series": "ltdiff.dicom.series",
     "load_model": "ltdiff.model.ltdiff",
+    "load_part": "ltdiff.model.ltdiff",
     "pair_archive": "ltdiff.data.pairing",
     "read_manifest": "ltdiff.data.manifest",
 }

@@ -27,7 +27,7 @@ def mlflow_server(folder: Path, *, port: int) -> Iterator[tuple[str, subprocess.
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/health")
+        wait_for(f"http://127.0.0.1:{port}/health")
         yield f"http://127.0.0.1:{port}", server
     finally:
         kill(server)
@@ -49,7 +49,7 @@ def hanging_server() -> Iterator[str]:
         yield f"http://reader:secret@127.0.0.1:{listener.getsockname()[1]}"
 
 
-def _wait_for(url: str, *, timeout_s: float = 120.0) -> None:
+def wait_for(url: str, *, timeout_s: float = 120.0) -> None:
     end = time.monotonic() + timeout_s
     while True:
         try:

@@ -64,7 +64,7 @@ def run_demo(out: Path) -> str:
         with stage("pair"):
             write_manifest(pair_archive(archive, split=SPLIT).manifest, pairs)
         with stage("train"):
-            train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=settings)
+            train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=settings, in_mlflow=True)
         with stage("calibrate"):
             calibrate_run(read_manifest(pairs), model=model)
         with stage("register"):

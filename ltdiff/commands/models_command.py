@@ -57,6 +57,24 @@ def export(model: str, /, *, out: Path, tracking_uri: TrackingUri = None) -> int
     return 0
 
 
+def assemble(
+    *, out: Path, encoder: str = "champion", ddpm: str = "champion", decoder: str = "champion", tracking_uri: TrackingUri = None
+) -> int:
+    """Put the registered parts of a model together again, verified, into a model folder that needs no registry.
+
+    Args:
+        out: Folder for it; must not hold anything yet.
+        encoder: Number of the version of ltdiff-encoder, or its alias.
+        ddpm: The same of ltdiff-ddpm.
+        decoder: The same of ltdiff-decoder.
+    """
+    from ltdiff.registry.assembly import assemble_model
+
+    version = assemble_model(encoder=encoder, ddpm=ddpm, decoder=decoder, out=out, tracking_uri=tracking_uri)
+    print(f"{out}: the parts are those of version {version.number}, and the model is equal to it")
+    return 0
+
+
 def pack(model: Path, /, *, out: Path, notes: Path | None = None) -> int:
     """Pack a trained model and its card into one file, for `ltdiff models install` elsewhere.
 
@@ -87,7 +105,7 @@ def install(model: Path, /, *, into: Path | None = None) -> int:
     return 0
 
 
-app = App(name="models", help="List, show, promote and export registered models; pack and install models as files.")
+app = App(name="models", help="List, show, promote, export and assemble registered models; pack and install models as files.")
 app.command(list_models, name="list")
-for command in (show, promote, export, pack, install):
+for command in (show, promote, export, assemble, pack, install):
     app.command(command)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from ltdiff.commands.command_line import Config, Hidden, Set, UsageError
+from ltdiff.commands.command_line import Config, Hidden, Set
 
 NUM_STEPS = tuple(f"training.{phase}.num_steps" for phase in ("autoencoder", "ddpm", "joint"))
 """Settings that minutes take the place of."""
@@ -43,9 +43,9 @@ def train(
 
     phases = list(PHASES) if phase is None else [phase]
     is_last = phases[-1] == list(PHASES)[-1]
-    if tracking_uri is not None and not is_last:
-        raise UsageError(f"--tracking_uri has no effect here: phase {phases[-1]} registers no model")
-    train_on_ray(phases, manifest_path=pairs, out=out, settings=run, allow_changes=allow_changes)
+    train_on_ray(
+        phases, manifest_path=pairs, out=out, settings=run, allow_changes=allow_changes, tracking_uri=tracking_uri, in_mlflow=True
+    )
     if is_last:
         print(f"model: {finish_run(pairs, out=out, tracking_uri=tracking_uri)}")
     return 0

@@ -1,6 +1,5 @@
 """The composed model: kernel match, encoder, latent scaling, denoiser, decoder; built, saved and loaded as one."""
 
-import json
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ltdiff.model.config import ModelConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import Latents, LatentScaling
-from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, description_errors, verify_model_folder
+from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, description_errors, description_text, verify_model_folder
 from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.physics.degradation import Degradation
 from ltdiff.physics.kernel_match import KernelMatch
@@ -82,16 +81,16 @@ def save_model(model: LTDiff, folder: Path, *, about: dict[str, Any]) -> None:
             for module in modules
             for key, value in model.get_submodule(module).state_dict().items()
         }
-        save_file(weights, partial / f"{name}.safetensors")
+        save_file(weights, partial / weights_file(name))
     description = {
         "format_version": FORMAT_VERSION,
         "config": asdict(model.config),
         "kernel_match": {key: value.tolist() for key, value in model.kernel_match.state_dict().items()},
         **({"degradation": asdict(model.degradation)} if model.degradation else {}),
         "about": about,
-        "files": {f"{name}.safetensors": file_sha256(partial / f"{name}.safetensors") for name in PARTS},
+        "files": {weights_file(name): file_sha256(partial / weights_file(name)) for name in PARTS},
     }
-    (partial / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n")
+    (partial / DESCRIPTION_FILE).write_text(description_text(description))
     finish_folder(partial, folder)
 
 
@@ -99,9 +98,40 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
     """The model in `folder` and what its trainer noted about it.
 
     Raises:
-        ValueError: not a model folder, another format version, or a file that is damaged.
+        ValueError: not a model folder, another format version, or a file that is damaged; or it holds one part alone.
     """
     description = verify_model_folder(folder)
+    files = list(description["files"])
+    if len(files) == 1 and files[0] in map(weights_file, PARTS):
+        raise ValueError(f"{folder} holds a part of a model alone, {files[0]}: load_part loads it")
+    model = _fill(folder, description, list(PARTS))
+    return model, description["about"]
+
+
+def load_part(folder: Path) -> tuple[nn.ModuleDict, dict[str, Any]]:
+    """The modules of the part of a model in `folder`, by name, and what the model's trainer noted about the whole.
+
+    The modules are those of `PARTS`: `encoder` and `scaling`, `denoiser`, or `decoder`; ready for use, not for training.
+
+    Raises:
+        ValueError: `folder` does not hold one part of a model, or it is damaged.
+    """
+    description = verify_model_folder(folder)
+    found = [name for name in PARTS if weights_file(name) in description["files"]]
+    if len(found) != 1 or len(description["files"]) != 1:
+        listed = ", ".join(description["files"]) or "no weights"
+        raise ValueError(f"{folder / DESCRIPTION_FILE} lists {listed}, not those of one part of a model")
+    model = _fill(folder, description, found)
+    return nn.ModuleDict({name: model.get_submodule(name) for name in PARTS[found[0]]}).eval(), description["about"]
+
+
+def weights_file(part: str) -> str:
+    """The name of a part's file in a model folder."""
+    return f"{part}.safetensors"
+
+
+def _fill(folder: Path, description: dict[str, Any], parts: list[str]) -> LTDiff:
+    """The model that a verified folder describes, with the weights of these parts; the others' are not trained."""
     with description_errors(folder):
         model = LTDiff(make_settings(ModelConfig, description["config"]))
         degradation = description.get("degradation")
@@ -109,16 +139,16 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
         match = {key: torch.tensor(value, dtype=torch.float64) for key, value in description["kernel_match"].items()}
     try:
         model.kernel_match.load_state_dict(match)
-        for name, modules in PARTS.items():
-            weights = _read_weights(folder, f"{name}.safetensors", verified=description["files"])
-            for module in modules:
+        for name in parts:
+            weights = _read_weights(folder, weights_file(name), verified=description["files"])
+            for module in PARTS[name]:
                 prefix = f"{module}."
                 model.get_submodule(module).load_state_dict(
                     {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
                 )
     except (KeyError, RuntimeError) as error:  # what torch raises where names or shapes differ
         raise ValueError(f"the model in {folder} does not fit its own {DESCRIPTION_FILE}: {error}") from error
-    return model, description["about"]
+    return model
 
 
 def _read_weights(folder: Path, name: str, *, verified: dict[str, str]) -> dict[str, Tensor]:

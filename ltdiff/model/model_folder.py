@@ -46,6 +46,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def description_text(description: Mapping[str, Any]) -> str:
+    """The text of `model.json`. The same description always makes the same bytes, whose sha256 is known elsewhere."""
+    return json.dumps(description, indent=1) + "\n"
+
+
 def read_versioned(path: Path, *, what: str, version: int) -> dict[str, Any]:
     """The JSON that makes a folder `what` it is. Raises ValueError where it cannot be read, or has another format version."""
     try:

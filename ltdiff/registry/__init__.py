@@ -1,6 +1,6 @@
 """Runs and models in MLflow: log a finished run, register the model it made, load it back with its hashes checked.
 
-    run_id = log_run("joint", out=out, run_key=weights_sha256, data_fingerprint=…, parameters=…, metrics=…, history=…)
+    run_id = log_run(RunFacts("joint", key=…, data_fingerprint=…, parameters=…), out=out, metrics=…, history=…)
     if run_id is not None:
         register_model(out / "model", run_id=run_id, out=out)
     folder = download("models:/ltdiff@champion", out_dir=cache)

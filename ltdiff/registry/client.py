@@ -10,7 +10,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,16 +48,38 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 @contextmanager
 def open_client(tracking_uri: str) -> Iterator[MlflowClient]:
     """An MLflow client that is quiet and gives up soon; afterwards the environment is what it was."""
-    retries = logging.getLogger("urllib3.connectionpool")  # a warning for every attempt
-    level = retries.level
-    retries.setLevel(logging.ERROR)
-    try:
-        with environment({name: value for name, value in _SETTINGS.items() if name not in os.environ}):
-            import mlflow
+    with _settings.hold():
+        import mlflow
 
-            yield mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-    finally:
-        retries.setLevel(level)
+        yield mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+class _Settings:
+    """MLflow's settings of this process, while any thread has a client open."""
+
+    def __init__(self) -> None:
+        self.lock, self.num_open, self.restore = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        with self.lock:
+            if self.num_open == 0:
+                retries = logging.getLogger("urllib3.connectionpool")  # a warning for every attempt
+                self.restore.callback(retries.setLevel, retries.level)
+                retries.setLevel(logging.ERROR)
+                missing = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+                self.restore.enter_context(environment(missing))
+            self.num_open += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.num_open -= 1
+                if self.num_open == 0:
+                    self.restore.close()
+
+
+_settings = _Settings()
 
 
 @contextmanager

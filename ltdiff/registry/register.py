@@ -15,10 +15,12 @@ from ltdiff.model.model_folder import (
     CALIBRATION_FILE,
     DESCRIPTION_FILE,
     damaged_calibration,
+    description_text,
     read_calibration,
     verify_model_folder,
 )
 from ltdiff.registry.client import MlflowClient, attempt, find_tracking_uri, open_client
+from ltdiff.registry.mlmodel import write_mlmodel
 from ltdiff.system.atomic_files import file_sha256
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -42,8 +44,8 @@ _COMPLETE_TAG = "ltdiff.complete"
 def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str | None = None) -> dict[str, int] | None:
     """Register a trained model, whole and in parts; return versions by name, or None with one warning.
 
-    A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files, and the
-    calibration, where there is one.
+    A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files, the
+    calibration, where there is one, and what MLflow loads and serves it by.
     The newest version becomes `candidate`, and `champion` where there is none yet; the four names' aliases move together. The
     same model of the same run is registered once: a second call completes what was cut off and moves no alias otherwise.
 
@@ -107,6 +109,8 @@ def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, 
             raise
     # By content: a later model of the same run, or the same one calibrated anew, overwrites no earlier one.
     place = "-".join([f"{name}/{tags[SHA256_TAG][:12]}", *([tags[CALIBRATION_TAG][:12]] if CALIBRATION_TAG in tags else [])])
+    if name == COMPOSED:
+        write_mlmodel(folder, run_id=run_id)
     client.log_artifacts(run_id, str(folder), place)
     return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
 
@@ -128,7 +132,7 @@ def copy_model(source: Path, target: Path, files: Iterable[str]) -> None:
     if kept == description["files"]:
         shutil.copyfile(source / DESCRIPTION_FILE, target / DESCRIPTION_FILE)  # byte for byte: its sha256 is known elsewhere
     else:
-        (target / DESCRIPTION_FILE).write_text(json.dumps(description | {"files": kept}, indent=2))
+        (target / DESCRIPTION_FILE).write_text(description_text(description | {"files": kept}))
     for name in files:
         shutil.copyfile(source / name, target / name)
 

@@ -1,15 +1,20 @@
-"""One MLflow run for each finished run of ours: settings, figures over time, data fingerprint, code version."""
+"""One MLflow run for each run of ours: settings, figures over time, the data by their fingerprint, code version.
+
+A run that lasts is written while it does (live_run); what is missing at its end is added by `log_run`.
+"""
 
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 
 import ltdiff
 from ltdiff.registry.client import MlflowClient, attempt, find_tracking_uri, open_client, sqlite_file
@@ -17,10 +22,17 @@ from ltdiff.registry.client import MlflowClient, attempt, find_tracking_uri, ope
 EXPERIMENT = "ltdiff"
 REVISION_VARIABLE, REVISION_FILE = "LTDIFF_REVISION", "REVISION"
 
+SETTINGS_FILE = "settings.yaml"
+"""Artifact of a run; `--config` takes it."""
+TIME = "time"
+"""Of a row of figures: when they were measured, in seconds since 1970."""
+CHANGES_TAG = "ltdiff.changes"
+
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _RUN_KEY_TAG = "ltdiff.run_key"
 _MAX_METRICS_PER_BATCH = 1000  # limits of MLflow's log_batch
 _MAX_PARAMS_PER_BATCH = 100
+_MAX_DIGEST, _MAX_TAG = 36, 5000
 
 
 def code_version() -> dict[str, str]:
@@ -43,87 +55,174 @@ def code_version() -> dict[str, str]:
     return version | ({"git_revision": answer.stdout.strip()} if answer.returncode == 0 else {})
 
 
+class Figure(NamedTuple):
+    """A figure of a run; `time_ms` is when it was measured, None where that was not noted."""
+
+    name: str
+    value: float
+    step: int
+    time_ms: int | None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What identifies and describes a run of ours from its beginning on.
+
+    Args:
+        name: what MLflow shows.
+        key: the same for the same run and for no other; letters, digits and . _ -.
+        data_fingerprint: sha256 of the manifest the run uses.
+        parameters: the configuration; nested mappings become dotted names. Values that are a Path are left out: the folders of
+            an archive may name patients.
+        data_profile: numbers that describe the data.
+        changes: what the run went on with that it had not begun with.
+
+    Raises:
+        ValueError: for a key with other characters than letters, digits and . _ -.
+    """
+
+    name: str
+    key: str
+    data_fingerprint: str
+    parameters: Mapping[str, Any]
+    data_profile: Mapping[str, int] = field(default_factory=dict)
+    changes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.key or _NOT_IN_NAMES.search(self.key):
+            raise ValueError(f"{self.key!r} is no key of a run: only letters, digits and . _ - are possible")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the run in MLflow."""
+        tags = {f"ltdiff.{name}": value for name, value in code_version().items()}
+        tags |= {_RUN_KEY_TAG: self.key, "ltdiff.data_fingerprint": self.data_fingerprint}
+        return tags | ({CHANGES_TAG: "; ".join(self.changes)[:_MAX_TAG]} if self.changes else {})
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """{"a": {"b": 1}} → {"a.b": "1"}."""
+        flat = pd.json_normalize(_without_paths(self.parameters)).to_dict("records")[0]
+        return {str(name): str(value) for name, value in flat.items()}
+
+    @property
+    def settings_text(self) -> str:
+        """The parameters as YAML."""
+        return yaml.safe_dump(_without_paths(self.parameters), sort_keys=False)
+
+
 def log_run(
-    run_name: str,
+    facts: RunFacts,
     *,
     out: Path,
-    run_key: str,
-    data_fingerprint: str,
-    parameters: Mapping[str, Any],
     metrics: Mapping[str, float],
-    history: Iterable[Mapping[str, Any]] = (),
+    history: Sequence[Mapping[str, Any]] = (),
+    texts: Mapping[str, str] | None = None,
     tracking_uri: str | None = None,
 ) -> str | None:
     """Log a finished run once and return its MLflow id, or None with one warning where MLflow cannot be reached.
 
     Args:
-        run_name: what MLflow shows.
-        out: the run folder: place of mlflow.db, and of unlogged-<run_name>.json while MLflow does not have the run.
-        run_key: the same for the same finished run and for no other, such as its weights' sha256. A second call with it
-            adds nothing to a run that was logged to its end, and completes one that was not.
-        data_fingerprint: sha256 of the manifest the run used.
-        parameters: the configuration; nested mappings become dotted names. Values that are a Path are left out: the
-            folders of an archive may name patients.
+        facts: what the run is. A second call with the same key adds nothing to a run that was logged to its end, and completes
+            one that was not.
+        out: the run folder: place of mlflow.db, and of unlogged-<name of the run>.json while MLflow does not have the run.
         metrics: final figures.
-        history: rows of figures, each with its "step"; entries that are not numbers are left out.
+        history: rows of figures, each with its "step" and perhaps its TIME; entries that are not numbers are left out.
+        texts: artifacts by name.
         tracking_uri: an MLflow tracking URI; None takes MLFLOW_TRACKING_URI, or else SQLite in `out`.
-
-    Raises:
-        ValueError: for a key with other characters than letters, digits and . _ -.
     """
-    if not run_key or _NOT_IN_NAMES.search(run_key):
-        raise ValueError(f"{run_key!r} is no key of a run: only letters, digits and . _ - are possible")
     uri = find_tracking_uri(out, tracking_uri)
-    tags = {f"ltdiff.{name}": value for name, value in code_version().items()}
-    tags |= {_RUN_KEY_TAG: run_key, "ltdiff.data_fingerprint": data_fingerprint}
-    flat = pd.json_normalize(dict(parameters)).to_dict("records")[0]  # {"a": {"b": 1}} -> {"a.b": 1}
-    settings = {str(name): str(value) for name, value in flat.items() if not isinstance(value, Path)}
-    figures = list(_numbers([*history, metrics]))
+    times = [row[TIME] for row in history if TIME in row]
+    figures = make_figures([*history, {**metrics, **({TIME: max(times)} if times else {})}])
 
     def log() -> str:
         with open_client(uri) as client:
-            experiment, key = _experiment_id(client, uri), f"tags.`{_RUN_KEY_TAG}` = '{run_key}'"
-            known = client.search_runs([experiment], key, max_results=1)
-            run = known[0] if known else client.create_run(experiment, run_name=run_name, tags=tags)
+            run = begin_run(client, uri, facts, begun_s=min(times, default=None))
             if run.info.status != "FINISHED":
-                _log_contents(client, run, settings, figures)
-            return run.info.run_id
+                log_figures(client, run, figures)
+                for name, text in {SETTINGS_FILE: facts.settings_text, **(texts or {})}.items():
+                    client.log_text(run.info.run_id, text, name)
+                client.set_terminated(run.info.run_id)
+            return str(run.info.run_id)
 
-    run_id = attempt(log, f"run {run_name} was not logged in MLflow")
-    record = out / f"unlogged-{_NOT_IN_NAMES.sub('_', run_name)}.json"
+    run_id = attempt(log, f"run {facts.name} was not logged in MLflow")
+    record = out / f"unlogged-{_NOT_IN_NAMES.sub('_', facts.name)}.json"
     if run_id is None:
-        record.write_text(json.dumps({"tags": tags, "parameters": settings, "metrics": figures}, indent=1))
+        kept = [figure[:3] for figure in figures]
+        record.write_text(json.dumps({"tags": facts.tags, "parameters": facts.settings, "metrics": kept}, indent=1))
     else:
         record.unlink(missing_ok=True)
     return run_id
 
 
+def begin_run(client: MlflowClient, tracking_uri: str, facts: RunFacts, *, begun_s: float | None = None) -> Any:
+    """The run with this key, made where there is none; with its tags, parameters and data, unless it is finished."""
+    from mlflow.entities import Param
+
+    experiment, key = _experiment_id(client, tracking_uri), f"tags.`{_RUN_KEY_TAG}` = '{facts.key}'"
+    known = client.search_runs([experiment], key, max_results=1)
+    begun_ms = None if begun_s is None else int(begun_s * 1000)
+    run = known[0] if known else client.create_run(experiment, begun_ms, facts.tags, facts.name)
+    if run.info.status == "FINISHED":
+        return run
+    run_id = run.info.run_id
+    for name, value in facts.tags.items():
+        if run.data.tags.get(name) != value:
+            client.set_tag(run_id, name, value)
+    # What MLflow has stays: it takes no second value, and says no to a run that went on with other settings.
+    params = [Param(name, value) for name, value in facts.settings.items() if name not in run.data.params]
+    for start in range(0, len(params), _MAX_PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=params[start : start + _MAX_PARAMS_PER_BATCH])
+    client.log_inputs(run_id, [_dataset(facts)])
+    return run
+
+
+def log_figures(client: MlflowClient, run: Any, figures: Sequence[Figure]) -> None:
+    """Log figures; MLflow drops exact repetitions, so that a run cut off in the middle can be completed."""
+    from mlflow.entities import Metric
+
+    default_ms = run.info.start_time
+    values = [Metric(name, value, default_ms if time_ms is None else time_ms, step) for name, value, step, time_ms in figures]
+    for start in range(0, len(values), _MAX_METRICS_PER_BATCH):
+        client.log_batch(run.info.run_id, metrics=values[start : start + _MAX_METRICS_PER_BATCH])
+
+
+def make_figures(rows: Iterable[Mapping[str, Any]]) -> list[Figure]:
+    """The numbers of all rows, with each row's step and time."""
+    return list(_numbers(rows))
+
+
 def _experiment_id(client: MlflowClient, tracking_uri: str) -> str:
     known = client.get_experiment_by_name(EXPERIMENT)
     if known is not None:
-        return known.experiment_id
+        return str(known.experiment_id)
     database = sqlite_file(tracking_uri)  # MLflow would put the artifacts into the current folder
     place = None if database is None else (database.resolve().parent / "mlartifacts").as_uri()
-    return client.create_experiment(EXPERIMENT, artifact_location=place)
+    return str(client.create_experiment(EXPERIMENT, artifact_location=place))
 
 
-def _log_contents(client: MlflowClient, run: Any, settings: Mapping[str, str], figures: list[tuple[str, float, int]]) -> None:
-    from mlflow.entities import Metric, Param
+def _dataset(facts: RunFacts) -> Any:
+    """The manifest as MLflow's dataset: its fingerprint and numbers, and no path, patient or date."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    run_id, time_ms = run.info.run_id, run.info.start_time
-    params = [Param(name, value) for name, value in settings.items()]
-    for start in range(0, len(params), _MAX_PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=params[start : start + _MAX_PARAMS_PER_BATCH])
-    # One time stamp for all: MLflow drops exact repetitions, so that a run cut off in the middle can be completed.
-    values = [Metric(name, value, time_ms, step) for name, value, step in figures]
-    for start in range(0, len(values), _MAX_METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=values[start : start + _MAX_METRICS_PER_BATCH])
-    client.set_terminated(run_id)
+    sha256 = facts.data_fingerprint
+    source, profile = json.dumps({"sha256": sha256}), json.dumps(dict(facts.data_profile))
+    dataset = Dataset("pairs", sha256[:_MAX_DIGEST], "manifest", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _numbers(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, float, int]]:
-    """Each row's figures as (name, value, step)."""
+def _numbers(rows: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
     for row in rows:
+        time_ms = int(row[TIME] * 1000) if TIME in row else None
         for name, value in row.items():
-            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
-                yield name, float(value), int(row.get("step", 0))
+            if name not in ("step", TIME) and isinstance(value, int | float) and not isinstance(value, bool):
+                yield Figure(name, float(value), int(row.get("step", 0)), time_ms)
+
+
+def _without_paths(value: Any) -> Any:
+    """Mappings, lists and what is in them, as YAML can have them; without paths."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_paths(one) for key, one in value.items() if not isinstance(one, Path)}
+    if isinstance(value, list | tuple):
+        return [_without_paths(one) for one in value]
+    return value

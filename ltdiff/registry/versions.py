@@ -123,18 +123,27 @@ def export_model(reference: str, *, out: Path, tracking_uri: str | None = None) 
         ValueError: `out` holds something; there is no such version or alias; otherwise as for `download`.
     """
     model = find_model(reference, list_models(tracking_uri))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not an empty folder; choose another one")
+    check_empty(out)
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:
         uri = f"models:/{register.COMPOSED}/{model.number}"
-        fetched = download(uri, out_dir=Path(temporary), tracking_uri=tracking_uri)
-        out.mkdir(parents=True, exist_ok=True)
-        # The description comes last: a folder without one passes for no model.
-        for path in sorted(fetched.iterdir(), key=lambda path: path.name == DESCRIPTION_FILE):
-            shutil.copyfile(path, out / path.name)
+        write_export(download(uri, out_dir=Path(temporary), tracking_uri=tracking_uri), out, model=model)
+    return model
+
+
+def check_empty(out: Path) -> None:
+    """Raise ValueError where a model cannot be written into the folder `out`, because something is there."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not an empty folder; choose another one")
+
+
+def write_export(folder: Path, out: Path, *, model: ModelVersion) -> None:
+    """Copy the files of a version from `folder` into the empty `out`, with SHA256SUMS; ValueError where they are others."""
+    out.mkdir(parents=True, exist_ok=True)
+    # The description comes last: a folder without one passes for no model.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == DESCRIPTION_FILE):
+        shutil.copyfile(path, out / path.name)
     verify_model_folder(out, registered={DESCRIPTION_FILE: model.sha256})
     write_sums(out)
-    return model
 
 
 def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str) -> Path:

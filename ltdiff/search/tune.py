@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.registry.client import find_tracking_uri
-from ltdiff.registry.runs import log_run
+from ltdiff.registry.runs import RunFacts, log_run
 from ltdiff.search.config import SearchConfig
 from ltdiff.search.search_report import best_trial, write_report
 from ltdiff.search.space import DEFAULT_SPACE, SearchSpace
@@ -56,7 +56,7 @@ def search(
             best = best_trial(study, context)
             run = out / BEST_FOLDER.format(number=best.number)
             best_settings = change_settings(settings, context.space.decode(best.params))
-            train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=best_settings)
+            train_on_ray(list(PHASES), manifest_path=pairs, out=run, settings=best_settings, tracking_uri=uri, in_mlflow=True)
             finish_run(pairs, out=run, tracking_uri=uri)
     return report
 
@@ -100,12 +100,15 @@ class TrialLog:
     def _log_trial(self, trial: FrozenTrial) -> str | None:
         chosen = self.context.space.decode(trial.params)
         scores = self.context.scores(chosen)
-        return log_run(
+        facts = RunFacts(
             f"{self.context.out.name}-trial-{trial.number:04d}",
-            out=self.context.out,
-            run_key=f"search-{self.search_key}-trial-{trial.number:04d}",
+            key=f"search-{self.search_key}-trial-{trial.number:04d}",
             data_fingerprint=self.data_fingerprint,
             parameters=chosen,
+        )
+        return log_run(
+            facts,
+            out=self.context.out,
             metrics=scores[-1] if scores else {"failed": 1.0},
             history=scores,
             tracking_uri=self.tracking_uri,

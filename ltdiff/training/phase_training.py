@@ -2,7 +2,7 @@
 
 folder/rates.json       validation loss of each learning rate that was tried
 folder/checkpoints/     where an interrupted training goes on; the one with the lowest validation loss is the result
-folder/metrics.jsonl    losses at every checkpoint
+folder/metrics.jsonl    losses at every checkpoint, and when that was
 folder_rate_0.001/      the trial of a learning rate, while it lasts
 """
 
@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ import pandas as pd
 from torch import nn
 
 from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.registry.runs import TIME
 from ltdiff.system.atomic_files import open_to_append, write_text
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, VALIDATION_LOSS, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import PhaseConfig, Settings
@@ -56,7 +58,7 @@ class Recorder:
         if checkpoint is not None:
             keep_checkpoint(checkpoint, among=self.folder / CHECKPOINTS_FOLDER)
             with open_to_append(self.folder / METRICS_FILE) as file:
-                file.write(json.dumps(metrics) + "\n")
+                file.write(json.dumps(metrics | {TIME: round(time.time(), 3)}) + "\n")
 
     def _end_torn_line(self) -> None:
         """End a line that a full disk cut off, so that the next one does not continue it."""

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import Settings
 from ltdiff.training.ray_worker import FAILURE_FILE, STOP_FILE, TrainingTask, is_listed, work
 from ltdiff.training.run import MODEL_FOLDER, PendingPhase, prepare_run, train_phases
+from ltdiff.training.run_log import watch_training
 from ltdiff.training.worker_context import Score
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,12 @@ def train_on_ray(
     make_score: Callable[[], Score] | None = None,
     callbacks: Sequence[ray.train.UserCallback] = (),
     num_threads: int | None = None,
+    tracking_uri: str | None = None,
+    in_mlflow: bool = False,
 ) -> Path:
     """Train the named phases in the run folder `out` in one Ray session, resuming; the folder of the last result.
+
+    `in_mlflow` shows the run in MLflow (`tracking_uri`, see `log_run`) while it is trained.
 
     `out` must be on storage that all nodes share. `allow_changes`: see `prepare_run`. A search adds a score of the model and
     callbacks of Ray Train, and says how many threads a worker may use; see `TrainingTask`.
@@ -85,7 +90,8 @@ def train_on_ray(
         if (out / MODEL_FOLDER).is_dir():
             logger.info("%s: trained already", out)
             return out / MODEL_FOLDER
-        return train_phases(names, out=out, settings=settings, run=run)
+        with watch_training(manifest_path, out=out, tracking_uri=tracking_uri) if in_mlflow else nullcontext():
+            return train_phases(names, out=out, settings=settings, run=run)
 
 
 def _fit(task: TrainingTask, callbacks: Sequence[ray.train.UserCallback]) -> None:

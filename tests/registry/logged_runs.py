@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from ltdiff.registry.runs import log_run
+from ltdiff.registry.runs import RunFacts, log_run
 
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "decoder.safetensors")
 
@@ -18,16 +18,20 @@ def uri_of(out: Path) -> str:
     return f"sqlite:///{out}/mlflow.db"
 
 
-def log(out: Path, run_key: str, **changes) -> str | None:
+PARAMETERS = {"seed": 7, "bridge": {"kappa": 0.1, "steps": [1, 4]}, "data": Path("/archive/DOE^JANE")}
+
+
+def facts(run_key: str, **changes) -> RunFacts:
+    return RunFacts(**({"name": "joint", "key": run_key, "data_fingerprint": "d" * 64, "parameters": PARAMETERS} | changes))
+
+
+def log(out: Path, run_key: str, *, parameters=PARAMETERS, **changes) -> str | None:
     arguments = {
         "out": out,
-        "run_key": run_key,
-        "data_fingerprint": "d" * 64,
-        "parameters": {"seed": 7, "bridge": {"kappa": 0.1, "steps": [1, 4]}, "data": Path("/archive/DOE^JANE")},
         "metrics": {"ccc": 0.98},
         "history": [{"step": 1, "loss": 2.0, "phase": "joint"}, {"step": 2, "loss": 1.5}],
     }
-    return log_run("joint", **(arguments | changes))
+    return log_run(facts(run_key, parameters=parameters), **(arguments | changes))
 
 
 DESCRIPTION = {"format_version": 3, "config": {}, "kernel_match": {"gains": [1.0, 0.5]}, "about": {}}

@@ -64,10 +64,10 @@ def test_a_damaged_database_costs_one_warning(tmp_path, caplog):
 
 def test_importing_takes_no_mlflow_and_logging_prints_nothing(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from ltdiff.registry.runs import log_run\n"
+        "import sys; from pathlib import Path; from ltdiff.registry.runs import RunFacts, log_run\n"
         "assert 'mlflow' not in sys.modules\n"
-        f"run_id = log_run('quiet', out=Path({str(tmp_path)!r}), run_key='k', data_fingerprint='d', parameters={{}},"
-        "metrics={'ccc': 1.0})\n"
+        "facts = RunFacts('quiet', 'k', 'd', {})\n"
+        f"run_id = log_run(facts, out=Path({str(tmp_path)!r}), metrics={{'ccc': 1.0}})\n"
         "assert run_id\n"
         "from mlflow.telemetry.utils import is_telemetry_disabled\n"
         "from mlflow.telemetry.client import get_telemetry_client\n"

@@ -12,7 +12,7 @@ from logged_runs import fail, log, uri_of
 
 from ltdiff.registry import client as registry_client
 from ltdiff.registry import runs
-from ltdiff.registry.runs import code_version, log_run
+from ltdiff.registry.runs import RunFacts, code_version, log_run
 
 
 def test_log_run_keeps_settings_figures_data_and_code(out, mlflow_client, tmp_path, monkeypatch):
@@ -77,10 +77,10 @@ def test_log_run_refuses_what_it_cannot_log(out):
 
 def test_a_run_may_have_any_name(tmp_path):
     """A run is named after its folder."""
-    arguments = {"out": tmp_path, "run_key": "k", "data_fingerprint": "d", "parameters": {}, "metrics": {}}
-    assert log_run("kappa = 0.2", tracking_uri="http://127.0.0.1:9", **arguments) is None
+    facts = RunFacts("kappa = 0.2", "k", "d", {})
+    assert log_run(facts, out=tmp_path, metrics={}, tracking_uri="http://127.0.0.1:9") is None
     assert [path.name for path in tmp_path.iterdir()] == ["unlogged-kappa___0.2.json"]
-    assert log_run("kappa = 0.2", **arguments)
+    assert log_run(facts, out=tmp_path, metrics={})
     with registry_client.open_client(uri_of(tmp_path)) as client:
         assert client.search_runs(["1"])[0].info.run_name == "kappa = 0.2"
 

@@ -255,6 +255,8 @@ def test_all_phases_are_trained_by_the_same_workers_and_a_search_can_score_them(
     for name in PHASES:
         lines = [json.loads(line) for line in (folder / "scored" / name / METRICS_FILE).read_text().splitlines()]
         assert [(line["step"], line["num_weights"]) for line in lines] == [(2, num_weights), (4, num_weights)]
+        for line in lines:
+            assert line.pop("time") <= time.time()
         assert about["trained"][name] == min(lines, key=lambda line: (line["val_loss"], -line["step"]))
 
 
