@@ -41,7 +41,8 @@ class IbsiConfig:
         spacing_mm: side of the voxels that image and mask are resampled to; null keeps the image's.
         resample: in space, or in the plane of each slice alone.
         interpolation: of the image, between neighbours or by cubic splines; masks are interpolated linearly, inside from 0.5.
-        lowest_hu: voxels below are not measured; bins start here. null leaves all in, and bins start at the region's minimum.
+        lowest_hu: voxels below are not measured, and bins start here, which IBSI recommends to be the same for all regions; null
+            leaves all in, and bins start at the region's minimum.
         highest_hu: voxels above are not measured; null leaves all in.
         outlier_sigma: voxels further from the region's mean, in standard deviations, are not measured; null leaves all in.
         bin_width: HU per grey level, fixed bin size.
@@ -53,7 +54,7 @@ class IbsiConfig:
     spacing_mm: float | None = None
     resample: Literal["space", "plane"] = "space"
     interpolation: Literal["linear", "cubic"] = "linear"
-    lowest_hu: float | None = None
+    lowest_hu: float | None = -1024.0
     highest_hu: float | None = None
     outlier_sigma: float | None = None
     bin_width: float = 25.0
@@ -77,7 +78,7 @@ class IbsiConfig:
         grid = "no resampling"
         if self.spacing_mm is not None:
             grid = f"{self.interpolation} interpolation to {self.spacing_mm:g} mm in the {self.resample}, in whole HU"
-        limits = [f"from {self.lowest_hu:g} HU"] if self.lowest_hu is not None else []
+        limits = [] if self.lowest_hu is None else [f"from {self.lowest_hu:g} HU"]
         limits += [f"to {self.highest_hu:g} HU"] if self.highest_hu is not None else []
         limits += [f"within {self.outlier_sigma:g} standard deviations"] if self.outlier_sigma is not None else []
         return f"{bins}; {grid}; voxels {' and '.join(limits) or 'of all HU'} (IBSI)"

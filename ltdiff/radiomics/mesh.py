@@ -1,8 +1,8 @@
 """The mesh of marching cubes round a mask: half way between voxels inside and outside (Lorensen 1987; IBSI).
 
 A cube has a voxel centre at each of its 8 corners; which of them are inside is its pattern. Volume and area are sums, over cubes,
-of what PyRadiomics' triangles add in each pattern. Its own sums come with the distances of all pairs of vertices: many seconds for
-a region of a million voxels.
+of what PyRadiomics' triangles add in each pattern. Its own sums come with the distances of all pairs of vertices, which takes
+many seconds for a region of a million voxels.
 """
 
 import numpy as np

@@ -26,7 +26,7 @@ CONFIGURATIONS = {
     "A": IbsiConfig(lowest_hu=-500, highest_hu=400, bin_width=25),
     "B": IbsiConfig(spacing_mm=2, resample="plane", lowest_hu=-500, highest_hu=400, num_bins=32),
     "C": IbsiConfig(spacing_mm=2, lowest_hu=-1000, highest_hu=400, bin_width=25, ivh_bin_width=2.5),
-    "D": IbsiConfig(spacing_mm=2, outlier_sigma=3, num_bins=32),
+    "D": IbsiConfig(spacing_mm=2, lowest_hu=None, outlier_sigma=3, num_bins=32),
     "E": IbsiConfig(
         spacing_mm=2, interpolation="cubic", lowest_hu=-1000, highest_hu=400, outlier_sigma=3, num_bins=32, ivh_num_bins=1000
     ),

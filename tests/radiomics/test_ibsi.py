@@ -21,7 +21,7 @@ MM = (2.0, 0.8, 0.7)
 
 
 def process(hu, mask, **settings):
-    return process_region(hu, mask, spacing_mm=MM, config=IbsiConfig(**settings))
+    return process_region(hu, mask, spacing_mm=MM, config=IbsiConfig(**({"lowest_hu": None} | settings)))
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,9 @@ def test_the_command(tmp_path, capsys):
     values, _ = extract_ibsi(process_region(np.asarray(hu), labels > 0, spacing_mm=SPACING_MM, config=config))
     assert {name: row[name] for name in feature_names()} == pytest.approx(values, rel=1e-6, nan_ok=True)
     assert row["extractor"] == "ltdiff ibsi"
-    assert row["discretisation"] == "16 bins; linear interpolation to 1.5 mm in the space, in whole HU; voxels of all HU (IBSI)"
+    assert (
+        row["discretisation"] == "16 bins; linear interpolation to 1.5 mm in the space, in whole HU; voxels from -1024 HU (IBSI)"
+    )
     assert run_ltdiff(["radiomics", "--list", "--features", "ibsi"]) == 0
     assert capsys.readouterr().out.splitlines()[-482:] == list(feature_names())
     assert run_ltdiff(["radiomics", *files, "--features", "ibsi", "--set", "catalogue.bin_width=5"]) != 0

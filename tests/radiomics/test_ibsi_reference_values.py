@@ -30,7 +30,9 @@ NUM_VALUES = {"A": 346, "B": 346, "C": 210, "D": 210, "E": 210}
 
 @pytest.fixture(scope="module")
 def digital_phantom_values() -> dict[str, float]:
-    region = process_region(DIGITAL_PHANTOM, DIGITAL_PHANTOM_MASK, spacing_mm=DIGITAL_PHANTOM_MM, config=IbsiConfig(bin_width=1))
+    region = process_region(
+        DIGITAL_PHANTOM, DIGITAL_PHANTOM_MASK, spacing_mm=DIGITAL_PHANTOM_MM, config=IbsiConfig(lowest_hu=None, bin_width=1)
+    )
     return extract_ibsi(region)[0]
 
 
