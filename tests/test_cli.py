@@ -257,7 +257,7 @@ def test_every_setting_is_listed_with_its_meaning(capsys):
     shown = capsys.readouterr().out
     names = [line for line in shown.splitlines() if not line.startswith(" ")]
     assert {name.split(".")[0] for name in names} == {
-        *("model", "diffusion", "loss", "training", "inference", "evaluation", "catalogue", "simulation", "search")
+        *("model", "diffusion", "loss", "training", "inference", "evaluation", "catalogue", "ibsi", "simulation", "search")
     }
     lines = shown.splitlines()
     assert all(below.startswith("    ") for line, below in pairwise(lines) if line in names)

@@ -10,7 +10,7 @@ import yaml
 from ltdiff.commands.command_line import UsageError
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.radiomics.config import CatalogueConfig
+from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
 from ltdiff.search.config import SearchConfig
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.system.settings_tree import change_settings, read_configuration
@@ -27,6 +27,7 @@ class Configuration(Settings):
         inference: use of a trained model.
         evaluation: slices and regions that are scored.
         catalogue: discretisation of the feature catalogue.
+        ibsi: image processing of the IBSI features.
         simulation: simulated patients, scanner and kernels.
         search: hyper-parameter search.
     """
@@ -34,6 +35,7 @@ class Configuration(Settings):
     inference: InferenceConfig = InferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
+    ibsi: IbsiConfig = IbsiConfig()
     simulation: SimulationConfig = SimulationConfig()
     search: SearchConfig = SearchConfig()
 

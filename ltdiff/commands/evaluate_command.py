@@ -14,7 +14,7 @@ def evaluate(
     model: str,
     out: Path,
     mask: Path | None = None,
-    features: Literal["pyradiomics", "catalogue"] | None = None,
+    features: Literal["pyradiomics", "catalogue", "ibsi"] | None = None,
     config: Config = "default",
     settings: Set = (),
     on_ray: Annotated[bool, Hidden] = False,
@@ -26,7 +26,7 @@ def evaluate(
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
-        features: Four classes of PyRadiomics (the default), or all 1,450 features of the catalogue.
+        features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
     """
     from ltdiff.commands.command_line import resolve_model
     from ltdiff.commands.configuration import read_settings_of

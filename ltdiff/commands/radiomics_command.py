@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ def radiomics(
     mask: Path | None = None,
     /,
     *,
+    features: Literal["catalogue", "ibsi"] = "catalogue",
     out: Path | None = None,
     only: str | None = None,
     model: Path | None = None,
@@ -22,13 +23,15 @@ def radiomics(
     config: Config = "default",
     settings: Set = (),
 ) -> int:
-    """Measure the feature catalogue, 1,450 features in eight classes, in every region of a mask.
+    """Measure the features of every region of a mask: the catalogue, 1,450 features in eight classes, or the 482 of IBSI 1.
 
     Args:
         image: DICOM series or volume file (NIfTI, NRRD, MHA).
         mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
+        features: The catalogue, or IBSI's features after IBSI's image processing, which the settings `ibsi` control.
         out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
-        only: Some classes (GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH) or single features, separated by commas.
+        only: Some classes (GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH; of IBSI morph, loc, stat, ih, ivh, cm, rlm,
+            szm, dzm, ngt, ngl) or single features, separated by commas.
         model: Measure what this model makes of the image: of its mean, a sample or the match, or the features' expectation over
             samples, whichever agreed best with the target on its validation pairs.
         force: Measure also what the model was not trained for.
@@ -36,10 +39,11 @@ def radiomics(
     """
     if list_names:
         if image or out or only or model or settings or config != "default":
-            raise UsageError("--list takes no other arguments: they would have no effect")
-        from ltdiff.radiomics.catalogue import feature_names
+            raise UsageError("--list takes no other arguments but --features: they would have no effect")
+        from ltdiff.radiomics import catalogue, ibsi
 
-        print_lines("".join(f"{name}\n" for name in feature_names()))
+        names_of = {"catalogue": catalogue.feature_names, "ibsi": ibsi.feature_names}[features]
+        print_lines("".join(f"{name}\n" for name in names_of()))
         return 0
     if force and model is None:
         raise UsageError("--force needs --model: without it, it would have no effect")
@@ -52,13 +56,13 @@ def radiomics(
     if out is not None:
         check_table_path(out)  # before minutes of work
     names = None if only is None else [name.strip() for name in only.split(",")]
-    catalogue = read_settings_of(config, settings, sections=["catalogue"]).catalogue
+    of_set = getattr(read_settings_of(config, settings, sections=[features]), features)
     standardize = None
     if model is not None:
         from ltdiff.uncertainty.standardized_volumes import standardized_volumes
 
         standardize = partial(standardized_volumes, series=image, model=model, force=force)
-    table = extract_radiomics(image, mask, config=catalogue, only=names, standardize=standardize)
+    table = extract_radiomics(image, mask, config=of_set, only=names, standardize=standardize)
     if out is None:
         print_lines(to_text(table))
         return 0

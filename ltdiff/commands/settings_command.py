@@ -9,8 +9,8 @@ def settings(section: str | None = None, /) -> int:
     """List the settings that --config and --set take: name, default, type and meaning.
 
     Args:
-        section: Only these: model, diffusion, loss, training, inference, evaluation, catalogue, simulation or search; or a part
-            of one, as training.joint.
+        section: Only these: model, diffusion, loss, training, inference, evaluation, catalogue, ibsi, simulation or search; or a
+            part of one, as training.joint.
     """
     from ltdiff.commands.configuration import Configuration
     from ltdiff.system.settings_tree import list_settings

@@ -30,7 +30,7 @@ from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.structures import Neighbours
 from ltdiff.inference.method import Method, Slices
-from ltdiff.radiomics.feature_sets import CATALOGUE
+from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -107,13 +107,13 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
     series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
     numbers = slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
-    if config.features == CATALOGUE.name:
+    if (depth := FEATURE_SETS[config.features].depth) > 1:
         check_regular(manifest, pairs=pairs)
         follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
         blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
         discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
         lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
-        scored = (*extrude(discs, blocks=blocks, depth=CATALOGUE.depth), *lesions, *whole_slices(target_hu.shape))
+        scored = (*extrude(discs, blocks=blocks, depth=depth), *lesions, *whole_slices(target_hu.shape))
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     return EvaluationSet(
         source_hu=_read_all(pairs),

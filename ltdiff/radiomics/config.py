@@ -1,6 +1,7 @@
-"""Settings of the feature catalogue."""
+"""Settings of the feature catalogue and of the IBSI features."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ltdiff.radiomics.histogram import INTENSITY_HISTOGRAM, Histogram
 
@@ -30,3 +31,54 @@ class CatalogueConfig:
             f"starts them at the region's minimum); histogram {h.low:g} … {h.high:g} HU in bins of {h.width:g}; no resampling, "
             "no normalisation; matrices symmetric"
         )
+
+
+@dataclass(frozen=True)
+class IbsiConfig:
+    """IBSI's image processing: resampling, resegmentation and grey levels.
+
+    Args:
+        spacing_mm: side of the voxels that image and mask are resampled to; null keeps the image's.
+        resample: in space, or in the plane of each slice alone.
+        interpolation: of the image, between neighbours or by cubic splines; masks are interpolated linearly, inside from 0.5.
+        lowest_hu: voxels below are not measured, and bins start here, which IBSI recommends to be the same for all regions; null
+            leaves all in, and bins start at the region's minimum.
+        highest_hu: voxels above are not measured; null leaves all in.
+        outlier_sigma: voxels further from the region's mean, in standard deviations, are not measured; null leaves all in.
+        bin_width: HU per grey level, fixed bin size.
+        num_bins: number of grey levels between the region's minimum and maximum, fixed bin number, instead of bin_width.
+        ivh_bin_width: HU per bin of the intensity-volume histogram.
+        ivh_num_bins: number of its bins between the region's minimum and maximum, instead of ivh_bin_width.
+    """
+
+    spacing_mm: float | None = None
+    resample: Literal["space", "plane"] = "space"
+    interpolation: Literal["linear", "cubic"] = "linear"
+    lowest_hu: float | None = -1024.0
+    highest_hu: float | None = None
+    outlier_sigma: float | None = None
+    bin_width: float = 25.0
+    num_bins: int | None = None
+    ivh_bin_width: float = 1.0
+    ivh_num_bins: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("spacing_mm", "outlier_sigma", "bin_width", "num_bins", "ivh_bin_width", "ivh_num_bins"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if self.lowest_hu is not None and self.highest_hu is not None and not self.lowest_hu < self.highest_hu:
+            raise ValueError(f"lowest_hu must be below highest_hu, got {self.lowest_hu:g} and {self.highest_hu:g}")
+
+    @property
+    def discretisation(self) -> str:
+        """The processing, as it is written into every table."""
+        start = "the region's minimum" if self.lowest_hu is None else f"{self.lowest_hu:g} HU"
+        bins = f"fixed bins of {self.bin_width:g} HU from {start}" if self.num_bins is None else f"{self.num_bins} bins"
+        grid = "no resampling"
+        if self.spacing_mm is not None:
+            grid = f"{self.interpolation} interpolation to {self.spacing_mm:g} mm in the {self.resample}, in whole HU"
+        limits = [] if self.lowest_hu is None else [f"from {self.lowest_hu:g} HU"]
+        limits += [f"to {self.highest_hu:g} HU"] if self.highest_hu is not None else []
+        limits += [f"within {self.outlier_sigma:g} standard deviations"] if self.outlier_sigma is not None else []
+        return f"{bins}; {grid}; voxels {' and '.join(limits) or 'of all HU'} (IBSI)"

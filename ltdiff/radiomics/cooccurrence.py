@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltdiff.radiomics.feature import Feature, entropies, sum_by
-from ltdiff.radiomics.region import Floats, Levels, Shift
+from ltdiff.radiomics.region import Floats, Levels, Shift, shifted_views
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +148,44 @@ FEATURES: Mapping[str, Feature[CoOccurrences]] = {
 }
 
 
-def count_co_occurrences(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> CoOccurrences:
-    """One matrix for each entry of `shifts`: all pairs of voxels of the region that lie at one of its shifts."""
-    num_levels = int(levels.max())
+IBSI_FEATURES: Mapping[str, Feature[CoOccurrences]] = {
+    "joint_max": FEATURES["MaxProbability"],
+    "joint_avg": Feature("60VM", "μ = Σ i p(i, j)", lambda m: m.mean),
+    "joint_var": FEATURES["Variance"],
+    "joint_entr": FEATURES["Entropy"],
+    "diff_avg": Feature("TF7R", "Σ k p_{x−y}(k)", lambda m: m.expect(m.difference)),
+    "diff_var": Feature(
+        "D3YU", "Σ (k − Σ k p_{x−y}(k))² p_{x−y}(k)", lambda m: m.expect((m.difference - m.expect(m.difference)[m.matrix]) ** 2)
+    ),
+    "diff_entr": FEATURES["DifferenceEntropy"],
+    "sum_avg": FEATURES["SumAverage"],
+    "sum_var": Feature("OEEB", "Σ (k − Σ k p_{x+y}(k))² p_{x+y}(k)", lambda m: m.expect(m.from_cluster**2)),
+    "sum_entr": FEATURES["SumEntropy"],
+    "energy": FEATURES["Energy"],
+    "contrast": FEATURES["Contrast"],
+    "dissimilarity": FEATURES["Dissimilarity"],
+    "inv_diff": FEATURES["Homogeneity"],
+    "inv_diff_norm": FEATURES["InverseDiffNorm"],
+    "inv_diff_mom": FEATURES["Homogeneity2"],
+    "inv_diff_mom_norm": FEATURES["InverseDiffMomentNorm"],
+    "inv_var": FEATURES["InverseVariance"],
+    "corr": FEATURES["Correlation"],
+    "auto_corr": FEATURES["AutoCorrelation"],
+    "clust_tend": FEATURES["ClusterTendency"],
+    "clust_shade": FEATURES["ClusterShade"],
+    "clust_prom": FEATURES["ClusterProminence"],
+    "info_corr1": FEATURES["InformationMeasureCorr1"],
+    "info_corr2": FEATURES["InformationMeasureCorr2"],
+}
+"""All 25 of IBSI, by its tags."""
+
+
+def count_co_occurrences(levels: Levels, shifts: Sequence[Sequence[Shift]], *, num_levels: int | None = None) -> CoOccurrences:
+    """One matrix for each entry of `shifts`: all pairs of voxels of the region that lie at one of its shifts.
+
+    `num_levels` is N_g where the region has more levels than `levels`, a part of it.
+    """
+    num_levels = num_levels or int(levels.max())
     size = num_levels + 1
     pairs = {shift: _pair_codes(levels, shift, size) for shift in {shift for group in shifts for shift in group}}
     codes = [m * size**2 + pairs[shift] for m, group in enumerate(shifts) for shift in group]
@@ -172,21 +207,13 @@ def count_co_occurrences(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> C
 
 def has_pair(levels: Levels, shift: Shift) -> bool:
     """Return True if two voxels of the region lie at that shift."""
-    first, second = _shifted(levels, shift)
+    first, second = shifted_views(levels, shift)
     return bool(((first > 0) & (second > 0)).any())
 
 
 def _pair_codes(levels: Levels, shift: Shift, size: int) -> Levels:
     """The lower level · size + the higher one, of all pairs of voxels in the region at that shift."""
-    first, second = _shifted(levels, shift)
+    first, second = shifted_views(levels, shift)
     inside = (first > 0) & (second > 0)
     a, b = first[inside], second[inside]
     return np.minimum(a, b) * size + np.maximum(a, b)
-
-
-def _shifted(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:
-    """Two views of equal shape, in which voxels at that shift have the same place."""
-    steps = list(zip(shift, levels.shape, strict=True))
-    first = levels[tuple(slice(max(0, -step), max(0, n - max(0, step))) for step, n in steps)]
-    second = levels[tuple(slice(max(0, step), max(0, n + min(0, step))) for step, n in steps)]
-    return first, second

@@ -1,12 +1,13 @@
-"""The two sets of features that images are judged by, behind one interface: `pyradiomics` and `catalogue`."""
+"""The sets of features that images are judged by, behind one interface: `pyradiomics`, `catalogue` and `ibsi`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ltdiff.radiomics import catalogue, pyradiomics
-from ltdiff.radiomics.config import CatalogueConfig
+from ltdiff.radiomics import catalogue, ibsi, pyradiomics
+from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
+from ltdiff.radiomics.ibsi_chain import process_region
 from ltdiff.radiomics.region import cut_region
 
 Extract = Callable[[np.ndarray, np.ndarray, tuple[float, float]], dict[str, float]]
@@ -34,6 +35,15 @@ def _extract_catalogue(hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float
     return catalogue.extract_catalogue(cut_region(hu, mask, spacing_mm=spacing_mm))[0]
 
 
+JUDGED_IBSI_CLASSES = tuple(name for name in ibsi.CLASSES if name not in ("morph", "loc"))
+"""Of voxel values in the region: its shape is that of the mask in every image, and the distance of slices is not known here."""
+
+
+def _extract_ibsi(hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> dict[str, float]:
+    region = process_region(hu, mask, spacing_mm=(1.0, *spacing_mm), config=IbsiConfig())
+    return ibsi.extract_ibsi(region, only=JUDGED_IBSI_CLASSES)[0]
+
+
 PYRADIOMICS = FeatureSet(
     name="pyradiomics",
     features=tuple(pyradiomics.feature_names()),
@@ -52,4 +62,13 @@ CATALOGUE = FeatureSet(
     discretisation=CatalogueConfig().discretisation,
     depth=5,
 )
-FEATURE_SETS = {feature_set.name: feature_set for feature_set in (PYRADIOMICS, CATALOGUE)}
+IBSI = FeatureSet(
+    name="ibsi",
+    features=ibsi.feature_names(JUDGED_IBSI_CLASSES),
+    extract=_extract_ibsi,
+    extractor=ibsi.EXTRACTOR,
+    extractor_version=ibsi.EXTRACTOR_VERSION,
+    discretisation=IbsiConfig().discretisation,
+    depth=5,
+)
+FEATURE_SETS = {feature_set.name: feature_set for feature_set in (PYRADIOMICS, CATALOGUE, IBSI)}

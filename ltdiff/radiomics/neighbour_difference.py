@@ -71,6 +71,22 @@ FEATURES: Mapping[str, Feature[NeighbourDifferences]] = {
     "Complexity": Feature("HDEZ", "Σ_ij |i − j| (p_i s_i + p_j s_j) / (N (p_i + p_j))", _complexity),
     "TextureStrength": Feature("1X9X", "Σ_ij (p_i + p_j)(i − j)² / Σ s_i", _texture_strength),
 }
+IBSI_FEATURES: Mapping[str, Feature[NeighbourDifferences]] = {
+    "coarseness": Feature("QCDE", "1 / Σ p_i s_i", lambda m: _divide(1.0, float(m.p @ m.s))),
+    "contrast": Feature(
+        "65HE",
+        "(Σ s_i / N) · Σ_ij p_i p_j (i − j)² / (n (n − 1)), n occupied levels",
+        lambda m: _divide(_contrast(m) * len(m.level), len(m.level) - 1),
+    ),
+    "busyness": Feature(
+        "NQ30",
+        "Σ p_i s_i / Σ_ij |i p_i − j p_j|",
+        lambda m: _divide(float(m.p @ m.s), _sum_pairs(m, lambda a: abs((m.level * m.p)[a, None] - m.level * m.p))),
+    ),
+    "complexity": FEATURES["Complexity"],
+    "strength": FEATURES["TextureStrength"],
+}
+"""All 5 of IBSI, by its tags."""
 
 
 def neighbour_differences(levels: Levels, *, size: tuple[int, int, int]) -> NeighbourDifferences:

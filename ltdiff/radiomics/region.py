@@ -81,3 +81,11 @@ def cut_region(
     if not np.isfinite(region.values_hu).all():
         raise ValueError("A region of interest holds values that are not finite.")
     return region
+
+
+def shifted_views(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:
+    """Two views of equal shape, in which voxels at that shift have the same place."""
+    steps = list(zip(shift, levels.shape, strict=True))
+    first = levels[tuple(slice(max(0, -step), max(0, n - max(0, step))) for step, n in steps)]
+    second = levels[tuple(slice(max(0, step), max(0, n + min(0, step))) for step, n in steps)]
+    return first, second

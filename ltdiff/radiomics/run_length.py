@@ -1,77 +1,58 @@
 """The 11 features of grey-level run-length matrices: r(i, l) runs of l voxels of level i, N_s in all (Galloway 1975; IBSI)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ltdiff.radiomics.feature import Feature, sum_by
-from ltdiff.radiomics.region import Floats, Levels, Shift
+from ltdiff.radiomics.feature import Feature
+from ltdiff.radiomics.level_matrix import LevelMatrices, level_features, tally
+from ltdiff.radiomics.region import Levels, Shift
 
-
-@dataclass(frozen=True, eq=False)
-class RunLengths:
-    """M grey-level run-length matrices: `counts` (K,) runs of `length` (K,) voxels of one `level` (K,) in a `matrix` (K,)."""
-
-    matrix: Levels
-    level: Levels
-    length: Levels
-    counts: Levels
-    num_matrices: int
-
-    def total(self, values: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
-        """Σ values · r(i, l) of every matrix (M,), for values of the entries (K,)."""
-        return sum_by(self.matrix, self.counts * values, self.num_matrices)
-
-    def mean(self, values: NDArray[np.floating] | NDArray[np.integer]) -> Floats:
-        """Σ values · r(i, l) / N_s of every matrix (M,), for values of the entries (K,)."""
-        return self.total(values) / self.num_runs
-
-    @cached_property
-    def num_runs(self) -> Floats:
-        """N_s = Σ r(i, l) (M,)."""
-        return self.total(np.ones(len(self.counts)))
-
-    def non_uniformity(self, index: Levels) -> Floats:
-        """Σ over the values of `index` (K,) of the squared number of runs with that value, over N_s (M,)."""
-        size = int(index.max()) + 1
-        sums = sum_by(self.matrix * size + index, self.counts, self.num_matrices * size)
-        return (sums.reshape(self.num_matrices, size) ** 2).sum(axis=1) / self.num_runs
-
-
-FEATURES: Mapping[str, Feature[RunLengths]] = {
-    "ShortRunEmphasis": Feature("22OV", "Σ r(i, l) / l² / N_s", lambda m: m.mean(1 / m.length**2)),
-    "LongRunEmphasis": Feature("W4KF", "Σ l² r(i, l) / N_s", lambda m: m.mean(m.length**2)),
+FEATURES: Mapping[str, Feature[LevelMatrices]] = {
+    "ShortRunEmphasis": Feature("22OV", "Σ r(i, l) / l² / N_s", lambda m: m.mean(1 / m.size**2)),
+    "LongRunEmphasis": Feature("W4KF", "Σ l² r(i, l) / N_s", lambda m: m.mean(m.size**2)),
     "GrayLevelNonUniformity": Feature("R5YN", "Σ_i (Σ_l r(i, l))² / N_s", lambda m: m.non_uniformity(m.level)),
-    "RunLengthNonUniformity": Feature("W92Y", "Σ_l (Σ_i r(i, l))² / N_s", lambda m: m.non_uniformity(m.length)),
+    "RunLengthNonUniformity": Feature("W92Y", "Σ_l (Σ_i r(i, l))² / N_s", lambda m: m.non_uniformity(m.size)),
     "RunPercentage": Feature(
-        "9ZK5", "N_s / N_v, N_v = Σ l r(i, l): the voxels, once for every direction", lambda m: m.num_runs / m.total(m.length)
+        "9ZK5", "N_s / N_v, N_v = Σ l r(i, l): the voxels, once for every direction", lambda m: m.num_things / m.num_voxels
     ),
     "LowGrayLevelRunEmphasis": Feature("V3SW", "Σ r(i, l) / i² / N_s", lambda m: m.mean(1 / m.level**2)),
     "HighGrayLevelRunEmphasis": Feature("G3QZ", "Σ i² r(i, l) / N_s", lambda m: m.mean(m.level**2)),
-    "ShortRunLowGrayLevelEmphasis": Feature(
-        "HTZT", "Σ r(i, l) / (i² l²) / N_s", lambda m: m.mean(1 / (m.level**2 * m.length**2))
-    ),
-    "ShortRunHighGrayLevelEmphasis": Feature("GD3A", "Σ i² r(i, l) / l² / N_s", lambda m: m.mean(m.level**2 / m.length**2)),
-    "LongRunLowGrayLevelEmphasis": Feature("IVPO", "Σ l² r(i, l) / i² / N_s", lambda m: m.mean(m.length**2 / m.level**2)),
-    "LongRunHighGrayLevelEmphasis": Feature("3KUM", "Σ i² l² r(i, l) / N_s", lambda m: m.mean(m.level**2 * m.length**2)),
+    "ShortRunLowGrayLevelEmphasis": Feature("HTZT", "Σ r(i, l) / (i² l²) / N_s", lambda m: m.mean(1 / (m.level**2 * m.size**2))),
+    "ShortRunHighGrayLevelEmphasis": Feature("GD3A", "Σ i² r(i, l) / l² / N_s", lambda m: m.mean(m.level**2 / m.size**2)),
+    "LongRunLowGrayLevelEmphasis": Feature("IVPO", "Σ l² r(i, l) / i² / N_s", lambda m: m.mean(m.size**2 / m.level**2)),
+    "LongRunHighGrayLevelEmphasis": Feature("3KUM", "Σ i² l² r(i, l) / N_s", lambda m: m.mean(m.level**2 * m.size**2)),
 }
+IBSI_FEATURES: Mapping[str, Feature[LevelMatrices]] = level_features(
+    {
+        "sre": "22OV",
+        "lre": "W4KF",
+        "lgre": "V3SW",
+        "hgre": "G3QZ",
+        "srlge": "HTZT",
+        "srhge": "GD3A",
+        "lrlge": "IVPO",
+        "lrhge": "3KUM",
+        "glnu": "R5YN",
+        "glnu_norm": "OVBL",
+        "rlnu": "W92Y",
+        "rlnu_norm": "IC23",
+        "r_perc": "9ZK5",
+        "gl_var": "8CE5",
+        "rl_var": "SXLW",
+        "rl_entr": "HJ9O",
+    }
+)
+"""All 16 of IBSI, by its tags."""
 
 
-def count_runs(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> RunLengths:
+def count_runs(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> LevelMatrices:
     """One matrix for each entry of `shifts`: the runs of equal levels along each of its shifts, counted together."""
     runs = {shift: _runs(levels, shift) for shift in {shift for group in shifts for shift in group}}
-    size = (int(levels.max()) + 1, max(levels.shape) + 1)
-    codes = [
-        np.ravel_multi_index((np.full_like(level, m), level, length), (len(shifts), *size))
-        for m, group in enumerate(shifts)
-        for level, length in (runs[shift] for shift in group)
-    ]
-    found, counts = np.unique(np.concatenate(codes), return_counts=True)
-    matrix, level, length = np.unravel_index(found, (len(shifts), *size))
-    return RunLengths(matrix, level, length, counts, len(shifts))
+    counted = [(m, *runs[shift]) for m, group in enumerate(shifts) for shift in group]
+    matrix = np.concatenate([np.full_like(level, m) for m, level, _ in counted])
+    level, length = (np.concatenate([part[k] for part in counted]) for k in (1, 2))
+    return tally(matrix, level, length, num_matrices=len(shifts))
 
 
 def _runs(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:

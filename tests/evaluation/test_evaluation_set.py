@@ -185,3 +185,14 @@ def test_the_catalogue_is_scored_in_regions_of_several_slices(volumes, tmp_path)
     facts = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert facts["feature_set"] == "catalogue"
     assert "ltdiff catalogue" in facts["extractor"]
+
+
+def test_the_ibsi_features_are_scored_in_the_same_regions(volumes, tmp_path):
+    config = EvaluationConfig(num_rois=2, num_workers=1, features="ibsi")
+    scored = read_evaluation_set(volumes[0], config=config)
+    assert {len(roi.volume_mask) for roi in scored.scored} > {1}
+    scores = evaluate(scored, methods={}, facts={}, out=tmp_path / "report").paired.scores
+    assert set(scores.ccc["feature_class"]) == {"stat", "ih", "ivh", "cm", "rlm", "szm", "dzm", "ngt", "ngl"}
+    assert len(scores.features.features) == 455
+    facts = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert (facts["feature_set"], facts["extractor"]) == ("ibsi", "ltdiff ibsi")
