@@ -48,8 +48,8 @@ class PhaseConfig:
             raise ValueError(f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}")
 
 
-SHARES = {"autoencoder": 0.1, "ddpm": 0.15}
-"""Shares of a training's minutes; the joint phase has the rest."""
+SHARES = {"autoencoder": 0.04, "ddpm": 0.04}
+"""Shares of a training's minutes; the joint phase has the rest (docs/notes/ablation.md)."""
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def test_phases_share_the_minutes_and_the_joint_one_has_the_rest():
         config = TrainingConfig(**training)
         return {name: pytest.approx(config.minutes_of(name)) for name in config.phases}
 
-    assert minutes(minutes=20.0) == {"autoencoder": 2, "ddpm": 3, "joint": 15}
-    assert minutes(minutes=20.0, init="pretrained") == {"ddpm": 3, "joint": 17}
+    assert minutes(minutes=50.0) == {"autoencoder": 2, "ddpm": 2, "joint": 46}
+    assert minutes(minutes=50.0, init="pretrained") == {"ddpm": 2, "joint": 48}
     assert TrainingConfig(num_workers=2).minutes_of("joint") is None
 
 
