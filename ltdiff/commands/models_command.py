@@ -43,6 +43,39 @@ def promote(model: str, /, *, pairs: Path | None = None, force: bool = False, tr
     return 0
 
 
+def rollback(*, tracking_uri: TrackingUri = None) -> int:
+    """Make the version champion again that the present one replaced."""
+    from ltdiff.registry.promotion import roll_back
+
+    print(roll_back(tracking_uri=tracking_uri))
+    return 0
+
+
+def delete(model: str, /, *, tracking_uri: TrackingUri = None) -> int:
+    """Delete a version that is not the champion, with its parts; its run and files stay in MLflow.
+
+    Args:
+        model: Number of the version, or an alias: candidate.
+    """
+    from ltdiff.registry.removal import delete_version
+
+    print(f"version {delete_version(model, tracking_uri=tracking_uri).number} is deleted")
+    return 0
+
+
+def register(model: Path, /, *, tracking_uri: TrackingUri = None) -> int:
+    """Register a trained model folder, such as one that was exported from another registry.
+
+    Args:
+        model: Folder of a trained model.
+    """
+    from ltdiff.registry.adoption import register_folder
+
+    number, is_new = register_folder(model, tracking_uri=tracking_uri)
+    print(f"{model}: version {number}{'' if is_new else ', registered already'}")
+    return 0
+
+
 def export(model: str, /, *, out: Path, tracking_uri: TrackingUri = None) -> int:
     """Copy a version, verified, into a model folder that needs no registry.
 
@@ -105,7 +138,7 @@ def install(model: Path, /, *, into: Path | None = None) -> int:
     return 0
 
 
-app = App(name="models", help="List, show, promote, export and assemble registered models; pack and install models as files.")
+app = App(name="models", help="Registered models, and which of them is the champion; pack and install models as files.")
 app.command(list_models, name="list")
-for command in (show, promote, export, assemble, pack, install):
+for command in (show, promote, rollback, delete, register, export, assemble, pack, install):
     app.command(command)

@@ -72,6 +72,8 @@ def _promotion_text(record: Mapping[str, Any]) -> str:
     if record["replaced"] is None:
         return "there was no champion"
     text = f"in place of version {record['replaced']}"
+    if record.get("rolled_back"):
+        return f"{text}, which was rolled back"
     if "basis" in record:
         text += f"; CCC {ccc_text(record['ccc'])} against {ccc_text(record['champion_ccc'])}, {record['basis']}"
     else:

@@ -1,4 +1,4 @@
-"""`ltdiff models promote`: a version becomes the champion unless it is worse on the same validation pairs.
+"""`ltdiff models promote`: a version becomes the champion unless it is worse on the same validation pairs; and back, `rollback`.
 
 Both are scored on the validation pairs of one manifest or, without one, compared by the figures of their calibrations where these
 were made on the same pairs. No test pair is looked at: they stay for the evaluation of what was chosen.
@@ -16,6 +16,7 @@ import torch
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.registry.describe import SHORT, ccc_text
+from ltdiff.registry.register import CHAMPION
 from ltdiff.registry.versions import ModelVersion, download, find_model, list_models, set_champion
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
@@ -59,6 +60,24 @@ def promote(reference: str, *, pairs: Path | None = None, force: bool = False, t
     record = {"replaced": champion.number, "forced": comparison is None or comparison.is_worse}
     set_champion(model, record=record | (comparison._asdict() if comparison else {}), tracking_uri=tracking_uri)
     return _report(model, champion, comparison)
+
+
+def roll_back(*, tracking_uri: str | None = None) -> str:
+    """Make the version champion that was it before the present one was promoted, with its parts, and say so.
+
+    Raises:
+        ValueError: there was none before, or it is deleted; or the registry cannot be read.
+    """
+    models = list_models(tracking_uri)
+    champion = find_model(CHAMPION, models)
+    promotions = [record for _, record in sorted(champion.promotions.items()) if not record.get("rolled_back")]
+    number = promotions[-1]["replaced"] if promotions else None
+    if number is None:
+        raise ValueError(f"there was no champion before version {champion.number}: promote the version that is wanted")
+    model = find_model(str(number), models)
+    record = {"replaced": champion.number, "forced": False, "rolled_back": True}
+    set_champion(model, record=record, tracking_uri=tracking_uri)
+    return f"version {model.number} is the champion again, in place of version {champion.number}"
 
 
 def _compare(model: ModelVersion, champion: ModelVersion, *, pairs: Path | None, tracking_uri: str | None) -> Comparison | None:

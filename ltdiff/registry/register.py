@@ -22,6 +22,7 @@ from ltdiff.model.model_folder import (
 from ltdiff.registry.client import MlflowClient, attempt, find_tracking_uri, open_client
 from ltdiff.registry.mlmodel import write_mlmodel
 from ltdiff.system.atomic_files import file_sha256
+from ltdiff.uncertainty.validation_ccc import overall
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 """Aliases: the newest version, and the one in use."""
@@ -155,3 +156,12 @@ def read_validation(folder: Path) -> dict[str, Any] | None:
         return {"output": output, "ccc": ccc, "data_fingerprint": calibration["data_fingerprint"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged_calibration(folder) from error
+
+
+def validation_metrics(folder: Path) -> dict[str, float]:
+    """CCC on the validation pairs of a model folder, by class of features and overall; {} where it is not calibrated."""
+    validation = read_validation(folder)
+    if validation is None:
+        return {}
+    ccc = validation["ccc"]
+    return {f"validation_ccc.{name}": value for name, value in ccc.items()} | {"validation_ccc": overall(ccc)}

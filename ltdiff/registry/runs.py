@@ -76,6 +76,7 @@ class RunFacts:
             an archive may name patients.
         data_profile: numbers that describe the data.
         changes: what the run went on with that it had not begun with.
+        code: as `code_version` gives it, and what that says where it is None.
 
     Raises:
         ValueError: for a key with other characters than letters, digits and . _ -.
@@ -87,6 +88,7 @@ class RunFacts:
     parameters: Mapping[str, Any]
     data_profile: Mapping[str, int] = field(default_factory=dict)
     changes: Sequence[str] = ()
+    code: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.key or _NOT_IN_NAMES.search(self.key):
@@ -95,7 +97,8 @@ class RunFacts:
     @property
     def tags(self) -> dict[str, str]:
         """Tags of the run in MLflow."""
-        tags = {f"ltdiff.{name}": value for name, value in code_version().items()}
+        code = code_version() if self.code is None else self.code
+        tags = {f"ltdiff.{name}": value for name, value in code.items()}
         tags |= {_RUN_KEY_TAG: self.key, "ltdiff.data_fingerprint": self.data_fingerprint}
         return tags | ({CHANGES_TAG: "; ".join(self.changes)[:_MAX_TAG]} if self.changes else {})
 
@@ -173,7 +176,8 @@ def begin_run(client: MlflowClient, tracking_uri: str, facts: RunFacts, *, begun
     params = [Param(name, value) for name, value in facts.settings.items() if name not in run.data.params]
     for start in range(0, len(params), _MAX_PARAMS_PER_BATCH):
         client.log_batch(run_id, params=params[start : start + _MAX_PARAMS_PER_BATCH])
-    client.log_inputs(run_id, [_dataset(facts)])
+    if facts.data_fingerprint:
+        client.log_inputs(run_id, [_dataset(facts)])
     return run
 
 

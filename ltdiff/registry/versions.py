@@ -85,7 +85,8 @@ def set_champion(model: ModelVersion, *, record: Mapping[str, Any], tracking_uri
         ValueError: its parts are not known; otherwise as for `list_models`.
     """
     with open_registry(tracking_uri, f"version {model.number} cannot be promoted") as (client, _):
-        tag = f"{_PROMOTION_TAG}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        tag = f"{_PROMOTION_TAG}{time}"
         # First: what has moved is on record, whatever happens.
         client.set_model_version_tag(register.COMPOSED, str(model.number), tag, json.dumps(record))
         versions = {**model.parts, register.COMPOSED: model.number}  # the whole comes last: where it is, its parts are

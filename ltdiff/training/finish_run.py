@@ -4,12 +4,11 @@ from pathlib import Path
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.registry.model_card import card_text
-from ltdiff.registry.register import read_validation, register_model
+from ltdiff.registry.register import register_model, validation_metrics
 from ltdiff.registry.runs import log_run
 from ltdiff.training.run import MODEL_FOLDER
 from ltdiff.training.run_log import live_run, read_history, training_facts
 from ltdiff.uncertainty.calibration import calibrate_run
-from ltdiff.uncertainty.validation_ccc import overall
 
 CARD_ARTIFACT = "model_card.md"
 
@@ -29,15 +28,10 @@ def finish_run(pairs: Path, *, out: Path, tracking_uri: str | None = None) -> Pa
 def record_run(out: Path, *, tracking_uri: str | None = None) -> None:
     """Log what is missing of the run in `out` to MLflow, and register its model; a registry that is down costs a warning."""
     model = out / MODEL_FOLDER
-    validation = read_validation(model)  # None where the model is not calibrated
-    ccc = {} if validation is None else validation["ccc"]
-    metrics = {f"validation_ccc.{name}": value for name, value in ccc.items()}
-    if ccc:
-        metrics["validation_ccc"] = overall(ccc)
     run_id = log_run(
         training_facts(out),
         out=out,
-        metrics=metrics,
+        metrics=validation_metrics(model),
         history=read_history(out),
         texts={CARD_ARTIFACT: card_text(model)},
         tracking_uri=tracking_uri,

@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from logged_runs import log, uri_of, write_model
+from logged_runs import facts, log, uri_of, write_model
 from mlflow_servers import free_port, hanging_server, mlflow_server
 from tiny_registry import NAMES
 
 from ltdiff.registry import client as registry_client
+from ltdiff.registry.live_run import LiveRun
 from ltdiff.registry.register import register_model
 from ltdiff.registry.versions import download, export_model, list_models, read_run, set_champion
 
@@ -83,7 +84,13 @@ def test_a_real_server(tmp_path, monkeypatch):
     monkeypatch.setattr(registry_client, "MAX_DELAY_S", 200.0)
     with mlflow_server(tmp_path, port=free_port()) as (uri, _):
         model = write_model(tmp_path / "model")
+        live_run = LiveRun(facts("served"), read_history=lambda: [{"step": 1, "loss": 2.0, "time": 1.7e9}], tracking_uri=uri)
+        live_run.update("RUNNING")
+        assert not live_run.is_down
+        with registry_client.open_client(uri) as client:
+            assert client.get_run(live_run.run.info.run_id).info.status == "RUNNING"
         run_id = log(tmp_path, "served", tracking_uri=uri)
+        assert run_id == live_run.run.info.run_id
         assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
         assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
         folder = download("models:/ltdiff@champion", out_dir=tmp_path / "cache", tracking_uri=uri)

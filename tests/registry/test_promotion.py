@@ -172,5 +172,21 @@ def test_the_record_is_plain_json(client, tmp_path):
     assert promote("2") == 0
     tags = client.get_model_version("ltdiff", "2").tags
     (tag,) = [name for name in tags if name.startswith("ltdiff.promoted.")]
-    assert re.fullmatch(r"ltdiff\.promoted\.\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", tag)
+    assert re.fullmatch(r"ltdiff\.promoted\.\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", tag)
     assert json.loads(tags[tag])["replaced"] == 1
+
+
+def test_the_champion_is_rolled_back_one_by_one(client, tmp_path, capsys):
+    for number in (1, 2, 3):
+        record(tmp_path / str(number), seed=number)
+        promote(str(number), "--force")
+    assert run_ltdiff(["models", "rollback"]) == 0
+    assert capsys.readouterr().out.endswith("version 2 is the champion again, in place of version 3\n")
+    assert versions_of(client, "champion") == all_at(2)
+    run_ltdiff(["models", "show", "2"])
+    assert "in place of version 3, which was rolled back" in capsys.readouterr().out
+    run_ltdiff(["models", "rollback"])
+    assert versions_of(client, "champion") == all_at(1)
+    assert run_ltdiff(["models", "rollback"]) == 1
+    assert "there was no champion before version 1" in capsys.readouterr().err
+    assert versions_of(client, "candidate") == all_at(3)
