@@ -1,5 +1,6 @@
 """Settings of the feature catalogue and of the IBSI features."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,55 @@ class CatalogueConfig:
 
 
 @dataclass(frozen=True)
+class FilterConfig:
+    """An image filter of IBSI 2, before the features; the defaults are those of IBSI's reference values.
+
+    Args:
+        kind: none, mean, Laplacian of Gaussian, Laws' energy, Gabor, separable wavelet or Simoncelli's.
+        within: in space, or in the plane of each slice alone.
+        size: voxels on a side of the mean's neighbourhood, odd.
+        log_sigma_mm: standard deviation of the Laplacian of Gaussian.
+        laws_kernels: one of L3 E3 S3 L5 E5 S5 W5 R5 for each axis x, y, z; only the first two are used in the plane.
+        laws_distance: voxels on each side that the energy is averaged over.
+        gabor_sigma_mm: standard deviation along the wave.
+        gabor_wavelength_mm: of the wave.
+        gabor_aspect: standard deviation along the wave over that across.
+        gabor_angles: directions in half a turn.
+        wavelet: name of the separable wavelet: haar, db3, sym4, coif1 or the like.
+        wavelet_response: L or H for each axis x, y, z; only the first two are used in the plane.
+        level: of either wavelet, from 1 on.
+    """
+
+    kind: Literal["none", "mean", "log", "laws", "gabor", "wavelet", "simoncelli"] = "none"
+    within: Literal["space", "plane"] = "space"
+    size: int = 5
+    log_sigma_mm: float = 1.5
+    laws_kernels: str = "L5E5E5"
+    laws_distance: int = 7
+    gabor_sigma_mm: float = 5.0
+    gabor_wavelength_mm: float = 2.0
+    gabor_aspect: float = 1.5
+    gabor_angles: int = 8
+    wavelet: str = "db3"
+    wavelet_response: str = "LLH"
+    level: int = 1
+
+    def __post_init__(self) -> None:
+        names = ("size", "log_sigma_mm", "laws_distance", "gabor_sigma_mm", "gabor_wavelength_mm", "gabor_aspect", "gabor_angles")
+        for name in (*names, "level"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.size % 2 == 0:
+            raise ValueError(f"size must be odd, got {self.size}")
+        if not re.fullmatch("([LES][35]|[WR]5){3}", self.laws_kernels):
+            raise ValueError(f"laws_kernels must be three of L3 E3 S3 L5 E5 S5 W5 R5, as L5E5E5, got {self.laws_kernels!r}")
+        if not re.fullmatch("[LH]{3}", self.wavelet_response):
+            raise ValueError(f"wavelet_response must be three of L and H, as LLH, got {self.wavelet_response!r}")
+        if not re.fullmatch("haar|(db|sym|coif)([2-9]|1[0-7]?)|db(1[89]|2[0-9]|3[0-8])|sym(18|19|20)", self.wavelet):
+            raise ValueError(f"wavelet must be haar, db1 to db38, sym2 to sym20 or coif1 to coif17, got {self.wavelet!r}")
+
+
+@dataclass(frozen=True)
 class IbsiConfig:
     """IBSI's image processing: resampling, resegmentation and grey levels.
 
@@ -49,6 +99,8 @@ class IbsiConfig:
         num_bins: number of grey levels between the region's minimum and maximum, fixed bin number, instead of bin_width.
         ivh_bin_width: HU per bin of the intensity-volume histogram.
         ivh_num_bins: number of its bins between the region's minimum and maximum, instead of ivh_bin_width.
+        filter: whose response is measured instead of HU, in the voxels whose HU are within the limits; its bins then start at
+            the region's minimum.
     """
 
     spacing_mm: float | None = None
@@ -61,6 +113,7 @@ class IbsiConfig:
     num_bins: int | None = None
     ivh_bin_width: float = 1.0
     ivh_num_bins: int | None = None
+    filter: FilterConfig = FilterConfig()
 
     def __post_init__(self) -> None:
         for name in ("spacing_mm", "outlier_sigma", "bin_width", "num_bins", "ivh_bin_width", "ivh_num_bins"):
@@ -71,9 +124,14 @@ class IbsiConfig:
             raise ValueError(f"lowest_hu must be below highest_hu, got {self.lowest_hu:g} and {self.highest_hu:g}")
 
     @property
+    def first_bin(self) -> float | None:
+        """Where bins of fixed size start; None for the region's minimum."""
+        return self.lowest_hu if self.filter.kind == "none" else None
+
+    @property
     def discretisation(self) -> str:
         """The processing, as it is written into every table."""
-        start = "the region's minimum" if self.lowest_hu is None else f"{self.lowest_hu:g} HU"
+        start = "the region's minimum" if self.first_bin is None else f"{self.first_bin:g} HU"
         bins = f"fixed bins of {self.bin_width:g} HU from {start}" if self.num_bins is None else f"{self.num_bins} bins"
         grid = "no resampling"
         if self.spacing_mm is not None:
@@ -81,4 +139,7 @@ class IbsiConfig:
         limits = [] if self.lowest_hu is None else [f"from {self.lowest_hu:g} HU"]
         limits += [f"to {self.highest_hu:g} HU"] if self.highest_hu is not None else []
         limits += [f"within {self.outlier_sigma:g} standard deviations"] if self.outlier_sigma is not None else []
-        return f"{bins}; {grid}; voxels {' and '.join(limits) or 'of all HU'} (IBSI)"
+        response = (
+            "" if self.filter.kind == "none" else f"; response of the {self.filter.kind} filter in the {self.filter.within}"
+        )
+        return f"{bins}; {grid}; voxels {' and '.join(limits) or 'of all HU'}{response} (IBSI)"

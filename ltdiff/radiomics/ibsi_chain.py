@@ -1,4 +1,4 @@
-"""IBSI's image processing: resampling, resegmentation, grey levels (Zwanenburg 2020; arXiv:1612.07003, chapter 2)."""
+"""IBSI's image processing: resampling, resegmentation, filters, grey levels (arXiv:1612.07003, chapter 2; arXiv:2006.05470)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltdiff.radiomics.config import IbsiConfig
+from ltdiff.radiomics.image_filter import filter_image, filter_reach_mm
 from ltdiff.radiomics.intensity_volume import IntensityVolume, integrate_histogram
 from ltdiff.radiomics.local_intensity import RADIUS_MM
 from ltdiff.radiomics.region import MAX_LEVELS, Floats, Levels
@@ -18,10 +19,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ProcessedRegion:
-    """A region after resampling and resegmentation, in a box that reaches RADIUS_MM beyond it or ends with the image.
+    """A region after resampling, resegmentation and a filter, in a box that reaches RADIUS_MM beyond it or ends with the image.
 
-    `image` in HU, `shape_mask` of the whole region and `intensity_mask` of its voxels that are measured (Z, Y, X); `spacing_mm`
-    is (z, y, x).
+    `image` in HU or a filter's response, `shape_mask` of the whole region and `intensity_mask` of its voxels that are measured
+    (Z, Y, X); `spacing_mm` is (z, y, x).
     """
 
     image: Floats
@@ -32,7 +33,7 @@ class ProcessedRegion:
 
     @cached_property
     def values(self) -> Floats:
-        """HU of the voxels that are measured (N,)."""
+        """Values of the voxels that are measured (N,)."""
         return self.image[self.intensity_mask]
 
     @property
@@ -58,7 +59,8 @@ class ProcessedRegion:
         levels, start = self._discretise(width, num_bins)
         if num_bins is not None:
             return integrate_histogram(levels, intensity=np.arange(1.0, num_bins + 1, dtype=np.float64))
-        highest = self.values.max() if self.config.highest_hu is None else self.config.highest_hu
+        limit = self.config.highest_hu if self.config.filter.kind == "none" else None
+        highest = self.values.max() if limit is None else limit
         size = max(int(levels.max()), int((highest - start) // width) + 1)
         middle = 0.0 if width == 1 else width / 2  # HU are whole numbers
         return integrate_histogram(levels, intensity=start + middle + width * np.arange(size, dtype=np.float64))
@@ -69,7 +71,7 @@ class ProcessedRegion:
         if num_bins is not None:
             scaled = (self.values - low) / ((high - low) or 1.0) * num_bins
             return np.minimum(np.floor(scaled), num_bins - 1).astype(np.int64) + 1, low
-        start = low if self.config.lowest_hu is None else self.config.lowest_hu
+        start = low if self.config.first_bin is None else self.config.first_bin
         if (high - start) / width >= MAX_LEVELS:
             raise ValueError(
                 f"A region of interest reaches from {start:g} to {high:g} HU, more than {MAX_LEVELS} bins of {width:g} HU."
@@ -80,7 +82,7 @@ class ProcessedRegion:
 def process_region(
     hu: NDArray[np.floating] | NDArray[np.integer], mask: Mask, *, spacing_mm: Spacing, config: IbsiConfig
 ) -> ProcessedRegion:
-    """Resample and resegment the region of a mask (Z, Y, X) in an image of the same shape with voxels of (z, y, x) mm.
+    """Resample, resegment and filter the region of a mask (Z, Y, X) in an image of the same shape with voxels of (z, y, x) mm.
 
     Raises:
         ValueError: image and mask differ in shape; the mask is empty, or nothing is left of it; the region holds values that are
@@ -95,7 +97,8 @@ def process_region(
         side = config.spacing_mm
         target = (spacing_mm[0] if config.resample == "plane" else side, side, side)
     resampling = Resampling(hu.shape, spacing_mm, target)
-    box = resampling.new_box(find_box(mask), margin_mm=RADIUS_MM)
+    margin_mm = max(RADIUS_MM, filter_reach_mm(config.filter, spacing_mm=target))
+    box = resampling.new_box(find_box(mask), margin_mm=margin_mm)
     if target == spacing_mm:
         image, shape_mask = hu[box].astype(np.float64), mask[box].astype(bool)
     else:
@@ -108,7 +111,7 @@ def process_region(
     intensity_mask = shape_mask & _within_limits(image, shape_mask, config)
     if not intensity_mask.any():
         raise ValueError("No voxel of a region of interest lies within the limits of HU.")
-    return ProcessedRegion(image, shape_mask, intensity_mask, target, config)
+    return ProcessedRegion(filter_image(image, config.filter, spacing_mm=target), shape_mask, intensity_mask, target, config)
 
 
 def _within_limits(image: Floats, mask: Mask, config: IbsiConfig) -> Mask:

@@ -46,7 +46,7 @@ class Resampling:
         """The new voxels that cover those of a box of the old grid, and `margin_mm` beyond, as far as the grid reaches."""
         found = []
         for part, origin, step, n, mm in zip(box, self.origin, self.steps, self.new_shape, self.new_spacing_mm, strict=True):
-            margin = math.ceil(margin_mm / mm) + 1
+            margin = n if margin_mm >= n * mm else math.ceil(margin_mm / mm) + 1
             first, last = math.floor((part.start - 1 - origin) / step), math.ceil((part.stop - origin) / step)
             found.append(slice(max(0, first - margin), min(n, last + 1 + margin)))
         return found[0], found[1], found[2]

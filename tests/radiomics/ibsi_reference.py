@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
+import SimpleITK as sitk
 
 from ltdiff.radiomics.config import IbsiConfig
 
@@ -46,6 +48,23 @@ class Reference:
         """Whether a value that rounds to three digits lies within the tolerance; digits further on are not published."""
         half_digit = 0.5 * 10 ** (math.floor(math.log10(abs(self.value))) - 2) if self.value else 5e-4
         return abs(value - self.value) <= self.tolerance + half_digit * 1.0001
+
+
+def read_ct_phantom(real_data: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+    """HU and mask (Z, Y, X) of the CT phantom and its spacing (z, y, x) in mm; the test is skipped where it is missing."""
+    folder = real_data / "ibsi" / "ibsi_1_ct_radiomics_phantom" / "nifti"
+    if not folder.is_dir():
+        pytest.skip(f"no CT phantom of IBSI at {folder}")
+    image, mask = (sitk.ReadImage(folder / name) for name in ("image/phantom.nii.gz", "mask/mask.nii.gz"))
+    x, y, z = image.GetSpacing()
+    return sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(mask) > 0, (z, y, x)
+
+
+def assert_reached(references: list[Reference], values: Mapping[str, float]) -> None:
+    """Name the values that are not reached."""
+    assert references
+    missed = [one for one in references if not one.is_reached(values[one.tag])]
+    assert [f"{one.tag}: {values[one.tag]:.6g}, not {one.value:g} ± {one.tolerance:g}" for one in missed] == []
 
 
 def read_digital_phantom_values() -> list[Reference]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from ibsi_reference import (
     CONFIGURATIONS,
     DIGITAL_PHANTOM,
     DIGITAL_PHANTOM_MASK,
     DIGITAL_PHANTOM_MM,
-    Reference,
+    assert_reached,
+    read_ct_phantom,
     read_digital_phantom_values,
     read_unstandardised,
     read_values,
@@ -48,13 +48,7 @@ def test_every_feature_has_a_reference_value():
 
 @pytest.fixture(scope="module")
 def ct_phantom(real_data) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-    folder = real_data / "ibsi" / "ibsi_1_ct_radiomics_phantom" / "nifti"
-    if not folder.is_dir():
-        pytest.skip(f"no CT phantom of IBSI at {folder}")
-    image = sitk.ReadImage(folder / "image" / "phantom.nii.gz")
-    mask = sitk.ReadImage(folder / "mask" / "mask.nii.gz")
-    x, y, z = image.GetSpacing()
-    return sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(mask) > 0, (z, y, x)
+    return read_ct_phantom(real_data)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -76,12 +70,6 @@ def test_image_processing_of_a_configuration(ct_phantom, real_data, name):
     assert len(references) == 60
     write_reached(TABLES / f"diagnostics_{name}.csv", references, values, unstandardised=[])
     assert_reached(references, values)
-
-
-def assert_reached(references: list[Reference], values: dict[str, float]) -> None:
-    assert references
-    missed = [f"{one.tag}: {values[one.tag]:.6g}, not {one.value:g} ± {one.tolerance:g}" for one in references]
-    assert [text for text, one in zip(missed, references, strict=True) if not one.is_reached(values[one.tag])] == []
 
 
 def diagnose(hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float, float], config: IbsiConfig) -> dict[str, float]:
