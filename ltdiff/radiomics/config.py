@@ -6,6 +6,8 @@ from typing import Literal
 
 from ltdiff.radiomics.histogram import INTENSITY_HISTOGRAM, Histogram
 
+_WHERE = {"space": "in space", "plane": "in the plane"}
+
 
 @dataclass(frozen=True)
 class CatalogueConfig:
@@ -135,11 +137,11 @@ class IbsiConfig:
         bins = f"fixed bins of {self.bin_width:g} HU from {start}" if self.num_bins is None else f"{self.num_bins} bins"
         grid = "no resampling"
         if self.spacing_mm is not None:
-            grid = f"{self.interpolation} interpolation to {self.spacing_mm:g} mm in the {self.resample}, in whole HU"
+            grid = f"{self.interpolation} interpolation to {self.spacing_mm:g} mm {_WHERE[self.resample]}, in whole HU"
         limits = [] if self.lowest_hu is None else [f"from {self.lowest_hu:g} HU"]
         limits += [f"to {self.highest_hu:g} HU"] if self.highest_hu is not None else []
         limits += [f"within {self.outlier_sigma:g} standard deviations"] if self.outlier_sigma is not None else []
         response = (
-            "" if self.filter.kind == "none" else f"; response of the {self.filter.kind} filter in the {self.filter.within}"
+            "" if self.filter.kind == "none" else f"; response of the {self.filter.kind} filter {_WHERE[self.filter.within]}"
         )
         return f"{bins}; {grid}; voxels {' and '.join(limits) or 'of all HU'}{response} (IBSI)"

@@ -61,6 +61,7 @@ class ProcessedRegion:
             return integrate_histogram(levels, intensity=np.arange(1.0, num_bins + 1, dtype=np.float64))
         limit = self.config.highest_hu if self.config.filter.kind == "none" else None
         highest = self.values.max() if limit is None else limit
+        _check_bins(start, highest, width)
         size = max(int(levels.max()), int((highest - start) // width) + 1)
         middle = 0.0 if width == 1 else width / 2  # HU are whole numbers
         return integrate_histogram(levels, intensity=start + middle + width * np.arange(size, dtype=np.float64))
@@ -72,11 +73,13 @@ class ProcessedRegion:
             scaled = (self.values - low) / ((high - low) or 1.0) * num_bins
             return np.minimum(np.floor(scaled), num_bins - 1).astype(np.int64) + 1, low
         start = low if self.config.first_bin is None else self.config.first_bin
-        if (high - start) / width >= MAX_LEVELS:
-            raise ValueError(
-                f"A region of interest reaches from {start:g} to {high:g} HU, more than {MAX_LEVELS} bins of {width:g} HU."
-            )
+        _check_bins(start, high, width)
         return np.floor((self.values - start) / width).astype(np.int64) + 1, start
+
+
+def _check_bins(start: float, end: float, width: float) -> None:
+    if (end - start) / width >= MAX_LEVELS:
+        raise ValueError(f"A region of interest reaches from {start:g} to {end:g}, more than {MAX_LEVELS} bins of {width:g}.")
 
 
 def process_region(
@@ -111,7 +114,10 @@ def process_region(
     intensity_mask = shape_mask & _within_limits(image, shape_mask, config)
     if not intensity_mask.any():
         raise ValueError("No voxel of a region of interest lies within the limits of HU.")
-    return ProcessedRegion(filter_image(image, config.filter, spacing_mm=target), shape_mask, intensity_mask, target, config)
+    response = filter_image(image, config.filter, spacing_mm=target)
+    if not np.isfinite(response[intensity_mask]).all():
+        raise ValueError("A region of interest, or what its filter reaches, holds values that are not finite.")
+    return ProcessedRegion(response, shape_mask, intensity_mask, target, config)
 
 
 def _within_limits(image: Floats, mask: Mask, config: IbsiConfig) -> Mask:
@@ -120,7 +126,7 @@ def _within_limits(image: Floats, mask: Mask, config: IbsiConfig) -> Mask:
     high = np.inf if config.highest_hu is None else config.highest_hu
     within: Mask = (image >= low) & (image <= high)
     if config.outlier_sigma is not None and (values := image[mask & within]).size:
-        within &= abs(image - values.mean()) <= config.outlier_sigma * values.std()
+        within &= abs(image - values.mean()) <= config.outlier_sigma * values.std() + 1e-9  # a constant has no outliers
     return within
 
 

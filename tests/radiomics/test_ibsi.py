@@ -10,7 +10,7 @@ from simulated_region import simulated_region
 from tiny_run import SPACING_MM, make_volumes, save_volume
 
 from ltdiff.cli import run_ltdiff
-from ltdiff.radiomics.config import IbsiConfig
+from ltdiff.radiomics.config import FilterConfig, IbsiConfig
 from ltdiff.radiomics.ibsi import CLASSES, ONE_SLICE, ONE_VALUE, classes_in_space, extract_ibsi, feature_names, ibsi_ids
 from ltdiff.radiomics.ibsi_chain import process_region
 from ltdiff.radiomics.mesh import measure_mesh
@@ -177,8 +177,20 @@ def test_regions_that_cannot_be_measured(hu, mask, settings, message):
 
 def test_too_many_levels():
     hu = np.arange(24.0).reshape(2, 3, 4) * 10_000
-    with pytest.raises(ValueError, match="more than 65536 bins of 1 HU"):
+    with pytest.raises(ValueError, match="more than 65536 bins of 1"):
         extract_ibsi(process(hu, hu >= 0, bin_width=1))
+    with pytest.raises(ValueError, match=r"reaches from -1024 to 1e\+09, more than 65536 bins of 1"):
+        extract_ibsi(process(hu / 1e5, hu >= 0, lowest_hu=-1024, highest_hu=1e9), only=["ivh"])
+
+
+def test_a_filter_that_reaches_a_value_that_is_not_finite():
+    hu = np.zeros((3, 20, 20))
+    hu[1, 3, 3] = np.nan
+    mask = np.zeros(hu.shape, dtype=bool)
+    mask[1, 4:9, 4:9] = True
+    assert extract_ibsi(process(hu, mask), only=["stat_mean"])[0] == {"stat_mean": 0}
+    with pytest.raises(ValueError, match="or what its filter reaches, holds values that are not finite"):
+        process(hu, mask, filter=FilterConfig("log", within="plane"))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +220,7 @@ def test_the_command(tmp_path, capsys):
     values, _ = extract_ibsi(process_region(np.asarray(hu), labels > 0, spacing_mm=SPACING_MM, config=config))
     assert {name: row[name] for name in feature_names()} == pytest.approx(values, rel=1e-6, nan_ok=True)
     assert row["extractor"] == "ltdiff ibsi"
-    assert (
-        row["discretisation"] == "16 bins; linear interpolation to 1.5 mm in the space, in whole HU; voxels from -1024 HU (IBSI)"
-    )
+    assert row["discretisation"] == "16 bins; linear interpolation to 1.5 mm in space, in whole HU; voxels from -1024 HU (IBSI)"
     assert run_ltdiff(["radiomics", "--list", "--features", "ibsi"]) == 0
     assert capsys.readouterr().out.splitlines()[-482:] == list(feature_names())
     assert run_ltdiff(["radiomics", *files, "--features", "ibsi", "--set", "catalogue.bin_width=5"]) != 0
