@@ -1,6 +1,7 @@
 """Extraction by several processes: the same values in the same order, and a region that kills its process costs itself alone."""
 
 import multiprocessing
+import logging
 import os
 import subprocess
 import sys
@@ -40,9 +41,8 @@ def test_a_region_that_crashes_its_process_costs_itself_alone(caplog):
     assert lost == [3, 4, 2 * CHUNK_SIZE]
     kept = [number for number in range(len(regions)) if number not in lost]
     assert [rows[n]["class_mean"] for n in kept] == [regions[n].hu.mean() for n in kept]
-    assert [record.message for record in caplog.records] == [
-        f"region {number + 1} of {len(regions)} crashed its process and is left out" for number in lost
-    ]
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]  # progress is a matter of time
+    assert warnings == [f"region {number + 1} of {len(regions)} crashed its process and is left out" for number in lost]
 
 
 def test_a_script_whose_processes_cannot_start_is_told_so_and_no_region_is_blamed(tmp_path):
