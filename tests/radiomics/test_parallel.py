@@ -1,7 +1,7 @@
 """Extraction by several processes: the same values in the same order, and a region that kills its process costs itself alone."""
 
-import multiprocessing
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
