@@ -214,6 +214,11 @@ def test_the_catalogue_is_measured_through_slices_that_follow_each_other_in_one_
     assert {len(roi.volume_mask) for roi in scored.target_rois} == {1}  # of three slices every second is in the other half
 
 
+def test_so_many_slices_are_looked_at_as_are_asked_for(manifest):
+    scored = read_unpaired_set(manifest, config=EvaluationConfig(num_rois=2, num_workers=1, num_slices=3))
+    assert (len(scored.source.hu), len(scored.target.hu)) == (3, 3)
+
+
 def test_a_model_is_set_against_its_linear_match(manifest, tmp_path):
     few = manifest[(manifest["patient"].isin(("source 0", "target 0"))) & (manifest["slice_index"] < 2)]
     write_manifest(few, tmp_path / "unpaired.parquet")

@@ -1,5 +1,6 @@
 """An archive in one command: other patients, other protocols, one that does not fit, and the same command twice."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -11,6 +12,8 @@ from dicom_files import identity
 from tiny_run import one_thread, tiny_settings  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
+from ltdiff.dicom import series
+from ltdiff.dicom.header import read_header
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import write_ct_series
@@ -109,6 +112,25 @@ def test_the_report_shows_the_protocol_before_and_after(harmonized):
     (table,) = out.glob("reports/*/unpaired.csv")
     distance = pd.read_csv(table).set_index("method")["frd"]
     assert distance["ltdiff"] < distance["source"] - 1
+
+
+def test_a_model_that_is_its_match_has_one_row(harmonized):
+    out, _ = harmonized
+    (table,) = out.glob("reports/*/unpaired.csv")
+    assert list(pd.read_csv(table)["method"]) == ["source", "ltdiff", "target"]
+
+
+def test_every_header_is_looked_for_once(archive, harmonized, monkeypatch):
+    out, _ = harmonized
+    read = Counter()
+
+    def count(path):
+        read[path] += 1
+        return read_header(path)
+
+    monkeypatch.setattr(series, "read_header", count)
+    harmonize_archive(archive, target_kernel="L", out=out, settings=tiny_settings())
+    assert read == Counter(archive.rglob("*.dcm"))
 
 
 def test_the_same_command_again_does_nothing_and_a_new_series_gets_the_same_match(archive, harmonized, tmp_path):
