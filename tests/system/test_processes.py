@@ -24,6 +24,7 @@ def fail(number):
 if __name__ == "__main__":
     with exit_on_sigterm(), OwnProcesses(2) as pool:
         busy = [pool.submit(work, number) for number in range(2)]
+        os.write(1, b"0\\n")  # from here on it waits: Python drops a Ctrl-C that comes while it cleans up inside a call
         if "fail" in sys.argv:
             sys.stdin.readline()
             raise ZeroDivisionError
@@ -39,7 +40,8 @@ def pool(tmp_path, request):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes) as program:
-        workers = [psutil.Process(int(program.stdout.readline())) for _ in range(2)]
+        numbers = [int(program.stdout.readline()) for _ in range(3)]
+        workers = [psutil.Process(number) for number in numbers if number]
         yield program, workers
         program.kill()
 
