@@ -62,7 +62,7 @@ def evaluate_model(
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
 
-    A model that is nothing but its linear match has one row.
+    Without pairs, a model that is nothing but its linear match has one row.
 
     Of a calibrated model the outputs that were not chosen, and the expectation of the features over samples, have rows of their
     own, unless one output was asked for.
@@ -73,7 +73,7 @@ def evaluate_model(
     manifest = read_manifest(manifest_path)
     standardizer = Standardizer.load(model, inference)
     methods: dict[str, Method] = {}
-    if not standardizer.procedure.is_linear:  # its row would be the model's own
+    if manifest["pair_id"].notna().any() or not standardizer.procedure.is_linear:  # else its row would be the model's own
         methods["linear"] = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
     methods["ltdiff"] = standardizer
     expectations: dict[str, Expectation] = {}
