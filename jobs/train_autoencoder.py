@@ -12,4 +12,4 @@ from ltdiff.commands.command_line import run
 from ltdiff.commands.train_command import train
 
 if __name__ == "__main__":
-    sys.exit(run(partial(train, phase="autoencoder"), about=__doc__))
+    sys.exit(run(partial(train, phases=("autoencoder",)), about=__doc__))

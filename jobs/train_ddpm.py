@@ -12,4 +12,4 @@ from ltdiff.commands.command_line import run
 from ltdiff.commands.train_command import train
 
 if __name__ == "__main__":
-    sys.exit(run(partial(train, phase="ddpm"), about=__doc__))
+    sys.exit(run(partial(train, phases=("ddpm",)), about=__doc__))

@@ -1,4 +1,5 @@
-"""Train phase 3, denoiser and decoder together, and register the model; phases 1 and 2 must be done.
+"""Train phase 3, denoiser and decoder together, then the diffusion of what is left over, and register the model; phases 1 and 2
+must be done.
 
     ray job submit --working-dir . -- python jobs/train_joint.py PAIRS --out RUN
 
@@ -12,4 +13,4 @@ from ltdiff.commands.command_line import run
 from ltdiff.commands.train_command import train
 
 if __name__ == "__main__":
-    sys.exit(run(partial(train, phase="joint"), about=__doc__))
+    sys.exit(run(partial(train, phases=("joint", "residual")), about=__doc__))

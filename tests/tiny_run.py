@@ -17,7 +17,7 @@ from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.data.volume_files import write_volume
 from ltdiff.dicom.scan import Volume
 from ltdiff.diffusion.config import DiffusionConfig
-from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig
+from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig, ResidualFlowConfig
 from ltdiff.model.ltdiff import LTDiff, save_model
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
 
@@ -27,12 +27,13 @@ SPLITS = ("train", "train", "train", "train", "val", "test")
 
 def tiny_settings(*, num_steps: int = 4, kappa: float = 0.1, process: str = "bridge", **training) -> Settings:
     """Settings of a network with some thousand weights; `training` goes to TrainingConfig."""
-    phases = {name: PhaseConfig(num_steps=num_steps) for name in ("autoencoder", "ddpm", "joint")}
+    phases = {name: PhaseConfig(num_steps=num_steps) for name in ("autoencoder", "ddpm", "joint")} | {"residual": PhaseConfig(0)}
     tiny = TrainingConfig(patch_size=16, batch_size_per_worker=2, precision="fp32", checkpoint_every_steps=2, **phases)
     return Settings(
         model=ModelConfig(
             autoencoder=AutoencoderConfig(channels=(8, 8), latent_channels=(4, 4), image_latent=False),
             denoiser=DenoiserConfig(channels=(8, 8), num_blocks=1, embedding_size=8),
+            residual_flow=ResidualFlowConfig(channels=8, num_blocks=1, embedding_size=8),
         ),
         diffusion=DiffusionConfig(process=process, kappa=kappa),
         loss=LossConfig(supervision_weights=(1.0,), decode="residual"),

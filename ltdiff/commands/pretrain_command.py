@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume_files import write_hu
-from ltdiff.model.ltdiff import load_model
+from ltdiff.model.ltdiff import NOT_PRETRAINED, load_model
 from ltdiff.simulation.continuum import scan_continuum
 from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
 from ltdiff.system.processes import OwnProcesses
 from ltdiff.system.progress import progress
 from ltdiff.system.resources import num_cores
-from ltdiff.training.config import Settings, TrainingConfig
+from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.fit_kernel_match import match_scan
 from ltdiff.training.phase_training import train_here
 
@@ -47,13 +47,14 @@ def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minut
     """
     manifest = _manifest(_simulate(out / "scans", num_scans=num_scans, slices_per_scan=slices_per_scan, seed=seed))
     write_manifest(manifest, out / "pairs.parquet")
-    settings = Settings(training=TrainingConfig(minutes=minutes, learning_rates=(LEARNING_RATE,), seed=seed))
+    training = TrainingConfig(minutes=minutes, learning_rates=(LEARNING_RATE,), residual=PhaseConfig(0), seed=seed)
+    settings = Settings(training=training)
     autoencoder = replace(settings.model.autoencoder, refinement_channels=0)  # not among the pretrained weights
     settings = replace(settings, model=replace(settings.model, kernel_match=False, autoencoder=autoencoder))
     torch.set_num_threads(num_cores())
     model, _ = load_model(train_here(manifest, out=out / "training", settings=settings))
     weights = out / WEIGHTS_FILE
-    state = {key: value.contiguous() for key, value in model.networks.state_dict().items()}
+    state = {key: value.contiguous() for key, value in model.networks.state_dict().items() if not key.startswith(NOT_PRETRAINED)}
     replace_file(weights, lambda temporary: save_file(state, temporary))
     print(f"pretrained weights: {weights}")
     return 0

@@ -1,11 +1,12 @@
 """`ltdiff train`, and the jobs that train one of its phases."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from ltdiff.commands.command_line import Config, Hidden, Set
 
-NUM_STEPS = tuple(f"training.{phase}.num_steps" for phase in ("autoencoder", "ddpm", "joint"))
+NUM_STEPS = tuple(f"training.{phase}.num_steps" for phase in ("autoencoder", "ddpm", "joint", "residual"))
 """Settings that minutes take the place of."""
 
 
@@ -19,9 +20,9 @@ def train(
     tracking_uri: str | None = None,
     config: Config = "default",
     settings: Set = (),
-    phase: Annotated[str | None, Hidden] = None,
+    phases: Annotated[Sequence[str], Hidden] = (),
 ) -> int:
-    """Train the three phases on Ray, calibrate the model and register it.
+    """Train all phases on Ray, calibrate the model and register it.
 
     Run it again to resume.
 
@@ -41,7 +42,7 @@ def train(
     from ltdiff.training.phases import PHASES
     from ltdiff.training.ray_driver import train_on_ray
 
-    phases = list(PHASES) if phase is None else [phase]
+    phases = list(phases or PHASES)
     is_last = phases[-1] == list(PHASES)[-1]
     train_on_ray(
         phases, manifest_path=pairs, out=out, settings=run, allow_changes=allow_changes, tracking_uri=tracking_uri, in_mlflow=True

@@ -29,7 +29,7 @@ from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_calibration, read_description, weights_sha256
-from ltdiff.model.residual_noise import read_residual_noise
+from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.text import printable
 
@@ -81,7 +81,7 @@ def evaluate_model(
         others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
         methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
         mean = "ltdiff_mean" if "mean" in others else "ltdiff"
-        expectations["ltdiff_expected"] = Expectation(mean, read_residual_noise(model))
+        expectations["ltdiff_expected"] = Expectation(mean, ResidualSampler.read(model))
     about = read_description(model)["about"]
     if _has_trained(about, manifest, split=config.split):
         logger.warning(

@@ -21,7 +21,7 @@ from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_featur
 from ltdiff.evaluation.feature_values import TARGET, ExtractAll, FeatureArray, feature_array
 from ltdiff.evaluation.image_metrics import pixel_errors, ssim
 from ltdiff.inference.method import Slices
-from ltdiff.model.residual_noise import ResidualNoiseModel
+from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 
 SOURCE = "source"
@@ -82,19 +82,29 @@ class Harmonizer(Protocol):
 class Expectation:
     """The best estimate of the target's features where a part of its noise is random: their mean over samples.
 
-    The samples are those of `residual_noise` around the images of the method `mean`. No image has these features: of the mean
+    The samples are those of `sampler` around the images of the method `mean`. No image has these features: of the mean
     image, which lacks noise, they are off, and those of one sample differ from it by chance.
     """
 
     NUM_SAMPLES = 8
 
     mean: str
-    residual_noise: ResidualNoiseModel
+    sampler: ResidualSampler
 
-    def samples(self, means: Slices, numbers: Sequence[int] | NDArray[np.int64]) -> Iterator[Slices]:
-        """Volumes (Z, Y, X) around the means (Z, Y, X), whose slices have these numbers in their series."""
-        for images in self.residual_noise.draws(list(means), numbers=list(numbers), num=self.NUM_SAMPLES):
-            yield np.stack(images)
+    def samples(
+        self,
+        means: Slices,
+        sources: Slices,
+        spacings_mm: NDArray[np.float64],
+        numbers: Sequence[int] | NDArray[np.int64],
+        *,
+        num_workers: int,
+    ) -> Iterator[Slices]:
+        """Volumes (Z, Y, X) around the means (Z, Y, X) of sources (Z, Y, X); PixelSpacings (Z, 2), slice numbers (Z,)."""
+        draws = self.sampler.draws(
+            list(means), list(sources), spacings_mm, numbers=list(numbers), num=self.NUM_SAMPLES, num_workers=num_workers
+        )
+        yield from map(np.stack, draws)
 
 
 def score(
@@ -129,7 +139,12 @@ def score(
         if not np.isfinite(image_hu).all():
             raise ValueError(f"the images of {method} hold values that are not finite")
     expected = expectations or {}
-    samples = (sample for one in expected.values() for sample in one.samples(images[one.mean], slice_numbers))
+    spacings_mm = np.broadcast_to(np.asarray(spacing_mm, float), (len(target_hu), 2))
+    samples = (
+        sample
+        for one in expected.values()
+        for sample in one.samples(images[one.mean], images[SOURCE], spacings_mm, slice_numbers, num_workers=num_workers)
+    )
     values, _ = feature_array(
         chain([target_hu], images.values(), samples),
         rois=rois,

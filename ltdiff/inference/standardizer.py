@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltdiff.data.network_inputs import position_mm, to_hu, to_network
-from ltdiff.diffusion.sampler import Latents
+from ltdiff.diffusion.sampler import Sampler
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.procedure import Procedure
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.model.precision import autocast, resolve_precision
+from ltdiff.model.residual_sampler import ResidualSampler
 
 
 class Standardizer:
@@ -28,6 +29,8 @@ class Standardizer:
         self.precision = resolve_precision(procedure.inference.precision, self.device.type)
         procedure.check(num_levels=model.config.autoencoder.num_levels)
         self.sampler = procedure.make_sampler()
+        noise = procedure.residual_noise
+        self.residual = None if noise is None else ResidualSampler(noise, self.model, self.precision)
 
     @classmethod
     def load(
@@ -56,7 +59,7 @@ class Standardizer:
         if hu.ndim != 3:
             raise ValueError(f"standardize needs slices of shape (Z, H, W), got {hu.shape}")
         low, high = (float(v) for v in self.model.kernel_match.range_hu)
-        seed, residual_noise = self.procedure.inference.seed, self.procedure.residual_noise
+        seed = self.procedure.inference.seed
         result = np.empty(hu.shape, np.float32)
         for i, image in enumerate(hu):
             if not np.isfinite(image).all():
@@ -69,8 +72,8 @@ class Standardizer:
             else:
                 output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))[0, 0]
             result[i] = output.round().clamp(low, high).cpu().numpy()
-            if residual_noise is not None:
-                result[i] = residual_noise.draw(result[i], seed=seed, number=first_slice + i)
+            if self.residual is not None:
+                result[i] = self.residual.draw(result[i], matched[0].round().cpu().numpy(), seed=seed, number=first_slice + i)
         return result
 
     def _match_noise(self, matched: Tensor, image: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Tensor:
@@ -88,18 +91,19 @@ class Standardizer:
         places_mm = torch.from_numpy(np.stack(position_mm((height, width), spacing_mm)))[None].to(x.device)
         places_mm = functional.pad(places_mm, padding, mode="replicate")
         with autocast(self.precision, self.device):
-            source, features = self.model.encode(padded)
-            latents = self.sampler.sample(
-                lambda z_t, t: self.model.denoise(z_t, source, t.to(x.device)), source, generator=generator
+            converted = convert(
+                self.model, padded, places_mm, procedure=self.procedure, sampler=self.sampler, generator=generator
             )
-            change = self._decode(latents, source, features, places_mm)[..., :height, :width]
-        return x + change if self.procedure.decode == "residual" else change
+        return converted[..., :height, :width]
 
-    def _decode(self, latents: Latents, source: Latents, features: list[Tensor], places_mm: Tensor) -> Tensor:
-        """D(Z_A') (`direct`), or D(Z_A') − D(E(Ã)) (`residual`), (1, 1, H, W)."""
-        depth = self.procedure.inference.decoder_depth
-        decode = partial(self.model.decode, features=features, position_mm=places_mm, depth=depth)
-        standardized = decode(latents)[-1].float()
-        if self.procedure.decode == "direct":
-            return standardized
-        return standardized - decode(source)[-1].float()
+
+def convert(
+    model: LTDiff, x: Tensor, places_mm: Tensor, *, procedure: Procedure, sampler: Sampler, generator: torch.Generator
+) -> Tensor:
+    """Ã → A', (B, 1, H, W) in network units, sides as the autoencoder takes them; places (B or 1, 2, H, W) in mm."""
+    source, features = model.encode(x)
+    latents = sampler.sample(lambda z_t, t: model.denoise(z_t, source, t.to(x.device)), source, generator=generator)
+    depth = procedure.inference.decoder_depth
+    decode = partial(model.decode, features=features, position_mm=places_mm, depth=depth)
+    standardized = decode(latents)[-1].float()
+    return standardized if procedure.decode == "direct" else x + standardized - decode(source)[-1].float()

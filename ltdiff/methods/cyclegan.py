@@ -21,7 +21,7 @@ from ltdiff.data.network_inputs import SCALE_HU
 from ltdiff.methods.adversarial import SIZE_DIVISOR, Discriminator, Generator, judge_as_fixed, start_with_zeros
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.methods.texture_distance import measure_texture, texture_distance
-from ltdiff.training.phases import Batch, BatchNoise, to_input
+from ltdiff.training.phase import Batch, BatchNoise, to_input
 
 CHANNELS = (16, 32, 48)
 """Half of STAN-CT's: a step takes six passes through a generator instead of one."""

@@ -20,7 +20,8 @@ from ltdiff.model.blocks import ConvBlock, Down, PreciseConv2d, Up
 from ltdiff.model.config import DenoiserConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import LatentScaling
-from ltdiff.training.phases import Batch, BatchNoise, charbonnier, to_input
+from ltdiff.training.losses import charbonnier
+from ltdiff.training.phase import Batch, BatchNoise, to_input
 
 SCALE = 2
 CHANNELS = (32, 64)

@@ -16,7 +16,7 @@ from ltdiff.diffusion.process import DDPM
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.blocks import Down, PreciseConv2d, ResidualBlock, TimeEmbedding, Up
-from ltdiff.training.phases import Batch, BatchNoise, to_input
+from ltdiff.training.phase import Batch, BatchNoise, to_input
 
 SCALE = 2
 CHANNELS = (48, 64, 96)

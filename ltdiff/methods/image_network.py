@@ -39,8 +39,9 @@ from ltdiff.system.folder_claim import claim
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.fit_kernel_match import KernelMatcher, fit_match, fit_target_range
+from ltdiff.training.phase import Batch, BatchNoise, Phase, PhaseTask, train_only
 from ltdiff.training.phase_training import local_runner, train_phase
-from ltdiff.training.phases import PHASES, Batch, BatchNoise, Phase, PhaseTask, train_only
+from ltdiff.training.phases import PHASES
 from ltdiff.training.run import RUN_FILE
 from ltdiff.training.worker_context import local_device
 
@@ -60,7 +61,7 @@ class PhaseSchedule:
     draw: Draw = "pairs"
 
 
-class NetworkPhase(nn.Module):
+class NetworkPhase(Phase):
     """A phase that trains `parts` of a network, or all of it, by a function of the network, a batch and its noise."""
 
     def __init__(self, model: nn.Module, loss: Loss, config: PhaseConfig, *, parts: Sequence[str] = ("",)) -> None:

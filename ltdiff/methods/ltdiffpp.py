@@ -17,9 +17,10 @@ from ltdiff.methods.protocol import Comparator, FitError
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights
 from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration
-from ltdiff.model.residual_noise import read_residual_noise
+from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.training.phase_training import train_here
+from ltdiff.training.phases import PHASES
 from ltdiff.training.run import START_FOLDER
 from ltdiff.uncertainty.calibration import calibrate_run
 
@@ -72,7 +73,7 @@ class LTDiffMethod(Comparator):
         if "residual_noise" not in read_calibration(self.model):
             return {}
         mean = "" if self.standardizer.procedure.output == "mean" else "_mean"
-        return {"_expected": Expectation(mean, read_residual_noise(self.model))}
+        return {"_expected": Expectation(mean, ResidualSampler.read(self.model))}
 
     def _load(
         self, model: Path | None = None, *, output: Output | None = None, num_inference_steps: int | None = None
@@ -108,5 +109,5 @@ class PaperLTDiffMethod(LTDiffMethod):
     @override
     def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
         paper = read_settings("paper")
-        rates = {name: getattr(paper.training, name) for name in ("autoencoder", "ddpm", "joint")}
+        rates = {name: getattr(paper.training, name) for name in PHASES}
         return cls(replace(paper, training=replace(settings.training, init="scratch", **rates)))

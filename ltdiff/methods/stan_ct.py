@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from ltdiff.methods.adversarial import SIZE_DIVISOR, Discriminator, Generator, judge_as_fixed
 from ltdiff.methods.image_network import ImageNetwork
-from ltdiff.training.phases import Batch, BatchNoise, to_input
+from ltdiff.training.phase import Batch, BatchNoise, to_input
 
 CHANNELS = (32, 64, 96)
 L1_WEIGHT = 100.0

@@ -15,7 +15,8 @@ from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.config import AutoencoderConfig
 from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.training.config import LossConfig
-from ltdiff.training.phases import Batch, BatchNoise, charbonnier, supervise, to_input
+from ltdiff.training.losses import charbonnier, supervise
+from ltdiff.training.phase import Batch, BatchNoise, to_input
 
 
 class UNetPP(nn.Module):

@@ -92,6 +92,26 @@ class DenoiserConfig:
 
 
 @dataclass(frozen=True)
+class ResidualFlowConfig:
+    """Shape of the diffusion of what the mean leaves over (model/residual_flow).
+
+    Args:
+        channels: feature channels at half the image's resolution.
+        num_blocks: residual blocks.
+        embedding_size: size of the time embedding.
+    """
+
+    channels: int = 36
+    num_blocks: int = 3
+    embedding_size: int = 32
+
+    def __post_init__(self) -> None:
+        for name, least in (("channels", 1), ("num_blocks", 1), ("embedding_size", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"residual_flow.{name} must be at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that fixes the shapes of the networks.
 
@@ -99,8 +119,10 @@ class ModelConfig:
         kernel_match: start from the linear kernel match Ã = h∗A instead of A.
         autoencoder: encoder and decoder.
         denoiser: the network of the diffusion.
+        residual_flow: the network of the diffusion of what the mean leaves over.
     """
 
     kernel_match: bool = True
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    residual_flow: ResidualFlowConfig = field(default_factory=ResidualFlowConfig)

@@ -15,16 +15,17 @@ from ltdiff.model.config import ModelConfig
 from ltdiff.model.denoiser import Denoiser
 from ltdiff.model.latent import Latents, LatentScaling
 from ltdiff.model.model_folder import DESCRIPTION_FILE, FORMAT_VERSION, description_errors, description_text, verify_model_folder
+from ltdiff.model.residual_flow import ResidualFlow
 from ltdiff.model.unetpp import Decoder, Encoder
 from ltdiff.physics.degradation import Degradation
 from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.system.atomic_files import file_sha256, finish_folder
 from ltdiff.system.settings_tree import make_settings
 
-PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser",), "decoder": ("decoder",)}
+PARTS = {"encoder": ("encoder", "scaling"), "denoiser": ("denoiser", "residual_flow"), "decoder": ("decoder",)}
 """Weights file → modules in it."""
-NOT_PRETRAINED = "decoder.refinement."
-"""The decoder's last layers, which hold what is peculiar to a scanner, and change nothing until they are trained."""
+NOT_PRETRAINED = "decoder.refinement.", "residual_flow."
+"""What is peculiar to a scanner, and changes nothing until it is trained: the decoder's last layers, and what is left over."""
 
 
 class LTDiff(nn.Module):
@@ -38,6 +39,7 @@ class LTDiff(nn.Module):
         self.scaling = LatentScaling(config.autoencoder.latent_channels)
         self.denoiser = Denoiser(config.autoencoder.latent_channels, config.denoiser)
         self.decoder = Decoder(config.autoencoder)
+        self.residual_flow = ResidualFlow(config.residual_flow)
         self.degradation: Degradation | None = None
         """What made the sources of its training, where there were targets without a pair."""
 
@@ -111,7 +113,8 @@ def load_model(folder: Path) -> tuple[LTDiff, dict[str, Any]]:
 def load_part(folder: Path) -> tuple[nn.ModuleDict, dict[str, Any]]:
     """The modules of the part of a model in `folder`, by name, and what the model's trainer noted about the whole.
 
-    The modules are those of `PARTS`: `encoder` and `scaling`, `denoiser`, or `decoder`; ready for use, not for training.
+    The modules are those of `PARTS`: `encoder` and `scaling`, `denoiser` and `residual_flow`, or `decoder`; ready for use, not
+    for training.
 
     Raises:
         ValueError: `folder` does not hold one part of a model, or it is damaged.

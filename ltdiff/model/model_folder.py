@@ -19,7 +19,7 @@ from ltdiff.system.text import printable, quoted
 DESCRIPTION_FILE = "model.json"
 CALIBRATION_FILE = "calibration.json"
 SUMS_FILE = "SHA256SUMS"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 CHANGES = "changes"
 """In what the trainer noted: what a run went on with that it had not begun with."""
 DATA_CHANGES = "data_fingerprint was", "split was"

@@ -8,7 +8,7 @@ tenth of the error (docs/notes/uncertainty.md).
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ WINDOW_PX = 64
 MIN_SIGMA_HU = 0.5
 """Smallest σ at which the residual still has a texture."""
 NUM_FREQUENCIES = 24
+MAX_FLOW_GAIN = 5.0
+"""A flow that draws a fifth of the power's root of what is there has learned nothing at that frequency."""
 MAX_POOLED = 8
 """Slices of more slabs share nearly all of their noise anyway."""
 
@@ -45,7 +47,8 @@ MAX_POOLED = 8
 class ResidualNoiseModel:
     """σ in HU by bins of local mean (rows) and roughness (columns) of A', and the residual's power by cycles/pixel.
 
-    A slice's noise pools that of `num_pooled` slabs, of which it has all but one in common with the next slice.
+    A slice's noise pools that of `num_pooled` slabs, of which it has all but one in common with the next slice. `flow_gain`
+    corrects the spectrum of what a model's flow draws of (B − A')/σ.
     """
 
     roughness_edges_hu: tuple[float, ...]
@@ -53,6 +56,7 @@ class ResidualNoiseModel:
     power: tuple[float, ...]  # at NUM_FREQUENCIES equal steps from 0 to √½ cycles/pixel; of unit variance
     range_hu: tuple[float, float]
     num_pooled: int
+    flow_gain: tuple[float, ...] = ()  # at the same steps as `power`; empty where Gaussian noise is all that is drawn
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ResidualNoiseModel":
@@ -69,22 +73,37 @@ class ResidualNoiseModel:
         row, column = _bins(hu, self.roughness_edges_hu)
         return np.asarray(self.sigma_hu, np.float32)[row, column]
 
+    def whitening(self, hu: Image) -> Image:
+        """The σ (Y, X) that B − A' is divided by: not so small that rounding is all that is left."""
+        return np.maximum(self.sigma(hu), np.float32(MIN_SIGMA_HU))
+
+    def texture(self, white: NDArray[Any]) -> NDArray[np.float64]:
+        """White noise (…, Y, X) of unit variance → noise of unit variance with the residual's spectrum."""
+        return _filter(white, np.asarray(self.power))
+
+    def noise(self, shape: tuple[int, int], *, seed: int, number: int) -> NDArray[np.float64]:
+        """The texture (Y, X) of slice `number` of a series, which has as much of it in common with the next as residuals have."""
+        slabs = [np.random.default_rng([seed, slab]) for slab in range(number, number + self.num_pooled)]
+        return self.texture(sum(slab.standard_normal(shape) for slab in slabs) / np.sqrt(self.num_pooled))
+
     def draw(self, hu: Image, *, seed: int, number: int) -> Image:
-        """One image that B may be, (Y, X) in whole HU, for A' (Y, X), slice `number` of its series.
+        """One image that B may be, (Y, X) in whole HU, for A' (Y, X), slice `number` of its series."""
+        return self.add(hu, self.sigma(hu) * self.noise(hu.shape, seed=seed, number=number))
+
+    def add(self, hu: Image, residual_hu: NDArray[Any]) -> Image:
+        """A' + residual in whole HU, within the target's range.
 
         A pixel at an end of the range stays there, as nearly all of B's do: noise would break the runs of clipped air.
         """
-        slabs = [np.random.default_rng([seed, slab]) for slab in range(number, number + self.num_pooled)]
-        white = sum(slab.standard_normal(hu.shape) for slab in slabs) / np.sqrt(self.num_pooled)
-        noise = _filter(white, np.asarray(self.power))
-        is_clipped = (hu <= self.range_hu[0]) | (hu >= self.range_hu[1])
-        drawn = np.where(is_clipped, hu, np.rint(hu + self.sigma(hu) * noise))
-        return drawn.clip(*self.range_hu).astype(np.float32)
+        return np.where(self.is_clipped(hu), hu, np.rint(hu + residual_hu)).clip(*self.range_hu).astype(np.float32)
 
-    def draws(self, means: Sequence[Image], *, numbers: Sequence[int], num: int) -> Iterator[list[Image]]:
-        """`num` sets of images that B may be, of images A' (Y, X); the noise depends on the number of slice and draw."""
-        for seed in range(num):
-            yield [self.draw(hu, seed=seed, number=number) for hu, number in zip(means, numbers, strict=True)]
+    def is_clipped(self, hu: Image) -> NDArray[np.bool_]:
+        """Whether a pixel (Y, X) lies at an end of the target's range."""
+        return np.asarray((hu <= self.range_hu[0]) | (hu >= self.range_hu[1]))
+
+    def correct(self, drawn: NDArray[Any]) -> NDArray[np.float64]:
+        """What a flow draws of (B − A')/σ, (Y, X), with the spectrum of real ones."""
+        return _apply_gain(drawn, np.asarray(self.flow_gain))
 
 
 def read_residual_noise(model: Path) -> ResidualNoiseModel:
@@ -137,7 +156,7 @@ def fit_residual_noise(
     return ResidualNoiseModel(
         roughness_edges_hu=tuple(map(float, edges)),
         sigma_hu=tuple(tuple(map(float, row)) for row in sigma),
-        power=tuple(map(float, _power(relative))),
+        power=tuple(map(float, _unit_variance(_power(relative), (_window_px(relative),) * 2))),
         range_hu=range_hu,
         num_pooled=_num_pooled(relative, neighbours),
     )
@@ -187,30 +206,53 @@ def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(np.mean(a * b)) / scale if scale else 0.0
 
 
-def _power(standardized: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    """Radial power spectrum of unit variance, averaged over half-overlapping windows; outliers are cut at 4 σ."""
-    size = min(WINDOW_PX, max(min(one.shape) for one in standardized))
-    total = np.zeros((size, size))
-    for residual in (one for one in standardized if min(one.shape) >= size):  # a smaller image shortens no other's windows
-        windows = half_overlapping_windows(np.clip(residual, -4, 4), (size, size))
-        total += tapered_power(windows - windows.mean(axis=(1, 2), keepdims=True)).sum(axis=0)
-    place = _frequency_steps((size, size))
-    lower = np.rint(place).astype(int).ravel()
-    counts = np.bincount(lower, minlength=NUM_FREQUENCIES)
-    power = np.bincount(lower, total.ravel(), minlength=NUM_FREQUENCIES) / np.maximum(counts, 1)
-    known = counts > 0
-    power = np.interp(np.arange(NUM_FREQUENCIES), np.flatnonzero(known), power[known])
-    on_grid = np.interp(place, np.arange(NUM_FREQUENCIES), power)
+def fit_flow_gain(residuals: Sequence[NDArray[Any]], drawn: Sequence[NDArray[Any]]) -> tuple[float, ...]:
+    """The gains by frequency that give what a flow has `drawn` the spectrum of the real `residuals`, (Y, X) in σ each."""
+    real, made = _power(residuals), _power(drawn)
+    gain = np.sqrt(real / np.maximum(made, np.finfo(float).tiny))
+    return tuple(map(float, gain.clip(1 / MAX_FLOW_GAIN, MAX_FLOW_GAIN)))
+
+
+def _unit_variance(power: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    on_grid = _on_grid(power, shape)
     return power / on_grid.mean() if on_grid.any() else np.ones(NUM_FREQUENCIES)
 
 
-def _filter(white: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """White noise of unit variance → noise of unit variance with this spectrum."""
-    gain = np.sqrt(np.interp(_frequency_steps(white.shape), np.arange(NUM_FREQUENCIES), power))
-    gain /= np.sqrt(np.mean(gain**2))
-    return np.fft.ifft2(np.fft.fft2(white) * gain).real
+def _power(standardized: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Radial power spectrum, averaged over half-overlapping windows; outliers are cut at 4 σ."""
+    size = _window_px(standardized)
+    total, num_windows = np.zeros((size, size)), 0
+    for residual in (one for one in standardized if min(one.shape) >= size):  # a smaller image shortens no other's windows
+        windows = half_overlapping_windows(np.clip(residual, -4, 4), (size, size))
+        total += tapered_power(windows - windows.mean(axis=(1, 2), keepdims=True)).sum(axis=0)
+        num_windows += len(windows)
+    lower = np.rint(_frequency_steps((size, size))).astype(int).ravel()
+    counts = np.bincount(lower, minlength=NUM_FREQUENCIES)
+    power = np.bincount(lower, total.ravel() / num_windows, minlength=NUM_FREQUENCIES) / np.maximum(counts, 1)
+    known = counts > 0
+    return np.interp(np.arange(NUM_FREQUENCIES), np.flatnonzero(known), power[known])
+
+
+def _window_px(standardized: Sequence[NDArray[Any]]) -> int:
+    return min(WINDOW_PX, max(min(one.shape) for one in standardized))
+
+
+def _filter(white: NDArray[Any], power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """White noise (…, Y, X) of unit variance → noise of unit variance with this spectrum."""
+    gain = np.sqrt(power)
+    on_grid = _on_grid(gain, white.shape[-2:])
+    return _apply_gain(white, gain / np.sqrt(np.mean(on_grid**2)))
+
+
+def _apply_gain(image: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.fft.ifft2(np.fft.fft2(image) * _on_grid(gain, image.shape[-2:])).real
+
+
+def _on_grid(table: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """A table over the frequency → its values on the grid of an `fft2`."""
+    return np.interp(_frequency_steps(shape), np.arange(NUM_FREQUENCIES), table)
 
 
 def _frequency_steps(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Radial frequencies of an `fft2` in steps of the power table: 0 … NUM_FREQUENCIES − 1 at √½ cycles/pixel."""
+    """Radial frequencies of an `fft2` in steps of the tables: 0 … NUM_FREQUENCIES − 1 at √½ cycles/pixel."""
     return radial_frequency(shape) / np.sqrt(0.5) * (NUM_FREQUENCIES - 1)

@@ -38,7 +38,8 @@ from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, finish_phase, prepar
 from ltdiff.training.worker_context import Score
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
-LAST_PHASE = "joint"
+LAST_PHASE, SAMPLING_PHASE = "joint", "residual"
+"""Trials are scored in the one, by the mean, which the other leaves as it is."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class SearchContext:
             name: replace(phase, num_steps=max(1, round(self.config.share * phase.num_steps)) if phase.num_steps else 0)
             for name, phase in ((name, getattr(training, name)) for name in PHASES)
         }
+        phases[SAMPLING_PHASE] = replace(phases[SAMPLING_PHASE], num_steps=0)
         phases[LAST_PHASE] = replace(phases[LAST_PHASE], num_steps=every * self.config.num_scores)
         return replace(settings, training=replace(training, checkpoint_every_steps=every, **phases))
 
@@ -183,7 +185,7 @@ def _take_phase_1(folder: Path, settings: Settings) -> None:
 
 def _phase_1_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings on which phase 1 depends."""
-    training = {key: value for key, value in settings["training"].items() if key not in ("ddpm", "joint")}
+    training = {key: value for key, value in settings["training"].items() if key not in ("ddpm", "joint", "residual")}
     loss = {key: settings["loss"][key] for key in ("reconstruction", "supervision_weights")}
     return {"model": settings["model"], "loss": loss, "training": training}
 

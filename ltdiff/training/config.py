@@ -48,7 +48,7 @@ class PhaseConfig:
             raise ValueError(f"a phase needs num_steps >= 0 and learning_rate > 0, got {self.num_steps} and {self.learning_rate}")
 
 
-SHARES = {"autoencoder": 0.04, "ddpm": 0.04}
+SHARES = {"autoencoder": 0.04, "ddpm": 0.04, "residual": 0.1}
 """Shares of a training's minutes; the joint phase has the rest (docs/notes/ablation.md)."""
 
 
@@ -60,6 +60,7 @@ class TrainingConfig:
         autoencoder: phase 1, encoder and decoder on all images.
         ddpm: phase 2, the latent diffusion on pairs, encoder and decoder fixed.
         joint: phase 3, denoiser and decoder together on pairs, encoder fixed.
+        residual: phase 4, the diffusion of what the mean leaves over, all else fixed.
         minutes: training time of all phases together, instead of their num_steps; with one worker only, and no longer
             reproducible to the last bit. The learning rate of the joint phase is then the best of `learning_rates`, unless one is
             set that is not the default.
@@ -81,6 +82,7 @@ class TrainingConfig:
     autoencoder: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=500))
     ddpm: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=600))
     joint: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=2000))
+    residual: PhaseConfig = field(default_factory=lambda: PhaseConfig(num_steps=2400, learning_rate=2e-3))
     minutes: float | None = None
     learning_rates: tuple[float, ...] = (4e-4, 1e-3, 2.5e-3)
     patch_size: int = 128
@@ -117,7 +119,7 @@ class TrainingConfig:
     @property
     def phases(self) -> tuple[str, ...]:
         """Names of the phases that are trained, in order: those with steps; pretrained weights skip the first."""
-        names = ("autoencoder", "ddpm", "joint") if self.init == "scratch" else ("ddpm", "joint")
+        names = ("autoencoder", "ddpm", "joint", "residual")[self.init == "pretrained" :]
         return tuple(name for name in names if getattr(self, name).num_steps > 0)
 
     def minutes_of(self, name: str) -> float | None:

@@ -20,7 +20,7 @@ from ltdiff.system.progress import LINE_EVERY_S, duration
 from ltdiff.system.resources import keep_freed_memory
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import TrainingConfig
-from ltdiff.training.phases import Batch, BatchNoise, Phase
+from ltdiff.training.phase import Batch, BatchNoise, Phase
 from ltdiff.training.worker_context import WorkerContext
 
 logger = logging.getLogger(__name__)
@@ -59,12 +59,13 @@ def train(
         return trainer.averaged.module  # stopped after the last checkpoint, before the result was saved
     if first_step and context.rank == 0:
         logger.info("%s: going on after step %d", name, first_step)
-    for step, batch in enumerate(progress.watch(batches(first_step)), start=first_step):
+    stream = progress.watch(batches(first_step // phase.num_uses))
+    for step, batch in enumerate(trainer.feed(stream, num_skipped=first_step % phase.num_uses), start=first_step):
         if step == first_step:
             clock.start(elapsed_s)  # reading the first batch is no training
         progress.add(step + 1, trainer.take_step(batch, step, clock.part_done(step)), log=context.rank == 0)
         is_last, must_save = clock.part_done(step + 1) >= 1, context.must_save()
-        if (step + 1) % config.checkpoint_every_steps and not is_last and not must_save:
+        if (step + 1) % (config.checkpoint_every_steps * phase.num_uses) and not is_last and not must_save:
             continue
         means = progress.means()  # before the validation, which is no training
         measured: dict[str, float] = {}
@@ -135,10 +136,9 @@ class _Trainer:
     """A phase, its optimizer and its moving average on one worker."""
 
     def __init__(self, phase: Phase, config: TrainingConfig, context: WorkerContext, minutes: float | None) -> None:
-        assert isinstance(phase, nn.Module)
         self.config, self.context, self.learning_rate = config, context, phase.config.learning_rate
         self.num_warmup_steps = NUM_WARMUP_STEPS if minutes else min(NUM_WARMUP_STEPS, phase.config.num_steps)
-        self.phase: nn.Module = phase.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.phase: Phase = phase.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.phase, multi_avg_fn=_moving_average(config.ema_decay))
         self.parameters = [p for p in self.phase.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, betas=BETAS, weight_decay=1e-4)
@@ -149,6 +149,14 @@ class _Trainer:
     def state(self) -> dict[str, Any]:
         """Module, moving average and optimizer: the content of a checkpoint."""
         return {"module": self.phase, "averaged": self.averaged, "optimizer": self.optimizer}
+
+    def feed(self, stream: Iterator[Batch], *, num_skipped: int) -> Iterator[Batch]:
+        """The batches of the steps, without the first so many."""
+        for batch in stream:
+            with self._autocast():
+                used = list(self.phase.feed(batch))
+            yield from used[num_skipped:]
+            num_skipped = 0
 
     def take_step(self, batch: Batch, step: int, part_done: float) -> dict[str, Tensor]:
         """One optimizer step, when `part_done` of the phase is done; the losses, detached."""
@@ -205,7 +213,7 @@ class _Trainer:
         two gradients does not depend on which comes first.
         """
         num_threads = torch.get_num_threads()
-        is_whole = self.config.gradient_accumulation_steps > 1 or getattr(self.phase, "tracks_batches", False)
+        is_whole = self.config.gradient_accumulation_steps > 1 or self.phase.tracks_batches
         if num_threads < 2 or is_whole or self.context.world_size > 1 or self.context.device.type != "cpu":
             return None
         return ThreadPoolExecutor(2, "half", torch.set_num_threads, (num_threads // 2,))

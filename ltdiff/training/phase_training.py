@@ -21,13 +21,15 @@ import pandas as pd
 from torch import nn
 
 from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.model.precision import autocast
 from ltdiff.registry.runs import TIME
 from ltdiff.system.atomic_files import open_to_append, write_text
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, VALIDATION_LOSS, find_checkpoint, keep_checkpoint, load_best
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import train
-from ltdiff.training.phases import PHASES, Phase, PhaseTask
+from ltdiff.training.phase import Phase, PhaseTask
+from ltdiff.training.phases import PHASES
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, PendingPhase, finish_phase, prepare_run, read_metrics, train_phases
 from ltdiff.training.worker_context import BatchSource, WorkerContext, local_context
 
@@ -139,8 +141,11 @@ def train_phase(task: PhaseTask, runner: Runner) -> tuple[nn.Module, dict[str, f
     source = runner.make_source(task, context)
 
     def train_in(folder: Path, learning_rate: float, minutes: float | None, name: str) -> nn.Module:
+        phase = task.make(learning_rate).to(context.device)
+        with autocast(task.config.precision, context.device):
+            phase.prepare(source.sample)
         return train(
-            task.make(learning_rate),
+            phase,
             name=name,
             config=task.config,
             batches=source.batches,

@@ -1,101 +1,40 @@
-"""The paper's three training phases behind one protocol: a module whose forward gives the loss of a batch.
+"""The paper's three training phases and a fourth behind one protocol: a module whose forward gives the loss of a batch.
 
 1. `autoencoder`: encoder and decoder on all images, source and target and unpaired alike.
 2. `ddpm`: the denoiser on pairs of latents, encoder and decoder fixed.
 3. `joint`: denoiser and decoder on pairs: ‖Ẑ_0 − Z_B‖² + λ·ρ(A' − B), A' decoded from the one-step estimate Ẑ_0; the
    encoder is fixed and Z_B carries no gradient.
+4. `residual`: the diffusion of what A' leaves over of B (model/residual_flow), all else fixed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from ltdiff.data.batch_loader import Draw
-from ltdiff.data.network_inputs import to_hu, to_network
-from ltdiff.data.patches import MakeSource, MatchKernel
-from ltdiff.diffusion.process import Process, make_process
+from ltdiff.diffusion.process import make_process
 from ltdiff.model.latent import Latents
 from ltdiff.model.ltdiff import LTDiff
-from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
-
-Network = TypeVar("Network", bound=nn.Module)
-Batch = Mapping[str, Tensor]
-"""Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
-and `x_mm`, the place of each pixel. Where protocols are drawn independently of each other (data/batch_loader): those of each."""
-STORED_RANGE_HU = (-1024.0, 3071.0)
-CHARBONNIER_EPSILON = float(to_network(5.0) - to_network(0.0))
-"""5 HU: below it the loss is quadratic, so noise is averaged, not voted on."""
-
-ImageLoss = Callable[[Tensor, Tensor], Tensor]
-"""(prediction, target), images (B, 1, H, W) in network units"""
+from ltdiff.training.config import Settings
+from ltdiff.training.losses import image_loss, supervise
+from ltdiff.training.phase import Batch, BatchNoise, Phase, to_input, to_position_mm, train_only
+from ltdiff.training.residual_phase import ResidualPhase
 
 
-class BatchNoise:
-    """Noise and diffusion times of a batch, a function of the seed and of each patch's number in the whole training.
-
-    So those of a patch are the same however a batch is shared among workers or parts.
-    """
-
-    def __init__(self, seed: int, patches: Iterable[int]) -> None:
-        self.generators = [torch.Generator().manual_seed((seed * 1_000_003 + patch) % 2**63) for patch in patches]
-
-    def like(self, z: Tensor) -> Tensor:
-        """Standard normal, of the shape (B, …) and on the device of `z`."""
-        return torch.stack([torch.randn(z.shape[1:], generator=generator) for generator in self.generators]).to(z.device)
-
-    def times(self, process: Process) -> Tensor:
-        """One of the process's training times for each patch (B,)."""
-        return torch.cat([process.sample_times(1, generator) for generator in self.generators])
-
-
-class Phase(Protocol):
-    """The part of a phase, an `nn.Module`, that the training loop uses."""
-
-    config: PhaseConfig
-
-    def __call__(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
-        """Losses by name; `loss` is the one that is minimized."""
-
-
-@dataclass(frozen=True)
-class PhaseTask:
-    """A phase of `network` that is to be trained in its folder for so many steps or minutes.
-
-    `make` makes the phase for a learning rate.
-    """
-
-    name: str
-    network: nn.Module
-    make: Callable[[float], Phase]
-    draw: Draw
-    match_kernel: MatchKernel
-    make_source: MakeSource | None
-    config: TrainingConfig
-    folder: Path
-    learning_rates: tuple[float, ...]
-    minutes: float | None = None
-    num_steps: int | None = None
-
-
-class AutoencoderPhase(nn.Module):
+class AutoencoderPhase(Phase):
     """Phase 1: reconstruct every image at every supervised head, and track the moments of the latents."""
 
     uses_pairs = False
     tracks_batches = True
-    """Each forward pass moves the moments, in the order of the batches."""
 
     def __init__(self, model: LTDiff, settings: Settings) -> None:
         super().__init__()
         self.config = settings.training.autoencoder
         self.model = train_only(model, "encoder", "decoder")
         self.weights = settings.loss.supervision_weights
-        self.image_loss = _image_loss(settings.loss)
+        self.image_loss = image_loss(settings.loss)
 
     @override
     def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
@@ -107,10 +46,8 @@ class AutoencoderPhase(nn.Module):
         return {"loss": supervise(self.image_loss, heads, x, self.weights)}
 
 
-class DDPMPhase(nn.Module):
+class DDPMPhase(Phase):
     """Phase 2: train the denoiser between the fixed latents of source and target."""
-
-    uses_pairs = True
 
     def __init__(self, model: LTDiff, settings: Settings) -> None:
         super().__init__()
@@ -147,7 +84,7 @@ class JointPhase(DDPMPhase):
         self.config = settings.training.joint
         train_only(model, "denoiser", "decoder")
         self.loss_config = settings.loss
-        self.image_loss = _image_loss(settings.loss)
+        self.image_loss = image_loss(settings.loss)
 
     @override
     def forward(self, batch: Batch, noise: BatchNoise) -> dict[str, Tensor]:
@@ -168,10 +105,11 @@ class JointPhase(DDPMPhase):
         return 0.5 * (term + supervise(self.image_loss, residual, target, weights))
 
 
-PHASES: dict[str, type[AutoencoderPhase] | type[DDPMPhase] | type[JointPhase]] = {
+PHASES: dict[str, type[AutoencoderPhase] | type[DDPMPhase] | type[JointPhase] | type[ResidualPhase]] = {
     "autoencoder": AutoencoderPhase,
     "ddpm": DDPMPhase,
     "joint": JointPhase,
+    "residual": ResidualPhase,
 }
 """The phases in their order."""
 
@@ -181,56 +119,3 @@ class _Diffused(NamedTuple):
     estimate: Latents
     source: Latents
     features: list[Tensor]
-
-
-def train_only(model: Network, *parts: str) -> Network:
-    """Freeze a network except for these parts; "" stands for the whole network."""
-    model.requires_grad_(False)
-    for part in parts:
-        model.get_submodule(part).requires_grad_(True)
-    return model
-
-
-def to_input(hu: Tensor) -> Tensor:
-    """Patches in HU (B, H, W) → (B, 1, H, W) in network units."""
-    return to_network(hu.float())[:, None].contiguous(memory_format=torch.channels_last)
-
-
-def to_position_mm(batch: Batch) -> Tensor:
-    """Places of the patches' pixels (B, 2, H, W) in mm."""
-    return torch.stack([batch["y_mm"], batch["x_mm"]], dim=1).float().contiguous(memory_format=torch.channels_last)
-
-
-def _image_loss(config: LossConfig) -> ImageLoss:
-    return charbonnier if config.reconstruction == "robust" else bce_dice
-
-
-def charbonnier(prediction: Tensor, target: Tensor) -> Tensor:
-    """Robust regression: mean √((prediction − target)² + ε²) − ε."""
-    squared = (prediction.float() - target).square()
-    return ((squared + CHARBONNIER_EPSILON**2).sqrt() - CHARBONNIER_EPSILON).mean()
-
-
-def bce_dice(prediction: Tensor, target: Tensor) -> Tensor:
-    """The paper's loss: ½ binary cross-entropy + soft Dice loss, on intensities mapped from the stored range to [0, 1].
-
-    The printed formula drops half of the cross-entropy and Dice's sums; both are restored here. Dice has the
-    squares of Milletari 2016 below the line: with p + y, which is meant for masks, its best image is not the target (soft
-    tissue would end above 1000 HU).
-    """
-    p, y = _to_unit_interval(prediction.float()), _to_unit_interval(target)
-    dice = 2 * (p * y).sum(dim=(1, 2, 3)) / (p.square() + y.square()).sum(dim=(1, 2, 3))
-    with torch.autocast(p.device.type, enabled=False):
-        cross_entropy = functional.binary_cross_entropy(p, y)
-    return 0.5 * cross_entropy + (1 - dice).mean()
-
-
-def supervise(loss: ImageLoss, heads: Sequence[Tensor], target: Tensor, weights: Sequence[float]) -> Tensor:
-    """Deep supervision: Σ_j w_j·loss(head_j, target) / Σ_j w_j."""
-    total = sum((weight * loss(head, target) for weight, head in zip(weights, heads, strict=True)), start=torch.zeros(()))
-    return total / sum(weights)
-
-
-def _to_unit_interval(x: Tensor) -> Tensor:
-    low, high = STORED_RANGE_HU
-    return ((to_hu(x) - low) / (high - low)).clamp(1e-4, 1 - 1e-4)

@@ -26,8 +26,8 @@ from ltdiff.system.private_ray import restore_umask
 from ltdiff.system.progress import configure_logging
 from ltdiff.system.resources import hide_gpus, num_cores
 from ltdiff.training.config import Settings
+from ltdiff.training.phase import Batch, PhaseTask
 from ltdiff.training.phase_training import Recorder, Runner, train_pending
-from ltdiff.training.phases import Batch, PhaseTask
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, PendingPhase
 from ltdiff.training.worker_context import BatchSource, Score, WorkerContext, no_score
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ltdiff.data.batch_loader import make_batch_loader
 from ltdiff.data.patches import fit_in_memory
-from ltdiff.training.phases import Batch, PhaseTask
+from ltdiff.training.phase import Batch, PhaseTask
 
 NUM_VALIDATION_BATCHES = 8
 """Batches per worker; a validation loss is their mean."""
@@ -109,6 +110,13 @@ class BatchSource:
         """Yield the validation batches: the same few unaugmented patches every time."""
         return (self._load("val", step) for step in range(NUM_VALIDATION_BATCHES * self.context.world_size))
 
+    def sample(self, num_patches: int) -> Batch:
+        """The first patches of the training, the same ones for every worker."""
+        return self._read("train", np.arange(num_patches))
+
     def _load(self, split: str, step: int) -> Batch:
-        patches = self.loaders[split]({"id": np.arange(step * self.batch_size, (step + 1) * self.batch_size)})
+        return self._read(split, np.arange(step * self.batch_size, (step + 1) * self.batch_size))
+
+    def _read(self, split: str, samples: NDArray[np.int64]) -> Batch:
+        patches = self.loaders[split]({"id": samples})
         return {name: torch.from_numpy(images).to(self.context.device) for name, images in patches.items()}

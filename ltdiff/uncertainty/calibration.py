@@ -6,8 +6,8 @@ model/calibration.json   the residual noise model, the distribution of every fea
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,8 @@ from ltdiff.inference.procedure import Procedure
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration, read_description, write_calibration
-from ltdiff.model.residual_noise import ResidualNoiseModel, fit_residual_noise
+from ltdiff.model.residual_noise import ResidualNoiseModel, fit_flow_gain, fit_residual_noise
+from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
@@ -68,7 +69,7 @@ class OutputChoice(NamedTuple):
 
 
 class Sampled(Method):
-    """A method that draws around the image of another; the noise of a slice is a function of its number."""
+    """A method that draws Gaussian noise around the image of another; the noise of a slice is a function of its number."""
 
     def __init__(self, method: Method, residual_noise: ResidualNoiseModel) -> None:
         self.method, self.residual_noise = method, residual_noise
@@ -98,7 +99,7 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
             "%s is not what the model was trained on, or split in another way: what validates here may have trained the model",
             printable(pairs),
         )
-    residual_noise, intervals = _fit(standardizer, manifest, model=model, num_workers=num_workers)
+    sampler, intervals = _fit(standardizer, manifest, model=model, num_workers=num_workers)
     if not (manifest["split"] == "test").any():
         return ""
     try:
@@ -106,7 +107,7 @@ def calibrate(pairs: Path, *, model: Path, num_workers: int = 2) -> str:
     except ValueError as error:
         logger.warning("the model is calibrated, and what its intervals cover is not measured: %s", error)
         return ""
-    value, *draws = _measure(regions, regions.standardize(standardizer), residual_noise)
+    value, *draws = _measure(regions, regions.standardize(standardizer), sampler)
     table = coverage_table(intervals, draws=np.stack(draws), value=value, target=regions.target)
     return (
         f"{LEVEL:.0%} intervals on {len(regions)} random regions of the test pairs; widths and CRPS over the sd between "
@@ -152,20 +153,22 @@ def fit_sampled(method: Method, manifest: pd.DataFrame, *, range_hu: tuple[float
 
 def _fit(
     standardizer: Standardizer, manifest: pd.DataFrame, *, model: Path, num_workers: int
-) -> tuple[ResidualNoiseModel, FeatureIntervals]:
+) -> tuple[ResidualSampler, FeatureIntervals]:
     torch.set_num_threads(1)  # as archives are standardized
     low, high = (float(value) for value in standardizer.model.kernel_match.range_hu)
     regions = ValidationRegions.read(manifest, num_workers=num_workers, make_source=standardizer.model.degradation)
     means = regions.standardize(standardizer)
-    residual_noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
-    value, *draws = _measure(regions, means, residual_noise)
+    noise = _fit_noise(regions.pairs, means, range_hu=(low, high))
+    has_flow = "residual" in read_description(model)["about"].get("trained", {})
+    sampler = _fit_flow(noise, standardizer, regions, means) if has_flow else ResidualSampler(noise)
+    value, *draws = _measure(regions, means, sampler)
     intervals = fit_intervals(PYRADIOMICS.features, draws=np.stack(draws), target=regions.target)
     match = Standardizer(standardizer.model, Procedure.read(model, InferenceConfig(output="match")), device=standardizer.device)
     (matched,) = regions.features([regions.standardize(match)])
     measured = {"mean": value, "sample": draws[0], "match": matched, EXPECTED: np.mean(draws[: Expectation.NUM_SAMPLES], axis=0)}
     choice = OutputChoice.of({output: regions.ccc_of(values) for output, values in measured.items()})
     if not manifest["pair_id"].notna().any():
-        methods: dict[Output, Method] = {"mean": standardizer, "sample": Sampled(standardizer, residual_noise), "match": match}
+        methods: dict[Output, Method] = {"mean": standardizer, "sample": _sampling(standardizer, sampler.noise), "match": match}
         choice = choice._replace(output=_choose_without_pairs(methods, manifest, num_workers=num_workers))
     logger.info(
         "calibration: of images the %s agrees best with the target (CCC %s)",
@@ -173,9 +176,37 @@ def _fit(
         ", ".join(f"{name} {overall(of_name):.3f}" for name, of_name in choice.ccc.items()),
     )
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
-    content |= {"residual_noise": asdict(residual_noise), "intervals": asdict(intervals)}
+    content |= {"residual_noise": asdict(sampler.noise), "intervals": asdict(intervals)}
     write_calibration(model, content)
-    return residual_noise, intervals
+    return sampler, intervals
+
+
+def _fit_flow(
+    noise: ResidualNoiseModel, standardizer: Standardizer, regions: ValidationRegions, means: Sequence[Image]
+) -> ResidualSampler:
+    """The sampler of the model's flow, or of Gaussian noise alone where its features agree better with the targets'."""
+    model, precision = standardizer.model, standardizer.precision
+    flow = ResidualSampler(noise, model, precision)
+    residuals, drawn = [], []
+    for pair, mean in zip(regions.pairs, means, strict=True):
+        matched = flow.match(pair.source_hu, pair.spacing_mm)
+        whitened = flow.draw_whitened(mean, matched, seed=0, number=pair.place[1])
+        is_open = ~noise.is_clipped(mean)
+        residuals.append((is_open * (pair.target_hu - mean) / noise.whitening(mean))[:, pair.columns])
+        drawn.append((is_open * whitened)[:, pair.columns])
+    flow = ResidualSampler(replace(noise, flow_gain=fit_flow_gain(residuals, drawn)), model, precision)
+    samplers = {"flow": flow, "noise": ResidualSampler(noise)}
+    features = regions.features(images for each in samplers.values() for images in _draw(regions, means, each, num=1))
+    scores = {name: overall(regions.ccc_of(values)) for name, values in zip(samplers, features, strict=True)}
+    logger.info(
+        "calibration: samples of the residual's %s", ", ".join(f"{name} CCC {score:.3f}" for name, score in scores.items())
+    )
+    return samplers[max(scores, key=lambda name: scores[name])]
+
+
+def _sampling(standardizer: Standardizer, noise: ResidualNoiseModel) -> Standardizer:
+    procedure = replace(standardizer.procedure, residual_noise=noise)
+    return Standardizer(standardizer.model, procedure, device=standardizer.device)
 
 
 def _choose_without_pairs(methods: Mapping[Output, Method], manifest: pd.DataFrame, *, num_workers: int) -> Output:
@@ -198,8 +229,13 @@ def _fit_noise(pairs: Sequence[ValidationPair], means: Sequence[Image], *, range
     )
 
 
-def _measure(regions: ValidationRegions, means: Sequence[Image], residual_noise: ResidualNoiseModel) -> NDArray[np.float64]:
+def _measure(regions: ValidationRegions, means: Sequence[Image], sampler: ResidualSampler) -> NDArray[np.float64]:
     """Measure the features (1 + NUM_DRAWS, regions, features) of A' and of its draws."""
-    numbers = [pair.place[1] for pair in regions.pairs]
-    draws = residual_noise.draws(means, numbers=numbers, num=NUM_DRAWS)
-    return regions.features(chain([means], draws))
+    return regions.features(chain([means], _draw(regions, means, sampler, num=NUM_DRAWS)))
+
+
+def _draw(regions: ValidationRegions, means: Sequence[Image], sampler: ResidualSampler, *, num: int) -> Iterator[list[Image]]:
+    sources, spacings_mm, numbers = zip(
+        *((pair.source_hu, pair.spacing_mm, pair.place[1]) for pair in regions.pairs), strict=True
+    )
+    return sampler.draws(means, sources, spacings_mm, numbers=numbers, num=num, num_workers=regions.num_workers)

@@ -19,7 +19,7 @@ from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import check_domain, read_training_domain
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.residual_noise import read_residual_noise
+from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.calibration import EXPECTED, read_choice
 
@@ -47,7 +47,8 @@ def standardized_volumes(concerned: NDArray[np.bool_], *, series: Path, model: P
     made = standardize_slices(standardizer, hu[numbers], repeat(scan.spacing_mm), numbers=numbers, num_workers=1)
     sets: Iterator[list[Volume]] = iter([made])
     if best == EXPECTED:
-        sets = read_residual_noise(model).draws(made, numbers=numbers.tolist(), num=Expectation.NUM_SAMPLES)
+        drawn_of = made, hu[numbers], repeat(scan.spacing_mm)
+        sets = ResidualSampler.read(model).draws(*drawn_of, numbers=numbers.tolist(), num=Expectation.NUM_SAMPLES)
     for images in sets:
         volume = hu.copy()
         volume[numbers] = np.stack(images)

@@ -24,7 +24,8 @@ from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, keep_checkpoint
 from ltdiff.training.config import PhaseConfig, Settings
 from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import train
-from ltdiff.training.phases import PHASES, Batch
+from ltdiff.training.phase import Batch
+from ltdiff.training.phases import PHASES
 from ltdiff.training.run import METRICS_FILE
 from ltdiff.training.worker_context import WorkerContext
 

@@ -14,7 +14,7 @@ from ltdiff.methods.image_network import NetworkPhase
 from ltdiff.methods.multipath import Multipath, MultipathMethod
 from ltdiff.methods.texture_distance import measure_texture, texture_distance
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.phases import BatchNoise, to_input
+from ltdiff.training.phase import BatchNoise, to_input
 
 NETWORKS = {"cyclegan": (CycleGAN, "source"), "multipath": (Multipath, "source 0")}
 every_network = pytest.mark.parametrize("name", NETWORKS)

@@ -15,6 +15,7 @@ from ltdiff.methods.image_network import ImageNetwork, PhaseSchedule
 from ltdiff.methods.linear import Linear
 from ltdiff.training import phase_training
 from ltdiff.training.checkpoint import META_FILE
+from ltdiff.training.phase import Phase
 
 IN_PLANE_MM = SPACING_MM[1:]
 TOO_HIGH, NOT_FINITE = 1e8, 7.0
@@ -40,7 +41,7 @@ class _Notes:
         return self
 
 
-class _Phase(nn.Module):
+class _Phase(Phase):
     """Dies, like a killed process, in its `die_at`-th step. On validation slices the loss is (weight − `best`)²."""
 
     def __init__(self, model, config, *, die_at=None, best=3):

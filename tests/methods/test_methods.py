@@ -332,7 +332,7 @@ def test_ltdiff_has_learning_rates_tried_in_the_joint_phase_only(make_training, 
     assert (facts["autoencoder"]["learning_rate"], facts["ddpm"]["learning_rate"]) == (3e-3, 2e-3)
     assert facts["joint"]["learning_rate"] in (1e-2, 1e-3)
     tried = {name: (tmp_path / name / RATES_FILE).is_file() for name in PHASES}
-    assert tried == {"autoencoder": False, "ddpm": False, "joint": True}
+    assert tried == {"autoencoder": False, "ddpm": False, "joint": True, "residual": False}
 
 
 def test_ltdiff_without_validation_pairs_is_its_mean(make_training, manifest, tmp_path, source):

@@ -10,7 +10,7 @@ from ltdiff.methods import stan_ct
 from ltdiff.methods.image_network import NetworkPhase
 from ltdiff.methods.stan_ct import StanCT, adversarial_loss
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.phases import BatchNoise, to_input
+from ltdiff.training.phase import BatchNoise, to_input
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from ltdiff.model.ltdiff import load_model, save_model
 from ltdiff.model.model_folder import (
     CALIBRATION_FILE,
     DESCRIPTION_FILE,
+    FORMAT_VERSION,
     SUMS_FILE,
     read_calibration,
     verify_model_folder,
@@ -90,7 +91,7 @@ def test_a_broken_description_is_refused(folder, content):
 @pytest.mark.parametrize("version", [0, 1, None])
 def test_another_format_version_is_refused(folder, version):
     edit_description(folder, format_version=version)
-    with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads 3"):
+    with pytest.raises(ValueError, match=f"format version {version}; this ltdiff reads {FORMAT_VERSION}"):
         verify_model_folder(folder)
 
 

@@ -7,7 +7,7 @@ from ltdiff.data.network_inputs import to_network
 from ltdiff.model.config import AutoencoderConfig
 from ltdiff.model.refinement import PixelRefinement
 from ltdiff.model.unetpp import Decoder
-from ltdiff.training.phases import charbonnier
+from ltdiff.training.losses import charbonnier
 
 IN_CHANNELS, SCALE, CHANNELS = 6, 2, 8
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from ltdiff.model.model_folder import FORMAT_VERSION
 from ltdiff.registry.runs import RunFacts, log_run
 
 WEIGHTS = ("encoder.safetensors", "denoiser.safetensors", "decoder.safetensors")
@@ -34,7 +35,7 @@ def log(out: Path, run_key: str, *, parameters=PARAMETERS, **changes) -> str | N
     return log_run(facts(run_key, parameters=parameters), **(arguments | changes))
 
 
-DESCRIPTION = {"format_version": 3, "config": {}, "kernel_match": {"gains": [1.0, 0.5]}, "about": {}}
+DESCRIPTION = {"format_version": FORMAT_VERSION, "config": {}, "kernel_match": {"gains": [1.0, 0.5]}, "about": {}}
 
 
 def write_model(folder: Path, *, value: float = 1.0) -> Path:

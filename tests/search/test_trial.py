@@ -23,13 +23,13 @@ RATE, KAPPA = "training.joint.learning_rate", "diffusion.kappa"
 @pytest.fixture(scope="module")
 def context(tmp_path_factory) -> SearchContext:
     context = make_plan(tmp_path_factory.mktemp("trial") / "search", share=0.5)
-    phases = {name: PhaseConfig(num_steps=num_steps) for name, num_steps in zip(PHASES, (10, 0, 80), strict=True)}
+    phases = {name: PhaseConfig(num_steps=num_steps) for name, num_steps in zip(PHASES, (10, 0, 80, 0), strict=True)}
     return replace(context, base=replace(context.base, training=replace(context.base.training, **phases)))
 
 
 def test_a_trial_is_shorter_and_scored_so_often(context):
     training = context.settings({RATE: 5e-3}).training
-    assert [getattr(training, name).num_steps for name in PHASES] == [5, 0, 40]
+    assert [getattr(training, name).num_steps for name in PHASES] == [5, 0, 40, 0]
     assert training.joint.num_steps / training.checkpoint_every_steps == context.config.num_scores
     assert training.joint.learning_rate == 5e-3
     least = replace(context, config=SearchConfig(share=1e-6)).settings({}).training

@@ -52,15 +52,15 @@ def test_phases_share_the_minutes_and_the_joint_one_has_the_rest():
         config = TrainingConfig(**training)
         return {name: pytest.approx(config.minutes_of(name)) for name in config.phases}
 
-    assert minutes(minutes=50.0) == {"autoencoder": 2, "ddpm": 2, "joint": 46}
-    assert minutes(minutes=50.0, init="pretrained") == {"ddpm": 2, "joint": 48}
+    assert minutes(minutes=50.0) == {"autoencoder": 2, "ddpm": 2, "joint": 41, "residual": 5}
+    assert minutes(minutes=50.0, init="pretrained") == {"ddpm": 2, "joint": 43, "residual": 5}
     assert TrainingConfig(num_workers=2).minutes_of("joint") is None
 
 
 def test_learning_rates_are_tried_in_a_joint_phase_of_minutes_that_names_none():
     timed, rates = TrainingConfig(minutes=20.0), TrainingConfig().learning_rates
     assert len(rates) == 3
-    assert [timed.rates_of(name) for name in timed.phases] == [(1e-3,), (1e-3,), rates]
+    assert [timed.rates_of(name) for name in timed.phases] == [(1e-3,), (1e-3,), rates, (2e-3,)]
     assert TrainingConfig().rates_of("joint") == (1e-3,)
     assert TrainingConfig(minutes=20.0, joint=PhaseConfig(1, learning_rate=5e-4)).rates_of("joint") == (5e-4,)
 
@@ -111,8 +111,8 @@ def test_a_bad_file_is_refused_naming_key_and_file(tmp_path, text, named):
 
 
 def test_pretrained_have_been_through_the_first_phase():
-    phases = {name: PhaseConfig(num_steps=3) for name in ("autoencoder", "ddpm", "joint")}
-    assert TrainingConfig(**phases, init="scratch").phases == ("autoencoder", "ddpm", "joint")
-    assert TrainingConfig(**phases, init="pretrained").phases == ("ddpm", "joint")
+    phases = {name: PhaseConfig(num_steps=3) for name in ("autoencoder", "ddpm", "joint", "residual")}
+    assert TrainingConfig(**phases, init="scratch").phases == tuple(phases)
+    assert TrainingConfig(**phases, init="pretrained").phases == ("ddpm", "joint", "residual")
     without = phases | {"ddpm": PhaseConfig(num_steps=0)}
-    assert TrainingConfig(**without, init="scratch").phases == ("autoencoder", "joint")
+    assert TrainingConfig(**without, init="scratch").phases == ("autoencoder", "joint", "residual")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ltdiff.data.network_inputs import SCALE_HU, to_hu, to_network
-from ltdiff.training.phases import CHARBONNIER_EPSILON, bce_dice, charbonnier, supervise
+from ltdiff.training.losses import CHARBONNIER_EPSILON, bce_dice, charbonnier, supervise
 
 
 def _image(*hu):

@@ -11,10 +11,16 @@ from ltdiff.data.network_inputs import to_network
 from ltdiff.data.patches import PatchLoader, make_items
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.loop import train
-from ltdiff.training.phases import PHASES, BatchNoise, to_input, to_position_mm
+from ltdiff.training.phase import BatchNoise, to_input, to_position_mm
+from ltdiff.training.phases import PHASES
 from ltdiff.training.worker_context import local_context
 
-TRAINED_PARTS = {"autoencoder": {"encoder", "decoder"}, "ddpm": {"denoiser"}, "joint": {"denoiser", "decoder"}}
+TRAINED_PARTS = {
+    "autoencoder": {"encoder", "decoder"},
+    "ddpm": {"denoiser"},
+    "joint": {"denoiser", "decoder"},
+    "residual": {"residual_flow"},
+}
 every_phase = pytest.mark.parametrize("name", PHASES)
 every_process = pytest.mark.parametrize("process", ["bridge", "ddpm"])
 
@@ -33,7 +39,12 @@ def _make_phase(name, *, trained=False, loss=None, **settings):
 
 
 def _losses(phase, patches, seed=0):
+    phase.prepare(lambda num: _first(patches, num))
     return phase(patches, BatchNoise(seed, range(len(next(iter(patches.values()))))))
+
+
+def _first(patches, num):
+    return {name: values.repeat(num // len(values) + 1, 1, 1)[:num] for name, values in patches.items()}
 
 
 def _learn_by_heart(phase, patches, num_steps=100):
