@@ -74,7 +74,7 @@ def fit_combat(values: Values, rows: Rows, *, reference: int | None = None, shru
     """
     counts = np.bincount(rows.batches)
     design = np.hstack([np.eye(len(counts))[rows.batches], rows.design])
-    coefficients = np.linalg.lstsq(design, values)[0]
+    coefficients = np.asarray(np.linalg.lstsq(design, values)[0], dtype=np.float64)
     of_batch, beta = coefficients[: len(counts)], coefficients[len(counts) :]
     squares: Values = (values - design @ coefficients) ** 2
     if reference is None:

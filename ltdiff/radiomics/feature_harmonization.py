@@ -70,10 +70,8 @@ class FeatureHarmonization:
         Raises:
             ValueError: a batch or a level of a covariate that the fit has not seen, or a column is missing or has gaps.
         """
-        needs_patient = self.method == "longitudinal" and self.patient
-        columns = Columns(
-            tuple(self.batches), tuple(one.name for one in self.covariates), self.patient if needs_patient else None
-        )
+        patient = self.patient if self.method == "longitudinal" or self.patient in table else None
+        columns = Columns(tuple(self.batches), tuple(one.name for one in self.covariates), patient)
         check_columns(table, columns.named)
         return _rows_of(table, columns, self.batches, self.covariates)
 
