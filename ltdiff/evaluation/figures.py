@@ -108,16 +108,18 @@ def draw_protocols(curves: pd.DataFrame) -> Figure:
 
 
 def draw_distributions(differences: pd.DataFrame, stages: Sequence[str]) -> Figure:
-    """Share of features below a difference (see `HarmonizationDiagnostics.distributions`), a curve for every stage."""
+    """Share of features below a difference (see `HarmonizationDiagnostics`), a curve for every stage."""
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
-    panels = {"mean_difference": "difference of means (SD)", "variance_ratio": "ratio of variances", "ks": "Kolmogorov–Smirnov"}
+    panels = {
+        "mean_difference": "difference of means (SD)",
+        "variance_ratio": "ratio of variances (log₂)",
+        "ks": "Kolmogorov–Smirnov",
+    }
     for axis, (quantity, label) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
         for stage, colour in zip(stages, _COLOURS, strict=False):
-            values = differences[f"{quantity}_{stage}"].abs().dropna()
-            if quantity == "variance_ratio":
-                values = values.where(values >= 1, 1 / values)
-                axis.set_xscale("log")
-            axis.ecdf(values, label=stage.replace("_", " "), color=colour)
+            values = differences[f"{quantity}_{stage}"].dropna()
+            sizes = np.abs(np.log2(values) if quantity == "variance_ratio" else values)
+            axis.ecdf(sizes, label=stage.replace("_", " "), color=colour)
         axis.set_xlabel(label, fontsize=9)
         axis.grid(color="#dddddd", linewidth=0.7)
         axis.spines[["top", "right"]].set_visible(False)

@@ -23,7 +23,7 @@ _AUC_NOTE = (
 _COVARIATES_NOTE = (
     f"Effect sizes in standard deviations of what the model leaves. `{WITHIN}`, with the batches in the model, is the effect to "
     "be kept; the others are what a study finds that does not think of batches. Median of the absolute value over the features, "
-    f"and the CCC over the features with `{WITHIN}`: 1 is kept. `{NEW}` has half of the rows. Feature by feature in covariates.csv."
+    f"and the CCC over the features with `{WITHIN}`: 1 is kept. `{NEW}` has half of the rows. Each feature is in covariates.csv."
 )
 _DISTRIBUTIONS_NOTE = (
     "A batch against all others, median over features and batches: difference of the means in standard deviations (absolute), "

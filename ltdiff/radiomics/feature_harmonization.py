@@ -14,11 +14,13 @@ from ltdiff.radiomics.combat_model import HarmonizationStep, Rows, Values, fit_c
 from ltdiff.radiomics.covariates import Covariate, check_confounding, labels
 from ltdiff.radiomics.feature_table import (
     MARK,
+    MAX_NAMED,
     Columns,
     check_columns,
     check_defined,
     feature_values,
     find_features,
+    listed,
     measurement_of,
 )
 from ltdiff.radiomics.longitudinal_combat import fit_longitudinal
@@ -97,7 +99,7 @@ class FeatureHarmonization:
         if self.method == "covbat":
             check_defined(values, self.features, remedy="CovBat mixes the features, and needs all of them")
         if num := int(np.isnan(values).sum()):
-            logger.warning("%d values are missing, and stay so", num)
+            logger.warning("%d of %d values are missing, and stay so", num, values.size)
         harmonized = pd.DataFrame(self.adjust(values, rows), table.index, list(self.features))
         return table.assign(**harmonized, **{MARK: mark})
 
@@ -209,11 +211,12 @@ def _count_patients(column: str, batches: Sequence[str], rows: Rows) -> tuple[in
     if len(batches) < 2:
         raise ValueError(f"the column {quoted(column)} has one batch alone, {quoted(batches[0])}")
     counts = tuple(len(np.unique(rows.patients[rows.batches == number])) for number in range(len(batches)))
-    small = [f"{quoted(batch)} has {count}" for batch, count in zip(batches, counts, strict=True) if count < MIN_PATIENTS]
+    small = [f"{quoted(batch)} has {num}" for batch, num in zip(batches, counts, strict=True) if num < MIN_PATIENTS]
     if small:
+        named = ", ".join(small) if len(small) <= MAX_NAMED else f"{len(small)} of {len(batches)} batches have fewer"
         raise ValueError(
-            f"a batch needs {MIN_PATIENTS} patients, and of the column {quoted(column)} {', '.join(small)}: leave it out, or "
-            "join it with a batch of the same protocol"
+            f"a batch needs {MIN_PATIENTS} patients, and of the column {quoted(column)} {named}: leave it out, or join it with a "
+            "batch of the same protocol"
         )
     if min(counts) < FEW_PATIENTS:
         logger.warning("%s: a batch has %d patients; %d to 30 are advised", quoted(column), min(counts), FEW_PATIENTS)
@@ -240,5 +243,5 @@ def _find_constant(
             for name in np.array(features)[is_constant]:
                 found.setdefault(str(name), f"constant in the batch {quoted(batch)}")
     if found:
-        logger.warning("%d features are constant in a batch, and stay as they are: %s", len(found), ", ".join(list(found)[:5]))
+        logger.warning("features that are constant in a batch stay as they are: %s", listed(found))
     return found

@@ -23,6 +23,7 @@ MEASUREMENT = ("extractor", "extractor_version", "discretisation")
 MARK = "harmonization"
 """Column of harmonized tables: what was applied."""
 MAX_NAMED = 5
+"""Columns or batches in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
         raise ValueError(f"the table is harmonized already: it has a column {quoted(MARK)}")
     for name in names:
         if name not in table:
-            raise ValueError(f"there is no column {quoted(name)}; the first ones are {_listed(table.columns)}")
+            raise ValueError(f"there is no column {quoted(name)}; the first ones are {listed(table.columns)}")
         if num := int(table[name].isna().sum()):
             raise ValueError(
                 f"the column {quoted(name)} has no value in {num} of {len(table)} rows: fill it, or leave out the rows"
@@ -122,9 +123,9 @@ def feature_values(table: pd.DataFrame, features: Sequence[str]) -> NDArray[np.f
         ValueError: a feature is missing, or is no number.
     """
     if missing := [name for name in features if name not in table]:
-        raise ValueError(f"{len(missing)} features of the fit are missing: {_listed(missing)}; measure the same ones")
+        raise ValueError(f"features of the fit are missing: {listed(missing)}; measure the same ones")
     if texts := [name for name in features if not is_numeric_dtype(table[name])]:
-        raise ValueError(f"{len(texts)} features are no numbers: {_listed(texts)}")
+        raise ValueError(f"features are no numbers: {listed(texts)}")
     values = table[list(features)].to_numpy(dtype=float)
     return np.where(np.isfinite(values), values, np.nan)
 
@@ -135,8 +136,8 @@ def check_defined(values: NDArray[np.float64], features: Sequence[str], *, remed
     if undefined.any():
         names = np.array(features)[undefined.any(axis=0)].tolist()
         raise ValueError(
-            f"{len(names)} features have no value, or an infinite one, in some of {int(undefined.any(axis=1).sum())} rows: "
-            f"{_listed(names)}; {remedy}"
+            f"there are features without a finite value in {int(undefined.any(axis=1).sum())} of {len(values)} rows: "
+            f"{listed(names)}; {remedy}"
         )
 
 
@@ -145,11 +146,12 @@ def measurement_of(table: pd.DataFrame) -> dict[str, str]:
     found = {name: table[name].astype(str) for name in MEASUREMENT if name in table}
     for name, column in found.items():
         if column.nunique() > 1:
-            raise ValueError(f"rows were measured in several ways: {name} is {_listed(column.unique())}; measure all in one way")
+            raise ValueError(f"rows were measured in several ways: {name} is {listed(column.unique())}; measure all in one way")
     return {name: column.iloc[0] for name, column in found.items()}
 
 
-def _listed(names: Iterable[object]) -> str:
+def listed(names: Iterable[object]) -> str:
+    """The first of them, quoted, and how many more there are."""
     listed = [quoted(name) for name in names]
     more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
     return ", ".join(listed[:MAX_NAMED]) + more

@@ -20,9 +20,7 @@ from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
 
 FORMAT = "ltdiff feature harmonization 1"
-"""Key of the header under which the description stands; another number is another format."""
-CHECKSUM = "sha256"
-"""Key of the header with that of description and arrays."""
+"""Key of the header under which description and checksum stand; another number is another format."""
 KINDS = {"combat": ComBatModel, "covbat": CovBatModel, "nested": ComBatModel, "longitudinal": LongitudinalModel}
 """Method → what it fits to a batch column."""
 Arrays = Mapping[str, NDArray[np.float64]]
@@ -35,8 +33,8 @@ def save_harmonization(harmonization: FeatureHarmonization, path: Path) -> None:
         arrays |= {f"{number}.{name}": np.ascontiguousarray(array) for name, array in _flatten(step)}
     values = {one.name: getattr(harmonization, one.name) for one in fields(harmonization) if one.name != "steps"}
     values["covariates"] = [asdict(one) for one in harmonization.covariates]
-    description = json.dumps(values)
-    header = {FORMAT: description, CHECKSUM: _checksum(description, arrays)}
+    # one key alone: several would come in another order each time
+    header = {FORMAT: json.dumps({"sha256": _checksum(values, arrays), "description": values})}
     replace_file(path, lambda temporary: save_file(arrays, temporary, metadata=header))
 
 
@@ -44,8 +42,10 @@ def load_harmonization(path: Path) -> FeatureHarmonization:
     """Read a file that `save_harmonization` wrote.
 
     Raises:
-        ValueError: the file is no harmonization, is damaged, or is of another format.
+        ValueError: there is no such file, or it is no harmonization, is damaged, or is of another format.
     """
+    if not path.is_file():
+        raise ValueError(f"{printable(path)}: there is no such file")
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
@@ -54,16 +54,17 @@ def load_harmonization(path: Path) -> FeatureHarmonization:
         raise ValueError(f"{printable(path)} is no harmonization, or is damaged: {error}") from error
     if FORMAT not in header:
         raise ValueError(f"{printable(path)} is no harmonization of a kind that this version of ltdiff knows")
-    if header.get(CHECKSUM) != _checksum(header[FORMAT], arrays):
-        raise ValueError(f"{printable(path)} is damaged: its content does not have the checksum that it had")
     try:
-        values = json.loads(header[FORMAT])
+        noted = json.loads(header[FORMAT])
+        values = noted["description"]
+        if noted["sha256"] != _checksum(values, arrays):
+            raise ValueError(f"{printable(path)} is damaged: its content does not have the checksum that it had")
         hints = get_type_hints(FeatureHarmonization)
         known = {name: TypeAdapter(hints[name]).validate_python(value) for name, value in values.items()}
         kind = KINDS[known["method"]]
         steps = {name: _restore(kind, arrays, f"{number}.") for number, name in enumerate(known["batches"])}
         return FeatureHarmonization(**known, steps=steps)
-    except (KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, AttributeError, ValidationError, json.JSONDecodeError) as error:
         raise ValueError(f"{printable(path)} does not describe a harmonization: {error}") from error
 
 
@@ -87,8 +88,8 @@ def _restore(kind: Any, arrays: Arrays, prefix: str) -> Any:
     )
 
 
-def _checksum(description: str, arrays: Arrays) -> str:
-    digest = hashlib.sha256(description.encode())
+def _checksum(description: Mapping[str, Any], arrays: Arrays) -> str:
+    digest = hashlib.sha256(json.dumps(description).encode())
     for name in sorted(arrays):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
