@@ -6,6 +6,7 @@ from scanner_tables import FEATURES, error, scanner_table
 from small_disk import small_disk
 
 from ltdiff.cli import run_ltdiff
+from ltdiff.evaluation import identifiability
 from ltdiff.radiomics.feature_table import MARK
 
 MODEL = "harmonization.safetensors"
@@ -15,6 +16,14 @@ REPORT = ["covariates.csv", "distributions.csv", "distributions.png", "identifia
 
 def _run(*words):
     return run_ltdiff(["harmonize-features", *map(str, words)])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_folds():
+    """Classifiers of a diagnosis: 4 instead of 25."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(identifiability, "MAX_FOLDS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scanner_tables import FEATURES, scanner_table
 
+from ltdiff.evaluation import identifiability
 from ltdiff.evaluation.harmonization_diagnostics import (
     AFTER,
     BEFORE,
@@ -96,7 +97,8 @@ def test_held_out_patients_are_harmonized_by_the_others_alone(method):
     np.testing.assert_allclose(adjust_unseen(fitted, changed, rows, held)[others], adjusted[others])
 
 
-def test_every_batch_of_several_is_compared():
+def test_every_batch_of_several_is_compared(monkeypatch):
+    monkeypatch.setattr(identifiability, "MAX_FOLDS", 2)
     table, _ = scanner_table(90, scanners="ABC")
     diagnostics = diagnose(fit_harmonization(table, Columns(("scanner",), patient="patient", kept=("age",))), table)
     assert diagnostics.identifiability["batch"].unique().tolist() == ["A", "B", "C"]
