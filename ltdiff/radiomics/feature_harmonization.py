@@ -101,7 +101,8 @@ class FeatureHarmonization:
         if num := int(np.isnan(values).sum()):
             logger.warning("%d of %d values are missing, and stay so", num, values.size)
         harmonized = pd.DataFrame(self.adjust(values, rows), table.index, list(self.features))
-        return table.assign(**harmonized, **{MARK: mark})
+        others = table.drop(columns=list(self.features)).assign(**{MARK: mark})
+        return pd.concat([others, harmonized], axis=1)[[*table.columns, MARK]]
 
 
 def fit_harmonization(
