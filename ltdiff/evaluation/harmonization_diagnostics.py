@@ -129,6 +129,17 @@ def covariate_effects(values: Values, design: Values, indicators: Values) -> Val
     return effects
 
 
+def on_one_side(patients: Codes, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows (N,) such that no patient is on both sides: every other one of those who are keeps the rows of the batch.
+
+    A classifier that has seen a patient on one side is misled by the rows of the other.
+    """
+    _, numbers = np.unique(patients, return_inverse=True)
+    is_shared = (np.bincount(numbers, members) > 0) & (np.bincount(numbers, ~members) > 0)
+    keeps_batch = np.cumsum(is_shared) % 2 == 1
+    return np.asarray(~is_shared[numbers] | (members == keeps_batch[numbers]))
+
+
 def _batches(harmonization: FeatureHarmonization, rows: Mapping[str, Rows]) -> Iterator[Batch]:
     """Of two batches the first alone, for the other mirrors it."""
     for column, names in harmonization.batches.items():
@@ -138,7 +149,8 @@ def _batches(harmonization: FeatureHarmonization, rows: Mapping[str, Rows]) -> I
 
 def _identify(batch: Batch, name: str, stage: Stage) -> dict[str, object]:
     sample = FeatureSample(stage.values, batch.patients)
-    told = identifiability(sample.select(stage.chosen & batch.members), sample.select(stage.chosen & ~batch.members))
+    chosen = stage.chosen & on_one_side(batch.patients, batch.members)
+    told = identifiability(sample.select(chosen & batch.members), sample.select(chosen & ~batch.members))
     return {"batch_column": batch.column, "batch": batch.name, "stage": name, **told._asdict()}
 
 

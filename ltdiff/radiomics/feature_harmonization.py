@@ -134,6 +134,7 @@ def fit_harmonization(
             f"there is no batch {quoted(reference)}; there are {', '.join(map(quoted, batches[columns.batches[0]]))}"
         )
     features = find_features(table, columns)
+    logger.info("%d features: %s", len(features), listed(features))
     values = feature_values(table, features)
     check_defined(values, features, remedy="leave out these rows, or keep the features as they are (--keep)")
     unchanged = _find_constant(values, features, batches, rows)

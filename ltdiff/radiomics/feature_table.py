@@ -59,7 +59,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a table as Parquet or CSV, by the name.
 
     Raises:
-        ValueError: another ending, no such table, no row, or two columns of one name.
+        ValueError: another ending, no table, no row, a column without a name, or two of one name.
     """
     check_table_path(path)
     try:
@@ -72,6 +72,10 @@ def read_table(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise ValueError(f"{printable(path)} cannot be read as a table: {str(error).splitlines()[0]}") from error
     names = names if is_csv else table.columns.to_series()
+    if names.isna().any():
+        raise ValueError(
+            f"{printable(path)} has a column without a name (number {int(names.isna().argmax()) + 1}): name it, or drop it"
+        )
     if names.duplicated().any():
         raise ValueError(f"{printable(path)} has two columns {quoted(names[names.duplicated()].iloc[0])}")
     if table.empty:

@@ -16,6 +16,7 @@ from ltdiff.evaluation.harmonization_diagnostics import (
     adjust_unseen,
     covariate_effects,
     diagnose,
+    on_one_side,
     second_half,
 )
 from ltdiff.evaluation.harmonization_report import summarize, write_diagnostics
@@ -95,6 +96,22 @@ def test_held_out_patients_are_harmonized_by_the_others_alone(method):
     changed = values.copy()
     changed[someone] *= 3  # of nobody's fit
     np.testing.assert_allclose(adjust_unseen(fitted, changed, rows, held)[others], adjusted[others])
+
+
+def test_patients_on_both_scanners_are_on_one_side_alone():
+    patients, members = np.array([7, 7, 8, 8, 8, 9, 5]), np.array([True, False, True, False, False, True, False])
+    assert on_one_side(patients, members).tolist() == [True, False, False, True, True, True, True]
+
+
+def test_a_patient_s_own_level_is_not_taken_for_a_scanner():
+    """Two scanners that do the same, and patients who were on both: a classifier that knows them would be wrong every time."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"patient": np.arange(60).repeat(2), "scanner": ["A", "B"] * 60})
+    own = 5 * rng.normal(size=(60, 8)).repeat(2, axis=0)
+    table[[f"f{number}" for number in range(8)]] = own + rng.normal(size=(120, 8))
+    fitted = fit_harmonization(table, Columns(("scanner",), patient="patient"), method="longitudinal")
+    told = diagnose(fitted, table).identifiability.set_index("stage")["auc"]
+    assert told[BEFORE] == pytest.approx(0.5, abs=0.15)
 
 
 def test_every_batch_of_several_is_compared(monkeypatch):

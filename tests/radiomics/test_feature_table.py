@@ -21,6 +21,7 @@ def test_what_is_read_is_what_was_written(name, tmp_path):
         ("t.csv", b"a,b\n", "has no row"),
         ("t.csv", b"a,b,a\n1,2,3\n", "has two columns 'a'"),
         ("t.csv", b"a,b\n1,2\n1,2,3\n", "cannot be read as a table"),
+        ("t.csv", b",a\n0,1\n", "has a column without a name (number 1)"),
         ("t.csv", b"\xff\xfe\x00a,b\n1,2\n", "cannot be read as a table"),
         ("t.parquet", b"PAR1 nothing", "cannot be read as a table"),
         ("t.xlsx", b"", "the name of a table ends with .parquet or .csv"),
