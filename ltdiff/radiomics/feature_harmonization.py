@@ -129,10 +129,7 @@ def fit_harmonization(
         _check_repeats(rows[columns.batches[0]].patients)
     for name in batches:
         check_confounding(covariates, [one.encode(table[one.name]) for one in covariates], labels(table[name]))
-    if reference is not None and reference not in batches[columns.batches[0]]:
-        raise ValueError(
-            f"there is no batch {quoted(reference)}; there are {', '.join(map(quoted, batches[columns.batches[0]]))}"
-        )
+    _check_reference(reference, batches[columns.batches[0]])
     features = find_features(table, columns)
     logger.info("%d features: %s", len(features), listed(features))
     values = feature_values(table, features)
@@ -187,6 +184,11 @@ def _check_arguments(columns: Columns, method: Method, reference: str | None) ->
         raise ValueError("longitudinal ComBat needs the column of the patient")
     if reference is not None and method not in ("combat", "covbat"):
         raise ValueError(f"{method} has no reference batch; combat and covbat have")
+
+
+def _check_reference(reference: str | None, batches: Sequence[str]) -> None:
+    if reference is not None and reference not in batches:
+        raise ValueError(f"there is no batch {quoted(reference)}; there are {', '.join(map(quoted, batches))}")
 
 
 def _rows_of(
