@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ def fit(
     covariates: str = "",
     patient: str | None = None,
     keep: str = "",
+    keep_incomplete: bool = False,
     method: Literal["combat", "covbat", "nested", "longitudinal"] = "combat",
     reference: str | None = None,
 ) -> int:
@@ -35,6 +37,7 @@ def fit(
         covariates: Columns whose effects are kept, separated by commas: text is a class, numbers are continuous.
         patient: Column of the patient; without it every row is a patient of its own.
         keep: Other columns that are no features, or features to be left as they are, separated by commas; `GLCM3D_*` names many.
+        keep_incomplete: Leave features without a value in some row as they are; without this, they are refused.
         method: combat; covbat, which makes the covariances agree too; nested, for several batch columns; longitudinal, for
             patients with several scans.
         reference: Batch that stays as it is; the others become like it. Without it all move to their common mean.
@@ -50,9 +53,9 @@ def fit(
     features = read_table(table)
     columns = Columns(_names(batch), _names(covariates), patient, _names(keep))
     with _naming(table):
-        fitted = fit_harmonization(features, columns, method=method, reference=reference)
-    wanted = {"batch": columns.batches, "covariates": columns.covariates, "patient": patient, "keep": columns.kept}
-    claim(out / CLAIM_FILE, {**wanted, "method": method, "reference": reference, "table_sha256": file_sha256(table)})
+        fitted = fit_harmonization(features, columns, method=method, reference=reference, keep_incomplete=keep_incomplete)
+    wanted = {"table_sha256": file_sha256(table), "keep_incomplete": keep_incomplete, "method": method, "reference": reference}
+    claim(out / CLAIM_FILE, {**asdict(columns), **wanted})
     save_harmonization(fitted, out / MODEL_FILE)
     diagnostics = diagnose(fitted, features)
     write_diagnostics(diagnostics, fitted, out)

@@ -76,7 +76,7 @@ def diagnose(harmonization: FeatureHarmonization, table: pd.DataFrame) -> Harmon
     design = next(iter(rows.values())).design
     alone = {COVARIATES: Stage(design, everyone)} if harmonization.covariates else {}
     told, compared = [], []
-    for batch in progress(list(_batches(harmonization, rows)), name="batches compared", unit="batch"):
+    for batch in progress(list(_batches(harmonization, rows)), name="diagnosis", unit="comparison"):
         told += [_identify(batch, name, stage) for name, stage in {**stages, **alone}.items()]
         compared.append(_compare(batch, harmonization.features, stages))
     return HarmonizationDiagnostics(

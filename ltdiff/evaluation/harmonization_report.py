@@ -73,7 +73,9 @@ def _describe(harmonization: FeatureHarmonization) -> str:
         f"- Reference: {harmonization.reference or 'none'}",
         f"- Features: {len(harmonization.features)}",
     ]
-    lines += [f"- Not changed: {name}, {reason}" for name, reason in harmonization.unchanged.items()]
+    for reason in dict.fromkeys(harmonization.unchanged.values()):
+        names = [name for name, of_name in harmonization.unchanged.items() if of_name == reason]
+        lines.append(f"- Not changed, {reason}: {', '.join(names)}")
     return "\n".join(lines)
 
 

@@ -106,7 +106,12 @@ class FeatureHarmonization:
 
 
 def fit_harmonization(
-    table: pd.DataFrame, columns: Columns, *, method: Method = "combat", reference: str | None = None
+    table: pd.DataFrame,
+    columns: Columns,
+    *,
+    method: Method = "combat",
+    reference: str | None = None,
+    keep_incomplete: bool = False,
 ) -> FeatureHarmonization:
     """Fit a harmonization to a table with a row for each region or patient.
 
@@ -115,6 +120,7 @@ def fit_harmonization(
         columns: Which is which.
         method: How; `nested` takes several batch columns, the others one.
         reference: A batch that stays as it is, for `combat` and `covbat`.
+        keep_incomplete: Leave features without a value in some row as they are, instead of refusing them.
 
     Raises:
         ValueError: the table does not allow it: one sentence says why.
@@ -133,12 +139,13 @@ def fit_harmonization(
     features = find_features(table, columns)
     logger.info("%d features: %s", len(features), listed(features))
     values = feature_values(table, features)
-    check_defined(values, features, remedy="leave out these rows, or keep the features as they are (--keep)")
-    unchanged = _find_constant(values, features, batches, rows)
-    is_varied = np.array([name not in unchanged for name in features])
-    if not is_varied.any():
-        raise ValueError("every feature is constant in some batch: there is nothing to harmonize")
-    order = best_order(values[:, is_varied], rows) if method == "nested" else columns.batches
+    if not keep_incomplete:
+        check_defined(values, features, remedy="leave out these rows, or leave these features as they are (--keep_incomplete)")
+    unchanged = _find_unchanged(values, features, batches, rows)
+    values = values[:, [name not in unchanged for name in features]]
+    if not values.size:
+        raise ValueError("every feature is constant in some batch, or lacks a value: there is nothing to harmonize")
+    order = best_order(values, rows) if method == "nested" else columns.batches
     return FeatureHarmonization(
         method=method,
         features=tuple(name for name in features if name not in unchanged),
@@ -149,7 +156,7 @@ def fit_harmonization(
         patient=columns.patient,
         reference=reference,
         measurement=measurement_of(table),
-        steps=fit_steps(values[:, is_varied], rows, method, order=order, batches=batches, reference=reference),
+        steps=fit_steps(values, rows, method, order=order, batches=batches, reference=reference),
     )
 
 
@@ -235,17 +242,18 @@ def _check_repeats(patients: NDArray[np.int64]) -> None:
         )
 
 
-def _find_constant(
+def _find_unchanged(
     values: Values, features: Sequence[str], batches: Mapping[str, Sequence[str]], rows: Mapping[str, Rows]
 ) -> dict[str, str]:
-    """Features without variance in some batch, which have no scale to harmonize."""
-    found: dict[str, str] = {}
+    """Features that cannot be fitted, and why: without a value somewhere, or without variance in some batch."""
+    incomplete = np.isnan(values).any(axis=0)
+    found = dict.fromkeys(np.array(features)[incomplete].tolist(), "without a value in some row")
     for column, levels in batches.items():
         for number, batch in enumerate(levels):
             of_batch = values[rows[column].batches == number]
             is_constant = np.ptp(of_batch, axis=0) <= ROUNDING * np.abs(of_batch).max(axis=0)
-            for name in np.array(features)[is_constant]:
-                found.setdefault(str(name), f"constant in the batch {quoted(batch)}")
+            for name in np.array(features)[is_constant].tolist():
+                found.setdefault(name, f"constant in the batch {quoted(batch)}")
     if found:
-        logger.warning("features that are constant in a batch stay as they are: %s", listed(found))
+        logger.warning("features that cannot be fitted stay as they are: %s", listed(found))
     return found

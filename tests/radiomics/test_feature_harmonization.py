@@ -100,11 +100,22 @@ def test_constant_features_stay_and_are_named(caplog):
     fitted = fit_harmonization(table, KNOWN)
     assert list(fitted.unchanged) == ["same", "same_in_b"]
     assert "constant in the batch 'B'" in fitted.unchanged["same_in_b"]
-    assert "features that are constant in a batch stay as they are: 'same', 'same_in_b'" in caplog.text
+    assert "features that cannot be fitted stay as they are: 'same', 'same_in_b'" in caplog.text
     harmonized = fitted.apply(table, mark="x")
     pd.testing.assert_frame_equal(harmonized[["same", "same_in_b"]], table[["same", "same_in_b"]])
     without = fit_harmonization(table.drop(columns=["same", "same_in_b"]), KNOWN)
     pd.testing.assert_frame_equal(without.apply(table, mark="x"), harmonized)
+
+
+def test_features_without_a_value_stay_where_that_is_asked_for():
+    table, _ = scanner_table(60)
+    table.loc[3, FEATURES[2]] = np.nan
+    fitted = fit_harmonization(table, KNOWN, keep_incomplete=True)
+    assert fitted.unchanged == {FEATURES[2]: "without a value in some row"}
+    expected = fit_harmonization(table.drop(columns=FEATURES[2]), KNOWN).apply(table, mark="x")
+    pd.testing.assert_frame_equal(fitted.apply(table, mark="x"), expected)
+    with pytest.raises(ValueError, match="there is nothing to harmonize"):
+        fit_harmonization(table.assign(**dict.fromkeys(FEATURES, np.nan)), KNOWN, keep_incomplete=True)
 
 
 def test_what_is_no_feature_stays():
