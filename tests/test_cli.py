@@ -26,7 +26,7 @@ def _app(*names: str) -> App:
     return app
 
 
-GROUPS = ("models",)
+GROUPS = ("models", "harmonize-features")
 """Commands that only have commands of their own."""
 ALL_COMMANDS = [
     *([name] for name in COMMANDS if name not in GROUPS),

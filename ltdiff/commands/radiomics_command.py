@@ -51,7 +51,8 @@ def radiomics(
         missing = "IMAGE and MASK are" if image is None else "MASK is"
         raise UsageError(f"{missing} required")
     from ltdiff.commands.configuration import read_settings_of
-    from ltdiff.radiomics.extract import check_table_path, extract_radiomics, to_text, write_table
+    from ltdiff.radiomics.extract import extract_radiomics, to_text
+    from ltdiff.radiomics.feature_table import check_table_path, write_table
 
     if out is not None:
         check_table_path(out)  # before minutes of work

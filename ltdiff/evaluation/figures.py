@@ -1,6 +1,6 @@
 """Pictures of an evaluation (the only import of matplotlib). Each function returns a figure; the report saves it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -104,6 +104,28 @@ def draw_protocols(curves: pd.DataFrame) -> Figure:
         _draw_curves(axis, of_kind[~is_target], "value", target=of_kind.loc[is_target, "value"])
         axis.set_title(kind, fontsize=10, loc="left")
     figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def draw_distributions(differences: pd.DataFrame, stages: Sequence[str]) -> Figure:
+    """Share of features below a difference (see `HarmonizationDiagnostics`), a curve for every stage."""
+    figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+    panels = {
+        "mean_difference": "difference of means (SD)",
+        "variance_ratio": "ratio of variances (log₂)",
+        "ks": "Kolmogorov–Smirnov",
+    }
+    for axis, (quantity, label) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
+        for stage, colour in zip(stages, _COLOURS, strict=False):
+            values = differences[f"{quantity}_{stage}"].dropna()
+            sizes = np.abs(np.log2(values) if quantity == "variance_ratio" else values)
+            axis.ecdf(sizes, label=stage.replace("_", " "), color=colour)
+        axis.set_xlabel(label, fontsize=9)
+        axis.grid(color="#dddddd", linewidth=0.7)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    figure.axes[0].set_ylabel("share of features", fontsize=9)
+    figure.axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 

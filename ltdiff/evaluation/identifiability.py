@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import QuantileTransformer
+from sklearn.preprocessing import FunctionTransformer, QuantileTransformer
 
 from ltdiff.evaluation.concordance import NUM_RESAMPLES, percentile_interval, resample
 from ltdiff.evaluation.feature_sample import FeatureSample, comparable
@@ -22,6 +23,8 @@ MAX_FOLDS = 5
 NUM_QUANTILES = 100
 """Features are mapped to a normal distribution: some have values of 10⁶ in a few regions, which would decide all."""
 MAX_ITERATIONS = 1000
+FARTHEST = 5.2
+"""Value of what lies beyond all training regions, in standard deviations."""
 
 
 class Identifiability(NamedTuple):
@@ -60,10 +63,15 @@ def _fit(source: NDArray[np.float64], target: NDArray[np.float64]) -> Pipeline:
     values = np.concatenate([source, target])
     is_target = np.repeat([False, True], [len(source), len(target)])
     classifier = make_pipeline(
-        QuantileTransformer(n_quantiles=min(NUM_QUANTILES, len(values)), output_distribution="normal"),
+        QuantileTransformer(n_quantiles=min(NUM_QUANTILES, len(values))),
+        FunctionTransformer(_to_normal),  # of all columns at once; the transformer's own goes column by column
         LogisticRegression(class_weight="balanced", max_iter=MAX_ITERATIONS),
     )
     return classifier.fit(values, is_target)
+
+
+def _to_normal(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.clip(ndtri(shares), -FARTHEST, FARTHEST))
 
 
 def _numbered(groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -82,10 +82,10 @@ class Section(NamedTuple):
         return "\n\n".join(part for part in (self.heading, self.note, table) if part)
 
 
-def to_markdown(sections: Iterable[Section]) -> str:
+def to_markdown(sections: Iterable[Section], *, title: str = "Evaluation") -> str:
     """A report of these sections."""
     text = "\n\n".join(section.to_markdown() for section in sections)
-    return f"# Evaluation\n\nNot for diagnostic use.\n\n{text}\n"
+    return f"# {title}\n\nNot for diagnostic use.\n\n{text}\n"
 
 
 def paired_sections(result: EvaluationResult) -> list[Section]:

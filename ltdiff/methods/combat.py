@@ -1,20 +1,23 @@
-"""ComBat: harmonizing the features instead of the images (Johnson 2007; Fortin 2018), by the combatlearn package.
+"""ComBat: harmonizing the features instead of the images (Johnson 2007; Fortin 2018).
 
 Batches are the two kernels, the target is the reference. Location and scale of every feature are estimated on random discs of the
 training slices, paired or not, and applied to the features of new source regions, lesions and whole slices among them; no image
 comes of it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.methods.protocol import FitError
-from ltdiff.methods.training_regions import SOURCE, TARGET, training_regions
+from ltdiff.methods.training_regions import TARGET, training_regions
+from ltdiff.radiomics.combat_model import HarmonizationStep, Rows, fit_combat
 from ltdiff.radiomics.feature_sets import FEATURE_SETS, PYRADIOMICS, FeatureSet
 from ltdiff.radiomics.parallel import extract_regions
 from ltdiff.system.atomic_files import replace_file
@@ -29,14 +32,10 @@ LEAST_DEFINED = 0.9
 class ComBat:
     """Fits ComBat on features of training regions and applies it to others."""
 
+    fit_step: ClassVar[Callable[..., HarmonizationStep]] = staticmethod(fit_combat)
+
     def __init__(self, feature_set: FeatureSet = PYRADIOMICS, *, num_workers: int = 1) -> None:
-        """ValueError where the package combatlearn is not installed."""
         self.feature_set, self.num_workers = feature_set, num_workers
-        try:
-            from combatlearn.core import ComBatModel
-        except ImportError as error:
-            raise ValueError("the method combat needs the package combatlearn: pip install 'ltdiff[compare]'") from error
-        self.new_model = ComBatModel
 
     @classmethod
     def make(cls, settings: Settings, evaluation: EvaluationConfig) -> Self:
@@ -61,35 +60,16 @@ class ComBat:
         varied = (features.groupby(batches).std() > 0).all()
         self.columns = list(features.columns[defined & varied])
         features = features[self.columns]
-        self.means, self.scales = features[batches == TARGET].mean(), features[batches == TARGET].std()
-        self._fit(self._scale(features.fillna(features.groupby(batches).transform("mean"))), batches)
+        self.means = features[batches == TARGET].mean()
+        filled = features.fillna(features.groupby(batches).transform("mean")).to_numpy()
+        self.step = self.fit_step(filled, _rows((batches == TARGET).to_numpy()), reference=1)
 
     def harmonize(self, features: pd.DataFrame) -> pd.DataFrame:
         """Source features (rois, features) → as if they were the target's. What is NaN or could not be fitted stays as it is."""
         given = features[self.columns]
-        harmonized = self._transform(self._scale(given.fillna(self.means))) * self.scales + self.means
+        adjusted = self.step.adjust(given.fillna(self.means).to_numpy(), _rows(np.zeros(len(given), dtype=bool)))
+        harmonized = pd.DataFrame(adjusted, given.index, self.columns)
         return features.assign(**harmonized.where(given.notna()))
-
-    def _scale(self, features: pd.DataFrame) -> pd.DataFrame:
-        """In units of the target's deviation: combatlearn adds 10⁻⁸ to every variance, and that of some textures is less."""
-        return (features - self.means) / self.scales
-
-    def _fit(self, features: pd.DataFrame, batches: pd.Series) -> None:
-        self.model = self._fit_model(features, batches)
-
-    def _transform(self, features: pd.DataFrame) -> pd.DataFrame:
-        """Of source features, each shifted and scaled by itself: what stands in for a NaN changes no other."""
-        return self._apply(self.model, features)
-
-    def _fit_model(self, values: pd.DataFrame, batches: pd.Series) -> Any:
-        # combatlearn's `johnson` (2.3) misses the reference's location where the scales differ; without covariates
-        # `fortin` is the same model
-        return self.new_model(method="fortin", reference_batch=TARGET).fit(values, batch=batches)
-
-    @staticmethod
-    def _apply(model: Any, values: pd.DataFrame) -> pd.DataFrame:
-        changed = model.transform(values, batch=pd.Series(SOURCE, index=values.index))
-        return pd.DataFrame(np.asarray(changed), values.index, values.columns)
 
     def _training_features(self, manifest: pd.DataFrame) -> pd.DataFrame:
         """Features of random regions (regions, features) of source and target, with the column `batch`."""
@@ -103,3 +83,9 @@ class ComBat:
         features = pd.DataFrame(rows)
         features.insert(0, "batch", [batch for batch, _ in regions])
         return features
+
+
+def _rows(is_target: NDArray[np.bool_]) -> Rows:
+    """Batch 0 is the source, 1 the target; no covariates."""
+    num = len(is_target)
+    return Rows(is_target.astype(np.int64), np.empty((num, 0)), np.arange(num))

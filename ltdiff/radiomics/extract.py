@@ -6,9 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -20,15 +18,11 @@ from ltdiff.radiomics import catalogue, ibsi
 from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
 from ltdiff.radiomics.ibsi_chain import process_region
 from ltdiff.radiomics.region import cut_region
-from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
 Volume = NDArray[np.float32]
-TABLE_SUFFIXES: Final = (".parquet", ".csv")
-
-
 Standardize = Callable[[NDArray[np.bool_]], Iterable[Volume]]
 """(which slices (Z,) of the image are concerned) → volumes (Z, Y, X) in HU of which the features are averaged"""
 Values = dict[str, float]
@@ -119,20 +113,6 @@ def _measure_by(config: CatalogueConfig | IbsiConfig, only: Sequence[str] | None
         extractor=catalogue.EXTRACTOR,
         extractor_version=catalogue.EXTRACTOR_VERSION,
     )
-
-
-def check_table_path(path: Path) -> None:
-    """ValueError when `write_table` could not tell the format from the name."""
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise ValueError(f"{printable(path)}: the name of a table ends with {' or '.join(TABLE_SUFFIXES)}")
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as Parquet or CSV, by the name; the file appears when it is complete. Raises as `check_table_path`."""
-    check_table_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write = table.to_csv if path.suffix.lower() == ".csv" else table.to_parquet
-    replace_file(path, partial(write, index=False))
 
 
 def to_text(table: pd.DataFrame) -> str:

@@ -1,6 +1,5 @@
 """ComBat on features: a known location and scale is found, and what it cannot know is left alone."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,10 +187,3 @@ def test_features_of_other_data_are_refused(extracted):
     manifest = read_manifest(path)
     with pytest.raises(ValueError, match=r"holds work with other settings or data \(data_fingerprint was "):
         ComBat().fit(manifest[manifest["slice_index"] > 0], folder=folder)
-
-
-def test_a_missing_package_is_named(fit, monkeypatch):
-    monkeypatch.setitem(sys.modules, "combatlearn.core", None)
-    features = _source_features()
-    with pytest.raises(ValueError, match=r"combatlearn: pip install 'ltdiff\[compare\]'"):
-        fit(features, _to_target(features))

@@ -16,7 +16,8 @@ from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
 from ltdiff.radiomics.config import CatalogueConfig
-from ltdiff.radiomics.extract import extract_radiomics, to_text, write_table
+from ltdiff.radiomics.extract import extract_radiomics, to_text
+from ltdiff.radiomics.feature_table import write_table
 from ltdiff.radiomics.region import cut_region
 
 SIZES = ["roi", "num_voxels", "volume_mm3"]
