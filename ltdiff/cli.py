@@ -19,6 +19,7 @@ COMMANDS = {
     "calibrate": "ltdiff.commands.calibrate_command:calibrate",
     "uncertainty": "ltdiff.commands.uncertainty_command:uncertainty",
     "radiomics": "ltdiff.commands.radiomics_command:radiomics",
+    "endpoints": "ltdiff.commands.endpoints_command:endpoints",
     "models": "ltdiff.commands.models_command:app",
     "settings": "ltdiff.commands.settings_command:settings",
 }

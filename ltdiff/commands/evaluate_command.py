@@ -14,6 +14,7 @@ def evaluate(
     model: str,
     out: Path,
     mask: Path | None = None,
+    lung_mask: Path | None = None,
     features: Literal["pyradiomics", "catalogue", "ibsi"] | None = None,
     config: Config = "default",
     settings: Set = (),
@@ -26,6 +27,7 @@ def evaluate(
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
+        lung_mask: Mask of the lungs for the clinical end points; without it, lungs are found in the target by thresholds.
         features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
     """
     from ltdiff.commands.command_line import resolve_model
@@ -43,6 +45,7 @@ def evaluate(
         model=resolve_model(model),
         out=out,
         mask=mask,
+        lung_mask=lung_mask,
         config=configuration.evaluation,
         inference=configuration.inference,
         extract_all=extract if on_ray else None,

@@ -58,6 +58,7 @@ def evaluate_model(
     config: EvaluationConfig,
     inference: InferenceConfig,
     mask: Path | None = None,
+    lung_mask: Path | None = None,
     extract_all: ExtractAll | None = None,
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
@@ -96,11 +97,13 @@ def evaluate_model(
         "decode": standardizer.procedure.describe_decoding(),
         "inference_seed": inference.seed,
     }
-    sets = read_scored_sets(manifest, config=config, mask=mask)
+    sets = read_scored_sets(manifest, config=config, mask=mask, lung_mask=lung_mask)
     return main_tables(evaluate(*sets, methods=methods, expectations=expectations, out=out, facts=facts, extract_all=extract_all))
 
 
-def read_scored_sets(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> ScoredSets:
+def read_scored_sets(
+    manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None, lung_mask: Path | None = None
+) -> ScoredSets:
     """Read the pairs of a split, and if slices of source or target in it have no partner, what is scored without pairs.
 
     Raises:
@@ -109,7 +112,7 @@ def read_scored_sets(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: 
     unpaired = has_unpaired(manifest, config.split)
     has_pairs = ((manifest["split"] == config.split) & manifest["pair_id"].notna()).any()
     return ScoredSets(
-        read_evaluation_set(manifest, config=config, mask=mask) if has_pairs or not unpaired else None,
+        read_evaluation_set(manifest, config=config, mask=mask, lung_mask=lung_mask) if has_pairs or not unpaired else None,
         read_unpaired_set(manifest, config=config, mask=mask) if unpaired else None,
     )
 

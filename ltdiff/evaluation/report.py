@@ -22,11 +22,15 @@ from ltdiff.evaluation.unpaired_result import UnpairedResult
 from ltdiff.system.atomic_files import replace_file, write_text
 
 SUMMARY_FILE = "summary.json"
-OPTIONAL_TABLES = ("remaining_error", "group_ccc", "unpaired_structures", "unpaired_curves")
+OPTIONAL_TABLES = (
+    *("remaining_error", "group_ccc", "endpoints", "endpoint_agreement"),
+    *("unpaired_structures", "unpaired_curves"),
+)
 """Tables that only some reports have."""
 OF_PAIRS = (
     *("ccc", "feature_ccc", "relative_error", "image_metrics", "noise_power", "slice_correlation", "structures"),
     *("structure_summary", "content", "slices", "remaining_error", "group_ccc", "features", "rois"),
+    *("endpoints", "endpoint_agreement"),
 )
 WITHOUT_PAIRS = ("unpaired", "unpaired_structures", "unpaired_curves", "unpaired_slices", "unpaired_features")
 """Names of the files of the two parts of a report, whatever their endings."""

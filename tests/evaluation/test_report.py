@@ -121,6 +121,22 @@ def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, collect,
     assert "slice_correlation_difference" not in pd.read_csv(tmp_path / "content.csv")
 
 
+def test_end_points_are_there_where_there_are_lungs(tmp_path, collect, volumes):
+    result = collect(lungs=np.ones((2, 96, 96), bool), facts={"lungs": "found in the target by thresholds"})
+    write_report(result, out_dir=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"endpoints.csv", "endpoint_agreement.csv"}
+    agreed = pd.read_csv(tmp_path / "endpoint_agreement.csv").set_index(["method", "endpoint"])
+    source, target = volumes[0]["source"], volumes[1]
+    bias = 100 * ((source < -950).mean() - (target < -950).mean())
+    assert agreed.loc[("source", "laa_950_percent"), "bias"] == pytest.approx(bias)
+    section = (tmp_path / "report.md").read_text().split("## Clinical end points")[1].split("\n## ")[0]
+    assert "lungs found in the target by thresholds" in section
+    assert f" {bias:.2f} |" in section
+    write_report(collect(), out_dir=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert "Clinical end points" not in (tmp_path / "report.md").read_text()
+
+
 def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, collect):
     result = collect(compared="better")
     write_report(result, out_dir=tmp_path)
