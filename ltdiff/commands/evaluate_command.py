@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ltdiff.commands.command_line import Config, Hidden, Set
+from ltdiff.commands.command_line import Config, Hidden, Set, UsageError
 
 
 def evaluate(
@@ -15,6 +15,8 @@ def evaluate(
     out: Path,
     mask: Path | None = None,
     lung_mask: Path | None = None,
+    risk_command: str | None = None,
+    risk_timeout_minutes: float | None = None,
     features: Literal["pyradiomics", "catalogue", "ibsi"] | None = None,
     config: Config = "default",
     settings: Set = (),
@@ -28,8 +30,13 @@ def evaluate(
         out: Folder for tables (CSV, Markdown) and figures (PNG).
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
         lung_mask: Mask of the lungs for the clinical end points; without it, lungs are found in the target by thresholds.
+        risk_command: Command of a risk model, which reads the DICOM files in {dir} and writes the scores of years 1 to 6 to
+            the CSV file {out}. It is run on source, standardized images and target of every scan. Run it again to resume.
+        risk_timeout_minutes: Time of each of its runs, after which it is ended; 60 without this.
         features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
     """
+    if risk_command is None and risk_timeout_minutes is not None:
+        raise UsageError("--risk_timeout_minutes needs --risk_command: without it, it would have no effect")
     from ltdiff.commands.command_line import resolve_model
     from ltdiff.commands.configuration import read_settings_of
 
@@ -37,8 +44,16 @@ def evaluate(
     configuration = read_settings_of(config, settings, sections=["inference", "evaluation"], options=options)
 
     from ltdiff.evaluation.evaluate_model import evaluate_model
+    from ltdiff.evaluation.risk_command import DEFAULT_TIMEOUT_MINUTES, RiskCommand
     from ltdiff.radiomics.ray_extraction import extract_on_ray
 
+    risk = None
+    if risk_command is not None:
+        minutes = DEFAULT_TIMEOUT_MINUTES if risk_timeout_minutes is None else risk_timeout_minutes
+        try:
+            risk = RiskCommand.parse(risk_command, timeout_minutes=minutes)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     extract = partial(extract_on_ray, folder=out / "regions", num_workers=configuration.evaluation.num_workers)
     tables = evaluate_model(
         pairs,
@@ -46,6 +61,7 @@ def evaluate(
         out=out,
         mask=mask,
         lung_mask=lung_mask,
+        risk=risk,
         config=configuration.evaluation,
         inference=configuration.inference,
         extract_all=extract if on_ray else None,

@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.ensemble import of_usual_size
-from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
+from ltdiff.data.manifest import data_fingerprint, slice_numbers
 from ltdiff.data.masks import check_regular, read_labels
+from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.data.rois import (
     HU_RANGES,
     Roi,
@@ -105,7 +106,7 @@ def read_evaluation_set(
         ValueError: the split has no pairs, or no region can be drawn on them; a slice cannot be read; a mask fits no series.
     """
     pairs, targets = _scored_pairs(manifest, config.split)
-    target_hu = _read_all(targets)
+    target_hu = read_all_hu(targets)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
     rois = draw_rois(target_hu, labels=labels, config=config)
     if not rois:
@@ -124,7 +125,7 @@ def read_evaluation_set(
     spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
     given = read_labels(lung_mask, manifest, pairs=pairs) > 0 if lung_mask else None
     return EvaluationSet(
-        source_hu=_read_all(pairs),
+        source_hu=read_all_hu(pairs),
         target_hu=target_hu,
         spacings_mm=spacings_mm,
         series=series,
@@ -178,7 +179,3 @@ def _find_all_lungs(target_hu: Slices, series: NDArray[np.int64], spacings_mm: N
     num_found = sum(lungs[series == number].any() for number in np.unique(series))
     logger.info("lungs are found in the scored slices of %d of %d pairs of series", num_found, len(np.unique(series)))
     return lungs
-
-
-def _read_all(rows: pd.DataFrame) -> Slices:
-    return np.stack([read_hu({str(key): value for key, value in row.items()}) for _, row in rows.iterrows()])

@@ -200,7 +200,7 @@ def _endpoint_sections(result: EvaluationResult) -> Iterator[Section]:
     table = result.tables["endpoint_agreement"]
     if len(table):
         note = _ENDPOINTS_NOTE.format(lungs=result.facts.get("lungs", ""))
-        yield Section("## Clinical end points", note, table.drop(columns="sd"), _ENDPOINTS)
+        yield Section("## Clinical end points", note, table.drop(columns="sd").dropna(axis=1, how="all"), _ENDPOINTS)
 
 
 def _feature_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
