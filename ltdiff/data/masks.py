@@ -184,7 +184,7 @@ def find_manifest_series(series_uid: str, manifest: pd.DataFrame) -> Series:
     folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
     found = {one.series_instance_uid: one for one in find_series(folder)[0]}
     if series_uid not in found or not paths <= {str(header.path) for header in found[series_uid].slices}:
-        raise ValueError(f"{printable(folder)}: the series that the mask belongs to is no longer what it was when it was paired")
+        raise ValueError(f"{printable(folder)}: a series here is no longer what it was when it was paired")
     return found[series_uid]
 
 

@@ -38,15 +38,18 @@ class PairedScan:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """(z, y, x)."""
-        step_mm = float(np.diff(self.sources["z_mm"]).mean()) if len(self.sources) > 1 else self.slice_thickness_mm
-        return step_mm, float(self.sources["spacing_y_mm"].iloc[0]), float(self.sources["spacing_x_mm"].iloc[0])
+        """(z, y, x); of several slices."""
+        return (
+            float(np.diff(self.sources["z_mm"]).mean()),
+            float(self.sources["spacing_y_mm"].iloc[0]),
+            float(self.sources["spacing_x_mm"].iloc[0]),
+        )
 
     @property
     def slice_thickness_mm(self) -> float:
         """Of the source's first slice; where it is not known, the distance of slices."""
         thickness_mm = self.sources["slice_thickness_mm"].iloc[0]
-        return float(thickness_mm) if pd.notna(thickness_mm) else float(np.diff(self.sources["z_mm"]).mean())
+        return float(thickness_mm) if pd.notna(thickness_mm) else self.spacing_mm[0]
 
     def read_source(self) -> np.ndarray:
         """HU (N, Y, X). ValueError naming a file that cannot be read."""
@@ -77,7 +80,9 @@ def find_paired_scans(manifest: pd.DataFrame, *, split: str) -> list[PairedScan]
 def axial_difference(scan: PairedScan, manifest: pd.DataFrame) -> str:
     """Why a scan is no stack of axial slices at equal distances, seen as usual, in words; "" when it is one."""
     steps_mm = np.diff(scan.sources["z_mm"])
-    if len(steps_mm) and np.abs(steps_mm - steps_mm.mean()).max() > STEP_TOLERANCE * steps_mm.mean():
+    if len(steps_mm) == 0:
+        return "it is a single slice"
+    if np.abs(steps_mm - steps_mm.mean()).max() > STEP_TOLERANCE * steps_mm.mean():
         return f"its slices lie {steps_mm.min():.3g} to {steps_mm.max():.3g} mm apart"
     if is_volume_file(Path(scan.sources["path"].iloc[0])):
         return ""  # read in this orientation

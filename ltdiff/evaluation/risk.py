@@ -91,11 +91,15 @@ class RiskEvaluation:
                         found[number, name] = RiskScores({}, {}, str(error))
                         logger.warning("no risk score of scan %d, %s: %s", number, name, error)
                     bar.update()
+            years = {year for one in found.values() for year in one.scores}
+            for (number, name), one in found.items():
+                if not years <= one.scores.keys():  # what lacks a year is asked again
+                    self._kept(scans[number], name, out / FOLDER).unlink(missing_ok=True)
         return _result(scans, found)
 
     def _score_image(self, scan: PairedScan, name: str, folder: Path) -> RiskScores:
-        key = self._key(scan, name)
-        kept, printed = folder / f"{key}.csv", folder / f"{key}.txt"
+        kept = self._kept(scan, name, folder)
+        printed = kept.with_suffix(".txt")
         if kept.is_file():
             return parse_scores(kept.read_text())
         printed.unlink(missing_ok=True)
@@ -105,7 +109,7 @@ class RiskEvaluation:
                 write_anonymous_series(
                     self._make_image(scan, name),
                     out_dir=series,
-                    key=key,
+                    key=kept.stem,
                     spacing_mm=scan.spacing_mm,
                     slice_thickness_mm=scan.slice_thickness_mm,
                 )
@@ -132,11 +136,12 @@ class RiskEvaluation:
         )
         return np.stack(made)
 
-    def _key(self, scan: PairedScan, name: str) -> str:
+    def _kept(self, scan: PairedScan, name: str, folder: Path) -> Path:
+        """Where the table of an image is kept: what would change it changes the file's name."""
         facts = [self.command.words, scan.fingerprint, name]
         if name in self.methods:
             facts += [self.identity, ltdiff.__version__]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+        return folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.csv"
 
 
 def _unfit(scan: PairedScan, manifest: pd.DataFrame) -> str:

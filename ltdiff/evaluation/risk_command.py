@@ -72,7 +72,7 @@ class RiskCommand:
             RiskCommandError: it took too long, failed, or wrote nothing.
         """
         table, printed = work / "scores.csv", work / "output.txt"
-        words = [word.replace("{dir}", str(series)).replace("{out}", str(table)) for word in self.words]
+        words = [word.replace("{dir}", str(series.absolute())).replace("{out}", str(table.absolute())) for word in self.words]
         try:
             exit_code = run_program(words, timeout_s=self.timeout_s, output=printed)
         except subprocess.TimeoutExpired:

@@ -58,6 +58,12 @@ def test_slices_at_varying_distances_are_named(manifest):
     assert axial_difference(scan, moved) == "its slices lie 5 to 6 mm apart"
 
 
+def test_a_single_slice_is_no_scan(manifest):
+    one = manifest[manifest["split"] == "test"]
+    (scan,) = find_paired_scans(one, split="test")
+    assert axial_difference(scan, one) == "it is a single slice"
+
+
 @pytest.mark.parametrize(("orientation", "named"), [([1, 0, 0, 0, 1, 0], ""), ([-1, 0, 0, 0, -1, 0], "ImageOrientationPatient")])
 def test_a_scan_that_is_seen_otherwise_is_named(tmp_path, orientation, named):
     """A risk model takes it for one of a patient on the back."""

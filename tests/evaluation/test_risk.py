@@ -129,13 +129,15 @@ def test_a_crash_costs_itself_alone_and_names_no_patient(make, manifest, log, tm
     assert "**Missing:** 1," in risk_section(result).to_markdown()
 
 
-def test_scores_that_are_none_and_years_that_are_missing(make, manifest, tmp_path):
+def test_scores_that_are_none_and_years_that_are_missing(make, manifest, log, tmp_path):
     wrong = "calls = len(open(sys.argv[3]).readlines())\nif calls == 1: rows[2] = '3,2.5'\nif calls == 3: del rows[5]"
     result = run(make(wrong), manifest, tmp_path / "out")
     assert result.failures == [
         "scan 0, source, year 3: the score 2.5 is no probability",
         "scan 0, target, year 6: the score is missing",
     ]
+    again = run(make(wrong), manifest, tmp_path / "out")
+    assert (again.failures, num_calls(log)) == ([], NUM_SCANS * 3 + 2)
     number = result.agreement.set_index(["year", "method"])["num"]
     assert number[(3, "source")] == 1
     assert number[(3, "brighter")] == 2
