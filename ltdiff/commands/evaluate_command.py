@@ -2,9 +2,12 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from ltdiff.commands.command_line import Config, Hidden, Set, UsageError
+
+if TYPE_CHECKING:
+    from ltdiff.evaluation.risk_command import RiskCommand
 
 
 def evaluate(
@@ -35,8 +38,7 @@ def evaluate(
         risk_timeout_minutes: Time of each of its runs, after which it is ended; 60 without this.
         features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
     """
-    if risk_command is None and risk_timeout_minutes is not None:
-        raise UsageError("--risk_timeout_minutes needs --risk_command: without it, it would have no effect")
+    risk = _parse_risk(risk_command, risk_timeout_minutes)  # before minutes of work
     from ltdiff.commands.command_line import resolve_model
     from ltdiff.commands.configuration import read_settings_of
 
@@ -44,16 +46,8 @@ def evaluate(
     configuration = read_settings_of(config, settings, sections=["inference", "evaluation"], options=options)
 
     from ltdiff.evaluation.evaluate_model import evaluate_model
-    from ltdiff.evaluation.risk_command import DEFAULT_TIMEOUT_MINUTES, RiskCommand
     from ltdiff.radiomics.ray_extraction import extract_on_ray
 
-    risk = None
-    if risk_command is not None:
-        minutes = DEFAULT_TIMEOUT_MINUTES if risk_timeout_minutes is None else risk_timeout_minutes
-        try:
-            risk = RiskCommand.parse(risk_command, timeout_minutes=minutes)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
     extract = partial(extract_on_ray, folder=out / "regions", num_workers=configuration.evaluation.num_workers)
     tables = evaluate_model(
         pairs,
@@ -68,3 +62,16 @@ def evaluate(
     )
     print(f"{tables}\nreport: {out / 'report.md'}")
     return 0
+
+
+def _parse_risk(command: str | None, timeout_minutes: float | None) -> "RiskCommand | None":
+    if command is None:
+        if timeout_minutes is not None:
+            raise UsageError("--risk_timeout_minutes needs --risk_command: without it, it would have no effect")
+        return None
+    from ltdiff.evaluation.risk_command import DEFAULT_TIMEOUT_MINUTES, RiskCommand
+
+    try:
+        return RiskCommand.parse(command, timeout_minutes=DEFAULT_TIMEOUT_MINUTES if timeout_minutes is None else timeout_minutes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
