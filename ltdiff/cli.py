@@ -20,6 +20,7 @@ COMMANDS = {
     "uncertainty": "ltdiff.commands.uncertainty_command:uncertainty",
     "radiomics": "ltdiff.commands.radiomics_command:radiomics",
     "harmonize-features": "ltdiff.commands.harmonize_features_command:app",
+    "endpoints": "ltdiff.commands.endpoints_command:endpoints",
     "models": "ltdiff.commands.models_command:app",
     "settings": "ltdiff.commands.settings_command:settings",
 }

@@ -25,6 +25,7 @@ def compare(
     split: str | None = None,
     num_pairs: int | None = None,
     mask: Path | None = None,
+    lung_mask: Path | None = None,
     features: Literal["pyradiomics", "catalogue", "ibsi"] | None = None,
     config: Config = "default",
     settings: Set = (),
@@ -41,6 +42,7 @@ def compare(
         split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
         num_pairs: Train on so many of the training pairs only, spread evenly.
         mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
+        lung_mask: Mask of the lungs for the clinical end points; without it, lungs are found in the target by thresholds.
         features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
     """
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
@@ -61,6 +63,7 @@ def compare(
         split=split,
         num_pairs=num_pairs,
         mask=mask,
+        lung_mask=lung_mask,
         config=configuration.evaluation,
     )
     print(f"{tables}\nreport: {out / 'report.md'}")

@@ -2,9 +2,12 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from ltdiff.commands.command_line import Config, Hidden, Set
+from ltdiff.commands.command_line import Config, Hidden, Set, UsageError
+
+if TYPE_CHECKING:
+    from ltdiff.evaluation.risk_command import RiskCommand
 
 
 def evaluate(
@@ -14,6 +17,9 @@ def evaluate(
     model: str,
     out: Path,
     mask: Path | None = None,
+    lung_mask: Path | None = None,
+    risk_command: str | None = None,
+    risk_timeout_minutes: float | None = None,
     features: Literal["pyradiomics", "catalogue", "ibsi"] | None = None,
     config: Config = "default",
     settings: Set = (),
@@ -26,8 +32,13 @@ def evaluate(
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
+        lung_mask: Mask of the lungs for the clinical end points; without it, lungs are found in the target by thresholds.
+        risk_command: Command of a risk model, which reads the DICOM files in {dir} and writes the scores of years 1 to 6 to
+            the CSV file {out}. It is run on source, standardized images and target of every scan. Run it again to resume.
+        risk_timeout_minutes: Time of each of its runs, after which it is ended; 60 without this.
         features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
     """
+    risk = _parse_risk(risk_command, risk_timeout_minutes)  # before minutes of work
     from ltdiff.commands.command_line import resolve_model
     from ltdiff.commands.configuration import read_settings_of
 
@@ -43,9 +54,24 @@ def evaluate(
         model=resolve_model(model),
         out=out,
         mask=mask,
+        lung_mask=lung_mask,
+        risk=risk,
         config=configuration.evaluation,
         inference=configuration.inference,
         extract_all=extract if on_ray else None,
     )
     print(f"{tables}\nreport: {out / 'report.md'}")
     return 0
+
+
+def _parse_risk(command: str | None, timeout_minutes: float | None) -> "RiskCommand | None":
+    if command is None:
+        if timeout_minutes is not None:
+            raise UsageError("--risk_timeout_minutes needs --risk_command: without it, it would have no effect")
+        return None
+    from ltdiff.evaluation.risk_command import DEFAULT_TIMEOUT_MINUTES, RiskCommand
+
+    try:
+        return RiskCommand.parse(command, timeout_minutes=DEFAULT_TIMEOUT_MINUTES if timeout_minutes is None else timeout_minutes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

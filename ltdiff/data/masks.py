@@ -50,7 +50,7 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDA
     path = Path(pairs["path"].iloc[0])
     if is_volume_file(path):
         return _numbered(_read_on_grid(mask, read_volume(path)))[pairs["slice_index"]]
-    series = _find_series(str(series_uids[0]), manifest)
+    series = find_manifest_series(str(series_uids[0]), manifest)
     return _of_slices(pairs["path"], _numbered(_read_on_grid(mask, series.read_volume())), series)
 
 
@@ -79,7 +79,7 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
             candidates = strangers | {path for path, origin in found.items() if is_named and series_uid in origin.series}
             if not candidates or (not is_named and used.keys() & set(slices.index)):
                 continue
-            series = _find_series(str(series_uid), manifest)
+            series = find_manifest_series(str(series_uid), manifest)
             fitting = sorted(path for path in candidates if _fits(found[path], series, is_named=is_named))
             images = _label_images(fitting, series, is_named=is_named)
             if path := _only(list(images)):
@@ -171,20 +171,20 @@ def _of_slices(paths: pd.Series, labels: NDArray[Any], series: Series) -> NDArra
 def check_regular(manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> None:
     """ValueError naming a series of `pairs` (source rows of `manifest`) whose slices form no regular grid in space."""
     for series_uid, path in pairs.drop_duplicates("series_uid")[["series_uid", "path"]].itertuples(index=False):
-        if not is_volume_file(Path(path)) and (series := _find_series(series_uid, manifest)).irregularity:
+        if not is_volume_file(Path(path)) and (series := find_manifest_series(series_uid, manifest)).irregularity:
             raise ValueError(
                 f"features in space need a regular grid, and the series of {printable(series.path)} forms none: "
                 f"{series.irregularity}"
             )
 
 
-def _find_series(series_uid: str, manifest: pd.DataFrame) -> Series:
+def find_manifest_series(series_uid: str, manifest: pd.DataFrame) -> Series:
     """A whole series of the manifest, whose slices may lie in several folders."""
     paths = set(manifest.loc[manifest["series_uid"] == series_uid, "path"])
     folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
     found = {one.series_instance_uid: one for one in find_series(folder)[0]}
     if series_uid not in found or not paths <= {str(header.path) for header in found[series_uid].slices}:
-        raise ValueError(f"{printable(folder)}: the series that the mask belongs to is no longer what it was when it was paired")
+        raise ValueError(f"{printable(folder)}: a series here is no longer what it was when it was paired")
     return found[series_uid]
 
 

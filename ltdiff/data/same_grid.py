@@ -31,6 +31,16 @@ def grid_difference(source: Scan, target: Scan) -> str:
     return _frame_difference(source, target) or _plane_difference(source, target) or _slice_difference(source, target)
 
 
+def voxel_difference(one: Scan, other: Scan) -> str:
+    """Why voxels of the same index in two scans do not lie at the same place, in words; "" when they do."""
+    if one.num_slices != other.num_slices:
+        return f"one has {one.num_slices} slices, the other {other.num_slices}"
+    if reason := _frame_difference(one, other) or _plane_difference(one, other):
+        return reason
+    num_shared = len(_partners(one, other))
+    return "" if num_shared == one.num_slices else f"{one.num_slices - num_shared} of {one.num_slices} slices lie elsewhere"
+
+
 def _frame_difference(source: Scan, target: Scan) -> str:
     uids = source.frame_of_reference_uid, target.frame_of_reference_uid
     return "their FrameOfReferenceUID differs" if all(uids) and uids[0] != uids[1] else ""  # volume files have none

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from ltdiff.data.ensemble import has_unpaired
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
+from ltdiff.data.paired_scans import PairedScan, find_paired_scans
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluation_result import EvaluationResult, collect_result
 from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set, standardize_slices
 from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
-from ltdiff.evaluation.report import write_report
+from ltdiff.evaluation.report import REPORT_FILE, add_section, write_report
+from ltdiff.evaluation.risk import RiskEvaluation, RiskResult, risk_section
+from ltdiff.evaluation.risk_command import RiskCommand
 from ltdiff.evaluation.scoring import SOURCE, Expectation, Harmonizer, Scores, score
 from ltdiff.evaluation.unpaired_markdown import unpaired_markdown
 from ltdiff.evaluation.unpaired_result import UnpairedResult, collect_unpaired_result
@@ -31,6 +34,7 @@ from ltdiff.model.config import OUTPUTS
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_calibration, read_description, weights_sha256
 from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
+from ltdiff.system.atomic_files import file_sha256
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -58,6 +62,8 @@ def evaluate_model(
     config: EvaluationConfig,
     inference: InferenceConfig,
     mask: Path | None = None,
+    lung_mask: Path | None = None,
+    risk: RiskCommand | None = None,
     extract_all: ExtractAll | None = None,
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
@@ -67,21 +73,17 @@ def evaluate_model(
     Of a calibrated model the outputs that were not chosen, and the expectation of the features over samples, have rows of their
     own, unless one output was asked for.
 
-    Features are extracted by processes on this machine, or by `extract_all`.
+    Features are extracted by processes on this machine, or by `extract_all`. With `risk`, the model of that command scores whole
+    scans when the report is written.
+
+    Raises:
+        ValueError: as `read_scored_sets`; no pairs for `risk`; and, after all is written, risk scores that are missing.
     """
     torch.set_num_threads(1)  # several slices at a time, one thread each, as archives are standardized: the same values
     manifest = read_manifest(manifest_path)
+    scans = [] if risk is None else _find_scans(manifest, config.split)
     standardizer = Standardizer.load(model, inference)
-    methods: dict[str, Method] = {}
-    if manifest["pair_id"].notna().any() or not standardizer.procedure.is_linear:  # else its row would be the model's own
-        methods["linear"] = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
-    methods["ltdiff"] = standardizer
-    expectations: dict[str, Expectation] = {}
-    if inference.output is None and "residual_noise" in read_calibration(model):
-        others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
-        methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
-        mean = "ltdiff_mean" if "mean" in others else "ltdiff"
-        expectations["ltdiff_expected"] = Expectation(mean, ResidualSampler.read(model))
+    methods, expectations = _methods(standardizer, manifest, model, inference)
     about = read_description(model)["about"]
     if _has_trained(about, manifest, split=config.split):
         logger.warning(
@@ -96,11 +98,60 @@ def evaluate_model(
         "decode": standardizer.procedure.describe_decoding(),
         "inference_seed": inference.seed,
     }
-    sets = read_scored_sets(manifest, config=config, mask=mask)
-    return main_tables(evaluate(*sets, methods=methods, expectations=expectations, out=out, facts=facts, extract_all=extract_all))
+    sets = read_scored_sets(manifest, config=config, mask=mask, lung_mask=lung_mask)
+    evaluation = evaluate(*sets, methods=methods, expectations=expectations, out=out, facts=facts, extract_all=extract_all)
+    tables = main_tables(evaluation)
+    if risk is None:
+        return tables
+    scored = RiskEvaluation(risk, methods, _identity(model, inference), config.num_workers).score(scans, manifest, out=out)
+    return f"{tables}\n\n{_add_risk(scored, out)}"
 
 
-def read_scored_sets(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> ScoredSets:
+def _methods(
+    standardizer: Standardizer, manifest: pd.DataFrame, model: Path, inference: InferenceConfig
+) -> tuple[dict[str, Method], dict[str, Expectation]]:
+    """The model and what it is set against; and what gives features alone."""
+    methods: dict[str, Method] = {}
+    if manifest["pair_id"].notna().any() or not standardizer.procedure.is_linear:  # else its row would be the model's own
+        methods["linear"] = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
+    methods["ltdiff"] = standardizer
+    if inference.output is not None or "residual_noise" not in read_calibration(model):
+        return methods, {}
+    others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
+    methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
+    mean = "ltdiff_mean" if "mean" in others else "ltdiff"
+    return methods, {"ltdiff_expected": Expectation(mean, ResidualSampler.read(model))}
+
+
+def _find_scans(manifest: pd.DataFrame, split: str) -> list[PairedScan]:
+    scans = find_paired_scans(manifest, split=split)
+    if not scans:
+        raise ValueError(f"a risk command needs pairs, and the manifest has none in its split {split!r}")
+    return scans
+
+
+def _identity(model: Path, inference: InferenceConfig) -> str:
+    """What decides a model's images: all its files, and how it is used."""
+    return f"{inference} {sorted((path.name, file_sha256(path)) for path in model.iterdir() if path.is_file())}"
+
+
+def _add_risk(result: RiskResult, out: Path) -> str:
+    """Add the risk scores to the report in `out`; return them as Markdown.
+
+    Raises:
+        ValueError: some are missing; the others are in the report.
+    """
+    section = risk_section(result)
+    add_section(out, section, {"risk_scores": result.scores, "risk_agreement": result.agreement})
+    if result.failures:
+        others = f", and {len(result.failures) - 1} more" if len(result.failures) > 1 else ""
+        raise ValueError(f"{printable(out / REPORT_FILE)} lacks risk scores: {result.failures[0]}{others}")
+    return section.to_markdown()
+
+
+def read_scored_sets(
+    manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None, lung_mask: Path | None = None
+) -> ScoredSets:
     """Read the pairs of a split, and if slices of source or target in it have no partner, what is scored without pairs.
 
     Raises:
@@ -109,7 +160,7 @@ def read_scored_sets(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: 
     unpaired = has_unpaired(manifest, config.split)
     has_pairs = ((manifest["split"] == config.split) & manifest["pair_id"].notna()).any()
     return ScoredSets(
-        read_evaluation_set(manifest, config=config, mask=mask) if has_pairs or not unpaired else None,
+        read_evaluation_set(manifest, config=config, mask=mask, lung_mask=lung_mask) if has_pairs or not unpaired else None,
         read_unpaired_set(manifest, config=config, mask=mask) if unpaired else None,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ltdiff.data.rois import Roi, is_lesion_set
+from ltdiff.evaluation.endpoints import endpoint_agreement, endpoint_table
 from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
 from ltdiff.evaluation.evaluation_set import EvaluationSet
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
@@ -51,7 +52,10 @@ def collect_result(
     compared: str | None = None,
 ) -> EvaluationResult:
     """The result for `images` (N, Y, X) that were scored; the error of the method `compared` is set against the others'."""
+    endpoints = endpoint_table(images, evaluation_set)
     tables = compare_images(images, evaluation_set) | {
+        "endpoints": endpoints,
+        "endpoint_agreement": endpoint_agreement(endpoints),
         "ccc": scores.ccc,
         "feature_ccc": scores.feature_ccc,
         "relative_error": scores.relative_error,

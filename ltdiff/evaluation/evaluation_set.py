@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.ensemble import of_usual_size
-from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
+from ltdiff.data.manifest import data_fingerprint, slice_numbers
 from ltdiff.data.masks import check_regular, read_labels
+from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.data.rois import (
     HU_RANGES,
     Roi,
@@ -28,6 +29,7 @@ from ltdiff.data.rois import (
 )
 from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
+from ltdiff.evaluation.lung_mask import find_lungs
 from ltdiff.evaluation.structures import Neighbours
 from ltdiff.inference.method import Method, Slices
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
@@ -43,7 +45,8 @@ class EvaluationSet:
     `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
     `series` (N,) numbers the pairs of series that slices belong to; `places` has a row for each slice: series_uid, z_mm and
     slice_number, its place in the whole series.
-    `num_cross_sections` counts those of all lesions of the masks, None without a mask; `facts` tell a reader what it is.
+    `lungs` (N, Y, X) bool is one mask for all images; `labels` (N, Y, X) uint16 numbers the lesions of each series, None without
+    a mask, and `num_cross_sections` counts their cross-sections; `facts` tell a reader what it is.
     """
 
     source_hu: Slices
@@ -53,6 +56,8 @@ class EvaluationSet:
     places: pd.DataFrame
     rois: tuple[Roi, ...]
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...]
+    lungs: NDArray[np.bool_]
+    labels: NDArray[np.uint16] | None
     num_cross_sections: int | None
     config: EvaluationConfig
     facts: dict[str, Any]
@@ -92,14 +97,16 @@ def standardize_slices(
         return list(progress(made, name=name, unit="slice", total=len(slices_hu)))
 
 
-def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None) -> EvaluationSet:
-    """Read the pairs of a split and draw the regions.
+def read_evaluation_set(
+    manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None, lung_mask: Path | None = None
+) -> EvaluationSet:
+    """Read the pairs of a split and draw the regions. The lungs are found in the targets, or given.
 
     Raises:
-        ValueError: the split has no pairs, or no region can be drawn on them; a slice cannot be read; the mask fits no series.
+        ValueError: the split has no pairs, or no region can be drawn on them; a slice cannot be read; a mask fits no series.
     """
     pairs, targets = _scored_pairs(manifest, config.split)
-    target_hu = _read_all(targets)
+    target_hu = read_all_hu(targets)
     labels = read_labels(mask, manifest, pairs=pairs) if mask else None
     rois = draw_rois(target_hu, labels=labels, config=config)
     if not rois:
@@ -115,14 +122,18 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
         lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
         scored = (*extrude(discs, blocks=blocks, depth=depth), *lesions, *whole_slices(target_hu.shape))
     num_cross_sections = None if labels is None else count_cross_sections(labels)
+    spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
+    given = read_labels(lung_mask, manifest, pairs=pairs) > 0 if lung_mask else None
     return EvaluationSet(
-        source_hu=_read_all(pairs),
+        source_hu=read_all_hu(pairs),
         target_hu=target_hu,
-        spacings_mm=pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float),
+        spacings_mm=spacings_mm,
         series=series,
         places=pairs[["series_uid", "z_mm"]].assign(slice_number=numbers).rename_axis("slice_index").reset_index(),
         rois=tuple(rois),
         scored=scored,
+        lungs=_find_all_lungs(target_hu, series, spacings_mm) if given is None else given,
+        labels=labels,
         num_cross_sections=num_cross_sections,
         config=config,
         facts={
@@ -130,6 +141,7 @@ def read_evaluation_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mas
             "data_fingerprint": data_fingerprint(manifest),
             "roi_seed": config.seed,
             "num_lesion_cross_sections": num_cross_sections or 0,
+            "lungs": "found in the target by thresholds" if given is None else "given",
         },
     )
 
@@ -157,5 +169,13 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     return sources.reset_index(drop=True), targets
 
 
-def _read_all(rows: pd.DataFrame) -> Slices:
-    return np.stack([read_hu({str(key): value for key, value in row.items()}) for _, row in rows.iterrows()])
+def _find_all_lungs(target_hu: Slices, series: NDArray[np.int64], spacings_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The lungs (N, Y, X) of each pair of series; all False in those that show none."""
+    lungs = np.zeros(target_hu.shape, bool)
+    for number in np.unique(series):
+        of_series = series == number
+        y_mm, x_mm = spacings_mm[of_series][0]
+        lungs[of_series] = find_lungs(target_hu[of_series], (float(y_mm), float(x_mm)))
+    num_found = sum(lungs[series == number].any() for number in np.unique(series))
+    logger.info("lungs are found in the scored slices of %d of %d pairs of series", num_found, len(np.unique(series)))
+    return lungs

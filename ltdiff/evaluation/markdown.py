@@ -39,6 +39,23 @@ _STRUCTURES_NOTE = (
     "maximum (of an airway, of its lumen): mean, and 95th percentile of the absolute values, which for small structures is "
     "mostly the target's noise. One by one in structures.csv."
 )
+_ENDPOINTS_NOTE = (
+    "Of the scored slices, inside one mask for all images: lungs {lungs}, and the lesions of the masks. Mean, and that of the "
+    "target; mean absolute difference, bias and 95 % limits of agreement (Bland and Altman) of the difference to the target, and "
+    "CCC, over pairs of series or over lesions: these need several. LAA−950 is the share of voxels below −950 HU, Perc15 their "
+    "15th percentile. One by one, with volumes, in endpoints.csv."
+)
+_ENDPOINTS = {
+    "endpoint": ("end point", ""),
+    "mean": ("mean", ".2f"),
+    "target_mean": ("mean of target", ".2f"),
+    "num": ("n", ""),
+    "mean_absolute_difference": ("mean absolute difference", ".2f"),
+    "bias": ("bias", ".2f"),
+    "limit_low": ("lower limit", ".2f"),
+    "limit_high": ("upper limit", ".2f"),
+    "ccc": ("CCC", ".3f"),
+}
 _RELATIVE_ERROR_NOTE = (
     f"Median over the regions and the features of a class of |f(A′) − f(B)| / max(|f(B)|, {RELATIVE_ERROR_EPSILON:g})."
 )
@@ -97,6 +114,7 @@ def paired_sections(result: EvaluationResult) -> list[Section]:
         *_paper_sections(result.tables["group_ccc"]),
         *_remaining_error_sections(result),
         *_image_sections(result.tables),
+        *_endpoint_sections(result),
         *_feature_sections(result.tables),
         Section("## How it was measured", _METHOD_NOTE.format(**provenance, counts=counts)),
     ]
@@ -176,6 +194,13 @@ def _image_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
         yield Section("## Lesions, vessels and airways", _STRUCTURES_NOTE, structures, _STRUCTURES)
     if len(tables["noise_power"]):
         yield Section("![Noise power spectrum of every method in soft tissue](noise_power.png)")
+
+
+def _endpoint_sections(result: EvaluationResult) -> Iterator[Section]:
+    table = result.tables["endpoint_agreement"]
+    if len(table):
+        note = _ENDPOINTS_NOTE.format(lungs=result.facts.get("lungs", ""))
+        yield Section("## Clinical end points", note, table.drop(columns="sd").dropna(axis=1, how="all"), _ENDPOINTS)
 
 
 def _feature_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:

@@ -21,15 +21,21 @@ from ltdiff.evaluation.unpaired_markdown import unpaired_sections
 from ltdiff.evaluation.unpaired_result import UnpairedResult
 from ltdiff.system.atomic_files import replace_file, write_text
 
-SUMMARY_FILE = "summary.json"
-OPTIONAL_TABLES = ("remaining_error", "group_ccc", "unpaired_structures", "unpaired_curves")
+REPORT_FILE, SUMMARY_FILE = "report.md", "summary.json"
+OPTIONAL_TABLES = (
+    *("remaining_error", "group_ccc", "endpoints", "endpoint_agreement"),
+    *("unpaired_structures", "unpaired_curves"),
+)
 """Tables that only some reports have."""
 OF_PAIRS = (
     *("ccc", "feature_ccc", "relative_error", "image_metrics", "noise_power", "slice_correlation", "structures"),
     *("structure_summary", "content", "slices", "remaining_error", "group_ccc", "features", "rois"),
+    *("endpoints", "endpoint_agreement"),
 )
 WITHOUT_PAIRS = ("unpaired", "unpaired_structures", "unpaired_curves", "unpaired_slices", "unpaired_features")
 """Names of the files of the two parts of a report, whatever their endings."""
+ADDED_LATER = ("risk_scores", "risk_agreement")
+"""Tables of `add_section`."""
 
 
 def add_to_summary(out_dir: Path, facts: Mapping[str, Any]) -> None:
@@ -38,12 +44,21 @@ def add_to_summary(out_dir: Path, facts: Mapping[str, Any]) -> None:
     write_text(path, _to_json(json.loads(path.read_text()) | dict(facts)))
 
 
+def add_section(out_dir: Path, section: Section, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Add what is measured after the report was written: a section at its end, and tables beside it."""
+    _write_tables(tables, out_dir)
+    path = out_dir / REPORT_FILE
+    write_text(path, f"{path.read_text()}\n{section.to_markdown()}\n")
+
+
 def write_report(result: EvaluationResult | None, unpaired: UnpairedResult | None = None, *, out_dir: Path) -> Path:
     """Write what was measured on pairs and without pairs under `out_dir`, and return the path of report.md.
 
     What an earlier report had beside it goes.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    for name in ADDED_LATER:
+        (out_dir / f"{name}.csv").unlink(missing_ok=True)
     sections: list[Section] = []
     facts: dict[str, Any] = {}
     for of_part, names in ((result, OF_PAIRS), (unpaired, WITHOUT_PAIRS)):
@@ -63,8 +78,8 @@ def write_report(result: EvaluationResult | None, unpaired: UnpairedResult | Non
         sections += unpaired_sections(unpaired)
     write_text(out_dir / SUMMARY_FILE, _to_json(facts))
     _draw_figures(result, unpaired, out_dir)
-    write_text(out_dir / "report.md", to_markdown(sections))
-    return out_dir / "report.md"
+    write_text(out_dir / REPORT_FILE, to_markdown(sections))
+    return out_dir / REPORT_FILE
 
 
 def _write_tables(tables: Mapping[str, pd.DataFrame], out_dir: Path) -> None:

@@ -55,6 +55,7 @@ def compare_methods(
     split: str | None = None,
     num_pairs: int | None = None,
     mask: Path | None = None,
+    lung_mask: Path | None = None,
     config: EvaluationConfig,
 ) -> str:
     """Train and score; returns the main tables as Markdown.
@@ -74,7 +75,7 @@ def compare_methods(
     training, scored = _manifests(pairs, test, split)
     training = limit_pairs(training, num_pairs) if num_pairs is not None else training
     # first: what cannot be scored need not be trained for
-    sets = read_scored_sets(scored, config=config, mask=mask)
+    sets = read_scored_sets(scored, config=config, mask=mask, lung_mask=lung_mask)
     given = replace(settings.training, minutes=minutes, num_workers=1, use_gpu=torch.cuda.is_available())
     settings = replace(settings, training=given)
     started_s = time.monotonic()

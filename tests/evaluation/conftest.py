@@ -47,6 +47,8 @@ def evaluation_set(volumes, rois):
         places=pd.DataFrame({"slice_index": [0, 1], "series_uid": "1.2", "z_mm": [0.0, 5.0], "slice_number": [7, 8]}),
         rois=tuple(rois),
         scored=tuple(rois),
+        lungs=np.zeros(target.shape, bool),
+        labels=None,
         num_cross_sections=1,
         config=EvaluationConfig(),
         facts={"roi_seed": 0},

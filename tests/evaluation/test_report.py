@@ -12,8 +12,8 @@ from ltdiff.data.rois import disc_mask
 from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
 from ltdiff.evaluation.evaluation_result import collect_result
 from ltdiff.evaluation.feature_values import FeatureArray
-from ltdiff.evaluation.markdown import paired_sections, to_markdown
-from ltdiff.evaluation.report import write_report
+from ltdiff.evaluation.markdown import Section, paired_sections, to_markdown
+from ltdiff.evaluation.report import add_section, write_report
 from ltdiff.radiomics.pyradiomics import EXTRACTOR_VERSION
 
 FILES = {
@@ -119,6 +119,30 @@ def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, collect,
     assert pd.read_csv(tmp_path / "slice_correlation.csv").empty
     assert "slice to slice" not in (tmp_path / "report.md").read_text()
     assert "slice_correlation_difference" not in pd.read_csv(tmp_path / "content.csv")
+
+
+def test_end_points_are_there_where_there_are_lungs(tmp_path, collect, volumes):
+    result = collect(lungs=np.ones((2, 96, 96), bool), facts={"lungs": "found in the target by thresholds"})
+    (tmp_path / "risk_scores.csv").touch()  # of an earlier report
+    write_report(result, out_dir=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"endpoints.csv", "endpoint_agreement.csv"}
+    agreed = pd.read_csv(tmp_path / "endpoint_agreement.csv").set_index(["method", "endpoint"])
+    source, target = volumes[0]["source"], volumes[1]
+    bias = 100 * ((source < -950).mean() - (target < -950).mean())
+    assert agreed.loc[("source", "laa_950_percent"), "bias"] == pytest.approx(bias)
+    section = (tmp_path / "report.md").read_text().split("## Clinical end points")[1].split("\n## ")[0]
+    assert "lungs found in the target by thresholds" in section
+    assert f" {bias:.2f} |" in section
+    assert "Clinical end points" not in to_markdown(paired_sections(collect()))
+
+
+def test_a_section_is_added_later(tmp_path):
+    (tmp_path / "report.md").write_text("# Evaluation\n")
+    table = pd.DataFrame({"year": ["1"], "score": ["0.25"]})
+    add_section(tmp_path, Section("## Risk scores", "A note.", table), {"risk_scores": table})
+    rows = "| year   | score   |\n|:-------|:--------|\n| 1      | 0.25    |\n"
+    assert (tmp_path / "report.md").read_text() == f"# Evaluation\n\n## Risk scores\n\nA note.\n\n{rows}"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "risk_scores.csv", dtype=str), table)
 
 
 def test_the_remaining_error_is_set_against_the_others(tmp_path, scores, collect):
