@@ -18,6 +18,7 @@ def check_same_file(read: Header, scanned: SliceHeader, *, series_instance_uid: 
         ("patient", patient_key, read.patient_key),
         ("ImagePositionPatient", scanned.position_mm, read.geometry.position_mm),
         ("size or time of change", scanned.stamp, read.stamp),
+        ("header", scanned.digest, read.digest),
     ):
         if before != now:
             raise BadFile(f"{printable(scanned.path)} is no longer the file that was found: it has another {what}")
