@@ -64,9 +64,7 @@ class BadFile(ValueError):
     but a disk, or a fault of ours that may be mended: another day it may be read.
     """
 
-    def __init__(
-        self, reason: str, *, series_instance_uid: str = "", is_of_folder: bool = False, may_pass: bool = False
-    ) -> None:
+    def __init__(self, reason: str, *, series_instance_uid: str = "", is_of_folder: bool = False, may_pass: bool = False) -> None:
         super().__init__(reason)
         self.series_instance_uid = series_instance_uid
         self.is_of_folder = is_of_folder

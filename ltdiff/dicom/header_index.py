@@ -3,7 +3,7 @@
 CACHE/headers/ARCHIVE/VERSION-SHA256.parquet    some thousand rows of `header_table.SCHEMA`
 
 A part is written once and never changed: whole or not there, and named by the sha256 of its content, without which it is not
-believed. So a command that is killed leaves the parts that it has written, and two commands on one archive only add to each other's.
+believed. So a command that is killed leaves the parts that it has written, and of two commands on one archive each adds some.
 VERSION stands for the code that reads headers: another one reads all of them again.
 
 The folder is the user's own (mode 0700): rows hold paths, UIDs, times of acquisition and serial numbers of scanners, by which
@@ -42,7 +42,7 @@ OLD_S = 3600
 
 
 class HeaderIndex:
-    """Rows of the files of one archive. To be entered: when the block ends, however it ends, all that was added is on the disk."""
+    """Rows of the files of one archive. When its block ends, however it ends, all that was added is on the disk."""
 
     def __init__(self, folder: Path | None) -> None:
         """In `folder`, which is made when there is something to keep; None keeps nothing."""
@@ -148,7 +148,7 @@ class HeaderIndex:
 def _keys(files: pa.Table) -> pa.Array:
     """What stands for a file as it is."""
     stamps = [files[name].cast(pa.large_string()).cast(pa.large_binary()) for name in STAMPS]
-    keys = pc.binary_join_element_wise(*stamps, files["path"], b"/")
+    keys = pc.binary_join_element_wise(*stamps, files["path"], pa.scalar(b"/", pa.large_binary()))
     return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
 
 

@@ -1,4 +1,4 @@
-"""Headers as a table: a row for each file, also for one that was refused. It holds what `Header` holds, and no more of the file."""
+"""Headers as a table: a row for each file, also for one that was refused. It holds what `Header` holds, and no more."""
 
 import json
 import os
@@ -37,8 +37,9 @@ SCHEMA = pa.schema(
         ("raw_data", _REPEATED),  # likewise
     ]
 )
-_ALIKE = ("study_instance_uid", "frame_of_reference_uid", "patient_key", "has_patient_id", "kernel", "manufacturer", "scanner_model")
-_ALIKE += ("noise_reduction", "slice_thickness_mm", "person_key", "derived", "standardized_by_ltdiff")
+_IDENTITY = ("study_instance_uid", "frame_of_reference_uid", "patient_key", "has_patient_id", "person_key")
+_PROTOCOL = ("kernel", "manufacturer", "scanner_model", "noise_reduction", "slice_thickness_mm")
+_ALIKE = (*_IDENTITY, *_PROTOCOL, "derived", "standardized_by_ltdiff")
 _OWN = ("sop_instance_uid", "source_sop_instance_uid", "instance_number", "digest")
 _READ = ("path", "size_bytes", "mtime_ns", "x_mm", "y_mm", "z_mm", "series", "raw_data", "series_instance_uid", *_OWN)
 
@@ -135,8 +136,10 @@ class _Alike(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _alike(text: str) -> _Alike:
-    values, (rows, columns, spacing_mm, orientation), (transfer_syntax, *numbers, padding) = json.loads(text)
-    pixel_format = PixelFormat(UID(transfer_syntax), *numbers, padding and tuple(padding))
+    values, (rows, columns, spacing_mm, orientation), (transfer_syntax, bits, signed, slope, intercept, padding) = json.loads(
+        text
+    )
+    pixel_format = PixelFormat(UID(transfer_syntax), bits, signed, slope, intercept, padding and tuple(padding))
     return _Alike(dict(zip(_ALIKE, values, strict=True)), (rows, columns, tuple(spacing_mm), tuple(orientation)), pixel_format)
 
 
