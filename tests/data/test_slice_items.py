@@ -48,7 +48,8 @@ def manifests(draw):
 @settings(max_examples=50, deadline=None)
 @given(manifest=manifests(), pairs=st.booleans())
 def test_items_are_the_rows_of_the_manifest_in_their_order(manifest, pairs):
-    rows = manifest[manifest["split"] == "train"].to_dict("records")
+    train = manifest[manifest["split"] == "train"].to_dict("records")
+    rows = [{name: None if value != value else value for name, value in one.items()} for one in train]  # pandas: NaN
     by_pair = {one["pair_id"]: one for one in rows if one["role"] == "target"}
     if pairs:
         expected = [{"source": one, "target": by_pair[one["pair_id"]]} for one in rows if one["role"] == "source"]
