@@ -59,6 +59,7 @@ SAME_PLACE_MM = 0.01
 """Between the slice that was paired and the one that is read."""
 MIN_PATIENTS_TO_SPLIT = 3
 """Train, val and test each need one."""
+LINES_AT_A_TIME = 65_536
 _LOCATION_COLUMNS = ("path",)
 """Not in the fingerprint: a path says nothing about the data."""
 
@@ -162,7 +163,11 @@ def data_fingerprint(manifest: pd.DataFrame) -> str:
     """
     columns = [_canonical(manifest[column]) for column in SCHEMA.names if column not in _LOCATION_COLUMNS]
     lines = pc.binary_join_element_wise(*columns, pa.scalar("\t", pa.large_string()))
-    return hashlib.sha256("\n".join(lines.sort().to_pylist()).encode()).hexdigest()
+    ordered, sha = lines.sort(), hashlib.sha256()
+    for start in range(0, len(ordered), LINES_AT_A_TIME):
+        text = "\n".join(ordered[start : start + LINES_AT_A_TIME].to_pylist())
+        sha.update(f"\n{text}".encode() if start else text.encode())
+    return sha.hexdigest()
 
 
 def series_digests(manifest: pd.DataFrame, splits: Sequence[str]) -> set[str]:
