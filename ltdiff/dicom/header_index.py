@@ -14,6 +14,7 @@ import hashlib
 import logging
 import shutil
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -139,8 +140,9 @@ class HeaderIndex:
         assert self.folder is not None
         for path in self.folder.iterdir():
             if path.name.startswith(PARTIAL_PREFIX):
-                if time.time() - path.stat().st_mtime > OLD_S:
-                    shutil.rmtree(path, ignore_errors=True)
+                with suppress(FileNotFoundError):  # another command has just finished it
+                    if time.time() - path.stat().st_mtime > OLD_S:
+                        shutil.rmtree(path, ignore_errors=True)
             elif not path.name.startswith(_version()):
                 path.unlink(missing_ok=True)
 

@@ -201,6 +201,17 @@ def test_rows_of_files_that_are_gone_are_given_up(archive):
     assert part.stat().st_size < before
 
 
+def test_what_a_killed_writer_left_is_removed_and_what_another_one_writes_is_not(archive):
+    folder = HeaderIndex.of(archive).folder
+    for name in ("old", "new"):
+        (folder / f".partial-{name}").mkdir(parents=True)
+    os.utime(folder / ".partial-old", (0, 0))
+    (folder / ".partial-gone").symlink_to(folder / "nowhere")  # as one that is gone when it is looked at
+    find_archived_series(archive)
+    assert {path.name for path in folder.iterdir() if path.suffix != ".parquet"} == {".partial-new", ".partial-gone"}
+    assert len([path for path in folder.iterdir() if path.suffix == ".parquet"]) == 1
+
+
 @pytest.mark.parametrize("obstacle", ["file", "no home"])
 def test_where_nothing_can_be_kept_the_work_goes_on(archive, tmp_path, monkeypatch, caplog, obstacle):
     if obstacle == "file":
