@@ -28,6 +28,20 @@ def few_choosing_regions():
     fit_kernel_match.NUM_CHOOSING_ROIS = 20
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """No test writes to the user's own, or reads what is there."""
+    os.environ["LTDIFF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Headers are kept for the next command also of files that a test has just written."""
+    from ltdiff.dicom import header_index
+
+    monkeypatch.setattr(header_index, "SETTLED_NS", 0)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with real CT scans; tests that use it are skipped where it is absent."""

@@ -33,6 +33,7 @@ def pair(
     source_protocol: str | None = None,
     target_protocol: str | None = None,
     split: str = "auto",
+    num_workers: int = 1,
 ) -> int:
     """Pair the series of an archive that show one scan with two kernels, or two named series; write the manifest.
 
@@ -50,12 +51,15 @@ def pair(
         source_protocol: With --unpaired, a protocol_id of the survey that `ltdiff survey` wrote to `root`.
         target_protocol: The protocol_id of the target.
         split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
+        num_workers: Ray tasks that read the headers of a large archive at a time.
     """
     kernels, protocols = (source_kernel, target_kernel), (source_protocol, target_protocol)
     _check_usage(root, source, target, kernels, protocols, unpaired=unpaired)
+    if num_workers != 1 and (root is None or source_protocol is not None):
+        raise UsageError("--num_workers is for a folder to search")
     from ltdiff.data.manifest import write_manifest
 
-    result = _find(root, source, target, kernels, protocols, unpaired=unpaired, split=split)
+    result = _find(root, source, target, kernels, protocols, unpaired=unpaired, split=split, num_workers=num_workers)
     for issue in result.issues:
         logger.warning("%s: %s", issue.action, issue)
     write_manifest(result.manifest, out)
@@ -89,6 +93,7 @@ def _find(
     *,
     unpaired: bool,
     split: str,
+    num_workers: int,
 ) -> "PairingResult":
     from ltdiff.data.pairing import pair_archive, pair_named
     from ltdiff.data.unpaired import collect_archive, collect_named, collect_surveyed
@@ -100,8 +105,10 @@ def _find(
         return collect_surveyed(root, source_protocol=source_protocol, target_protocol=target_protocol, split=split)
     if unpaired:
         assert target_kernel is not None
-        return collect_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
-    return pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split)
+        return collect_archive(
+            root, source_kernel=source_kernel, target_kernel=target_kernel, split=split, num_workers=num_workers
+        )
+    return pair_archive(root, source_kernel=source_kernel, target_kernel=target_kernel, split=split, num_workers=num_workers)
 
 
 def _print_summary(result: "PairingResult", out: Path) -> None:

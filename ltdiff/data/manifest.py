@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ltdiff.data.volume_files import is_volume_file, read_volume_slice
@@ -58,6 +59,7 @@ SAME_PLACE_MM = 0.01
 """Between the slice that was paired and the one that is read."""
 MIN_PATIENTS_TO_SPLIT = 3
 """Train, val and test each need one."""
+LINES_AT_A_TIME = 65_536
 _LOCATION_COLUMNS = ("path",)
 """Not in the fingerprint: a path says nothing about the data."""
 
@@ -159,9 +161,13 @@ def data_fingerprint(manifest: pd.DataFrame) -> str:
     Pixels are not read: a DICOM slice is known by its series and position, a volume file by a `series_uid` made from
     its voxels.
     """
-    content = manifest[[column for column in SCHEMA.names if column not in _LOCATION_COLUMNS]]
-    lines = sorted("\t".join(_canonical(value) for value in row) for row in content.itertuples(index=False))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    columns = [_canonical(manifest[column]) for column in SCHEMA.names if column not in _LOCATION_COLUMNS]
+    lines = pc.binary_join_element_wise(*columns, pa.scalar("\t", pa.large_string()))
+    ordered, sha = lines.sort(), hashlib.sha256()
+    for start in range(0, len(ordered), LINES_AT_A_TIME):
+        text = "\n".join(ordered[start : start + LINES_AT_A_TIME].to_pylist())
+        sha.update(f"\n{text}".encode() if start else text.encode())
+    return sha.hexdigest()
 
 
 def series_digests(manifest: pd.DataFrame, splits: Sequence[str]) -> set[str]:
@@ -170,7 +176,18 @@ def series_digests(manifest: pd.DataFrame, splits: Sequence[str]) -> set[str]:
     return {hashlib.sha256(uid.encode()).hexdigest()[:16] for uid in uids}
 
 
-def _canonical(value: object) -> str:
+def _canonical(column: pd.Series) -> pa.Array:
+    """A text for each value, made once for all that are alike."""
+    values = column.to_numpy()
+    is_float = values.dtype == np.float64
+    codes, unique = pd.factorize(
+        values.view(np.int64) if is_float else values
+    )  # by their bits, for -0.0 is another text than 0.0
+    texts = [_text(value) for value in (unique.view(np.float64) if is_float else unique).tolist()]
+    return pa.array([*texts, ""], pa.large_string()).take(pa.array(np.where(codes < 0, len(texts), codes)))
+
+
+def _text(value: object) -> str:
     if value is None or value != value:  # NaN differs from itself
         return ""
     return f"{value:.6f}" if isinstance(value, float) else str(value)

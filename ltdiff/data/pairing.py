@@ -24,7 +24,7 @@ from ltdiff.data.sharpness import sharpest_kernel
 from ltdiff.data.volume_files import VolumeFile
 from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import FoundSeries, Series, find_series, no_series_error
+from ltdiff.dicom.series import FoundSeries, Series, find_archived_series, no_series_error
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -59,18 +59,18 @@ class ArchiveContent(NamedTuple):
 
 
 def pair_archive(
-    root: Path, *, source_kernel: str | None = None, target_kernel: str | None = None, split: str = "auto"
+    root: Path, *, source_kernel: str | None = None, target_kernel: str | None = None, split: str = "auto", num_workers: int = 1
 ) -> PairingResult:
     """Find every dual-kernel acquisition below `root`; series without partner become rows of role "other".
 
     With `source_kernel` only pairs whose source has it; `target_kernel` and what None means: see `find_pairs`; `split`: see
-    `split_manifest`.
+    `split_manifest`. Many new headers are read by `num_workers` tasks of Ray.
 
     Raises:
         NothingToDoError: there is no original CT series.
         ValueError: there are only such as cannot be used; or no pair with the source kernel, but with others.
     """
-    found = read_archive(root, target_kernel=target_kernel)
+    found = read_archive(root, target_kernel=target_kernel, num_workers=num_workers)
     content = found.of_source_kernel(source_kernel)
     if found.pairs and not content.pairs:
         kernels = sorted({pair.source.kernel for pair in found.pairs})
@@ -79,14 +79,18 @@ def pair_archive(
     return PairingResult(manifest, kernel_table(content.pairs), content.issues)
 
 
-def read_archive(root: Path, *, target_kernel: str | None, found: FoundSeries | None = None) -> ArchiveContent:
+def read_archive(
+    root: Path, *, target_kernel: str | None, found: FoundSeries | None = None, num_workers: int = 1
+) -> ArchiveContent:
     """Find the pairs and the other original series below `root`, among those that were `found` there if they were already.
+
+    Else many new headers are read by `num_workers` tasks of Ray.
 
     Raises:
         NothingToDoError: there is no original CT series.
         ValueError: there are only such as cannot be used.
     """
-    series, unreadable = find_series(root) if found is None else found
+    series, unreadable = find_archived_series(root, num_workers=num_workers) if found is None else found
     series, unwritable = _with_writable_paths(series)
     series, implausible = _with_plausible_values(series)
     pairs, issues = find_pairs(series, target_kernel=target_kernel)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
 from ltdiff.data.network_inputs import position_mm
+from ltdiff.data.slice_items import Item, is_target_without_pair, make_items
 
 if TYPE_CHECKING:
     from ltdiff.physics.degradation import DegradePart  # with PyTorch, which not all need who import this
@@ -45,41 +46,10 @@ MatchKernel = Callable[[Image, tuple[float, float]], Image]
 """(slice in HU (H, W), PixelSpacing (y, x)) → kernel-matched slice in HU"""
 MakeSource = Callable[[Image, tuple[float, float]], "DegradePart"]
 """(target in HU (H, W), PixelSpacing (y, x)) → what makes sources of its parts (see `Degradation`)"""
-Item = Mapping[str, Mapping[Any, Any]]
-"""Column name → manifest row: {"image": row}, {"source": row, "target": row}, or {"target": row} where the source is to be made;
-all rows of an item share their geometry."""
 MakePatch = Callable[[tuple[int, int], np.random.Generator], Image]
 """(corner (y, x) in the target, random numbers) → the matched source of the patch there"""
 MARGIN_PX = 24
 """Round a patch whose source is made: as far as a kernel reaches."""
-
-
-def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:
-    """What a phase trains on: every slice once as `image`; or every pair as `source` and `target`, and every target without a
-    pair as `target` alone.
-
-    Raises:
-        ValueError: the split holds none.
-    """
-    rows = manifest[manifest["split"] == split]
-    items: list[Item]
-    if pairs:
-        paired = rows[rows["pair_id"].notna()]
-        by_role = {role: paired[paired["role"] == role].set_index("pair_id") for role in ("source", "target")}
-        items = [{role: by_role[role].loc[pair_id].to_dict() for role in by_role} for pair_id in by_role["source"].index]
-        alone = rows[is_target_without_pair(rows)].drop_duplicates(["path", "slice_index"])
-        items += [{"target": dict(row)} for row in alone.to_dict("records")]
-    else:
-        unique = rows.drop_duplicates(["path", "slice_index"])
-        items = [{"image": dict(row)} for row in unique.to_dict("records")]
-    if not items:
-        raise ValueError(f"the manifest has no {'pair' if pairs else 'slice'} in its split {split!r}")
-    return items
-
-
-def is_target_without_pair(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are targets whose source has to be made."""
-    return rows["pair_id"].isna() & (rows["role"] == "target")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from ltdiff.data.manifest import (
     slice_numbers,
     smallest_step_mm,
 )
-from ltdiff.data.patches import VALIDATING_COLUMNS, MakeSource, columns_of, make_items
+from ltdiff.data.patches import VALIDATING_COLUMNS, MakeSource, columns_of
+from ltdiff.data.slice_items import paired_rows, targets_without_pair
 
 logger = logging.getLogger(__name__)
 
@@ -54,26 +55,28 @@ def read_stacks(
     Raises:
         ValueError: the split holds no pair.
     """
-    items = [item for item in make_items(manifest, split=split, pairs=True) if "source" in item]
-    if not items:
+    sources, targets = paired_rows(manifest, split=split)
+    if sources.empty:
         raise ValueError(f"the manifest has no pair in its split {split!r}")
-    items.sort(key=lambda item: (item["source"]["series_uid"], item["source"]["z_mm"]))
-    sources = pd.DataFrame([item["source"] for item in items])
-    series = sources["series_uid"] + " " + pd.Series([item["target"]["series_uid"] for item in items])
+    order = sources.sort_values(["series_uid", "z_mm"], kind="stable").index
+    sources, targets = (rows.loc[order].reset_index(drop=True) for rows in (sources, targets))
+    series = sources["series_uid"] + " " + targets["series_uid"]
     steps_mm = manifest.groupby("series_uid")["z_mm"].agg(smallest_step_mm)
     numbers = slice_numbers(manifest, sources)
-    for i in choose(len(items), at_most=at_most):
+    for i in choose(len(sources), at_most=at_most):
         step_mm = steps_mm[sources["series_uid"][i]]
         reach_mm = (depth // 2 + 0.5) * step_mm
         away_mm = (sources["z_mm"] - sources["z_mm"][i]).abs()
         near = sources[(series == series[i]) & ((away_mm < reach_mm) | (sources.index == i))].sort_values("z_mm").index
         try:
-            source_hu, target_hu = (np.stack([read_hu(items[k][role]) for k in near]) for role in ("source", "target"))
+            source_hu, target_hu = (
+                np.stack([read_hu(row) for _, row in rows.loc[near].iterrows()]) for rows in (sources, targets)
+            )
         except ValueError as error:
             logger.warning("left out of %s: %s", purpose, error)
             continue
         place = series[i], int(numbers[i])
-        yield PairStack(source_hu, target_hu, in_plane_spacing_mm(items[i]["source"]), near.get_loc(i), place)
+        yield PairStack(source_hu, target_hu, in_plane_spacing_mm(sources.loc[i]), near.get_loc(i), place)
 
 
 class ValidationPair(NamedTuple):
@@ -122,12 +125,15 @@ def _read_made_pairs(
     manifest: pd.DataFrame, *, split: str, at_most: int, purpose: str, make_source: MakeSource
 ) -> list[ValidationPair]:
     is_cut = split == "val" and not (manifest["split"] == "val").any()
-    targets = [item["target"] for item in make_items(manifest, split="train" if is_cut else split, pairs=True)]
-    targets.sort(key=lambda row: (row["series_uid"], row["z_mm"]))
-    numbers = slice_numbers(manifest, pd.DataFrame(targets))
+    targets = targets_without_pair(manifest, split="train" if is_cut else split)
+    if targets.empty:
+        raise ValueError(f"the manifest has no pair in its split {split!r}")
+    targets = targets.sort_values(["series_uid", "z_mm"], kind="stable")
+    numbers = slice_numbers(manifest, targets)
     pairs = []
     for i in evenly_spaced_adjacent_pairs(len(targets), at_most=at_most):
-        row, spacing_mm = targets[i], in_plane_spacing_mm(targets[i])
+        row = targets.iloc[i]
+        spacing_mm = in_plane_spacing_mm(row)
         try:
             target_hu = read_hu(row)
         except ValueError as error:

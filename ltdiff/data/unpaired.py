@@ -32,14 +32,18 @@ class Roles(NamedTuple):
     others: list[Scan]
 
 
-def collect_archive(root: Path, *, source_kernel: str | None, target_kernel: str, split: str = "auto") -> PairingResult:
+def collect_archive(
+    root: Path, *, source_kernel: str | None, target_kernel: str, split: str = "auto", num_workers: int = 1
+) -> PairingResult:
     """Take every original series of `root` by its kernel: pairs where there are any, and the others as source or target.
+
+    Many new headers are read by `num_workers` tasks of Ray.
 
     Raises:
         NothingToDoError: there is no original CT series.
         ValueError: none that can be used has the target kernel, or none is a source.
     """
-    content = read_archive(root, target_kernel=target_kernel).of_source_kernel(source_kernel)
+    content = read_archive(root, target_kernel=target_kernel, num_workers=num_workers).of_source_kernel(source_kernel)
     pairs = content.pairs
     roles, issues = assign_roles(
         content.unpaired, source_kernel=source_kernel, target_kernel=target_kernel, known_targets=[pair.target for pair in pairs]

@@ -60,13 +60,15 @@ class SkippedFile(ValueError):
 class BadFile(ValueError):
     """The file is a CT slice that cannot be used, and neither can its series (`series_instance_uid`, "" if unknown).
 
-    `is_of_folder`: it is a slice of one of the series in its folder, and does not tell of which.
+    `is_of_folder`: it is a slice of one of the series in its folder, and does not tell of which. `may_pass`: not the file is bad
+    but a disk, or a fault of ours that may be mended: another day it may be read.
     """
 
-    def __init__(self, reason: str, *, series_instance_uid: str = "", is_of_folder: bool = False) -> None:
+    def __init__(self, reason: str, *, series_instance_uid: str = "", is_of_folder: bool = False, may_pass: bool = False) -> None:
         super().__init__(reason)
         self.series_instance_uid = series_instance_uid
         self.is_of_folder = is_of_folder
+        self.may_pass = may_pass
 
 
 def files_below(root: Path) -> list[Path]:
@@ -111,7 +113,7 @@ def open_file(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise BadFile(f"cannot be opened ({error.strerror})") from error
+        raise BadFile(f"cannot be opened ({error.strerror})", may_pass=True) from error
 
 
 def parse_file(file: BinaryIO, *, tags: Collection[int] | None) -> ParsedFile:
@@ -195,7 +197,7 @@ def _check_is_dicom(file: BinaryIO) -> None:
     try:
         head = file.read(132)
     except OSError as error:  # a bad sector, or a file that is gone from NFS
-        raise BadFile(f"cannot be read ({error.strerror})") from error
+        raise BadFile(f"cannot be read ({error.strerror})", may_pass=True) from error
     if not head:
         raise SkippedFile("is empty")
     if head.startswith(b"version https://git-lfs"):
@@ -212,6 +214,8 @@ def _transfer_syntax(file: BinaryIO) -> UID:
         media, transfer_syntax = (
             _uid(meta.elements[tag].value) if tag in meta.elements else UID("") for tag in (_MEDIA, _TRANSFER_SYNTAX)
         )
+    except OSError:
+        raise
     except Exception as error:  # as above
         raise BadFile("is cut short or broken in its file meta information", is_of_folder=True) from error
     if media == MediaStorageDirectoryStorage:

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -138,6 +138,7 @@ class Header:
     source_sop_instance_uid: str  # of the image that this one was made of; "" where there is not exactly one
     geometry: Geometry
     pixel_format: PixelFormat
+    digest: int = 0  # 8 bytes that stand for all of it but path and stamp
 
 
 def read_header(path: Path) -> Header:
@@ -158,9 +159,9 @@ def named_errors(path: Path) -> Iterator[None]:
         error.args = (f"{printable(path)} {error}",)
         raise
     except OSError as error:
-        raise BadFile(f"{printable(path)} cannot be read ({error.strerror})", is_of_folder=True) from error
+        raise BadFile(f"{printable(path)} cannot be read ({error.strerror})", is_of_folder=True, may_pass=True) from error
     except Exception as error:  # as nobody foresaw
-        raise BadFile(f"{printable(path)} {describe_unforeseen(error)}", is_of_folder=True) from error
+        raise BadFile(f"{printable(path)} {describe_unforeseen(error)}", is_of_folder=True, may_pass=True) from error
 
 
 def parse_header(path: Path, file: BinaryIO, *, complete: bool = False) -> tuple[Header, ParsedFile]:
@@ -200,7 +201,7 @@ def _checked_header(path: Path, parsed: ParsedFile) -> Header:
     except BadFile as error:
         raise BadFile(str(error), series_instance_uid=series_uid) from error
     except Exception as error:  # what nobody foresaw costs the series, never the archive
-        raise BadFile(describe_unforeseen(error), series_instance_uid=series_uid) from error
+        raise BadFile(describe_unforeseen(error), series_instance_uid=series_uid, may_pass=True) from error
     return header
 
 
@@ -258,7 +259,7 @@ def _patient_key(parsed: ParsedFile) -> str:
 
 def _header(path: Path, parsed: ParsedFile) -> Header:
     dataset = parsed.dataset
-    return Header(
+    header = Header(
         path=path,
         stamp=FileStamp.of(path),
         sop_instance_uid=uid_of(dataset, "SOPInstanceUID"),
@@ -281,6 +282,9 @@ def _header(path: Path, parsed: ParsedFile) -> Header:
         geometry=_geometry(dataset),
         pixel_format=_pixel_format(dataset, parsed.transfer_syntax),
     )
+    values = [value for name, value in vars(header).items() if name not in ("path", "stamp", "digest")]
+    digest = hashlib.blake2b(repr(values).encode(), digest_size=8).digest()
+    return replace(header, digest=int.from_bytes(digest, "little", signed=True))
 
 
 def _source_uid(dataset: Dataset) -> str:

@@ -18,6 +18,7 @@ def check_same_file(read: Header, scanned: SliceHeader, *, series_instance_uid: 
         ("patient", patient_key, read.patient_key),
         ("ImagePositionPatient", scanned.position_mm, read.geometry.position_mm),
         ("size or time of change", scanned.stamp, read.stamp),
+        ("header", scanned.digest, read.digest),
     ):
         if before != now:
             raise BadFile(f"{printable(scanned.path)} is no longer the file that was found: it has another {what}")
@@ -25,7 +26,7 @@ def check_same_file(read: Header, scanned: SliceHeader, *, series_instance_uid: 
 
 def count_files(folders: Iterable[Path]) -> dict[Path, int]:
     """Number of files in each folder."""
-    return {folder: len(_files(folder)) for folder in set(folders)}
+    return {folder: sum(map(_is_file, os.scandir(folder))) for folder in set(folders)}
 
 
 def check_nothing_came(slices: Sequence[SliceHeader], num_files: dict[Path, int], *, series_instance_uid: str) -> None:
@@ -42,7 +43,11 @@ def check_nothing_came(slices: Sequence[SliceHeader], num_files: dict[Path, int]
 
 def _files(folder: Path) -> set[Path]:
     with os.scandir(folder) as entries:  # it tells what is a file without asking for each
-        return {folder / entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()}
+        return {folder / entry.name for entry in entries if _is_file(entry)}
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and entry.is_file()
 
 
 def _identity(path: Path) -> tuple[str, str]:

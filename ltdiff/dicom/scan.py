@@ -50,7 +50,7 @@ class StoredSlice:
     """How many of its pixels are air, soft …"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileStamp:
     """What shows, without reading it, that a file is another one than it was."""
 
@@ -64,7 +64,7 @@ class FileStamp:
         return cls(status.st_size, status.st_mtime_ns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SliceHeader:
     """One slice of a scan. A volume file holds all of its slices, which have no UIDs."""
 
@@ -83,6 +83,8 @@ class SliceHeader:
     """What the header says of the raw data (dicom/raw_data), dates among it."""
     rescale: tuple[float, float] = (1.0, 0.0)
     """Slope and intercept of its stored values."""
+    digest: int = 0
+    """Of all that its header said."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,24 @@
 """Find the CT series in a folder tree. Only headers are read; what cannot be used is named, never silently lost."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from ltdiff.dicom.archive_files import Issue, files_in, regular_files
-from ltdiff.dicom.dicom_file import BadFile, SkippedFile
+from ltdiff.dicom.archive_files import Issue
+from ltdiff.dicom.dicom_file import BadFile
 from ltdiff.dicom.grid import check_grid, irregularity
-from ltdiff.dicom.header import Header, named_errors, read_header
+from ltdiff.dicom.header import Header, named_errors
+from ltdiff.dicom.header_index import HeaderIndex
+from ltdiff.dicom.header_scan import scan_headers
+from ltdiff.dicom.header_table import full_path, headers_of
 from ltdiff.dicom.hounsfield import ScanCheck
 from ltdiff.dicom.pixels import StoredDicomSlice, read_stored_slice
 from ltdiff.dicom.same_file import check_nothing_came, check_same_file, count_files
@@ -25,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_NAMED = 5
 """Series in the sentence that says why there is none."""
+_REFUSAL = ["path", "action", "reason", "is_of_folder", "series_instance_uid"]
 NUM_CHECKED = 5
 """Slices that tell whether the values of a series are HU, before all are read."""
 
@@ -106,68 +113,89 @@ FoundSeries = tuple[list[Series], list[Issue]]
 """What `find_series` gives: to be handed on, so that headers are read once."""
 
 
-def find_series(root: Path) -> FoundSeries:
+def find_series(
+    root: Path, *, without: Path | None = None, index: HeaderIndex | None = None, num_workers: int | None = None
+) -> FoundSeries:
     """All usable CT series in a folder tree (or of one file), and everything that is not one, with the reason.
 
-    Links to folders are not followed. A bad file, or one without pixels, fails its whole series; no file makes this
-    function raise. Raises ValueError when `root` does not exist.
+    Links to folders are not followed, and a folder `without` below `root` is not entered. A bad file, or one without pixels,
+    fails its whole series; no file makes this function raise. With an `index` only the headers of files that are new or have
+    changed are read; where these are many, by `num_workers` tasks of Ray (None: by this process). Raises ValueError when `root`
+    does not exist.
     """
     root = Path(root)
     if not root.exists():
         raise ValueError(f"{printable(root)} does not exist")
     issues: list[Issue] = []
-    findings = _find_series(regular_files(root, issues), issues)
-    return findings.series, findings.issues
+    prefix, rows = scan_headers(root, issues, without=without, index=index or HeaderIndex(None), num_workers=num_workers)
+    is_good = pc.is_null(rows["action"])
+    groups, refused = _by_series(rows.filter(is_good)), rows.filter(pc.invert(is_good)).select(_REFUSAL)
+    del rows, is_good  # of a million files they are a quarter of a gigabyte
+    for uid in _refuse(refused, groups, prefix, issues):
+        del groups[uid]
+    return _with_num_files([*_checked_series(groups.values(), prefix, issues)]), issues
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Series and issues among some files, and the SeriesInstanceUIDs that any of these files names, good or bad."""
+def find_archived_series(root: Path, *, without: Path | None = None, num_workers: int = 1) -> FoundSeries:
+    """As `find_series`, for the commands of an archive, of which each reads the headers that none before it has read.
 
-    series: list[Series]
-    issues: list[Issue]
-    series_instance_uids: set[str]
-
-
-def find_series_in(folders: Iterable[Path]) -> Findings:
-    """As `find_series`, of the files in these folders alone and not of those in their subfolders."""
-    issues: list[Issue] = []
-    return _find_series(files_in(folders, issues), issues)
+    Raises ValueError also when `num_workers` is below 1.
+    """
+    if num_workers < 1:
+        raise ValueError(f"num_workers must be at least 1, got {num_workers}")
+    index = HeaderIndex.of(root) if root.is_dir() else None
+    return find_series(root, without=without, index=index, num_workers=num_workers)
 
 
-def _find_series(paths: Iterable[Path], issues: list[Issue]) -> Findings:
-    """Series of files; `issues` is filled by who gives the files, too."""
-    headers: dict[str, list[Header]] = {}  # by SeriesInstanceUID
-    bad_files: dict[str, list[Issue]] = {}
+def _by_series(rows: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each SeriesInstanceUID, in order."""
+    uids = rows["series_instance_uid"].combine_chunks()
+    codes = uids.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    ends = np.append(starts[1:], len(rows))
+    first = np.argsort(order[starts])  # series in the order of their first files
+    ordered, names = rows.take(pa.array(order)).combine_chunks(), uids.dictionary
+    return {
+        names[int(codes[order[start]])].as_py(): ordered.slice(start, end - start)
+        for start, end in zip(starts[first].tolist(), ends[first].tolist(), strict=True)
+    }
+
+
+def _refuse(refused: pa.Table, groups: Mapping[str, pa.Table], prefix: str, issues: list[Issue]) -> list[str]:
+    """Add to `issues` what the refused files are, and return the SeriesInstanceUIDs of good slices whose series they fail."""
+    bad_files: dict[str, list[Issue]] = {}  # by SeriesInstanceUID
     without_pixels: dict[str, list[Issue]] = {}
     of_folder: list[Issue] = []
-    for path in paths:
-        try:
-            header = read_header(path)
-            headers.setdefault(header.series_instance_uid, []).append(header)
-        except SkippedFile as error:
-            known = without_pixels.setdefault(error.series_instance_uid, []) if error.series_instance_uid else issues
-            known.append(Issue(path, "skip", str(error)))
-        except BadFile as error:
-            known = of_folder if error.is_of_folder else bad_files.setdefault(error.series_instance_uid, [])
-            known.append(Issue(path, "fail", str(error)))
-    named = {*headers, *bad_files, *without_pixels} - {""}
+    for name, action, reason, is_of_folder, uid in zip(*(column.to_pylist() for column in refused.columns), strict=True):
+        issue = Issue(full_path(prefix, name), action, reason)
+        if action == "skip":
+            known = without_pixels.setdefault(uid, []) if uid else issues
+        else:
+            known = of_folder if is_of_folder else bad_files.setdefault(uid, [])
+        known.append(issue)
+    folders = {uid: _folders(rows, prefix) for uid, rows in groups.items()} if of_folder else {}
     for issue in of_folder:  # of which series is not known: of any that lies beside it
-        beside = [uid for uid, group in headers.items() if any(header.path.parent == issue.path.parent for header in group)]
+        beside = [uid for uid, own in folders.items() if issue.path.parent in own]
         for uid in beside or [""]:
             bad_files.setdefault(uid, []).append(issue)
     for uid, skipped in without_pixels.items():
-        if uid in headers or uid in bad_files:  # a slice that was cut short, without which the series is another
+        if uid in groups or uid in bad_files:  # a slice that was cut short, without which the series is another
             bad_files.setdefault(uid, []).extend(replace(issue, action="fail") for issue in skipped)
         else:
             issues += skipped
     issues += bad_files.pop("", [])
-    issues += [_series_issue(bad, num_good=len(headers.pop(uid, []))) for uid, bad in bad_files.items()]
-    return Findings(_with_num_files(_checked_series(headers.values(), issues)), issues, named)
+    issues += [_series_issue(bad, num_good=len(groups.get(uid, ()))) for uid, bad in bad_files.items()]
+    return [uid for uid in bad_files if uid in groups]
+
+
+def _folders(rows: pa.Table, prefix: str) -> set[Path]:
+    return {full_path(prefix, name).parent for name in rows["path"].to_pylist()}
 
 
 def _with_num_files(found: Sequence[Series]) -> list[Series]:
-    folders = [{header.path.parent for header in one.slices} for one in found]
+    names = [{os.path.dirname(header.path) for header in one.slices} for one in found]  # noqa: PTH120 (a Path takes far longer)
+    folders = [set(map(Path, of_series)) for of_series in names]
     num_files = count_files(set().union(*folders))
     return [
         replace(one, num_files={folder: num_files[folder] for folder in own}) for one, own in zip(found, folders, strict=True)
@@ -197,17 +225,16 @@ def _series_issue(bad_files: Sequence[Issue], *, num_good: int) -> Issue:
     return Issue(first.path, "fail", f"{first.reason}, {others} of its series")
 
 
-def _checked_series(groups: Iterable[list[Header]], issues: list[Issue]) -> list[Series]:
-    series = []
-    for group in groups:
+def _checked_series(groups: Iterable[pa.Table], prefix: str, issues: list[Issue]) -> Iterator[Series]:
+    for rows in groups:
+        group = headers_of(rows, prefix)  # of one series at a time: they take three times the room of what is kept of them
         try:
-            series.append(_series(check_grid(group)))
+            yield _series(check_grid(group))
         except Exception as error:  # also what nobody foresaw: it costs the series, never the archive
             path = group[0].path
             fault = error if isinstance(error, BadFile) else describe_unforeseen(error)
             reason = f"the series of {len(group)} slices of which {printable(path)} is one {fault}"
             issues.append(Issue(path, "fail", reason))
-    return series
 
 
 def _series(headers: Sequence[Header]) -> Series:
@@ -245,4 +272,5 @@ def _slice_header(header: Header) -> SliceHeader:
         source_sop_instance_uid=header.source_sop_instance_uid if header.derived else "",
         raw_data=header.raw_data,
         rescale=(header.pixel_format.slope, header.pixel_format.intercept_hu),
+        digest=header.digest,
     )

@@ -15,7 +15,7 @@ from typing import Literal
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.pairing import read_archive
 from ltdiff.dicom.archive_files import Issue
-from ltdiff.dicom.series import FoundSeries, find_series
+from ltdiff.dicom.series import find_archived_series
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.harmonize.plan import SourceProtocol, assigned_models, plan
@@ -65,7 +65,7 @@ def harmonize_archive(
     """
     root, out = root.absolute(), out.absolute()
     with only_writer(out):
-        found = _find_outside(out, root)
+        found = find_archived_series(root, without=out, num_workers=num_workers)  # an earlier run's output is in `out`
         survey = survey_archive(root, out=out / SURVEY_FOLDER, num_workers=num_workers, found=found)
         draw_survey(survey, out / SURVEY_FOLDER)
         content = read_archive(root, target_kernel=target_kernel, found=found)
@@ -83,15 +83,6 @@ def harmonize_archive(
     for protocol, model in fitted:
         _report(protocol, model, out, inference=inference, num_workers=num_workers)
     return results
-
-
-def _find_outside(out: Path, root: Path) -> FoundSeries:
-    """All series below `root` but what an earlier run made, in `out`: the headers of an archive are read once."""
-    series, issues = find_series(root)
-    return (
-        [one for one in series if not one.path.is_relative_to(out)],
-        [one for one in issues if not one.path.is_relative_to(out)],
-    )
 
 
 def _report(protocol: SourceProtocol, model: Path, out: Path, *, inference: InferenceConfig, num_workers: int) -> None:

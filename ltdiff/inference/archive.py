@@ -8,7 +8,7 @@ from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.training_domain import either
 from ltdiff.data.volume_files import is_volume_file, read_volume_scan
 from ltdiff.dicom.scan import Scan
-from ltdiff.dicom.series import FoundSeries, Series, find_series, no_series_error
+from ltdiff.dicom.series import FoundSeries, Series, find_archived_series, no_series_error
 from ltdiff.inference.models import Assignment, TrainedModel, check_domain, select_model
 from ltdiff.inference.results import SeriesResult
 from ltdiff.inference.tasks import DERIVED_MARK, SeriesTask, Task, VolumeTask, split_suffix
@@ -25,12 +25,13 @@ def find_tasks(
     force: bool = False,
     assignment: Assignment | None = None,
     found: FoundSeries | None = None,
+    num_workers: int = 1,
 ) -> tuple[list[Task], list[SeriesResult]]:
     """What remains to be done below `root` (a folder, a DICOM file or a volume file), longest first, and the rest.
 
     Each scan gets the model that `select_model` names, or that of the `assignment`. An `out` inside `root` is passed over.
     `force` also takes what lies outside what that model was trained for, and marks it. Series that were `found` there already are
-    not looked for again.
+    not looked for again; else many new headers are read by `num_workers` tasks of Ray.
 
     Raises:
         NothingToDoError: `root` holds no CT at all.
@@ -40,7 +41,7 @@ def find_tasks(
     if root.is_file() and is_volume_file(root):
         scans, results = _find_volume(root, trained_models)
     else:
-        scans, results = _find_archive(root, out, found)
+        scans, results = _find_archive(root, out, found, num_workers)
     tasks: list[Task] = []
     for scan in scans:
         task = _find_task(scan, out, trained_models, force=force, assignment=assignment)
@@ -63,11 +64,8 @@ def _find_volume(path: Path, trained_models: Sequence[TrainedModel]) -> tuple[li
     return [read_volume_scan(path)], []
 
 
-def _find_archive(root: Path, out: Path, found: FoundSeries | None) -> tuple[list[Series], list[SeriesResult]]:
-    series, issues = find_series(root) if found is None else found
-    if out != root and out.is_relative_to(root):
-        series = [one for one in series if not one.path.is_relative_to(out)]
-        issues = [issue for issue in issues if not issue.path.is_relative_to(out)]
+def _find_archive(root: Path, out: Path, found: FoundSeries | None, num_workers: int) -> tuple[list[Series], list[SeriesResult]]:
+    series, issues = find_archived_series(root, without=out, num_workers=num_workers) if found is None else found
     if not series and not any(issue.action == "fail" for issue in issues):
         raise no_series_error(root, series, issues)
     return series, [SeriesResult(issue.path, issue.action, issue.reason) for issue in issues]

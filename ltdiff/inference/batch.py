@@ -78,7 +78,9 @@ def standardize_archive(
     with only_writer(out):
         remove_partial_folders(out)
         shutil.rmtree(out / ATTEMPTS_FOLDER, ignore_errors=True)
-        tasks, results = find_tasks(root, out=out, trained_models=trained_models, force=force, assignment=assignment, found=found)
+        tasks, results = find_tasks(
+            root, out=out, trained_models=trained_models, force=force, assignment=assignment, found=found, num_workers=num_workers
+        )
         if tasks:
             (out / ATTEMPTS_FOLDER).mkdir()
             try:

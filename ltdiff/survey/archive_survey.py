@@ -6,7 +6,7 @@ out/curves.csv, .parquet           noise spectrum and edge responses of each pro
 out/standardizable.csv, .parquet   one row for each two protocols
 out/issues.csv                     what could not be used, and why
 out/protocols.png, noise.png, curves.png   by `draw_survey`
-out/headers.jsonl, pixels.jsonl    for the next run, which reads only what is new
+out/pixels.jsonl    for the next run, which measures only what is new
 """
 
 import logging
@@ -18,12 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from ltdiff.dicom.archive_files import Issue
-from ltdiff.dicom.series import FoundSeries, no_series_error
-from ltdiff.survey.header_survey import records_of, survey_headers
+from ltdiff.dicom.series import FoundSeries, find_archived_series, no_series_error
 from ltdiff.survey.kept_results import KeptResults
 from ltdiff.survey.pixel_survey import Measured, survey_pixels
 from ltdiff.survey.protocol_table import curve_table, protocol_table, series_table
-from ltdiff.survey.series_record import SeriesRecord
+from ltdiff.survey.series_record import SeriesRecord, records_of
 from ltdiff.survey.standardizable import standardizable_table
 from ltdiff.system.atomic_files import replace_file, write_text
 from ltdiff.system.lock import only_writer
@@ -60,10 +59,8 @@ def survey_archive(root: Path, *, out: Path, num_workers: int = 1, found: FoundS
         raise ValueError(f"{printable(root)} is no folder")
     with only_writer(out):
         if found is None:
-            with KeptResults(out / "headers.jsonl") as kept:
-                records, issues = survey_headers(root, out=out, kept=kept, num_workers=num_workers)
-        else:
-            records, issues = records_of(found)
+            found = find_archived_series(root, without=out, num_workers=num_workers)
+        records, issues = records_of(found)
         if not records:
             raise no_series_error(root, [], issues)
         with KeptResults(out / "pixels.jsonl") as kept:

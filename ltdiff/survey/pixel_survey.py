@@ -124,7 +124,7 @@ def _measure_all(samples: Sequence[Sample], *, num_workers: int) -> Iterator[tup
         return
     if not samples:
         return
-    from ltdiff.survey.ray_map import map_on_ray
+    from ltdiff.system.ray_map import map_on_ray
 
     for sample, result in map_on_ray(measure_sample, samples, num_workers=min(num_workers, len(samples))):
         problem = f"the series of {printable(Path(sample.files[0]))} ends the process that reads it (a crash, or no memory)"

@@ -1,14 +1,15 @@
 """What the survey keeps of a series: a row of its table, and some slices to measure."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os.path import commonpath
-from typing import Any, Self
+from typing import Self
 
 from ltdiff.data.manifest import evenly_spaced
 from ltdiff.data.scan_protocol import Protocol, median_of
+from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.header import hashed
-from ltdiff.dicom.series import Series
+from ltdiff.dicom.series import FoundSeries, Series
+from ltdiff.system.text import printable
 
 NUM_SAMPLED_SLICES = 5
 """Of a series whose pixels are looked at, spread from its first to its last slice."""
@@ -63,12 +64,21 @@ class SeriesRecord:
             ),
         )
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave, also after a way through JSON."""
-        nested = {"protocol": Protocol(**values["protocol"]), "sampled_files": tuple(values["sampled_files"])}
-        return cls(**{**values, **nested})
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
+def records_of(found: FoundSeries) -> tuple[list[SeriesRecord], list[Issue]]:
+    """What is kept of series that were found, and what is none."""
+    series, issues = found
+    unwritable = [  # a table holds paths as text
+        Issue(one.path, "fail", f"the series of {printable(one.path)} lies under a name that is not UTF-8: rename it")
+        for one in series
+        if not _is_utf8(one)
+    ]
+    return [SeriesRecord.of(one) for one in series if _is_utf8(one)], [*issues, *unwritable]
+
+
+def _is_utf8(series: Series) -> bool:
+    try:
+        "".join(str(header.path) for header in series.slices).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -30,11 +30,13 @@ def configure_logging(*, force: bool = False) -> None:
     logging.getLogger("ltdiff").setLevel(logging.INFO)
 
 
-def progress(items: Iterable[Any] = (), *, name: str, unit: str, total: int | None = None) -> "tqdm[Any]":
+def progress(items: Iterable[Any] = (), *, name: str, unit: str, total: int | None = None, is_shown: bool = True) -> "tqdm[Any]":
     """Pass `items` on and show how many are done and how long the others will take.
 
     Without `items` it is a context manager, whose `update` counts. What takes less than `LINE_EVERY_S` writes no line.
     """
+    if not is_shown:
+        return tqdm(items, disable=True)
     if sys.stderr.isatty():
         return tqdm(items, desc=name, unit=unit, total=total)
     often: dict[str, Any] = {"mininterval": LINE_EVERY_S, "delay": LINE_EVERY_S, "miniters": 1}

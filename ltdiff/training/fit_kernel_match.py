@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.data.manifest import evenly_spaced, in_plane_spacing_mm, read_hu
-from ltdiff.data.patches import is_target_without_pair, make_items
+from ltdiff.data.slice_items import is_target_without_pair, paired_rows
 from ltdiff.data.slice_pairs import has_validation_pairs
 from ltdiff.inference.method import LinearMatch
 from ltdiff.physics.degradation import Degradation
@@ -74,10 +74,9 @@ def fit_target_range(manifest: pd.DataFrame) -> KernelMatch:
     """
     rows = manifest[(manifest["split"] == "train") & (manifest["role"] == "target")].drop_duplicates(["path", "slice_index"])
     stored, num_read, match = StoredRange(), 0, KernelMatch()
-    records = rows.to_dict("records")
-    for number in evenly_spaced(len(records), at_most=MAX_SLICES) if records else ():
+    for row in rows.iloc[evenly_spaced(len(rows), at_most=MAX_SLICES)].to_dict("records") if len(rows) else ():
         try:
-            stored.add(read_hu({str(key): value for key, value in records[number].items()}))
+            stored.add(read_hu({str(key): value for key, value in row.items()}))
             num_read += 1
         except ValueError as error:
             logger.warning("left out of the range of the target: %s", error)
@@ -112,15 +111,15 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
     Raises:
         ValueError: there are no such pairs, or none can be read.
     """
-    items = [item for item in make_items(manifest, split="train", pairs=True) if "source" in item]
-    if not items:
+    rows = paired_rows(manifest, split="train")
+    if rows[0].empty:
         raise ValueError("the manifest has no pair in its split 'train'")
-    chosen = evenly_spaced(len(items), at_most=MAX_PAIRS)
-    spacings_mm = [in_plane_spacing_mm(items[i]["source"]) for i in chosen]
-    fit = KernelMatchFit(max_frequency=max(corner_frequency(s) for s in spacings_mm))
-    for i, spacing_mm in zip(progress(chosen, name="kernel match", unit="pair"), spacings_mm, strict=True):
+    chosen = evenly_spaced(len(rows[0]), at_most=MAX_PAIRS)
+    pairs = list(zip(*(of_role.iloc[chosen].to_dict("records") for of_role in rows), strict=True))
+    fit = KernelMatchFit(max_frequency=max(corner_frequency(in_plane_spacing_mm(source)) for source, _ in pairs))
+    for source, target in progress(pairs, name="kernel match", unit="pair"):
         try:
-            fit.add(read_hu(items[i]["source"]), read_hu(items[i]["target"]), spacing_mm=spacing_mm)
+            fit.add(read_hu(source), read_hu(target), spacing_mm=in_plane_spacing_mm(source))
         except ValueError as error:
             logger.warning("left out of the kernel match: %s", error)
     return fit.solve()
@@ -152,11 +151,10 @@ def fit_spectral_match(manifest: pd.DataFrame) -> SpectralMatch:
         for of_role in [np.flatnonzero(rows["role"] == role)]
         for number in of_role[evenly_spaced(len(of_role), at_most=MAX_SLICES)]
     ]
-    records = rows.to_dict("records")
-    for number in progress(chosen, name="spectral match", unit="slice"):
-        row = records[number]
+    records = zip(rows.iloc[chosen].to_dict("records"), series[chosen].tolist(), strict=True)
+    for row, number in progress(records, name="spectral match", unit="slice", total=len(chosen)):
         try:
-            fit.add(row["role"], read_hu(row), spacing_mm=in_plane_spacing_mm(row), series=int(series[number]))
+            fit.add(row["role"], read_hu(row), spacing_mm=in_plane_spacing_mm(row), series=number)
         except ValueError as error:
             logger.warning("left out of the spectral match: %s", error)
     return fit.solve()

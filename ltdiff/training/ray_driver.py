@@ -15,7 +15,7 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.patches import make_items
+from ltdiff.data.slice_items import make_items
 from ltdiff.system.lock import only_writer
 from ltdiff.system.processes import exit_on_sigterm
 from ltdiff.system.ray_cluster import on_gpu_node, ray_session

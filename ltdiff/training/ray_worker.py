@@ -162,7 +162,7 @@ class StreamedBatches(BatchSource):
 
     def __init__(self, manifest: pd.DataFrame, task: PhaseTask, context: WorkerContext) -> None:
         # for each slice a compressed volume file is decompressed as a whole
-        keep_slices = any(is_volume_file(Path(path)) for path in manifest["path"]) and fit_in_memory(manifest)
+        keep_slices = fit_in_memory(manifest) and any(is_volume_file(Path(path)) for path in manifest["path"])
         super().__init__(manifest, task, context, keep_slices=keep_slices)
 
     @override

@@ -22,7 +22,7 @@ import torch
 
 from ltdiff import __version__
 from ltdiff.data.manifest import data_fingerprint, series_digests
-from ltdiff.data.patches import make_items
+from ltdiff.data.slice_items import make_items
 from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights, save_model
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, NOISE_MATCH, read_description

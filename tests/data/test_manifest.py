@@ -1,5 +1,6 @@
 """The manifest file, its checks, its fingerprint and the splits."""
 
+import hashlib
 import logging
 import os
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltdiff.data.manifest import (
+    SCHEMA,
     check_manifest,
     data_fingerprint,
     evenly_spaced_adjacent_pairs,
@@ -93,6 +95,20 @@ def test_a_missing_file_and_another_format_are_named(tmp_path):
     (tmp_path / "text.parquet").write_text("path,split\n")
     with pytest.raises(ValueError, match=r"text\.parquet: this is no Parquet file"):
         read_manifest(tmp_path / "text.parquet")
+
+
+def test_the_fingerprint_is_that_of_its_definition(manifest):
+    """Also of numbers that are equal and written differently, and of what is missing."""
+    odd = manifest.assign(z_mm=np.resize([0.0, -0.0, 1 / 3, 1e6, -1e-9], len(manifest)), pair_id=None, kernel="Größe\tb")
+    odd["slice_thickness_mm"] = np.resize([2.5, np.nan], len(odd))
+
+    def text(value):
+        missing = value is None or value != value
+        return "" if missing else f"{value:.6f}" if isinstance(value, float) else str(value)
+
+    rows = odd[[name for name in SCHEMA.names if name != "path"]].itertuples(index=False)
+    lines = sorted("\t".join(map(text, one)) for one in rows)
+    assert data_fingerprint(odd) == hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def test_fingerprint_is_of_the_content(manifest):

@@ -10,7 +10,8 @@ import pytest
 from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
-from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader, fit_in_memory, make_items, make_loader, samples_per_block
+from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader, fit_in_memory, make_loader, samples_per_block
+from ltdiff.data.slice_items import make_items
 
 PATCH = 16
 SHAPE = (5, 100, 120)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny_run import make_rows, save_volume
 
 from ltdiff.data.batch_loader import make_batch_loader
-from ltdiff.data.patches import PatchLoader, make_items
+from ltdiff.data.patches import PatchLoader
+from ltdiff.data.slice_items import make_items
 from ltdiff.data.stream import WorkerShard, make_stream
 from ltdiff.system.ray_cluster import ray_session
 

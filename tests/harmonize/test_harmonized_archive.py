@@ -12,7 +12,7 @@ from dicom_files import identity
 from tiny_run import one_thread, tiny_settings  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
-from ltdiff.dicom import series
+from ltdiff.dicom import header_table
 from ltdiff.dicom.header import read_header
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
@@ -120,7 +120,7 @@ def test_a_model_that_is_its_match_has_one_row(harmonized):
     assert list(pd.read_csv(table)["method"]) == ["source", "ltdiff", "target"]
 
 
-def test_every_header_is_looked_for_once(archive, harmonized, monkeypatch):
+def test_every_header_is_read_once_and_then_known(archive, harmonized, monkeypatch, settled, tmp_path):
     out, _ = harmonized
     read = Counter()
 
@@ -128,9 +128,11 @@ def test_every_header_is_looked_for_once(archive, harmonized, monkeypatch):
         read[path] += 1
         return read_header(path)
 
-    monkeypatch.setattr(series, "read_header", count)
-    harmonize_archive(archive, target_kernel="L", out=out, settings=tiny_settings())
-    assert read == Counter(archive.rglob("*.dcm"))
+    monkeypatch.setenv("LTDIFF_CACHE", str(tmp_path))
+    monkeypatch.setattr(header_table, "read_header", count)
+    for _ in range(2):
+        harmonize_archive(archive, target_kernel="L", out=out, settings=tiny_settings())
+        assert read == Counter(archive.rglob("*.dcm"))
 
 
 def test_the_same_command_again_does_nothing_and_a_new_series_gets_the_same_match(archive, harmonized, tmp_path):

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ltdiff.dicom import header_table
 from ltdiff.dicom.series import find_series
-from ltdiff.survey import header_survey, pixel_survey
+from ltdiff.survey import pixel_survey
 from ltdiff.survey.archive_survey import draw_survey, survey_archive
 from ltdiff.system.errors import NothingToDoError
 
 FILES = {f"{name}.{kind}" for name in ("protocols", "series", "curves", "standardizable") for kind in ("csv", "parquet")}
-FILES |= {"issues.csv", "protocols.png", "noise.png", "curves.png", "headers.jsonl", "pixels.jsonl"}
+FILES |= {"issues.csv", "protocols.png", "noise.png", "curves.png", "pixels.jsonl"}
 
 
 @pytest.fixture
@@ -81,16 +82,16 @@ def test_ways_and_refusals(archive, tmp_path):
     assert (ways["possible"] == (ways["reason"] == "")).all()
 
 
-def test_a_second_run_reads_what_is_new(archive, tmp_path, write_scan, monkeypatch):
+def test_a_second_run_reads_what_is_new(archive, tmp_path, write_scan, monkeypatch, settled):
     out = tmp_path / "out"
     first = survey_archive(archive, out=out)
     write_scan(archive / "new", patient="p4", kernel="L")
     read, measured = [], []
-    find, measure = header_survey.read_folders, pixel_survey.measure_sample
-    monkeypatch.setattr(header_survey, "read_folders", lambda folders: read.extend(folders) or find(folders))
+    read_header, measure = header_table.read_header, pixel_survey.measure_sample
+    monkeypatch.setattr(header_table, "read_header", lambda path: read.append(path) or read_header(path))
     monkeypatch.setattr(pixel_survey, "measure_sample", lambda sample: measured.append(sample) or measure(sample))
     second = survey_archive(archive, out=out)
-    assert read == [str(archive / "new")]
+    assert {path.parent for path in read} == {archive / "new"}
     assert len(measured) == 1
     assert len(second.series) == len(first.series) + 1
     pd.testing.assert_frame_equal(second.curves, survey_archive(archive, out=tmp_path / "other").curves)
@@ -99,9 +100,8 @@ def test_a_second_run_reads_what_is_new(archive, tmp_path, write_scan, monkeypat
 def test_a_line_that_was_cut_short_is_done_again(archive, tmp_path):
     out = tmp_path / "out"
     first = survey_archive(archive, out=out)
-    for name in ("headers.jsonl", "pixels.jsonl"):
-        content = (out / name).read_text()
-        (out / name).write_text(content[: len(content) // 2])
+    content = (out / "pixels.jsonl").read_text()
+    (out / "pixels.jsonl").write_text(content[: len(content) // 2])
     pd.testing.assert_frame_equal(survey_archive(archive, out=out).protocols, first.protocols)
 
 
@@ -198,7 +198,7 @@ def test_a_name_that_is_no_utf8_is_named(tmp_path, write_scan):
 
 def test_kept_results_are_json(archive, tmp_path):
     survey_archive(archive, out=tmp_path / "out")
-    lines = (tmp_path / "out" / "headers.jsonl").read_text().split("\n")
+    lines = (tmp_path / "out" / "pixels.jsonl").read_text().split("\n")
     assert all(len(json.loads(line)) == 2 for line in lines if line)
 
 

@@ -14,7 +14,8 @@ from tiny_run import tiny_settings
 from torch import nn
 
 from ltdiff.data.manifest import read_manifest
-from ltdiff.data.patches import PatchLoader, make_items
+from ltdiff.data.patches import PatchLoader
+from ltdiff.data.slice_items import make_items
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.checkpoint import META_FILE
 from ltdiff.training.config import PhaseConfig, TrainingConfig

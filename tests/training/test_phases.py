@@ -8,7 +8,8 @@ import torch
 from tiny_run import make_rows, make_volumes, save_volume, tiny_settings
 
 from ltdiff.data.network_inputs import to_network
-from ltdiff.data.patches import PatchLoader, make_items
+from ltdiff.data.patches import PatchLoader
+from ltdiff.data.slice_items import make_items
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.training.loop import train
 from ltdiff.training.phase import BatchNoise, to_input, to_position_mm

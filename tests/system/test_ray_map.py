@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ltdiff.survey.ray_map import map_on_ray
+from ltdiff.system.ray_map import map_on_ray
 
 
 @pytest.mark.slow
