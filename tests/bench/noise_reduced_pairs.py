@@ -173,7 +173,7 @@ def read_scores(out: Path) -> pd.DataFrame:
     """A row for each method: MAE of its image in HU, and its mean CCC in each class of features."""
     ccc = pd.read_csv(out / "ccc.csv")
     is_main = (ccc["definition"] == "across_rois") & (ccc["roi_set"] == "random")
-    scores = ccc[is_main].pivot(index="method", columns="feature_class", values="ccc")
+    scores = ccc[is_main].pivot(index="method", columns="feature_class", values="ccc_mean")
     mae = pd.read_csv(out / "image_metrics.csv").set_index("method")["mae_hu"]
     return scores.join(mae, how="left")
 
