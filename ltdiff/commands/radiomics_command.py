@@ -31,8 +31,8 @@ def radiomics(
         mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
         features: The catalogue, or IBSI's features after IBSI's image processing, which the settings `ibsi` control.
         out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
-        dicom: Folder for the same table as a DICOM Structured Report (SR), and for the regions as a DICOM SEG where the mask is none
-            of the image's study. For DICOM series.
+        dicom: Folder for the same table as a DICOM Structured Report (SR), with the regions as a DICOM SEG where the mask is none
+            of the same study; for a DICOM series.
         only: Some classes (GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH; of IBSI morph, loc, stat, ih, ivh, cm, rlm,
             szm, dzm, ngt, ngl) or single features, separated by commas.
         model: Measure what this model makes of the image: of its mean, a sample or the match, or the features' expectation over
@@ -61,12 +61,12 @@ def radiomics(
         check_table_path(out)  # before minutes of work
     names = None if only is None else [name.strip() for name in only.split(",")]
     of_set = getattr(read_settings_of(config, settings, sections=[features]), features)
-    standardize, made_by = None, ()
+    standardize, made_by = None, list[str]()
     if model is not None:
         from ltdiff.uncertainty.standardized_volumes import describe_volumes, standardized_volumes
 
         standardize = partial(standardized_volumes, series=image, model=model, force=force)
-        made_by = () if dicom is None else (describe_volumes(series=image, model=model),)
+        made_by = [] if dicom is None else [describe_volumes(series=image, model=model)]
     table = extract_radiomics(image, mask, config=of_set, only=names, standardize=standardize, dicom=dicom, made_by=made_by)
     if out is None:
         print_lines(to_text(table))

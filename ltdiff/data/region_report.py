@@ -25,9 +25,7 @@ class RegionReport:
             ValueError: the scan is no DICOM series, and so belongs to no study; the mask cannot be read, or is of another one.
         """
         if not isinstance(scan, Series):
-            raise ValueError(
-                f"{printable(scan.path)}: a DICOM report belongs to the study of a DICOM series, and this is a file of none"
-            )
+            raise ValueError(f"{printable(scan.path)}: a DICOM report needs an image that is a DICOM series")
         self._series = scan
         path = find_segmentation(mask, scan)
         self._existing = None if path is None else SegmentationReference.read(path, scan)
@@ -68,9 +66,10 @@ class RegionReport:
             written.append(write_regions(self._series, self._names, self._layers, folder=folder))
             reference = SegmentationReference.read(written[0], self._series)
             assert reference is not None
-            numbers = {name: number for number, name in enumerate(self._names, 1)}
+            names = dict(enumerate(self._names, 1))
         else:
-            numbers = {name: number for number, name in reference.names.items()}
+            names = reference.names
+        numbers = {name: number for number, name in names.items()}
         written.append(
             write_measurement_report(
                 self._series,

@@ -4,13 +4,17 @@ IBSI is a coding scheme of DICOM (PS3.16 8); PS3.16 lists its shape, histogram a
 IBSI's reference manual alone (arXiv:1612.07003), under codes of the same kind.
 """
 
+import hashlib
 from functools import cache
 
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 IBSI, PRIVATE = "IBSI", "99LTDIFF"
-"""Coding schemes; the codes of the second are columns of our feature tables."""
+"""Coding schemes; the second's terms are columns of our feature tables."""
+
+_MAX_SH = 16
+"""Characters of a CodeValue (PS3.5 6.2)."""
 
 _BEYOND_PS3_16 = {
     "VJGA": "Local Intensity Peak",
@@ -81,8 +85,11 @@ def method_term(method: str) -> Code:
 
 
 def private_term(column: str) -> Code:
-    """A column of our tables as a term."""
-    return Code(column, PRIVATE, column)
+    """A column of our tables as a term. The code of a name that is too long for one is 16 hex digits of its sha256.
+
+    LongCodeValue would hold it, but not every reader looks there; highdicom does not.
+    """
+    return Code(column if len(column) <= _MAX_SH else hashlib.sha256(column.encode()).hexdigest()[:_MAX_SH], PRIVATE, column)
 
 
 @cache

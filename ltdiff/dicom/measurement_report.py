@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import highdicom as hd
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
@@ -21,7 +22,7 @@ SIZES = {"num_voxels": (private_term("num_voxels"), UNITS["voxels"]), "volume_mm
 """Column → name and unit, of what is reported beside the features."""
 
 FeatureCode = tuple[str, str, str]
-"""IBSI id, "" where there is none; method: an IBSI id or a column (see `method_term`), "" where the name says all; unit (`UNITS`)."""
+"""IBSI id, "" where there is none; IBSI id of the aggregation or a column (`method_term`), "" where the name says all; unit."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def write_measurement_report(
             device_serial_number="1",
             is_complete=True,
             series_description="Radiomic features",
-            coding_schemes=[hd.CodingSchemeIdentificationItem(PRIVATE, name="columns of the feature tables of ltdiff")],
+            coding_schemes=[CodingSchemeIdentificationItem(PRIVATE, name="columns of the feature tables of ltdiff")],
         )
     save_with_study(document, series, path)
     return path

@@ -49,10 +49,8 @@ def write_regions(series: Series, names: Sequence[str], layers: Sequence[NDArray
     In `layers` (Z, Y, X) n is the region names[n - 1]; those that overlap lie in different layers. The UID is that of these
     regions: the same again have the same.
     """
-    digest = hashlib.sha256()
-    for part in (*layers, *(name.encode() + b"\0" for name in names)):
-        digest.update(part)
-    series_uid = stable_uid("regions", series.series_instance_uid, digest.hexdigest())
+    digests = [hashlib.sha256(np.ascontiguousarray(layer).data).hexdigest() for layer in layers]
+    series_uid = stable_uid("regions", series.series_instance_uid, *digests, *names)
     segments = [
         _segment(number, name, series_uid, "ltdiff radiomics, from a mask of unknown origin", _TISSUE)
         for number, name in enumerate(names, 1)

@@ -38,9 +38,10 @@ class FeatureCode(NamedTuple):
 def feature_codes(config: CatalogueConfig | IbsiConfig) -> dict[str, FeatureCode]:
     """Column → code, of all features of the set that a configuration belongs to. No two have the same id and method."""
     if isinstance(config, CatalogueConfig):
-        ids, aggregations, columns = catalogue.ibsi_ids(), {}, catalogue.feature_names()
+        columns, ids = catalogue.feature_names(), catalogue.ibsi_ids()
+        aggregations: dict[str, str] = {}
     else:
-        ids, aggregations, columns = ibsi.ibsi_ids(), ibsi.aggregation_ids(), ibsi.feature_names()
+        columns, ids, aggregations = ibsi.feature_names(), ibsi.ibsi_ids(), ibsi.aggregation_ids()
     number = Counter((ids.get(column), aggregations.get(column)) for column in columns)
     found = {}
     for column in columns:
