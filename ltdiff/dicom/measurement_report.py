@@ -1,13 +1,15 @@
 """Writing features of regions as a Measurement Report (PS3.16 TID 1500) in a Comprehensive 3D SR (PS3.3 A.35.13)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import highdicom as hd
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DSfloat
 
 import ltdiff
 from ltdiff.dicom.coded_terms import PRIVATE, UNITS, feature_term, method_term, private_term
@@ -15,7 +17,7 @@ from ltdiff.dicom.dicom_file import without_warnings
 from ltdiff.dicom.segmentation_reference import SegmentationReference
 from ltdiff.dicom.series import Series
 from ltdiff.dicom.study_context import reference_images, save_with_study
-from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_dataset import code_item, stable_uid
 
 SERIES_NUMBER = 901
 SIZES = {"num_voxels": (private_term("num_voxels"), UNITS["voxels"]), "volume_mm3": (codes.SCT.Volume, UNITS["mm3"])}
@@ -56,8 +58,7 @@ def write_measurement_report(
     )
     path = folder / f"SR.{stable_uid(series_uid, 'instance')}.dcm"
     with without_warnings():
-        terms = _terms(feature_codes)
-        groups = [_group(number, values, terms, segmentation, algorithm) for number, values in rows.items()]
+        groups = [_group(number, segmentation, algorithm) for number in rows]
         report = hd.sr.MeasurementReport(
             observation_context=_observer(), procedure_reported=codes.LN.CTUnspecifiedBodyRegion, imaging_measurements=groups
         )
@@ -76,8 +77,22 @@ def write_measurement_report(
             series_description="Radiomic features",
             coding_schemes=[CodingSchemeIdentificationItem(PRIVATE, name="columns of the feature tables of ltdiff")],
         )
+        _add_measurements(document, rows.values(), _terms(feature_codes))
     save_with_study(document, series, path)
     return path
+
+
+def _group(
+    number: int, segmentation: SegmentationReference, algorithm: Algorithm
+) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """What a region is and how it was measured (TID 1411)."""
+    tracking_id, tracking_uid = segmentation.tracking[number]
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=tracking_uid, identifier=tracking_id),
+        referenced_segment=segmentation.segment(number),
+        algorithm_id=hd.sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters=algorithm.parameters),
+        finding_sites=[hd.sr.FindingSite(site) for site in segmentation.sites[number]] or None,
+    )
 
 
 _Term = tuple[Code, Code | None, Code]
@@ -91,26 +106,30 @@ def _terms(feature_codes: Mapping[str, FeatureCode]) -> dict[str, _Term]:
     }
 
 
-def _group(
-    number: int,
-    values: Mapping[str, float],
-    terms: Mapping[str, _Term],
-    segmentation: SegmentationReference,
-    algorithm: Algorithm,
-) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """A region's measurements (TID 1411)."""
-    tracking_id, tracking_uid = segmentation.tracking[number]
-    measurements = []
-    for column, value in values.items():
-        name_term, method, unit = terms[column]
-        measurements.append(hd.sr.Measurement(name=name_term, value=value, unit=unit, method=method))
-    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=tracking_uid, identifier=tracking_id),
-        referenced_segment=segmentation.segment(number),
-        algorithm_id=hd.sr.AlgorithmIdentification(algorithm.name, algorithm.version, parameters=algorithm.parameters),
-        finding_sites=[hd.sr.FindingSite(site) for site in segmentation.sites[number]] or None,
-        measurements=measurements,
-    )
+def _add_measurements(document: Dataset, rows: Iterable[Mapping[str, float]], terms: Mapping[str, _Term]) -> None:
+    """Add the values of each region to its group. highdicom copies an item several times: thousands take it minutes."""
+    (measurements,) = [item for item in document.ContentSequence if item.ValueType == "CONTAINER"]
+    for group, values in zip(measurements.ContentSequence, rows, strict=True):
+        items = [_measurement(value, *terms[column]) for column, value in values.items()]
+        group.add_new("ContentSequence", "SQ", [*group.ContentSequence, *items])
+
+
+def _measurement(value: float, name: Code, method: Code | None, unit: Code) -> Dataset:
+    """A measurement (TID 300)."""
+    measured = Dataset()
+    measured.NumericValue = DSfloat(value, auto_format=True)
+    measured.FloatingPointValue = value
+    measured.MeasurementUnitsCodeSequence = [code_item(unit)]
+    item = Dataset()
+    item.RelationshipType, item.ValueType, item.ConceptNameCodeSequence = "CONTAINS", "NUM", [code_item(name)]
+    item.MeasuredValueSequence = [measured]
+    if method is not None:
+        modifier = Dataset()
+        modifier.RelationshipType, modifier.ValueType = "HAS CONCEPT MOD", "CODE"
+        modifier.ConceptNameCodeSequence = [code_item(codes.SCT.MeasurementMethod)]
+        modifier.ConceptCodeSequence = [code_item(method)]
+        item.ContentSequence = [modifier]
+    return item
 
 
 def _observer() -> hd.sr.ObservationContext:

@@ -5,6 +5,7 @@ It is given references without a patient; patient and study are added behind it,
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -16,7 +17,7 @@ from ltdiff.dicom.dicom_file import open_file, without_warnings
 from ltdiff.dicom.header import named_errors, parse_header
 from ltdiff.dicom.same_file import check_same_file
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_dataset import save_dataset, stable_uid
 from ltdiff.system.atomic_files import replace_file
 
 _MODULES = ("Patient", "Clinical Trial Subject, Clinical Trial Study", "General Study, Patient Study")
@@ -66,4 +67,4 @@ def save_with_study(document: pydicom.Dataset, series: Series, path: Path) -> No
             document[element.tag] = element
     path.parent.mkdir(parents=True, exist_ok=True)
     with without_warnings():
-        replace_file(path, document.save_as)
+        replace_file(path, partial(save_dataset, document))

@@ -98,9 +98,7 @@ def test_it_is_part_of_the_study_with_all_slices_as_evidence(files):
         assert dataset[keyword] == source[keyword]
     assert (dataset.CompletionFlag, dataset.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     (study,) = dataset.CurrentRequestedProcedureEvidenceSequence
-    evidence = {
-        item.ReferencedSOPInstanceUID for one in study.ReferencedSeriesSequence for item in one.ReferencedSOPSequence
-    }
+    evidence = {item.ReferencedSOPInstanceUID for one in study.ReferencedSeriesSequence for item in one.ReferencedSOPSequence}
     assert evidence == {pydicom.dcmread(segmentation).SOPInstanceUID, *(one.sop_instance_uid for one in series.slices)}
 
 

@@ -56,7 +56,7 @@ def test_the_same_regions_have_the_same_uid_and_others_another(write_series, lay
 
 
 def test_patient_and_study_are_those_of_the_slice_as_they_are_stored(write_series, layers, tmp_path, caplog):
-    """Values that DICOM does not allow, of which highdicom would stop, or log them: a sex, a date, a name in another character set."""
+    """Values that DICOM does not allow, at which highdicom would stop, or which it would log: a sex, a date, a name."""
     folder = write_series()
     for path in folder.iterdir():
         edit(path, SpecificCharacterSet="ISO_IR 100", PatientSex="X", PatientBirthDate=None, StudyID=None)
