@@ -1,12 +1,19 @@
 """`ltdiff radiomics`."""
 
+import logging
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from ltdiff.commands.command_line import Config, Set, UsageError, print_lines
+from ltdiff.system.text import printable
+
+if TYPE_CHECKING:
+    from ltdiff.data.region_report import RegionReport
+
+logger = logging.getLogger(__name__)
 
 
 def radiomics(
@@ -67,10 +74,27 @@ def radiomics(
 
         standardize = partial(standardized_volumes, series=image, model=model, force=force)
         made_by = [] if dicom is None else [describe_volumes(series=image, model=model)]
-    table = extract_radiomics(image, mask, config=of_set, only=names, standardize=standardize, dicom=dicom, made_by=made_by)
+    report = None if dicom is None else _start_report(image, mask, dicom)
+    keep = None if report is None else report.add
+    table = extract_radiomics(image, mask, config=of_set, only=names, standardize=standardize, keep=keep)
     if out is None:
         print_lines(to_text(table))
-        return 0
-    write_table(table, out)
-    print(f"{out}: {', '.join(table['roi'])}")
+    else:
+        write_table(table, out)
+        print(f"{out}: {', '.join(table['roi'])}")
+    if report is not None and dicom is not None:
+        from ltdiff.radiomics.feature_report import write_report
+
+        written = write_report(report, table, config=of_set, folder=dicom, made_by=made_by)
+        logger.info("written to %s: %s", printable(dicom), ", ".join(path.name for path in written))
     return 0
+
+
+def _start_report(image: Path, mask: Path, folder: Path) -> "RegionReport":
+    """What gathers the regions for a DICOM report in `folder`, which is made before minutes of work."""
+    from ltdiff.data.read_scan import read_scan
+    from ltdiff.data.region_report import RegionReport
+
+    report = RegionReport(read_scan(image), mask)
+    folder.mkdir(parents=True, exist_ok=True)
+    return report

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,10 @@ from numpy.typing import NDArray
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
-from ltdiff.data.region_report import RegionReport
 from ltdiff.radiomics import catalogue, ibsi
 from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
-from ltdiff.radiomics.feature_codes import feature_codes
-from ltdiff.radiomics.feature_table import SIZES
 from ltdiff.radiomics.ibsi_chain import process_region
 from ltdiff.radiomics.region import cut_region
-from ltdiff.system.settings_tree import list_settings
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -53,8 +48,7 @@ def extract_radiomics(
     config: CatalogueConfig | IbsiConfig,
     only: Sequence[str] | None = None,
     standardize: Standardize | None = None,
-    dicom: Path | None = None,
-    made_by: Sequence[str] = (),
+    keep: Callable[[str, NDArray[np.bool_]], None] | None = None,
 ) -> pd.DataFrame:
     """One row per region: roi, num_voxels, volume_mm3, the features in the order of their set, and how they were made.
 
@@ -62,12 +56,10 @@ def extract_radiomics(
     classes or features, None all.
     `undefined` counts the features that are NaN by reason, as JSON, "" where all are defined. A region that cannot be measured
     is left out with a warning. With `standardize` the features are those of what it makes of the image, their mean over several
-    volumes. In the folder `dicom` the table is also written as a DICOM report (see `RegionReport`), which says in the sentences
-    `made_by` how the image was made if it is not the scan itself.
+    volumes. `keep` is called with name and mask (Z, Y, X) of each region that was measured.
 
     Raises:
-        ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left; a
-            DICOM report of what is no DICOM series.
+        ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left.
     """
     wanted = _measure_by(config, only)  # a name that there is not shows before anything is read
     scan = read_scan(image)
@@ -76,7 +68,6 @@ def extract_radiomics(
             f"the series of {printable(scan.path)} forms no regular grid in space: {scan.irregularity}. The classes "
             f"{', '.join(in_space)} need one; name others"
         )
-    report = None if dicom is None else RegionReport(scan, mask)
     hu = scan.read_hu()
     voxels_mm3 = scan.slice_depths_mm * scan.spacing_mm[0] * scan.spacing_mm[1]
     rows = []
@@ -97,37 +88,13 @@ def extract_radiomics(
         in_slices = np.count_nonzero(voxels, axis=(1, 2))
         size = {"roi": roi, "num_voxels": int(in_slices.sum()), "volume_mm3": float(in_slices @ voxels_mm3)}
         rows.append({**size, **values, "undefined": json.dumps(Counter(reasons.values())) if reasons else ""})
-        if report is not None:
-            report.add(roi, voxels)
+        if keep is not None:
+            keep(roi, voxels)
     if not rows:
         raise ValueError(f"{printable(mask)}: no region of the mask can be measured")
-    if report is not None and dicom is not None:
-        _write(report, rows, wanted, config, parameters=made_by, folder=dicom)
     return pd.DataFrame(rows).assign(
         extractor=wanted.extractor, extractor_version=wanted.extractor_version, discretisation=config.discretisation
     )
-
-
-def _write(
-    report: RegionReport,
-    rows: Sequence[dict[str, Any]],
-    wanted: _Measurement,
-    config: CatalogueConfig | IbsiConfig,
-    *,
-    parameters: Sequence[str],
-    folder: Path,
-) -> None:
-    """Write the rows of a table as a DICOM report, values that are defined alone."""
-    columns = (*SIZES, *wanted.names)
-    settings = "; ".join(f"{setting.name}={setting.default}" for setting in list_settings(config))
-    written = report.write(
-        {row["roi"]: {name: row[name] for name in columns if np.isfinite(row[name])} for row in rows},
-        feature_codes=feature_codes(config),
-        algorithm=(wanted.extractor, wanted.extractor_version),
-        parameters=(*parameters, config.discretisation, settings),
-        folder=folder,
-    )
-    logger.info("DICOM: %s", ", ".join(map(printable, written)))
 
 
 def _measure_by(config: CatalogueConfig | IbsiConfig, only: Sequence[str] | None) -> _Measurement:

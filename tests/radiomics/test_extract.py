@@ -200,7 +200,7 @@ def test_a_dicom_report_holds_the_table(tmp_path, features, only):
         assert found == table.loc[group.tracking_identifier].dropna().to_dict()
     assert table.isna().any(axis=1).tolist() == [False, True]
     parameters = [item.TextValue for item in groups[0][0].ContentSequence if item.name.meaning == "Algorithm Parameters"]
-    assert parameters[0] == config.discretisation
+    assert parameters[0] == config.discretisation.replace("…", "to")
     assert "bin_width=25.0" in parameters[1]
 
 
