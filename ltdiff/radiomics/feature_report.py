@@ -25,11 +25,11 @@ def write_report(
     """
     codes = feature_codes(config)
     columns = [column for column in table if column in codes or column in SIZES]
-    rows = table.set_index("roi")[columns].to_dict(orient="index")
+    rows = {str(row["roi"]): {name: float(row[name]) for name in columns} for row in table.to_dict(orient="records")}
     settings = "; ".join(f"{setting.name}={setting.default}" for setting in list_settings(config))
     discretisation = config.discretisation.replace("…", "to")  # a series may have ASCII alone
     return report.write(
-        {str(roi): {name: float(value) for name, value in row.items() if np.isfinite(value)} for roi, row in rows.items()},
+        {roi: {name: value for name, value in row.items() if np.isfinite(value)} for roi, row in rows.items()},
         feature_codes=codes,
         algorithm=(table["extractor"].iloc[0], table["extractor_version"].iloc[0]),
         parameters=(*made_by, discretisation, settings),

@@ -2,7 +2,6 @@
 
 import json
 
-import highdicom as hd
 import numpy as np
 import pandas as pd
 import pydicom
@@ -13,13 +12,11 @@ from tiny_run import SPACING_MM, make_volumes, save_volume
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.read_scan import read_scan
-from ltdiff.dicom.coded_terms import feature_term, method_term
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
-from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
+from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.extract import extract_radiomics, to_text
-from ltdiff.radiomics.feature_codes import feature_codes
 from ltdiff.radiomics.feature_table import write_table
 from ltdiff.radiomics.region import cut_region
 
@@ -169,42 +166,3 @@ def test_slices_without_a_regular_grid_have_the_features_of_slices(tmp_path, kin
     mask = save_volume(np.ones(hu.shape), tmp_path / "mask.nii.gz")
     with pytest.raises(ValueError, match=r"slice_0001\.dcm forms no regular grid in space: its (gantry|slices)"):
         extract_radiomics(folder, mask, config=CONFIG, only=only)
-
-
-@pytest.mark.parametrize(("features", "only"), [("catalogue", "ID,GOH,NID3D,GLRLM25D"), ("ibsi", "morph,stat,ivh,szm")])
-def test_a_dicom_report_holds_the_table(tmp_path, features, only):
-    """Every value that is defined, under the name, method and unit of its column; a region in one slice lacks some."""
-    hu = make_volumes()[0]
-    folder = write_ct_series(
-        hu, out_dir=tmp_path / "series", identity=identity(kernel="B", slice_thickness_mm=5.0), spacing_mm=SPACING_MM
-    )
-    series = read_scan(folder)
-    boxes = [("GTV", (1, 2, 3), (9.5, 21.5)), ("node", (2,), (29.5, 33.5))]
-    rois = [(name, [rectangle(series, z, edges, edges) for z in slices]) for name, slices, edges in boxes]
-    mask = write_structure_set(tmp_path / "rs.dcm", series, rois)
-    arguments = [folder, mask, "--features", features, "--only", only]
-    arguments += ["--out", tmp_path / "t.parquet", "--dicom", tmp_path / "report"]
-    assert run_ltdiff(["radiomics", *map(str, arguments)]) == 0
-    segmentation, report = sorted((tmp_path / "report").iterdir())
-    assert (segmentation.name[:4], report.name[:3]) == ("SEG.", "SR.")
-    table = pd.read_parquet(tmp_path / "t.parquet").set_index("roi").drop(columns=PROVENANCE)
-    groups = hd.sr.srread(report).content.get_volumetric_roi_measurement_groups()
-    assert [group.tracking_identifier for group in groups] == table.index.tolist()
-    config = CatalogueConfig() if features == "catalogue" else IbsiConfig()
-    columns = {
-        (feature_term(column, code.ibsi).value, method_term(code.method).value if code.method else None): column
-        for column, code in feature_codes(config).items()
-    } | {("num_voxels", None): "num_voxels", ("118565006", None): "volume_mm3"}
-    for group in groups:
-        found = {columns[m.name.value, m.method and m.method.value]: m.value for m in group.get_measurements()}
-        assert found == table.loc[group.tracking_identifier].dropna().to_dict()
-    assert table.isna().any(axis=1).tolist() == [False, True]
-    parameters = [item.TextValue for item in groups[0][0].ContentSequence if item.name.meaning == "Algorithm Parameters"]
-    assert parameters[0] == config.discretisation.replace("…", "to")
-    assert "bin_width=25.0" in parameters[1]
-
-
-def test_a_dicom_report_needs_a_dicom_series(files, tmp_path, capsys):
-    assert run_ltdiff(["radiomics", *map(str, files), "--dicom", str(tmp_path / "report")]) == 1
-    assert "scan.mha: a DICOM report needs an image that is a DICOM series" in capsys.readouterr().err
-    assert not (tmp_path / "report").exists()
