@@ -3,7 +3,7 @@
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import NUM_SLICES, SIZE, edit, set_raw
+from dicom_files import NUM_SLICES, SIZE, edit, phantom_hu, set_raw
 
 from ltdiff.dicom.segmentation import read_segmentation
 from ltdiff.dicom.series import find_series
@@ -33,6 +33,22 @@ def test_regions_that_overlap_are_read_back(write_series, layers, tmp_path, conf
     assert [(region.number, region.name) for region in found] == [(1, "GTV"), (2, NAMES[1][:64])]
     for region, layer in zip(found, layers, strict=True):
         np.testing.assert_array_equal(region.mask, layer > 0)
+    assert conformance_errors(path) == []
+
+
+@pytest.mark.parametrize("kind", ["tilted", "uneven", "one slice"])
+def test_slices_need_no_regular_grid(write_series, layers, tmp_path, conformance_errors, kind):
+    num_slices = 1 if kind == "one slice" else NUM_SLICES
+    folder = write_series(hu=phantom_hu()[:num_slices])
+    for index, path in enumerate(sorted(folder.iterdir())):
+        x, y, z = map(float, pydicom.dcmread(path).ImagePositionPatient)
+        edit(path, ImagePositionPatient=[x, y + 0.9 * index, z] if kind == "tilted" else [x, y, z + 2.5 * max(0, index - 2)])
+    series = read(folder)
+    assert bool(series.irregularity) == (num_slices > 1)
+    layer = layers[0][2 : 2 + num_slices] if num_slices == 1 else layers[0]
+    path = write_regions(series, NAMES[:1], [layer], folder=tmp_path / "out")
+    (region,) = read_segmentation(path, series)
+    np.testing.assert_array_equal(region.mask, layer > 0)
     assert conformance_errors(path) == []
 
 

@@ -88,3 +88,20 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(files, tmp_path
     assert run_ltdiff(["radiomics", *map(str, files), "--dicom", str(tmp_path / "report")]) == 1
     assert "report: File exists" in capsys.readouterr().err
     assert (tmp_path / "report").read_text() == "a file"
+
+
+def test_of_a_real_scan(real_data, tmp_path):
+    """LIDC-IDRI-0001: a nodule in a NIfTI mask."""
+    folder = real_data / "lidc-small" / "LIDC-IDRI-0001"
+    (scan,) = (path for path in folder.iterdir() if path.is_dir())
+    arguments = [scan, folder / "mask_consensus2.nii.gz", "--features", "ibsi", "--only", "morph,stat,ih"]
+    arguments += ["--out", tmp_path / "t.csv", "--dicom", tmp_path / "report"]
+    assert run_ltdiff(["radiomics", *map(str, arguments)]) == 0
+    segmentation, report = sorted((tmp_path / "report").iterdir())
+    if conformance_checker() is not None:
+        assert [*find_conformance_errors(segmentation), *find_conformance_errors(report)] == []
+    (group,), row = groups_of(report), pd.read_csv(tmp_path / "t.csv").iloc[0]
+    values = {measurement.name.value: measurement.value for measurement in group.get_measurements()}
+    assert values["RNU0"] == pytest.approx(row["morph_volume"], rel=1e-12)
+    assert values["Q4LE"] == pytest.approx(row["stat_mean"], rel=1e-12)
+    assert hd.seg.segread(segmentation).get_volume().array.sum() == row["num_voxels"] == values["num_voxels"]
