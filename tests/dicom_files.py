@@ -152,6 +152,6 @@ def assert_no_new_errors(series: Series, derived: Path) -> None:
 def _errors_of_readable(path: Path) -> list[str] | None:
     result = subprocess.run([conformance_checker(), "-new", str(path)], capture_output=True, text=True, errors="replace")
     lines = (result.stdout + result.stderr).splitlines()
-    readable = any(line.strip() in ("CTImage", "Segmentation") for line in lines)
+    readable = any(line.strip() in ("CTImage", "Segmentation", "Comprehensive3DSR") for line in lines)
     readable &= not any("Tags out of order" in line or "dataset read failed" in line for line in lines)
     return [line for line in lines if line.startswith("Error")] if readable else None

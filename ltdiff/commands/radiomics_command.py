@@ -1,12 +1,19 @@
 """`ltdiff radiomics`."""
 
+import logging
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from ltdiff.commands.command_line import Config, Set, UsageError, print_lines
+from ltdiff.system.text import printable
+
+if TYPE_CHECKING:
+    from ltdiff.data.region_report import RegionReport
+
+logger = logging.getLogger(__name__)
 
 
 def radiomics(
@@ -16,6 +23,7 @@ def radiomics(
     *,
     features: Literal["catalogue", "ibsi"] = "catalogue",
     out: Path | None = None,
+    dicom: Path | None = None,
     only: str | None = None,
     model: Path | None = None,
     force: bool = False,
@@ -30,6 +38,8 @@ def radiomics(
         mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
         features: The catalogue, or IBSI's features after IBSI's image processing, which the settings `ibsi` control.
         out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
+        dicom: Folder for the same table as a DICOM Structured Report (SR), with the regions as a DICOM SEG where the mask is none
+            of the same study; for a DICOM series.
         only: Some classes (GLCM25D, GLCM3D, GLRLM25D, ID, IH, NID25D, NID3D, GOH; of IBSI morph, loc, stat, ih, ivh, cm, rlm,
             szm, dzm, ngt, ngl) or single features, separated by commas.
         model: Measure what this model makes of the image: of its mean, a sample or the match, or the features' expectation over
@@ -38,7 +48,7 @@ def radiomics(
         list_names: Print the names of all features, one a line, and nothing else.
     """
     if list_names:
-        if image or out or only or model or settings or config != "default":
+        if image or out or dicom or only or model or settings or config != "default":
             raise UsageError("--list takes no other arguments but --features: they would have no effect")
         from ltdiff.radiomics import catalogue, ibsi
 
@@ -58,15 +68,33 @@ def radiomics(
         check_table_path(out)  # before minutes of work
     names = None if only is None else [name.strip() for name in only.split(",")]
     of_set = getattr(read_settings_of(config, settings, sections=[features]), features)
-    standardize = None
+    standardize, made_by = None, list[str]()
     if model is not None:
-        from ltdiff.uncertainty.standardized_volumes import standardized_volumes
+        from ltdiff.uncertainty.standardized_volumes import describe_volumes, standardized_volumes
 
         standardize = partial(standardized_volumes, series=image, model=model, force=force)
-    table = extract_radiomics(image, mask, config=of_set, only=names, standardize=standardize)
+        made_by = [] if dicom is None else [describe_volumes(series=image, model=model)]
+    report = None if dicom is None else _start_report(image, mask, dicom)
+    keep = None if report is None else report.add
+    table = extract_radiomics(image, mask, config=of_set, only=names, standardize=standardize, keep=keep)
     if out is None:
         print_lines(to_text(table))
-        return 0
-    write_table(table, out)
-    print(f"{out}: {', '.join(table['roi'])}")
+    else:
+        write_table(table, out)
+        print(f"{out}: {', '.join(table['roi'])}")
+    if report is not None and dicom is not None:
+        from ltdiff.radiomics.feature_report import write_report
+
+        written = write_report(report, table, config=of_set, folder=dicom, made_by=made_by)
+        logger.info("written to %s: %s", printable(dicom), ", ".join(path.name for path in written))
     return 0
+
+
+def _start_report(image: Path, mask: Path, folder: Path) -> "RegionReport":
+    """What gathers the regions for a DICOM report in `folder`, which is made before minutes of work."""
+    from ltdiff.data.read_scan import read_scan
+    from ltdiff.data.region_report import RegionReport
+
+    report = RegionReport(read_scan(image), mask)
+    folder.mkdir(parents=True, exist_ok=True)
+    return report

@@ -209,12 +209,26 @@ def read_named_masks(mask: Path, scan: Scan, *, hu: NDArray[np.float32]) -> Iter
 def _from_dicom(mask: Path, scan: Scan) -> Iterator[DrawnRegion]:
     if not isinstance(scan, Series):
         raise ValueError(f"{printable(mask)}: the mask of a volume file is a volume file, not a DICOM file or a folder")
+    chosen, is_segmentation = _choose_file(mask, scan)
+    return read_segmentation(chosen, scan) if is_segmentation else read_structures(chosen, scan)
+
+
+def find_segmentation(mask: Path, series: Series) -> Path | None:
+    """The DICOM SEG whose segments `read_named_masks` yields; None where it reads a file of another kind."""
+    if is_volume_file(mask):
+        return None
+    chosen, is_segmentation = _choose_file(mask, series)
+    return chosen if is_segmentation else None
+
+
+def _choose_file(mask: Path, series: Series) -> tuple[Path, bool]:
+    """The SEG or RT Structure Set that belongs to the series, and whether it is a SEG."""
     segmentations, structure_sets = find_segmentations(mask), find_structure_sets(mask)
     found = segmentations | structure_sets
     fitting = [
-        [path for path, origin in found.items() if origin.is_of(scan)],
-        [path for path, origin in found.items() if origin.is_in_frame_of(scan) and origin.could_be_of(scan)],
-        [path for path, origin in found.items() if origin.could_be_of(scan)],
+        [path for path, origin in found.items() if origin.is_of(series)],
+        [path for path, origin in found.items() if origin.is_in_frame_of(series) and origin.could_be_of(series)],
+        [path for path, origin in found.items() if origin.could_be_of(series)],
     ]
     if mask.is_file() and found:
         fitting.append([mask])  # to be told why it does not
@@ -222,7 +236,7 @@ def _from_dicom(mask: Path, scan: Scan) -> Iterator[DrawnRegion]:
     if chosen is None:
         what = "this is no DICOM segmentation or" if mask.is_file() else "there is no DICOM segmentation and no"
         raise ValueError(f"{printable(mask)}: {what} RT structure set of this series")
-    return read_segmentation(chosen, scan) if chosen in segmentations else read_structures(chosen, scan)
+    return chosen, chosen in segmentations
 
 
 def _by_label(mask: Path, image: Volume) -> Iterator[DrawnRegion]:

@@ -63,7 +63,7 @@ def read_segmentation(path: Path, series: Series) -> Iterator[DrawnRegion]:
     name = printable(path)
     try:
         check_drawn_on(_drawn_on(dataset), series, path=path, kind="segmentation")
-        names = _names(dataset)
+        names = segment_names(dataset)
         empty = dict(names)
         for number, mask in _masks(dataset, series, path=path):
             if mask.any():
@@ -97,7 +97,7 @@ def _drawn_on(dataset: pydicom.Dataset) -> DrawnOn:
     )
 
 
-def _names(dataset: pydicom.Dataset) -> dict[int, str]:
+def segment_names(dataset: pydicom.Dataset) -> dict[int, str]:
     """SegmentLabel by SegmentNumber, as they may stand in a table; the background of a label map is no segment."""
     names: dict[int, str] = {}
     for item in items_of(dataset, "SegmentSequence"):

@@ -48,6 +48,7 @@ def extract_radiomics(
     config: CatalogueConfig | IbsiConfig,
     only: Sequence[str] | None = None,
     standardize: Standardize | None = None,
+    keep: Callable[[str, NDArray[np.bool_]], None] | None = None,
 ) -> pd.DataFrame:
     """One row per region: roi, num_voxels, volume_mm3, the features in the order of their set, and how they were made.
 
@@ -55,7 +56,7 @@ def extract_radiomics(
     classes or features, None all.
     `undefined` counts the features that are NaN by reason, as JSON, "" where all are defined. A region that cannot be measured
     is left out with a warning. With `standardize` the features are those of what it makes of the image, their mean over several
-    volumes.
+    volumes. `keep` is called with name and mask (Z, Y, X) of each region that was measured.
 
     Raises:
         ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left.
@@ -87,6 +88,8 @@ def extract_radiomics(
         in_slices = np.count_nonzero(voxels, axis=(1, 2))
         size = {"roi": roi, "num_voxels": int(in_slices.sum()), "volume_mm3": float(in_slices @ voxels_mm3)}
         rows.append({**size, **values, "undefined": json.dumps(Counter(reasons.values())) if reasons else ""})
+        if keep is not None:
+            keep(roi, voxels)
     if not rows:
         raise ValueError(f"{printable(mask)}: no region of the mask can be measured")
     return pd.DataFrame(rows).assign(

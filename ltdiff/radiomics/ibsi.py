@@ -1,12 +1,11 @@
 """The features of IBSI 1: those with reference values, by the tags of IBSI's tables, after IBSI's image processing.
 
-A feature's column is `class_tag`, of textures `class_tag_aggregation`. The aggregations of matrices are:
+A feature's column is `class_tag`, of textures `class_tag_aggregation` (ids: `AGGREGATION_IDS`). The aggregations of matrices are:
 
-- cm (GLCM), rlm (GLRLM): `2D_avg` mean over slices and directions (BTW3), `2D_comb` over slices, their directions merged (SUJT),
-  `2_5D_avg` over directions, their slices merged (JJUI), `2_5D_comb` all merged (ZW7Z), `3D_avg` mean over the 13 directions in
-  space (ITBB), `3D_comb` these merged (IAZD).
-- szm (GLSZM), dzm (GLDZM), ngt (NGTDM), ngl (NGLDM): `2D` mean over slices (8QNN), `2_5D` slices merged (62GR), `3D` in space
-  (KOBO).
+- cm (GLCM), rlm (GLRLM): `2D_avg` mean over slices and directions, `2D_comb` over slices, their directions merged, `2_5D_avg`
+  over directions, their slices merged, `2_5D_comb` all merged, `3D_avg` mean over the 13 directions in space, `3D_comb` these
+  merged.
+- szm (GLSZM), dzm (GLDZM), ngt (NGTDM), ngl (NGLDM): `2D` mean over slices, `2_5D` slices merged, `3D` in space.
 
 The others: morph (morphology), loc (local intensity), stat (statistics), ih (histogram of grey levels), ivh (intensity-volume
 histogram). What a region does not define is NaN, with a reason.
@@ -43,6 +42,18 @@ EXTRACTOR = "ltdiff ibsi"
 EXTRACTOR_VERSION = __version__
 IN_PLANE, IN_SPACE = tuple(DIRECTIONS_2D.values()), tuple(DIRECTIONS_3D.values())
 CLASSES_IN_PLANE = ("stat", "ih", "ivh")
+AGGREGATION_IDS = {
+    "2D_avg": "BTW3",
+    "2D_comb": "SUJT",
+    "2_5D_avg": "JJUI",
+    "2_5D_comb": "ZW7Z",
+    "3D_avg": "ITBB",
+    "3D_comb": "IAZD",
+    "2D": "8QNN",
+    "2_5D": "62GR",
+    "3D": "KOBO",
+}
+"""Aggregation → IBSI id."""
 
 ONE_SLICE = "the region lies in one slice"
 ONE_VALUE = "all voxels of the region are alike to this feature"
@@ -178,6 +189,16 @@ def classes_in_space(only: Sequence[str] | None = None, *, config: IbsiConfig) -
 def ibsi_ids() -> dict[str, str]:
     """Column → IBSI id."""
     return {column: feature.ibsi for columns in _NAMES.values() for column, feature in columns.items()}
+
+
+def aggregation_ids() -> dict[str, str]:
+    """Column → IBSI id of its aggregation, of textures."""
+    return {
+        f"{name}_{tag}_{aggregation}": AGGREGATION_IDS[aggregation]
+        for name, (table, aggregations) in _TEXTURES.items()
+        for aggregation in aggregations
+        for tag in table
+    }
 
 
 def extract_ibsi(region: ProcessedRegion, *, only: Sequence[str] | None = None) -> tuple[dict[str, float], dict[str, str]]:

@@ -17,7 +17,7 @@ from ltdiff.data.read_scan import read_scan
 from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.inference.models import check_domain, read_training_domain
+from ltdiff.inference.models import TrainedModel, check_domain, read_training_domain
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.system.text import printable
@@ -53,3 +53,19 @@ def standardized_volumes(concerned: NDArray[np.bool_], *, series: Path, model: P
         volume = hu.copy()
         volume[numbers] = np.stack(images)
         yield volume
+
+
+def describe_volumes(*, series: Path, model: Path) -> str:
+    """How `standardized_volumes` makes the image that is measured: source, kernels, model, weights, and what is out of domain.
+
+    Raises:
+        ValueError: the series or the model cannot be read.
+    """
+    scan = read_scan(series)
+    choice = read_choice(model)
+    best = None if choice is None else choice.for_features
+    trained = TrainedModel.load(model, InferenceConfig(output="mean" if best == EXPECTED else None))
+    out_of_domain = "; ".join(trained.domain.violations(AcquisitionInfo.of(scan)))
+    derivation = trained.derivation_for(scan.kernel, out_of_domain=out_of_domain)
+    averaged = f" Features are means over {Expectation.NUM_SAMPLES} samples around that image." if best == EXPECTED else ""
+    return f"Measured is no image of this study, but one computed from the series: {derivation.description}.{averaged}"

@@ -7,9 +7,12 @@ import pytest
 from dicom_files import edit
 from test_write_derived import derive, sharpened
 
+from ltdiff.dicom.measurement_report import Algorithm, write_measurement_report
 from ltdiff.dicom.pixels import read_slice_hu
+from ltdiff.dicom.segmentation_reference import SegmentationReference
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
+from ltdiff.dicom.write_segmentation import write_regions
 
 CANARY = "CANARY"
 IDENTIFIERS = {
@@ -78,3 +81,24 @@ def test_writing_says_nothing(write_series, tmp_path, everything_said, caplog, r
         derive(write_series("other", series_uid=stable_uid("other")), tmp_path / "out", np.full_like(sharpened(), np.nan))
     assert CANARY not in everything_said() + str(caught.value) + str(derived)
     assert CANARY in next(derived.iterdir()).read_bytes().decode("latin-1")  # the patient keeps the derived images
+
+
+def test_a_report_of_features_says_nothing(write_series, tmp_path, everything_said, caplog, recwarn):
+    folder = write_series()
+    for path in folder.iterdir():
+        edit(path, **IDENTIFIERS)
+    (series,), _ = find_series(folder)
+    recwarn.clear()
+    caplog.clear()
+    labels = np.ones((series.num_slices, series.rows, series.columns), np.uint16)
+    segmentation = write_regions(series, ["all"], [labels], folder=tmp_path / "out")
+    report = write_measurement_report(
+        series,
+        {1: {"num_voxels": 3}},
+        feature_codes={},
+        segmentation=SegmentationReference.read(segmentation, series),
+        algorithm=Algorithm("test", "1", ()),
+        folder=tmp_path / "out",
+    )
+    assert CANARY not in everything_said() + str(segmentation) + str(report)
+    assert all(CANARY in path.read_bytes().decode("latin-1") for path in (segmentation, report))

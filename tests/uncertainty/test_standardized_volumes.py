@@ -13,11 +13,11 @@ from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.model_folder import CALIBRATION_FILE
+from ltdiff.model.model_folder import CALIBRATION_FILE, weights_sha256
 from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.extract import extract_radiomics
 from ltdiff.uncertainty.calibration import calibrate_run
-from ltdiff.uncertainty.standardized_volumes import standardized_volumes
+from ltdiff.uncertainty.standardized_volumes import describe_volumes, standardized_volumes
 from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
 CONCERNED = np.array([False, True, True, False, False, False])
@@ -93,3 +93,21 @@ def test_a_scan_that_the_model_was_not_trained_for_is_refused(folder, tmp_path):
     write_ct_series(source, out_dir=tmp_path / "series", identity=another, spacing_mm=SPACING_MM, origin_mm=(0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="outside what the model was trained for"):
         list(standardized_volumes(CONCERNED, series=tmp_path / "series", model=folder / "model", force=False))
+
+
+def test_a_report_says_from_what_the_image_was_computed(folder, tmp_path):
+    model = folder / "model"
+    series = write_ct_series(
+        make_volumes()[0], out_dir=tmp_path / "ct", identity=identity(kernel="another"), spacing_mm=SPACING_MM
+    )
+    _choose(folder, output="mean", best="expected")
+    text = describe_volumes(series=series, model=model)
+    assert text.startswith(
+        "Measured is no image of this study, but one computed from the series: Kernel standardization by ltdiff"
+    )
+    assert "not for diagnostic use; outside what the model was trained for: " in text
+    assert "From kernel another to kernel sharp" in text
+    assert f"weights sha256 {weights_sha256(model)}" in text
+    assert text.endswith("Features are means over 8 samples around that image.")
+    _choose(folder, output="mean", best="mean")
+    assert "samples" not in describe_volumes(series=series, model=model)
