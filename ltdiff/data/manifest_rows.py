@@ -30,15 +30,16 @@ def build_manifest(
         uids = f"{pair.source.series_instance_uid}\n{pair.target.series_instance_uid}"
         prefix = hashlib.sha256(uids.encode()).hexdigest()[:12]
         pair_ids = [f"{prefix}-{index:04d}" for index in range(pair.source.num_slices)]
-        rows += _rows(pair.source, "source", pair_ids) + _rows(pair.target, "target", pair_ids)
+        rows += scan_rows(pair.source, "source", pair_ids) + scan_rows(pair.target, "target", pair_ids)
     for role, scans in (("source", sources), ("target", targets), ("other", others)):
         for scan in scans:
-            rows += _rows(scan, role, [None] * scan.num_slices)
+            rows += scan_rows(scan, role, [None] * scan.num_slices)
     manifest = pd.DataFrame(rows, columns=SCHEMA.names)
     return manifest.astype({"pair_id": object, "slice_thickness_mm": float})
 
 
-def _rows(scan: Scan, role: str, pair_ids: Sequence[str | None]) -> list[dict[str, object]]:
+def scan_rows(scan: Scan, role: str, pair_ids: Sequence[str | None]) -> list[dict[str, object]]:
+    """A row for each slice of a scan, and its pair."""
     return [
         {
             "path": str(header.path.absolute()),  # workers may run in another directory

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
+from ltdiff.data.manifest import REPEAT, in_plane_spacing_mm, read_hu
 from ltdiff.data.network_inputs import position_mm
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ MARGIN_PX = 24
 
 
 def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]:
-    """What a phase trains on: every slice once as `image`; or every pair as `source` and `target`, and every target without a
-    pair as `target` alone.
+    """What a phase trains on: every slice but repeats once as `image`; or every pair as `source` and `target`, and every target
+    without a pair as `target` alone.
 
     Raises:
         ValueError: the split holds none.
@@ -70,7 +70,7 @@ def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> list[Item]
         alone = rows[is_target_without_pair(rows)].drop_duplicates(["path", "slice_index"])
         items += [{"target": dict(row)} for row in alone.to_dict("records")]
     else:
-        unique = rows.drop_duplicates(["path", "slice_index"])
+        unique = rows[rows["role"] != REPEAT].drop_duplicates(["path", "slice_index"])
         items = [{"image": dict(row)} for row in unique.to_dict("records")]
     if not items:
         raise ValueError(f"the manifest has no {'pair' if pairs else 'slice'} in its split {split!r}")

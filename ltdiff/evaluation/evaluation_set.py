@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.ensemble import of_usual_size
-from ltdiff.data.manifest import data_fingerprint, slice_numbers
+from ltdiff.data.manifest import REPEAT, data_fingerprint, slice_numbers
 from ltdiff.data.masks import check_regular, read_labels
 from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.data.rois import (
@@ -45,6 +45,7 @@ class EvaluationSet:
     `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
     `series` (N,) numbers the pairs of series that slices belong to; `places` has a row for each slice: series_uid, z_mm and
     slice_number, its place in the whole series.
+    `repeat_hu` (N, Y, X) are the targets scanned again, NaN where they were not, None where none was.
     `lungs` (N, Y, X) bool is one mask for all images; `labels` (N, Y, X) uint16 numbers the lesions of each series, None without
     a mask, and `num_cross_sections` counts their cross-sections; `facts` tell a reader what it is.
     """
@@ -61,6 +62,7 @@ class EvaluationSet:
     num_cross_sections: int | None
     config: EvaluationConfig
     facts: dict[str, Any]
+    repeat_hu: Slices | None = None
 
     @property
     def slice_numbers(self) -> NDArray[np.int64]:
@@ -124,6 +126,7 @@ def read_evaluation_set(
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
     given = read_labels(lung_mask, manifest, pairs=pairs) > 0 if lung_mask else None
+    repeat_hu = _read_repeats(manifest, pairs, shape=target_hu.shape)
     return EvaluationSet(
         source_hu=read_all_hu(pairs),
         target_hu=target_hu,
@@ -142,7 +145,10 @@ def read_evaluation_set(
             "roi_seed": config.seed,
             "num_lesion_cross_sections": num_cross_sections or 0,
             "lungs": "found in the target by thresholds" if given is None else "given",
+            "scans": _describe_scans(pairs, targets),
+            "num_repeated_slices": 0 if repeat_hu is None else int(np.isfinite(repeat_hu[:, 0, 0]).sum()),
         },
+        repeat_hu=repeat_hu,
     )
 
 
@@ -167,6 +173,33 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets
+
+
+def _describe_scans(sources: pd.DataFrame, targets: pd.DataFrame) -> dict[str, Any]:
+    """How many there are, and with which protocols; smallest and largest value in mm."""
+    both = pd.concat([sources, targets])
+    thicknesses_mm = both["slice_thickness_mm"].dropna()
+    spacings_mm = both[["spacing_y_mm", "spacing_x_mm"]].to_numpy(float)
+    return {
+        "num_patients": int(sources["patient"].nunique()),
+        "num_scans": len(set(zip(sources["series_uid"], targets["series_uid"], strict=True))),
+        "manufacturers": sorted(set(both["manufacturer"]) - {""}),
+        "source_kernels": sorted(set(sources["kernel"]) - {""}),
+        "target_kernels": sorted(set(targets["kernel"]) - {""}),
+        "spacing_mm": [float(spacings_mm.min()), float(spacings_mm.max())],
+        "slice_thickness_mm": [float(thicknesses_mm.min()), float(thicknesses_mm.max())] if len(thicknesses_mm) else [],
+    }
+
+
+def _read_repeats(manifest: pd.DataFrame, pairs: pd.DataFrame, *, shape: tuple[int, ...]) -> Slices | None:
+    """The repeat (N, Y, X) of the target of each pair, NaN where there is none; None without any."""
+    rows = manifest[manifest["role"] == REPEAT].set_index("pair_id", drop=False)
+    (places,) = np.nonzero(pairs["pair_id"].isin(rows.index))
+    if len(places) == 0:
+        return None
+    repeat_hu = np.full(shape, np.nan, np.float32)
+    repeat_hu[places] = read_all_hu(rows.loc[pairs["pair_id"].iloc[places]])
+    return repeat_hu
 
 
 def _find_all_lungs(target_hu: Slices, series: NDArray[np.int64], spacings_mm: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -16,7 +16,10 @@ Extract = Callable[[np.ndarray, np.ndarray, tuple[float, float]], dict[str, floa
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A set of features, its extractor, and the facts that a table states about it. `depth`: number of slices of a region."""
+    """A set of features, its extractor, and the facts that a table states about it. `depth`: number of slices of a region.
+
+    `image_types` says what is measured: HU as they are, or the response of filters.
+    """
 
     name: str
     features: tuple[str, ...]
@@ -25,6 +28,7 @@ class FeatureSet:
     extractor_version: str
     discretisation: str
     depth: int
+    image_types: str = "Original images; no filter."
 
 
 def _extract_plane(hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> dict[str, float]:
