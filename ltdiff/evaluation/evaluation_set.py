@@ -116,13 +116,15 @@ def read_evaluation_set(
     series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
     numbers = slice_numbers(manifest, pairs)
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
-    if (depth := FEATURE_SETS[config.features].depth) > 1:
+    feature_set = FEATURE_SETS[config.features]
+    if (depth := feature_set.depth) > 1:
         check_regular(manifest, pairs=pairs)
         follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
         blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
         discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
         lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
-        scored = (*extrude(discs, blocks=blocks, depth=depth), *lesions, *whole_slices(target_hu.shape))
+        whole = whole_slices(target_hu.shape) if feature_set.of_whole_slices else []
+        scored = (*extrude(discs, blocks=blocks, depth=depth), *lesions, *whole)
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
     given = read_labels(lung_mask, manifest, pairs=pairs) > 0 if lung_mask else None
