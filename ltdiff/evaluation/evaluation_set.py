@@ -32,7 +32,7 @@ from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.lung_mask import find_lungs
 from ltdiff.evaluation.structures import Neighbours
 from ltdiff.inference.method import Method, Slices
-from ltdiff.radiomics.feature_sets import FEATURE_SETS
+from ltdiff.radiomics.feature_sets import FEATURE_SETS, FeatureSet
 from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -115,16 +115,13 @@ def read_evaluation_set(
         raise ValueError(f"the pairs of split {config.split!r} show air alone: there is nothing to draw a region on")
     series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
     numbers = slice_numbers(manifest, pairs)
-    scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     feature_set = FEATURE_SETS[config.features]
-    if (depth := feature_set.depth) > 1:
+    scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
+    if feature_set.depth > 1:
         check_regular(manifest, pairs=pairs)
         follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
         blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
-        discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
-        lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
-        whole = whole_slices(target_hu.shape) if feature_set.of_whole_slices else []
-        scored = (*extrude(discs, blocks=blocks, depth=depth), *lesions, *whole)
+        scored = _in_space(rois, labels, blocks=blocks, feature_set=feature_set)
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
     given = read_labels(lung_mask, manifest, pairs=pairs) > 0 if lung_mask else None
@@ -175,6 +172,16 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets
+
+
+def _in_space(
+    rois: list[Roi], labels: NDArray[np.uint16] | None, *, blocks: NDArray[np.int64], feature_set: FeatureSet
+) -> tuple[VolumeRoi, ...]:
+    """Random discs through several slices of a block (Z,), whole lesions and, where the set is measured there, whole slices."""
+    discs = extrude([roi for roi in rois if not is_lesion_set(roi.roi_set)], blocks=blocks, depth=feature_set.depth)
+    lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
+    whole = whole_slices((len(blocks), *rois[0].mask.shape)) if feature_set.of_whole_slices else []
+    return (*discs, *lesions, *whole)
 
 
 def _describe_scans(sources: pd.DataFrame, targets: pd.DataFrame) -> dict[str, Any]:
