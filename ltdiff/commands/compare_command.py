@@ -26,7 +26,7 @@ def compare(
     num_pairs: int | None = None,
     mask: Path | None = None,
     lung_mask: Path | None = None,
-    features: Literal["pyradiomics", "catalogue", "ibsi"] | None = None,
+    features: Literal["pyradiomics", "catalogue", "ibsi", "wavelet"] | None = None,
     config: Config = "default",
     settings: Set = (),
 ) -> int:
@@ -43,7 +43,8 @@ def compare(
         num_pairs: Train on so many of the training pairs only, spread evenly.
         mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
         lung_mask: Mask of the lungs for the clinical end points; without it, lungs are found in the target by thresholds.
-        features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
+        features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, the 455 of IBSI, or 702 of
+            intensity, texture and wavelets.
     """
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of
 

@@ -20,7 +20,7 @@ def evaluate(
     lung_mask: Path | None = None,
     risk_command: str | None = None,
     risk_timeout_minutes: float | None = None,
-    features: Literal["pyradiomics", "catalogue", "ibsi"] | None = None,
+    features: Literal["pyradiomics", "catalogue", "ibsi", "wavelet"] | None = None,
     config: Config = "default",
     settings: Set = (),
     on_ray: Annotated[bool, Hidden] = False,
@@ -36,7 +36,8 @@ def evaluate(
         risk_command: Command of a risk model, which reads the DICOM files in {dir} and writes the scores of years 1 to 6 to
             the CSV file {out}. It is run on source, standardized images and target of every scan. Run it again to resume.
         risk_timeout_minutes: Time of each of its runs, after which it is ended; 60 without this.
-        features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, or the 455 of IBSI.
+        features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, the 455 of IBSI, or 702 of
+            intensity, texture and wavelets.
     """
     risk = _parse_risk(risk_command, risk_timeout_minutes)  # before minutes of work
     from ltdiff.commands.command_line import resolve_model

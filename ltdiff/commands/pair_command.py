@@ -1,6 +1,7 @@
 """`ltdiff pair`."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,7 @@ def pair(
     unpaired: bool = False,
     source_protocol: str | None = None,
     target_protocol: str | None = None,
+    repeat: Paths = (),
     split: str = "auto",
     num_workers: int = 1,
 ) -> int:
@@ -50,6 +52,8 @@ def pair(
         unpaired: Also take series without a partner, as source or target; an archive needs --target_kernel for it.
         source_protocol: With --unpaired, a protocol_id of the survey that `ltdiff survey` wrote to `root`.
         target_protocol: The protocol_id of the target.
+        repeat: Folders, or volume files, with the targets scanned again: same patient, kernel and places, another noise. Reports
+            then say how much of an error is noise.
         split: "z:0.7" (blocks of slices), "patient:0.7", or "auto" (by patient when there are three or more).
         num_workers: Ray tasks that read the headers of a large archive at a time.
     """
@@ -60,6 +64,11 @@ def pair(
     from ltdiff.data.manifest import write_manifest
 
     result = _find(root, source, target, kernels, protocols, unpaired=unpaired, split=split, num_workers=num_workers)
+    if repeat:
+        from ltdiff.data.repeats import add_repeats
+
+        manifest, issues = add_repeats(result.manifest, repeat)
+        result = replace(result, manifest=manifest, issues=[*result.issues, *issues])
     for issue in result.issues:
         logger.warning("%s: %s", issue.action, issue)
     write_manifest(result.manifest, out)
@@ -112,7 +121,7 @@ def _find(
 
 
 def _print_summary(result: "PairingResult", out: Path) -> None:
-    from ltdiff.data.manifest import LEFT_OUT, SPLITS
+    from ltdiff.data.manifest import LEFT_OUT, REPEAT, SPLITS
 
     def by_split(rows: "pd.DataFrame") -> str:
         counts = rows["split"].value_counts()
@@ -128,4 +137,7 @@ def _print_summary(result: "PairingResult", out: Path) -> None:
         if len(rows):
             patients = rows["patient"].nunique()
             text += f", {len(rows)} {role} slices of {patients} patient(s) without pairs ({by_split(rows)})"
+    repeats = manifest[manifest["role"] == REPEAT]
+    if len(repeats):
+        text += f", {len(repeats)} of them with a repeat ({by_split(repeats)})"
     print(f"{out}: {text}, {len(manifest)} rows")

@@ -1,8 +1,10 @@
 """The manifest: one row per slice of the training and test data, kept as a Parquet file.
 
 Two rows with the same `pair_id` show the same anatomy from the same raw data, reconstructed with two kernels. A slice
-that is the target of several sources has one row per pair. Rows of role source and target without a pair show other patients:
-from them the protocols are matched by their spectra. Rows of role other train the autoencoder only (phase 1).
+that is the target of several sources has one row per pair. A third row, of role repeat, shows the target's anatomy in another
+scan with the target's kernel: it trains nothing and says how much of an error is noise. Rows of role source and target without a
+pair show other patients: from them the protocols are matched by their spectra. Rows of role other train the autoencoder only
+(phase 1).
 """
 
 import hashlib
@@ -34,7 +36,7 @@ SCHEMA = pa.schema(
         pa.field("slice_index", _COUNT, nullable=False),  # 0 for DICOM files; index in the volume file otherwise
         pa.field("series_uid", _TEXT, nullable=False),
         pa.field("patient", _TEXT, nullable=False),  # Scan.patient_key, never the patient's ID
-        pa.field("role", _TEXT, nullable=False),  # source, target or other
+        pa.field("role", _TEXT, nullable=False),  # source, target, repeat or other
         pa.field("pair_id", _TEXT),
         pa.field("kernel", _TEXT, nullable=False),
         pa.field("manufacturer", _TEXT, nullable=False),
@@ -47,7 +49,9 @@ SCHEMA = pa.schema(
         pa.field("split", _TEXT, nullable=False),  # train, val or test; or none
     ]
 )
-ROLES = ("source", "target", "other")
+REPEAT = "repeat"
+"""The role of a target that was scanned again."""
+ROLES = ("source", "target", REPEAT, "other")
 SPLITS = ("train", "val", "test")
 LEFT_OUT = "none"
 """Instead of a split: slices between two blocks of one series that overlap slices of both."""
@@ -115,19 +119,26 @@ def _check_values(manifest: pd.DataFrame, name: str) -> None:
 
 
 def _check_pairs(manifest: pd.DataFrame, name: str) -> None:
-    paired = manifest[manifest["pair_id"].notna()]
+    is_repeat = manifest["role"] == REPEAT
+    with_repeats = manifest[manifest["pair_id"].notna()]
+    paired = manifest[manifest["pair_id"].notna() & ~is_repeat]
     for role in ("source", "target"):
-        wrong = set(paired["pair_id"]) ^ set(paired.loc[paired["role"] == role, "pair_id"])
+        wrong = set(with_repeats["pair_id"]) ^ set(paired.loc[paired["role"] == role, "pair_id"])
         if wrong:
             raise ValueError(f"{name}: pair {min(wrong)} has no {role} row")
-    by_pair = paired.groupby("pair_id")
-    for pair_id, num_rows in by_pair.size().items():
+    for pair_id, num_rows in paired.groupby("pair_id").size().items():
         if num_rows != 2:
             raise ValueError(f"{name}: pair {pair_id} is in {num_rows} rows, not in one source and one target row")
+    if manifest.loc[is_repeat, "pair_id"].isna().any():
+        raise ValueError(f"{name}: a row of role {REPEAT} has no pair_id")
+    of_repeats = manifest.loc[is_repeat, "pair_id"]
+    for pair_id in of_repeats[of_repeats.duplicated()]:
+        raise ValueError(f"{name}: pair {pair_id} has two {REPEAT} rows")
+    by_pair = with_repeats.groupby("pair_id")
     for column in ("split", "patient"):
         differing = by_pair[column].nunique().loc[lambda counts: counts > 1]
         if len(differing):
-            raise ValueError(f"{name}: the two rows of pair {differing.index[0]} differ in {column}")
+            raise ValueError(f"{name}: the rows of pair {differing.index[0]} differ in {column}")
 
 
 def read_hu(row: Mapping[str, Any]) -> np.ndarray:
@@ -159,8 +170,9 @@ def data_fingerprint(manifest: pd.DataFrame) -> str:
     """sha256 (hex) of what the manifest says about the data: independent of paths, row order and other columns.
 
     Pixels are not read: a DICOM slice is known by its series and position, a volume file by a `series_uid` made from
-    its voxels.
+    its voxels. Repeats do not count: with and without them, a model is trained on the same.
     """
+    manifest = manifest[manifest["role"] != REPEAT]
     columns = [_canonical(manifest[column]) for column in SCHEMA.names if column not in _LOCATION_COLUMNS]
     lines = pc.binary_join_element_wise(*columns, pa.scalar("\t", pa.large_string()))
     ordered, sha = lines.sort(), hashlib.sha256()
@@ -206,9 +218,12 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     - ``auto``: by patient where at least 3 patients have pairs, by z otherwise.
 
     Unpaired patients train, whatever the split; a slice of a paired patient without a pair goes where the pair nearest in z
-    is. Where nothing is paired, the patients of sources and targets are split, each side for itself; where these roles are
-    missing as well, all patients. Raises ValueError naming a spec or data that cannot be split so.
+    is, and a repeat with its pair. Where nothing is paired, the patients of sources and targets are split, each side for itself;
+    where these roles are missing as well, all patients. Raises ValueError naming a spec or data that cannot be split so.
     """
+    is_repeat = manifest["role"] == REPEAT
+    if is_repeat.any():
+        return _with_repeats(split_manifest(manifest[~is_repeat], spec), manifest)
     basis, sides = _split_basis(manifest)
     patients = sorted(manifest.loc[basis, "patient"].unique())
     by, fraction = _parse_split(spec, num_patients=min(map(len, sides)))
@@ -235,6 +250,14 @@ def split_manifest(manifest: pd.DataFrame, spec: str = "auto") -> pd.DataFrame:
     of_pairs = " with pairs" if manifest["pair_id"].notna().any() else ""
     manner = "by patient" if by == "patient" else "by blocks of z (train and test show the same patients)"
     logger.info("split %s of %d patient(s)%s, fraction %g: %s rows", manner, len(patients), of_pairs, fraction, counts)
+    return result
+
+
+def _with_repeats(split: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """All rows of the manifest, of which those without the repeats are split: a repeat goes with its pair."""
+    of_pairs = split.dropna(subset="pair_id").drop_duplicates("pair_id").set_index("pair_id")["split"]
+    result = manifest.assign(split=split["split"].reindex(manifest.index).fillna(manifest["pair_id"].map(of_pairs)))
+    result.attrs = dict(split.attrs)
     return result
 
 

@@ -30,15 +30,15 @@ def build_manifest(
         uids = f"{pair.source.series_instance_uid}\n{pair.target.series_instance_uid}"
         prefix = hashlib.sha256(uids.encode()).hexdigest()[:12]
         pair_ids = [f"{prefix}-{index:04d}" for index in range(pair.source.num_slices)]
-        _add_rows(columns, pair.source, "source", pair_ids)
-        _add_rows(columns, pair.target, "target", pair_ids)
+        add_rows(columns, pair.source, "source", pair_ids)
+        add_rows(columns, pair.target, "target", pair_ids)
     for role, scans in (("source", sources), ("target", targets), ("other", others)):
         for scan in scans:
-            _add_rows(columns, scan, role, [None] * scan.num_slices)
+            add_rows(columns, scan, role, [None] * scan.num_slices)
     return pd.DataFrame(columns).astype({"pair_id": object, "slice_thickness_mm": float})
 
 
-def _add_rows(columns: dict[str, list[object]], scan: Scan, role: str, pair_ids: Sequence[str | None]) -> None:
+def add_rows(columns: dict[str, list[object]], scan: Scan, role: str, pair_ids: Sequence[str | None]) -> None:
     """Add a scan's slices to the columns of a manifest."""
     alike = {
         "series_uid": scan.series_instance_uid,

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from typing_extensions import override
 
-from ltdiff.data.manifest import SCHEMA
+from ltdiff.data.manifest import REPEAT, SCHEMA
 
 Item = Mapping[str, Mapping[Any, Any]]
 """Column name → manifest row: {"image": row}, {"source": row, "target": row}, or {"target": row} where the source is to be made;
@@ -57,8 +57,8 @@ def _length(part: Mapping[str, pa.Table]) -> int:
 
 
 def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> SliceItems:
-    """What a phase trains on: every slice once as `image`; or every pair as `source` and `target`, and every target without a
-    pair as `target` alone.
+    """What a phase trains on: every slice but repeats once as `image`; or every pair as `source` and `target`, and every target
+    without a pair as `target` alone.
 
     Raises:
         ValueError: the split holds none.
@@ -68,10 +68,15 @@ def make_items(manifest: pd.DataFrame, *, split: str, pairs: bool) -> SliceItems
         alone = targets_without_pair(manifest, split=split)
         items = SliceItems(({"source": _table(sources), "target": _table(targets)}, {"target": _table(alone)}))
     else:
-        items = SliceItems(({"image": _table(manifest[manifest["split"] == split].drop_duplicates(["path", "slice_index"]))},))
+        items = SliceItems(({"image": _table(_images(manifest, split=split))},))
     if not items:
         raise ValueError(f"the manifest has no {'pair' if pairs else 'slice'} in its split {split!r}")
     return items
+
+
+def _images(manifest: pd.DataFrame, *, split: str) -> pd.DataFrame:
+    rows = manifest[(manifest["split"] == split) & (manifest["role"] != REPEAT)]
+    return rows.drop_duplicates(["path", "slice_index"])
 
 
 def paired_rows(manifest: pd.DataFrame, *, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:

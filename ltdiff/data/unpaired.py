@@ -60,8 +60,8 @@ def collect_named(sources: Sequence[Path], targets: Sequence[Path], *, split: st
     Raises:
         ValueError: a side has no usable series, or both have the same one.
     """
-    of_source, source_issues = _read_originals(sources, role="source")
-    of_target, target_issues = _read_originals(targets, role="target")
+    of_source, source_issues = read_originals(sources, role="source")
+    of_target, target_issues = read_originals(targets, role="target")
     return _collect(of_source, of_target, [*source_issues, *target_issues], of="named", split=split)
 
 
@@ -78,7 +78,7 @@ def collect_surveyed(survey: Path, *, source_protocol: str, target_protocol: str
         rows = table[(table["protocol_id"] == protocol_id) & ~table["derived"]]
         if rows.empty:
             raise ValueError(f"{printable(survey)} has no series of a protocol {quoted(protocol_id)}; protocols.csv lists them")
-        scans, of_role = _read_originals([Path(folder) for folder in sorted(set(rows["folder"]))], role=role)
+        scans, of_role = read_originals([Path(folder) for folder in sorted(set(rows["folder"]))], role=role)
         wanted = set(rows["series_uid"])
         sides[role] = [one for one in scans if one.series_instance_uid in wanted]
         issues += of_role
@@ -154,7 +154,7 @@ def with_one_thickness(
                 kept[-1].append(one)
                 continue
             reason = f"cannot be a {role}: its slices are {thickness(one):g} mm thick, those of the target {wanted_mm:g} mm"
-            issues.append(Issue(one.path, "fail", f"{_name(one)} {reason}"))
+            issues.append(Issue(one.path, "fail", f"{scan_name(one)} {reason}"))
     return Roles(kept[0], kept[1], []), issues
 
 
@@ -169,8 +169,8 @@ def thickness(scan: Scan) -> float | None:
     return scan.distance_mm if isinstance(scan, VolumeFile) else scan.slice_thickness_mm
 
 
-def _read_originals(paths: Sequence[Path], *, role: str) -> tuple[list[Scan], list[Issue]]:
-    """All original CT series in folders, and volume files, that the user named as one side.
+def read_originals(paths: Sequence[Path], *, role: str) -> tuple[list[Scan], list[Issue]]:
+    """All original CT series in folders, and volume files, that the user named for one role.
 
     Raises:
         ValueError: there is none; or a path does not exist.
@@ -194,7 +194,7 @@ def _read_originals(paths: Sequence[Path], *, role: str) -> tuple[list[Scan], li
                 one.check_values()
                 scans[one.series_instance_uid] = one
             except ValueError as error:
-                issues.append(Issue(one.path.parent, "fail", f"{_name(one)} cannot be used: {error}"))
+                issues.append(Issue(one.path.parent, "fail", f"{scan_name(one)} cannot be used: {error}"))
     if not scans:
         raise ValueError(f"no {role} can be used: {'; '.join(str(issue) for issue in issues if issue.action == 'fail')}")
     return list(scans.values()), issues
@@ -205,8 +205,9 @@ def _check_apart(sources: Sequence[Scan], targets: Sequence[Scan]) -> None:
     both = {one.series_instance_uid for one in sources} & {one.series_instance_uid for one in targets}
     if both:
         (one,) = [one for one in sources if one.series_instance_uid == min(both)]
-        raise ValueError(f"{_name(one)} is named as source and as target")
+        raise ValueError(f"{scan_name(one)} is named as source and as target")
 
 
-def _name(scan: Scan) -> str:
+def scan_name(scan: Scan) -> str:
+    """What a sentence calls a scan."""
     return printable(scan.path) if isinstance(scan, VolumeFile) else f"the series of {printable(scan.path)}"

@@ -7,6 +7,7 @@ class differ by orders of magnitude (energy 10⁸, entropy 3), so the largest ru
 Source: L. I-Kuei Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 45 (1989) 255.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -137,6 +138,16 @@ def resample(num: int, num_resamples: int, seed: int) -> Values:
     """How often each of so many regions counts in each resample (num_resamples, num); kept: it is the same for every class."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(num, np.full(num, 1 / max(num, 1)), size=num_resamples).astype(float)
+
+
+def resample_groups(groups: Sequence[int] | NDArray[np.int64], seed: int) -> tuple[Values, int]:
+    """How often each region (n,) counts, first once and then in NUM_RESAMPLES resamples of whole groups; and how many groups.
+
+    Regions of one slice are alike: drawn one by one, they would make every interval too narrow.
+    """
+    found, numbers = np.unique(groups, return_inverse=True)
+    drawn = resample(len(found), NUM_RESAMPLES, seed)[:, numbers]
+    return np.concatenate([np.ones((1, len(numbers))), drawn]), len(found)
 
 
 def percentile_interval(values: Values) -> tuple[float, float]:

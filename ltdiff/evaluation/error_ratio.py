@@ -7,8 +7,8 @@ the same ones for both.
 import numpy as np
 import pandas as pd
 
-from ltdiff.evaluation.concordance import NUM_RESAMPLES, nan_mean, percentile_interval, resample, weighted_ccc
-from ltdiff.evaluation.feature_values import TARGET, FeatureArray
+from ltdiff.evaluation.concordance import nan_mean, percentile_interval, resample_groups, weighted_ccc
+from ltdiff.evaluation.feature_values import REPEAT, TARGET, FeatureArray
 
 MIN_SLICES = 5
 """Regions of fewer slices than this have no interval: drawn again they are nearly always the same few."""
@@ -25,11 +25,9 @@ def remaining_error_ratios(features: FeatureArray, *, method: str | None, seed: 
         return pd.DataFrame(columns=list(COLUMNS))
     rows = []
     for block in features.blocks():
-        slices, numbers = np.unique([roi.slice_index for roi in block.rois], return_inverse=True)
-        num_slices = len(slices)
-        drawn = resample(num_slices, NUM_RESAMPLES, seed)[:, numbers]  # whole slices
-        weights = np.concatenate([np.ones((1, len(numbers))), drawn])  # each region once, then as it was drawn
-        errors = {name: 1 - nan_mean(weighted_ccc(weights, values, block.target)) for name, values in block.values.items()}
+        weights, num_slices = resample_groups([roi.slice_index for roi in block.rois], seed)
+        of_methods = {name: values for name, values in block.values.items() if name != REPEAT}  # see noise_floor
+        errors = {name: 1 - nan_mean(weighted_ccc(weights, values, block.target)) for name, values in of_methods.items()}
         own = errors.pop(method)
         for other, error in errors.items():
             with np.errstate(divide="ignore", invalid="ignore"):

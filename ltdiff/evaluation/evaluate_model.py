@@ -197,6 +197,7 @@ def evaluate(
             harmonizers=harmonizers,
             expectations=expectations,
             slice_numbers=paired.slice_numbers,
+            repeat_hu=paired.repeat_hu,
             seed=paired.config.seed,
             num_workers=paired.config.num_workers,
             extract_all=extract_all,

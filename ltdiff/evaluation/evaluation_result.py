@@ -10,8 +10,10 @@ from ltdiff.data.rois import Roi, is_lesion_set
 from ltdiff.evaluation.endpoints import endpoint_agreement, endpoint_table
 from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
 from ltdiff.evaluation.evaluation_set import EvaluationSet
+from ltdiff.evaluation.noise_floor import noise_floor, repeatability
 from ltdiff.evaluation.noise_power import largest_differences, noise_power
 from ltdiff.evaluation.paper import group_ccc
+from ltdiff.evaluation.robust_features import robust_features
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import slice_correlation
 from ltdiff.evaluation.structures import (
@@ -61,6 +63,9 @@ def collect_result(
         "relative_error": scores.relative_error,
         "image_metrics": scores.image_metrics,
         "group_ccc": group_ccc(scores.feature_ccc),
+        "noise_floor": noise_floor(scores.features, seed=scores.seed),
+        "repeatability": repeatability(scores.features, seed=scores.seed),
+        "robust_features": robust_features(scores.features, seed=scores.seed),
         "remaining_error": remaining_error_ratios(scores.features, method=compared, seed=scores.seed),
         "slices": evaluation_set.places,
     }

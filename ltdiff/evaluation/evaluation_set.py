@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.ensemble import of_usual_size
-from ltdiff.data.manifest import data_fingerprint, slice_numbers
+from ltdiff.data.manifest import REPEAT, data_fingerprint, slice_numbers
 from ltdiff.data.masks import check_regular, read_labels
 from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.data.rois import (
@@ -32,7 +32,7 @@ from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.lung_mask import find_lungs
 from ltdiff.evaluation.structures import Neighbours
 from ltdiff.inference.method import Method, Slices
-from ltdiff.radiomics.feature_sets import FEATURE_SETS
+from ltdiff.radiomics.feature_sets import FEATURE_SETS, FeatureSet
 from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class EvaluationSet:
     `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
     `series` (N,) numbers the pairs of series that slices belong to; `places` has a row for each slice: series_uid, z_mm and
     slice_number, its place in the whole series.
+    `repeat_hu` (N, Y, X) are the targets scanned again, NaN where they were not, None where none was.
     `lungs` (N, Y, X) bool is one mask for all images; `labels` (N, Y, X) uint16 numbers the lesions of each series, None without
     a mask, and `num_cross_sections` counts their cross-sections; `facts` tell a reader what it is.
     """
@@ -61,6 +62,7 @@ class EvaluationSet:
     num_cross_sections: int | None
     config: EvaluationConfig
     facts: dict[str, Any]
+    repeat_hu: Slices | None = None
 
     @property
     def slice_numbers(self) -> NDArray[np.int64]:
@@ -113,17 +115,17 @@ def read_evaluation_set(
         raise ValueError(f"the pairs of split {config.split!r} show air alone: there is nothing to draw a region on")
     series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
     numbers = slice_numbers(manifest, pairs)
+    feature_set = FEATURE_SETS[config.features]
     scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
-    if (depth := FEATURE_SETS[config.features].depth) > 1:
+    if feature_set.depth > 1:
         check_regular(manifest, pairs=pairs)
         follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
         blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
-        discs = [roi for roi in rois if not is_lesion_set(roi.roi_set)]
-        lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
-        scored = (*extrude(discs, blocks=blocks, depth=depth), *lesions, *whole_slices(target_hu.shape))
+        scored = _in_space(rois, labels, blocks=blocks, feature_set=feature_set)
     num_cross_sections = None if labels is None else count_cross_sections(labels)
     spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
     given = read_labels(lung_mask, manifest, pairs=pairs) > 0 if lung_mask else None
+    repeat_hu = _read_repeats(manifest, pairs, shape=target_hu.shape)
     return EvaluationSet(
         source_hu=read_all_hu(pairs),
         target_hu=target_hu,
@@ -142,7 +144,10 @@ def read_evaluation_set(
             "roi_seed": config.seed,
             "num_lesion_cross_sections": num_cross_sections or 0,
             "lungs": "found in the target by thresholds" if given is None else "given",
+            "scans": _describe_scans(pairs, targets),
+            "num_repeated_slices": 0 if repeat_hu is None else int(np.isfinite(repeat_hu[:, 0, 0]).sum()),
         },
+        repeat_hu=repeat_hu,
     )
 
 
@@ -167,6 +172,43 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets
+
+
+def _in_space(
+    rois: list[Roi], labels: NDArray[np.uint16] | None, *, blocks: NDArray[np.int64], feature_set: FeatureSet
+) -> tuple[VolumeRoi, ...]:
+    """Random discs through several slices of a block (Z,), whole lesions and, where the set is measured there, whole slices."""
+    discs = extrude([roi for roi in rois if not is_lesion_set(roi.roi_set)], blocks=blocks, depth=feature_set.depth)
+    lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
+    whole = whole_slices((len(blocks), *rois[0].mask.shape)) if feature_set.of_whole_slices else []
+    return (*discs, *lesions, *whole)
+
+
+def _describe_scans(sources: pd.DataFrame, targets: pd.DataFrame) -> dict[str, Any]:
+    """How many there are, and with which protocols; smallest and largest value in mm."""
+    both = pd.concat([sources, targets])
+    thicknesses_mm = both["slice_thickness_mm"].dropna()
+    spacings_mm = both[["spacing_y_mm", "spacing_x_mm"]].to_numpy(float)
+    return {
+        "num_patients": int(sources["patient"].nunique()),
+        "num_scans": len(set(zip(sources["series_uid"], targets["series_uid"], strict=True))),
+        "manufacturers": sorted(set(both["manufacturer"]) - {""}),
+        "source_kernels": sorted(set(sources["kernel"]) - {""}),
+        "target_kernels": sorted(set(targets["kernel"]) - {""}),
+        "spacing_mm": [float(spacings_mm.min()), float(spacings_mm.max())],
+        "slice_thickness_mm": [float(thicknesses_mm.min()), float(thicknesses_mm.max())] if len(thicknesses_mm) else [],
+    }
+
+
+def _read_repeats(manifest: pd.DataFrame, pairs: pd.DataFrame, *, shape: tuple[int, ...]) -> Slices | None:
+    """The repeat (N, Y, X) of the target of each pair, NaN where there is none; None without any."""
+    rows = manifest[manifest["role"] == REPEAT].set_index("pair_id", drop=False)
+    (places,) = np.nonzero(pairs["pair_id"].isin(rows.index))
+    if len(places) == 0:
+        return None
+    repeat_hu = np.full(shape, np.nan, np.float32)
+    repeat_hu[places] = read_all_hu(rows.loc[pairs["pair_id"].iloc[places]])
+    return repeat_hu
 
 
 def _find_all_lungs(target_hu: Slices, series: NDArray[np.int64], spacings_mm: NDArray[np.float64]) -> NDArray[np.bool_]:

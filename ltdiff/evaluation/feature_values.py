@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from ltdiff.radiomics.parallel import RegionCut, extract_regions
 
 TARGET = "target"
 """The name of the target among the methods."""
+REPEAT = "repeat"
+"""That of the target scanned again: what it differs from the target by is noise."""
 
 ExtractAll = Callable[[Sequence[RegionCut], FeatureSet], list[dict[str, float]]]
 """Features of many regions, in their order."""
@@ -102,11 +105,14 @@ def feature_array(
     """Features (volumes, rois, features) of N volumes (Z, Y, X) in HU, and their names. One volume is in memory at a time.
 
     `spacing_mm` is (y, x), one for all slices or one row per slice (Z, 2). Features are extracted by `num_workers` processes, or
-    by `extract_all`.
+    by `extract_all`. A region in slices that a volume lacks (NaN) has none: NaN.
     """
     extract_all = extract_all or partial(extract_regions, num_workers=num_workers)
-    rows = extract_all([_region(volume, roi, spacing_mm) for volume in volumes for roi in rois], feature_set)
-    values = np.array([[row[name] for name in feature_set.features] for row in rows])
+    regions = [_region(volume, roi, spacing_mm) for volume in volumes for roi in rois]
+    there = [not np.isnan(region.hu).any() for region in regions]
+    rows = extract_all(list(compress(regions, there)), feature_set)
+    values = np.full((len(regions), len(feature_set.features)), np.nan)
+    values[there] = [[row[name] for name in feature_set.features] for row in rows]
     return values.reshape(-1, len(rois), len(feature_set.features)), feature_set.features
 
 

@@ -12,6 +12,7 @@ from ltdiff.evaluation.error_ratio import MIN_SLICES
 from ltdiff.evaluation.evaluation_result import EvaluationResult
 from ltdiff.evaluation.image_metrics import DATA_RANGE_HU
 from ltdiff.evaluation.paper import PRINTED, group_table, printed_table
+from ltdiff.evaluation.robust_features import count_verdicts
 from ltdiff.evaluation.scoring import RELATIVE_ERROR_EPSILON, REPRODUCIBLE_CCC, reproducible_shares
 from ltdiff.evaluation.slice_correlation import describe_correlation
 from ltdiff.evaluation.structures import CHANGED_DIAMETER_MM, CHANGED_HU
@@ -61,6 +62,18 @@ _RELATIVE_ERROR_NOTE = (
 )
 _REPRODUCIBLE_NOTE = "Share of the features of a class whose CCC across regions is at least " + (
     " / ".join(f"{least:.2f}" for least in REPRODUCIBLE_CCC) + "."
+)
+_FLOOR_NOTE = (
+    "`repeat` is the target scanned again, which differs from the target by noise alone: its CCC is in the tables above. Here 1 "
+    "− CCC of each method is divided by that of the repeat, over the regions that were scanned again{which}; in brackets the "
+    f"{CONFIDENCE:.0%} interval of a bootstrap over slices, and behind it the share of regions in which the method differs from "
+    "the target by no more than two scans do in 95 % of the cases (repeatability coefficient, each in repeatability.csv). Below "
+    "1 a method is closer than a second scan: source and target are one scan, and share their noise."
+)
+_ROBUST_NOTE = (
+    "Number of features whose CCC to the target is at least {limits} with all of its {confidence:.0%} interval (yes), and of "
+    "those whose interval holds that limit (uncertain). The interval is a bootstrap over slices of these patients. The list is "
+    "robust_features.csv; what CLEAR and METRICS ask is in reporting.md."
 )
 _METHOD_NOTE = (
     "Features by {extractor} {extractor_version}: {discretisation}. Regions ({counts}) are in rois.json; the same masks on "
@@ -113,6 +126,7 @@ def paired_sections(result: EvaluationResult) -> list[Section]:
         *_ccc_sections(result.tables["ccc"], lesions=result.lesions),
         *_paper_sections(result.tables["group_ccc"]),
         *_remaining_error_sections(result),
+        *_noise_floor_sections(result),
         *_image_sections(result.tables),
         *_endpoint_sections(result),
         *_feature_sections(result.tables),
@@ -183,6 +197,23 @@ def _remaining_error_sections(result: EvaluationResult) -> Iterator[Section]:
             )
 
 
+def _noise_floor_sections(result: EvaluationResult) -> Iterator[Section]:
+    """Nothing where no target was scanned again."""
+    floor = result.tables["noise_floor"]
+    if len(floor):
+        num_repeated, num_pairs = result.facts["num_repeated_slices"], result.facts["split"]["num_pairs"]
+        which = "" if num_repeated == num_pairs else f" ({num_repeated} of {num_pairs} slices)"
+        table = _by_class(floor, _floor_cell, index=("roi_set", "method"))
+        yield Section("## Noise floor", _FLOOR_NOTE.format(which=which), table)
+
+
+def _robust_section(robust: pd.DataFrame) -> Section:
+    limits = " or ".join(f"{limit:.2f}" for limit in REPRODUCIBLE_CCC)
+    table = count_verdicts(robust)
+    columns = {name: (name.replace("_", " "), "") for name in table.columns if name != "roi_set"}
+    return Section("## Robust features", _ROBUST_NOTE.format(limits=limits, confidence=CONFIDENCE), table, columns)
+
+
 def _image_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
     content, structures = tables["content"], tables["structure_summary"]
     note = "Mean over all pixels of all scored slices."
@@ -209,6 +240,7 @@ def _feature_sections(tables: Mapping[str, pd.DataFrame]) -> Iterator[Section]:
     yield Section("## Relative error", _RELATIVE_ERROR_NOTE, errors)
     shares = _by_class(reproducible_shares(tables["feature_ccc"]), _shares_cell, index=index)
     yield Section("## Reproducible features", _REPRODUCIBLE_NOTE, shares)
+    yield _robust_section(tables["robust_features"])
 
 
 def _ccc_cell(row: Row) -> str:
@@ -221,6 +253,11 @@ def _ccc_cell(row: Row) -> str:
 def _ratio_cell(row: Row) -> str:
     interval: str = "–" if pd.isna(row["ci_low"]) else f"{row['ci_low']:.2f}–{row['ci_high']:.2f}"
     return f"{row['ratio']:.2f} ({interval})"
+
+
+def _floor_cell(row: Row) -> str:
+    interval: str = "–" if pd.isna(row["ci_low"]) else f"{row['ci_low']:.2f}–{row['ci_high']:.2f}"
+    return f"{row['multiple']:.2f} ({interval}), {row['within_rc']:.0%}"
 
 
 def _shares_cell(row: Row) -> str:

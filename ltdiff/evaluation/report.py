@@ -17,20 +17,21 @@ from ltdiff.data.rois import Roi, VolumeRoi, bounding_box
 from ltdiff.evaluation import figures
 from ltdiff.evaluation.evaluation_result import EvaluationResult
 from ltdiff.evaluation.markdown import Section, paired_sections, to_markdown
+from ltdiff.evaluation.reporting import REPORTING_FILE, reporting_markdown
 from ltdiff.evaluation.unpaired_markdown import unpaired_sections
 from ltdiff.evaluation.unpaired_result import UnpairedResult
 from ltdiff.system.atomic_files import replace_file, write_text
 
 REPORT_FILE, SUMMARY_FILE = "report.md", "summary.json"
 OPTIONAL_TABLES = (
-    *("remaining_error", "group_ccc", "endpoints", "endpoint_agreement"),
+    *("remaining_error", "group_ccc", "endpoints", "endpoint_agreement", "noise_floor", "repeatability"),
     *("unpaired_structures", "unpaired_curves"),
 )
 """Tables that only some reports have."""
 OF_PAIRS = (
     *("ccc", "feature_ccc", "relative_error", "image_metrics", "noise_power", "slice_correlation", "structures"),
     *("structure_summary", "content", "slices", "remaining_error", "group_ccc", "features", "rois"),
-    *("endpoints", "endpoint_agreement"),
+    *("endpoints", "endpoint_agreement", "noise_floor", "repeatability", "robust_features", "reporting"),
 )
 WITHOUT_PAIRS = ("unpaired", "unpaired_structures", "unpaired_curves", "unpaired_slices", "unpaired_features")
 """Names of the files of the two parts of a report, whatever their endings."""
@@ -72,6 +73,7 @@ def write_report(result: EvaluationResult | None, unpaired: UnpairedResult | Non
         features = result.scores.features
         _write_table(features.to_table(), out_dir / "features.parquet")
         write_text(out_dir / "rois.json", _to_json(_describe_rois(features.rois)))
+        write_text(out_dir / REPORTING_FILE, reporting_markdown(result))
         sections += paired_sections(result)
     if unpaired is not None:
         _write_table(unpaired.features, out_dir / "unpaired_features.parquet")

@@ -18,7 +18,7 @@ import ltdiff
 from ltdiff.data.rois import Roi, VolumeRoi
 from ltdiff.evaluation import concordance
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
-from ltdiff.evaluation.feature_values import TARGET, ExtractAll, FeatureArray, feature_array
+from ltdiff.evaluation.feature_values import REPEAT, TARGET, ExtractAll, FeatureArray, feature_array
 from ltdiff.evaluation.image_metrics import pixel_errors, ssim
 from ltdiff.inference.method import Slices
 from ltdiff.model.residual_sampler import ResidualSampler
@@ -117,6 +117,7 @@ def score(
     harmonizers: Mapping[str, Harmonizer] | None = None,
     expectations: Mapping[str, Expectation] | None = None,
     slice_numbers: Sequence[int] | NDArray[np.int64] = (),
+    repeat_hu: Slices | None = None,
     seed: int = 0,
     num_workers: int = 1,
     extract_all: ExtractAll | None = None,
@@ -124,7 +125,8 @@ def score(
     """Score each method's `images` (Z, Y, X) against `target_hu` (Z, Y, X), all in HU, on the same `rois`.
 
     `harmonizers` get the features of the images called SOURCE; they have no image metrics, and neither have `expectations`, which
-    need the number of each slice in its series.
+    need the number of each slice in its series. `repeat_hu` (Z, Y, X) is the target scanned again, NaN where it was not: REPEAT
+    in the tables of features.
 
     `spacing_mm` is (between rows, between columns), one for all slices or one row per slice (Z, 2). `seed` is that of
     the bootstrap. With `num_workers` > 1 features are extracted in that many processes, or by `extract_all` wherever it does
@@ -134,7 +136,7 @@ def score(
         ValueError: images with values that are not finite.
     """
     assert rois, "there are no regions to score"
-    assert TARGET not in images, f"no method may be called {TARGET}"
+    assert images.keys().isdisjoint((TARGET, REPEAT)), f"no method may be called {TARGET} or {REPEAT}"
     for method, image_hu in images.items():
         if not np.isfinite(image_hu).all():
             raise ValueError(f"the images of {method} hold values that are not finite")
@@ -145,18 +147,19 @@ def score(
         for one in expected.values()
         for sample in one.samples(images[one.mean], images[SOURCE], spacings_mm, slice_numbers, num_workers=num_workers)
     )
+    repeats = {} if repeat_hu is None else {REPEAT: repeat_hu}
     values, _ = feature_array(
-        chain([target_hu], images.values(), samples),
+        chain([target_hu], images.values(), repeats.values(), samples),
         rois=rois,
         spacing_mm=spacing_mm,
         feature_set=feature_set,
         num_workers=num_workers,
         extract_all=extract_all,
     )
-    num_images = 1 + len(images)
+    num_images = 1 + len(images) + len(repeats)
     of_samples = values[num_images:].reshape(len(expected), Expectation.NUM_SAMPLES, *values.shape[1:])
     values = np.concatenate([values[:num_images], of_samples.mean(axis=1)])
-    methods, names = [TARGET, *images, *expected], list(feature_set.features)
+    methods, names = [TARGET, *images, *repeats, *expected], list(feature_set.features)
     for name, harmonizer in (harmonizers or {}).items():
         harmonized = harmonizer.harmonize(pd.DataFrame(values[methods.index(SOURCE)], columns=names))
         values = np.concatenate([values, harmonized[names].to_numpy(float)[None]])

@@ -1,11 +1,11 @@
-"""The sets of features that images are judged by, behind one interface: `pyradiomics`, `catalogue` and `ibsi`."""
+"""The sets of features that images are judged by, behind one interface: `pyradiomics`, `catalogue`, `ibsi`, `wavelet`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ltdiff.radiomics import catalogue, ibsi, pyradiomics
+from ltdiff.radiomics import catalogue, ibsi, pyradiomics, wavelet_set
 from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
 from ltdiff.radiomics.ibsi_chain import process_region
 from ltdiff.radiomics.region import cut_region
@@ -16,7 +16,11 @@ Extract = Callable[[np.ndarray, np.ndarray, tuple[float, float]], dict[str, floa
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A set of features, its extractor, and the facts that a table states about it. `depth`: number of slices of a region."""
+    """A set of features, its extractor, and the facts that a table states about it. `depth`: number of slices of a region.
+
+    `image_types` says what is measured: HU as they are, or the response of filters. `of_whole_slices`: whether each whole slice
+    is a region, too.
+    """
 
     name: str
     features: tuple[str, ...]
@@ -25,6 +29,8 @@ class FeatureSet:
     extractor_version: str
     discretisation: str
     depth: int
+    image_types: str = "Original images; no filter."
+    of_whole_slices: bool = False
 
 
 def _extract_plane(hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> dict[str, float]:
@@ -61,6 +67,7 @@ CATALOGUE = FeatureSet(
     extractor_version=catalogue.EXTRACTOR_VERSION,
     discretisation=CatalogueConfig().discretisation,
     depth=5,
+    of_whole_slices=True,
 )
 IBSI = FeatureSet(
     name="ibsi",
@@ -70,5 +77,16 @@ IBSI = FeatureSet(
     extractor_version=ibsi.EXTRACTOR_VERSION,
     discretisation=IbsiConfig().discretisation,
     depth=5,
+    of_whole_slices=True,
 )
-FEATURE_SETS = {feature_set.name: feature_set for feature_set in (PYRADIOMICS, CATALOGUE, IBSI)}
+WAVELET = FeatureSet(
+    name="wavelet",
+    features=wavelet_set.feature_names(),
+    extract=wavelet_set.extract_wavelet_set,
+    extractor=pyradiomics.EXTRACTOR,
+    extractor_version=pyradiomics.EXTRACTOR_VERSION,
+    discretisation=wavelet_set.DISCRETISATION,
+    depth=5,
+    image_types=wavelet_set.IMAGE_TYPES,
+)
+FEATURE_SETS = {feature_set.name: feature_set for feature_set in (PYRADIOMICS, CATALOGUE, IBSI, WAVELET)}

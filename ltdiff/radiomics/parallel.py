@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from ltdiff.data.rois import bounding_box
 from ltdiff.radiomics.feature_sets import Extract, FeatureSet
+from ltdiff.radiomics.wavelet_set import MARGIN_PX
 from ltdiff.system.processes import OwnProcesses
 from ltdiff.system.progress import progress
 
@@ -28,7 +29,7 @@ CHUNK_SIZE = 16
 
 
 class RegionCut(NamedTuple):
-    """One region as a worker process gets it: its bounding box (Z, Y, X), one pixel wider on every side in the plane."""
+    """One region as a worker process gets it: its bounding box (Z, Y, X), MARGIN_PX wider on every side in the plane."""
 
     hu: np.ndarray
     mask: np.ndarray
@@ -37,7 +38,7 @@ class RegionCut(NamedTuple):
     @classmethod
     def of(cls, hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> "RegionCut":
         """Cut the region out of whole slices (Z, Y, X) by its mask."""
-        box = (slice(None), *bounding_box(np.any(mask, axis=0), margin_px=1))
+        box = (slice(None), *bounding_box(np.any(mask, axis=0), margin_px=MARGIN_PX))
         return cls(hu[box], mask[box], spacing_mm)
 
 

@@ -29,7 +29,7 @@ class SimulationConfig:
         iterative: edge-preserving noise reduction, applied to the source alone.
         num_lesions: lesions of each patient.
         seed: seed of patients and noise.
-        repeat: number of another scan of the same patients, with noise of its own.
+        repeat: number of another scan of the same patients, who have not moved, with noise of its own.
         scanner: geometry, photons and detector.
         lung: vessels and tissue of the lungs.
     """

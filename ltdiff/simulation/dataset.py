@@ -75,15 +75,18 @@ def _simulate_patients(out: Path, config: SimulationConfig, patients: list[int],
 
 
 def _identity(config: SimulationConfig, patient: int, *, is_target: bool) -> SeriesIdentity:
-    """The same configuration and number give the same UIDs; how many patients there are makes no difference."""
+    """The same configuration and number give the same UIDs; how many patients there are makes no difference.
+
+    A patient who is scanned again has not moved in between: both scans have one frame of reference.
+    """
     parameters = asdict(config)
     del parameters["num_patients"]
-    key = json.dumps([parameters, patient])
+    key, place = (json.dumps([of_scan, patient]) for of_scan in (parameters, parameters | {"repeat": None}))
     source_kernel, target_kernel = config.kernels()
     return SeriesIdentity(
         patient_id=f"SIM{config.seed:04d}-{patient:03d}",
         study_uid=stable_uid("study", key),
-        frame_of_reference_uid=stable_uid("frame of reference", key),
+        frame_of_reference_uid=stable_uid("frame of reference", place),
         series_uid=stable_uid("target" if is_target else "source", key),
         series_number=2 if is_target else 1,
         kernel=(target_kernel if is_target else source_kernel).name,

@@ -76,7 +76,7 @@ def test_a_failed_write_keeps_the_old_file(manifest, tmp_path, monkeypatch):
         (lambda m: m.drop(index=4), "pair .*-0000 has no target row"),
         (lambda m: pd.concat([m, m.iloc[:1]]), "pair .*-0000 is in 3 rows"),
         (lambda m: m.assign(role="source"), "has no target row"),
-        (lambda m: m.assign(role="both"), "role 'both' is none of source, target, other"),
+        (lambda m: m.assign(role="both"), "role 'both' is none of source, target, repeat, other"),
         (lambda m: m.assign(split=["test"] + ["train"] * 11), "pair .*-0000 differ in split"),
         (lambda m: m.assign(path=[None] + ["x"] * 11), "row 0 has no path"),
     ],

@@ -51,5 +51,20 @@ def evaluation_set(volumes, rois):
         labels=None,
         num_cross_sections=1,
         config=EvaluationConfig(),
-        facts={"roi_seed": 0},
+        facts={
+            "split": {"spec": "z:0.7", "scored": "test", "num_pairs": 2},
+            "scans": {
+                "num_patients": 1,
+                "num_scans": 1,
+                "manufacturers": ["Maker"],
+                "source_kernels": ["B"],
+                "target_kernels": ["L"],
+                "spacing_mm": [0.8, 0.8],
+                "slice_thickness_mm": [1.0, 5.0],
+            },
+            "roi_seed": 0,
+            "num_lesion_cross_sections": 1,
+            "num_repeated_slices": 0,
+            "lungs": "given",
+        },
     )

@@ -29,6 +29,8 @@ FILES = {
     "slices.csv",
     "features.parquet",
     "rois.json",
+    "robust_features.csv",
+    "reporting.md",
     "summary.json",
     "report.md",
     "ccc.png",
@@ -50,7 +52,7 @@ def collect(scores, volumes, evaluation_set):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, collect):
     out_dir = tmp_path_factory.mktemp("evaluation") / "new"
-    result = collect(facts={"seconds": np.float64(1.5), "split": "z:0.7", "bootstrap_seed": 0})
+    result = collect(facts={"seconds": np.float64(1.5), "method": "x", "bootstrap_seed": 0})
     assert write_report(result, out_dir=out_dir) == out_dir / "report.md"
     return out_dir
 
@@ -79,7 +81,7 @@ def test_rois_can_be_rebuilt(report, rois):
 def test_summary_merges_the_callers(report):
     summary = json.loads((report / "summary.json").read_text())
     assert summary["seconds"] == 1.5
-    assert summary["split"] == "z:0.7"
+    assert summary["method"] == "x"
     assert summary["extractor_version"] == EXTRACTOR_VERSION
     assert summary["num_rois"] == {"random": 12, "tumour": 1}
 

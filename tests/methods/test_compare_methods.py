@@ -30,8 +30,10 @@ SCORING = EvaluationConfig(num_rois=4, num_workers=1)
 CHOSEN = ("source", "linear", "combat", "residual_cnn", "ltdiff")
 FILES = {
     "ccc.csv",
-    "feature_ccc.csv",
     "relative_error.csv",
+    "feature_ccc.csv",
+    "robust_features.csv",
+    "reporting.md",
     "image_metrics.csv",
     "remaining_error.csv",
     "noise_power.csv",

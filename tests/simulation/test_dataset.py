@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ltdiff.data.pairing import find_pairs
+from ltdiff.data.manifest import read_hu
+from ltdiff.data.pairing import find_pairs, pair_archive
+from ltdiff.data.repeats import add_repeats
 from ltdiff.dicom.pixels import read_slice_hu
 from ltdiff.dicom.segmentation import read_segmentation
 from ltdiff.dicom.series import find_series
 from ltdiff.simulation import dataset
-from ltdiff.simulation.dataset import simulate
+from ltdiff.simulation.dataset import TARGET_NAME, simulate
 from ltdiff.simulation.reconstruction import scan_patient
 
 
@@ -110,3 +112,15 @@ def test_more_patients_can_be_added(tmp_path, small_config):
     folders = simulate(tmp_path, config=small_config)
     assert all(folder.is_dir() for folder in folders)
     assert len(folders) == 2
+
+
+def test_a_second_scan_repeats_the_first(out, tmp_path, small_config):
+    """Same patient, kernel and places with another noise: a repeat of the target, in a frame of reference that both share."""
+    again = simulate(tmp_path / "again", config=replace(small_config, num_patients=1, repeat=1))
+    manifest = pair_archive(out, target_kernel="sharper", split="z:0.5").manifest
+    repeats = add_repeats(manifest, [again[0] / TARGET_NAME])[0].query("role == 'repeat'")
+    assert len(repeats) == 4
+    first = manifest[manifest["pair_id"].isin(repeats["pair_id"]) & (manifest["role"] == "target")]
+    rows = zip(first.to_dict("records"), repeats.to_dict("records"), strict=True)
+    differences = [read_hu(one) - read_hu(other) for one, other in rows]
+    assert np.std(differences) > 1
