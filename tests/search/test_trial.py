@@ -33,7 +33,7 @@ def test_a_trial_is_shorter_and_scored_so_often(context):
     assert training.joint.num_steps / training.checkpoint_every_steps == context.config.num_scores
     assert training.joint.learning_rate == 5e-3
     least = replace(context, config=SearchConfig(share=1e-6)).settings({}).training
-    assert [getattr(least, name).num_steps for name in PHASES] == [1, 0, 9]
+    assert [getattr(least, name).num_steps for name in PHASES] == [1, 0, 9, 0]
 
 
 def test_trials_with_other_values_have_other_folders(context):
