@@ -24,7 +24,7 @@ from ltdiff.search.config import REMAINING_ERROR
 from ltdiff.search.first_trials import OWN_SETTINGS, origin
 from ltdiff.search.study import known_trials
 from ltdiff.search.sweep import make_tuner, trial_cluster
-from ltdiff.search.trial import SearchContext, measure, train_trial, validation_regions
+from ltdiff.search.trial import SearchContext, fit_data_once, measure, train_trial, validation_regions
 from ltdiff.system.atomic_files import write_text
 from ltdiff.system.private_ray import restore_umask
 from ltdiff.system.settings_tree import change_settings
@@ -90,7 +90,8 @@ def run_final(config: dict[str, Any], context: SearchContext, *, chosen: dict[in
     final = config["final"]
     settings = final_settings(context, chosen[final["trial"]], seed=final["seed"])
     folder = context.out / FINALS_FOLDER / final["folder"]
-    prepare_run(read_manifest(context.manifest_path), out=folder, settings=settings)
+    manifest, data = read_manifest(context.manifest_path), fit_data_once(context.manifest_path)
+    prepare_run(manifest, out=folder, settings=settings, data=data)
     if not (folder / MODEL_FOLDER).is_dir():
         with watch_training(context.manifest_path, out=folder, tracking_uri=tracking_uri, parent=parent):
             train_trial(context, settings, folder)

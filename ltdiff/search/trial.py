@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from ltdiff.training.config import Settings
 from ltdiff.training.phase_training import Recorder, local_runner, train_here
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_driver import train_on_ray
-from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, finish_phase, prepare_run, read_metrics
+from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, DataFit, finish_phase, fit_data, prepare_run, read_metrics
 from ltdiff.training.worker_context import Score, local_context, no_score
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
@@ -113,7 +114,7 @@ def run_trial(config: dict[str, Any], context: SearchContext) -> None:
     settings, folder = context.settings(chosen), context.folder(chosen)
     for row in context.scores(chosen):
         tune.report(row)
-    prepare_run(read_manifest(context.manifest_path), out=folder, settings=settings)
+    prepare_run(read_manifest(context.manifest_path), out=folder, settings=settings, data=fit_data_once(context.manifest_path))
     _take_phase_1(folder, settings)
     train_trial(context, settings, folder, make_score=_score_maker(context, settings))
 
@@ -170,15 +171,28 @@ def validation_regions(context: SearchContext) -> ValidationRegions:
     Raises:
         ValueError: validation pairs have no room for two regions, which a CCC needs.
     """
-    manifest = read_manifest(context.manifest_path)
-    return ValidationRegions.read(manifest, num_pairs=context.config.num_pairs, num_rois=context.config.num_rois)
+    return _read_regions(context.manifest_path, context.config.num_pairs, context.config.num_rois)
+
+
+def _read_regions(manifest_path: Path, num_pairs: int, num_rois: int) -> ValidationRegions:
+    return ValidationRegions.read(read_manifest(manifest_path), num_pairs=num_pairs, num_rois=num_rois)
+
+
+# A process has one trial after the other, all on the same data.
+_read_regions_once = lru_cache(maxsize=1)(_read_regions)
+
+
+@lru_cache(maxsize=1)
+def fit_data_once(manifest_path: Path) -> DataFit:
+    """Fit the data of a search once in a process."""
+    return fit_data(read_manifest(manifest_path))
 
 
 def _score_maker(context: SearchContext, settings: Settings) -> Callable[[], Score]:
     """Make the function that makes a score, on the worker that reads the validation pairs."""
 
     def make() -> Score:
-        regions = validation_regions(context)
+        regions = _read_regions_once(context.manifest_path, context.config.num_pairs, context.config.num_rois)
 
         def score(name: str, phase: nn.Module) -> dict[str, float]:
             if name != LAST_PHASE:

@@ -6,8 +6,8 @@
 For each seed (of the choices and of the trainings) both search for as long, start of Ray and all: the search as it is set, and
 random draws without early stopping. Then the best of each, and the settings that both began with, are trained at full length
 with other seeds: a trial is short, and the best of many is partly the luckiest. Remaining errors are on validation regions; no
-test pair is used. OUT/table.csv has a row for each search, OUT/verdict.md the differences and Wilcoxon's signed-rank test, two-sided
-and exact, whose smallest p with eight seeds is 0.008. The same command goes on where it was stopped.
+test pair is used. OUT/table.csv has a row for each search, OUT/verdict.md the differences and Wilcoxon's signed-rank test,
+two-sided and exact, whose smallest p with eight seeds is 0.008. The same command goes on where it was stopped.
 """
 
 import argparse
@@ -77,6 +77,8 @@ def _run(given: argparse.Namespace, arm: str, seed: int) -> dict[str, float | in
     context = SearchContext(given.pairs.absolute(), out, configuration.run, space, configuration.search)
     study = open_study(context)
     complete = [trial for trial in ended_trials(study) if trial.state == TrialState.COMPLETE]
+    if not complete:
+        sys.exit(f"no trial in {out} came to its end in {given.minutes:g} minutes; remove that folder, and give more")
     finals = run_finals(study, context, tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
     best = finals[finals["trial"] == min(complete, key=lambda trial: trial.values[0]).number]
     row = {
