@@ -36,8 +36,6 @@ TUNE_FOLDER = ".tune"
 """Folder of Ray Tune's own notes; nothing is read from it again."""
 TUNE_ENVIRONMENT = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 """Ctrl-C is a KeyboardInterrupt, as everywhere: Tune would end as if all trials had been run. No logs that nobody reads."""
-MAX_RESTARTS = 1
-"""A trial whose process is lost goes on from its checkpoint, in another one."""
 
 
 def run_trials(
@@ -96,7 +94,6 @@ def make_tuner(
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
             storage_path=str(context.out),
-            failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
             callbacks=[callback],
             stop=callback if isinstance(callback, tune.Stopper) else None,
             verbose=0,

@@ -52,7 +52,7 @@ def make_run_trial(pause_s: float):
         with (context.out / "processes.txt").open("a") as file:
             file.write(f"{os.getpid()}\n")
         rate = chosen["training.joint.learning_rate"]
-        if rate > FAILING_RATE:  # Tune tries it once more
+        if rate > FAILING_RATE:
             raise OSError(28, "No space left on device", str(context.out / f"trials/{rate}"))
         for score in range(1, context.config.num_scores + 1):
             time.sleep(pause_s)
