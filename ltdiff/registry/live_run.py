@@ -8,17 +8,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from ltdiff.registry.client import MlflowClient, first_line, open_client
-from ltdiff.registry.runs import SETTINGS_FILE, TIME, RunFacts, begin_run, log_figures, make_figures
+from ltdiff.registry.runs import SETTINGS_FILE, TIME, RunFacts, Status, begin_run, log_figures, make_figures, set_status
 
 UPDATE_EVERY_S = 10.0
 LAST_UPDATE_S = 60.0
 """Longest wait for the last update; more than a server that hangs is given."""
-
-Status = Literal["RUNNING", "SCHEDULED", "FAILED", "KILLED"]
-"""MLflow's words; a run that waits for the next command to go on is SCHEDULED."""
 
 _logger = logging.getLogger(__name__)
 
@@ -59,8 +56,7 @@ class LiveRun:
             return
         run_id = self.run.info.run_id
         if status != self.status:
-            is_end = status in ("FAILED", "KILLED")
-            client.set_terminated(run_id, status) if is_end else client.update_run(run_id, status)
+            set_status(client, run_id, status)
             self.status = status
         figures = make_figures(history)
         log_figures(client, self.run, figures[self.num_logged :])

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import yaml
@@ -27,9 +27,13 @@ SETTINGS_FILE = "settings.yaml"
 TIME = "time"
 """Of a row of figures: when they were measured, in seconds since 1970."""
 CHANGES_TAG = "ltdiff.changes"
+STATE_TAG = "ltdiff.trial_state"
+"""Tag of a trial: COMPLETE, PRUNED (which MLflow's statuses do not have: KILLED), FAIL or RUNNING."""
+Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+"""MLflow's words; a run that waits for the next command to go on is SCHEDULED."""
 
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
-_RUN_KEY_TAG = "ltdiff.run_key"
+_RUN_KEY_TAG, _PARENT_TAG = "ltdiff.run_key", "mlflow.parentRunId"
 _MAX_METRICS_PER_BATCH = 1000  # limits of MLflow's log_batch
 _MAX_PARAMS_PER_BATCH = 100
 _MAX_DIGEST, _MAX_TAG = 36, 5000
@@ -77,6 +81,7 @@ class RunFacts:
         data_profile: numbers that describe the data.
         changes: what the run went on with that it had not begun with.
         code: as `code_version` gives it, and what that says where it is None.
+        parent: id of the MLflow run under which this one is shown.
 
     Raises:
         ValueError: for a key with other characters than letters, digits and . _ -.
@@ -89,6 +94,7 @@ class RunFacts:
     data_profile: Mapping[str, int] = field(default_factory=dict)
     changes: Sequence[str] = ()
     code: Mapping[str, str] | None = None
+    parent: str = ""
 
     def __post_init__(self) -> None:
         if not self.key or _NOT_IN_NAMES.search(self.key):
@@ -100,6 +106,7 @@ class RunFacts:
         code = code_version() if self.code is None else self.code
         tags = {f"ltdiff.{name}": value for name, value in code.items()}
         tags |= {_RUN_KEY_TAG: self.key, "ltdiff.data_fingerprint": self.data_fingerprint}
+        tags |= {_PARENT_TAG: self.parent} if self.parent else {}
         return tags | ({CHANGES_TAG: "; ".join(self.changes)[:_MAX_TAG]} if self.changes else {})
 
     @property
@@ -121,9 +128,11 @@ def log_run(
     metrics: Mapping[str, float],
     history: Sequence[Mapping[str, Any]] = (),
     texts: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    status: Status = "FINISHED",
     tracking_uri: str | None = None,
 ) -> str | None:
-    """Log a finished run once and return its MLflow id, or None with one warning where MLflow cannot be reached.
+    """Log a run once and return its MLflow id, or None with one warning where MLflow cannot be reached.
 
     Args:
         facts: what the run is. A second call with the same key adds nothing to a run that was logged to its end, and completes
@@ -132,6 +141,8 @@ def log_run(
         metrics: final figures.
         history: rows of figures, each with its "step" and perhaps its TIME; entries that are not numbers are left out.
         texts: artifacts by name.
+        tags: further tags.
+        status: how the run ended; RUNNING if it has not, and more is to be logged.
         tracking_uri: an MLflow tracking URI; None takes MLFLOW_TRACKING_URI, or else SQLite in `out`.
     """
     uri = find_tracking_uri(out, tracking_uri)
@@ -141,12 +152,15 @@ def log_run(
     def log() -> str:
         with open_client(uri) as client:
             run = begin_run(client, uri, facts, begun_s=min(times, default=None))
-            if run.info.status != "FINISHED":
+            run_id = str(run.info.run_id)
+            if run.info.status != status or status == "RUNNING":
                 log_figures(client, run, figures)
                 for name, text in {SETTINGS_FILE: facts.settings_text, **(texts or {})}.items():
-                    client.log_text(run.info.run_id, text, name)
-                client.set_terminated(run.info.run_id)
-            return str(run.info.run_id)
+                    client.log_text(run_id, text, name)
+                for name, text in (tags or {}).items():
+                    client.set_tag(run_id, name, text)
+                set_status(client, run_id, status)
+            return run_id
 
     run_id = attempt(log, f"run {facts.name} was not logged in MLflow")
     record = out / f"unlogged-{_NOT_IN_NAMES.sub('_', facts.name)}.json"
@@ -179,6 +193,12 @@ def begin_run(client: MlflowClient, tracking_uri: str, facts: RunFacts, *, begun
     if facts.data_fingerprint:
         client.log_inputs(run_id, [_dataset(facts)])
     return run
+
+
+def set_status(client: MlflowClient, run_id: str, status: Status) -> None:
+    """Set the status of a run, with the time of its end if it is one."""
+    is_end = status in ("FINISHED", "FAILED", "KILLED")
+    client.set_terminated(run_id, status) if is_end else client.update_run(run_id, status)
 
 
 def log_figures(client: MlflowClient, run: Any, figures: Sequence[Figure]) -> None:

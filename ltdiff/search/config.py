@@ -23,6 +23,9 @@ class SearchConfig:
         sampler: how values are chosen: by what earlier trials showed (tree-structured Parzen estimator), or at random.
         early_stopping: end a trial that is not among the best of its rung (ASHA).
         reduction_factor: one in so many of a rung goes on; the rungs are scores 1, 3, 9 with a factor of 3.
+        num_final: so many of the best trials, and the settings that the search began with, are trained at full length before one
+            is called the best.
+        num_final_seeds: how often each of them is, with another seed each time. With the defaults that is up to six trainings.
         seed: seed of the choices.
     """
 
@@ -36,10 +39,12 @@ class SearchConfig:
     sampler: Literal["tpe", "random"] = "tpe"
     early_stopping: bool = True
     reduction_factor: int = 3
+    num_final: int = 2
+    num_final_seeds: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_trials", "num_concurrent", "num_scores", "num_pairs", "num_rois"):
+        for name in ("num_trials", "num_concurrent", "num_scores", "num_pairs", "num_rois", "num_final", "num_final_seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.share <= 1:

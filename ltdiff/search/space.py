@@ -7,8 +7,9 @@ A parameter with `when` exists only where those before it have these values.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
@@ -46,6 +47,12 @@ class Choices:
         """The value that Optuna keeps as this."""
         return next(value for value in self.choices if _to_text(value) == kept)
 
+    def encode(self, value: Any) -> Any:
+        """What Optuna keeps of a value. ValueError: it is no choice."""
+        if value not in self.choices:
+            raise ValueError(f"{value!r} is none of {self.choices}")
+        return _to_text(value)
+
 
 @dataclass(frozen=True)
 class Range:
@@ -77,6 +84,12 @@ class Range:
         """A number is kept as it is."""
         return kept
 
+    def encode(self, value: Any) -> Any:
+        """The same number. ValueError: it is outside the range."""
+        if not isinstance(value, int | float) or not self.low <= value <= self.high:
+            raise ValueError(f"{value!r} lies outside {self.low:g}…{self.high:g}")
+        return value
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -97,7 +110,7 @@ class SearchSpace:
             raise ValueError(f"{path} is no search space: {error}") from error
         if not isinstance(entries, dict) or not entries:
             raise ValueError(f"{path} is no search space: it must map names of settings to choices or ranges")
-        space = cls({name: _read_parameter(path, name, entry) for name, entry in entries.items()})
+        space = cls.make(entries, path=path)
         for name, parameter in space.parameters.items():
             before = list(space.parameters)[: list(space.parameters).index(name)]
             if unknown := set(parameter.when) - set(before):
@@ -113,12 +126,40 @@ class SearchSpace:
             raise ValueError(f"{path}: one parameter must be a range without a condition, or trials would be repeated")
         return space
 
+    @classmethod
+    def make(cls, entries: Mapping[str, Any], *, path: Path) -> Self:
+        """The space of these entries, which stand in the file `path`. ValueError: one of them is none."""
+        return cls({name: _read_parameter(path, name, entry) for name, entry in entries.items()})
+
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """The values of a trial, of the parameters that exist for it."""
+        return self._choose(lambda name, parameter: parameter.suggest(trial, name))
+
+    def encode(self, settings: Settings) -> dict[str, Any]:
+        """What Optuna keeps of a trial with the values that `settings` have.
+
+        Raises:
+            ValueError: one of them is not in the space; it is named.
+        """
+        values, kept = to_dict(settings), {}
+
+        def find(name: str, parameter: Choices | Range) -> Any:
+            value = reduce(lambda section, key: section[key], name.split("."), values)
+            try:
+                kept[name] = parameter.encode(value)
+            except ValueError as error:
+                raise ValueError(f"{name} = {error}") from error
+            return value
+
+        self._choose(find)
+        return kept
+
+    def _choose(self, find: Callable[[str, Choices | Range], Any]) -> dict[str, Any]:
+        """The values that `find` gives for the parameters that exist beside those before them."""
         chosen: dict[str, Any] = {}
         for name, parameter in self.parameters.items():
             if all(other in chosen and chosen[other] == value for other, value in parameter.when.items()):
-                chosen[name] = parameter.suggest(trial, name)
+                chosen[name] = find(name, parameter)
         return chosen
 
     def decode(self, params: Mapping[str, Any]) -> dict[str, Any]:

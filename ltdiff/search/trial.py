@@ -11,13 +11,16 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
+from typing_extensions import override
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.inference.method import Slices
@@ -28,18 +31,22 @@ from ltdiff.model.model_folder import read_description
 from ltdiff.search.config import REMAINING_ERROR, SECONDS, SearchConfig
 from ltdiff.search.space import SearchSpace, to_dict
 from ltdiff.system.private_ray import restore_umask
+from ltdiff.system.progress import configure_logging
 from ltdiff.system.ray_cluster import num_worker_nodes
-from ltdiff.system.resources import num_cores
+from ltdiff.system.resources import hide_gpus, num_cores
 from ltdiff.system.settings_tree import change_settings
 from ltdiff.training.config import Settings
+from ltdiff.training.phase_training import Recorder, local_runner, train_here
 from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_driver import train_on_ray
-from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, finish_phase, prepare_run, read_metrics
-from ltdiff.training.worker_context import Score
+from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, DataFit, finish_phase, fit_data, prepare_run, read_metrics
+from ltdiff.training.worker_context import Score, local_context, no_score
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
 LAST_PHASE, SAMPLING_PHASE = "joint", "residual"
 """Trials are scored in the one, by the mean, which the other leaves as it is."""
+NUMBER = "number"
+"""Key of a trial's number, beside its values."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,20 @@ class SearchContext:
         return sum(int(rows[-1]["step"]) for name in PHASES if (rows := read_metrics(self.folder(chosen) / name)))
 
 
+def trial_resources(settings: Settings) -> dict[str, float]:
+    """What Ray Tune reserves for a trial: one that is trained by several workers reserves these itself."""
+    if trains_here(settings):
+        return {"cpu": 1, **({"gpu": 1} if settings.training.use_gpu else {})}
+    return {"cpu": 0.1}
+
+
+def trains_here(settings: Settings) -> bool:
+    """Whether a trial is trained in its own process, which the next one then uses too: the start of Ray Train and Ray Data takes
+    longer than many a trial (docs/notes/search.md).
+    """
+    return settings.training.num_workers == 1
+
+
 def run_trial(config: dict[str, Any], context: SearchContext) -> None:
     """Run a trial of Ray Tune. One that was interrupted reports its earlier scores again and resumes."""
     restore_umask()
@@ -93,18 +114,37 @@ def run_trial(config: dict[str, Any], context: SearchContext) -> None:
     settings, folder = context.settings(chosen), context.folder(chosen)
     for row in context.scores(chosen):
         tune.report(row)
-    prepare_run(read_manifest(context.manifest_path), out=folder, settings=settings)
+    prepare_run(read_manifest(context.manifest_path), out=folder, settings=settings, data=fit_data_once(context.manifest_path))
     _take_phase_1(folder, settings)
+    train_trial(context, settings, folder, make_score=_score_maker(context, settings))
+
+
+def train_trial(
+    context: SearchContext, settings: Settings, folder: Path, *, make_score: Callable[[], Score] | None = None
+) -> None:
+    """Train a run that is prepared in `folder` from inside a trial, and report its scores to Ray Tune."""
     workers_per_node = math.ceil(context.config.num_concurrent * settings.training.num_workers / num_worker_nodes())
-    train_on_ray(
-        list(PHASES),
-        manifest_path=context.manifest_path,
-        out=folder,
-        settings=settings,
-        make_score=_score_maker(context, settings),
-        callbacks=[_ReportScores()],
-        num_threads=max(1, num_cores() // workers_per_node),
-    )
+    num_threads = max(1, num_cores() // workers_per_node)
+    if not trains_here(settings):
+        train_on_ray(
+            list(PHASES),
+            manifest_path=context.manifest_path,
+            out=folder,
+            settings=settings,
+            make_score=make_score,
+            callbacks=[_ReportScores()] if make_score else [],
+            num_threads=num_threads,
+        )
+        return
+    configure_logging(force=True)
+    torch.set_num_threads(num_threads)
+    if not settings.training.use_gpu:
+        hide_gpus()
+    manifest = read_manifest(context.manifest_path)
+    score = make_score() if make_score else no_score
+    runner = local_runner(manifest)
+    runner = replace(runner, make_context=lambda folder: replace(local_context(_ScoreRecorder(folder)), score=score))
+    train_here(manifest, out=folder, settings=settings, runner=runner)
 
 
 class _ReportScores(TuneReportCallback):
@@ -115,41 +155,70 @@ class _ReportScores(TuneReportCallback):
             super().after_report(run_context, metrics, checkpoint)
 
 
+class _ScoreRecorder(Recorder):
+    """The same in the trial's own process, which ends here when Tune stops the trial."""
+
+    @override
+    def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        super().__call__(metrics, checkpoint)
+        if REMAINING_ERROR in metrics:
+            tune.report(metrics)
+
+
 def validation_regions(context: SearchContext) -> ValidationRegions:
     """Draw the regions on which trials are scored.
 
     Raises:
         ValueError: validation pairs have no room for two regions, which a CCC needs.
     """
-    manifest = read_manifest(context.manifest_path)
-    return ValidationRegions.read(manifest, num_pairs=context.config.num_pairs, num_rois=context.config.num_rois)
+    return _read_regions(context.manifest_path, context.config.num_pairs, context.config.num_rois)
+
+
+def _read_regions(manifest_path: Path, num_pairs: int, num_rois: int) -> ValidationRegions:
+    return ValidationRegions.read(read_manifest(manifest_path), num_pairs=num_pairs, num_rois=num_rois)
+
+
+# A process has one trial after the other, all on the same data.
+_read_regions_once = lru_cache(maxsize=1)(_read_regions)
+
+
+@lru_cache(maxsize=1)
+def fit_data_once(manifest_path: Path) -> DataFit:
+    """Fit the data of a search once in a process."""
+    return fit_data(read_manifest(manifest_path))
 
 
 def _score_maker(context: SearchContext, settings: Settings) -> Callable[[], Score]:
     """Make the function that makes a score, on the worker that reads the validation pairs."""
 
     def make() -> Score:
-        regions = validation_regions(context)
+        regions = _read_regions_once(context.manifest_path, context.config.num_pairs, context.config.num_rois)
 
         def score(name: str, phase: nn.Module) -> dict[str, float]:
             if name != LAST_PHASE:
                 return {}
             assert isinstance(phase.model, LTDiff)
-            standardizer = Standardizer(
-                phase.model,
-                Procedure(settings.diffusion, settings.loss.decode),
-                device=next(phase.parameters()).device,  # where it is trained, and goes on being trained
-            )
-            method = _Timed(standardizer)
-            ccc = regions.ccc({"trial": method})["trial"]
-            figures = {f"ccc_{name}": value for name, value in ccc.items()}
-            if not math.isfinite(overall(ccc)):
-                raise FloatingPointError(f"the CCC of a trial is {overall(ccc)}: its features are not finite, or all alike")
-            return {REMAINING_ERROR: 1 - overall(ccc), SECONDS: method.seconds_per_slice, **figures}
+            # where it is trained, and goes on being trained
+            return measure(regions, phase.model, settings, device=next(phase.parameters()).device)
 
         return score
 
     return make
+
+
+def measure(
+    regions: ValidationRegions, model: LTDiff, settings: Settings, *, device: torch.device | None = None
+) -> dict[str, float]:
+    """The scores of a model on validation regions: remaining error, seconds for a slice, CCC of each class.
+
+    Raises:
+        FloatingPointError: a CCC is not finite.
+    """
+    method = _Timed(Standardizer(model, Procedure(settings.diffusion, settings.loss.decode), device=device))
+    ccc = regions.ccc({"trial": method})["trial"]
+    if not math.isfinite(overall(ccc)):
+        raise FloatingPointError(f"the CCC of a trial is {overall(ccc)}: its features are not finite, or all alike")
+    return {REMAINING_ERROR: 1 - overall(ccc), SECONDS: method.seconds_per_slice} | {f"ccc_{name}": ccc[name] for name in ccc}
 
 
 class _Timed:

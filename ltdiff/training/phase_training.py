@@ -76,21 +76,21 @@ def local_runner(manifest: pd.DataFrame) -> Runner:
     return Runner(lambda folder: local_context(Recorder(folder)), partial(BatchSource, manifest))
 
 
-def train_here(manifest: pd.DataFrame, *, out: Path, settings: Settings) -> Path:
+def train_here(manifest: pd.DataFrame, *, out: Path, settings: Settings, runner: Runner | None = None) -> Path:
     """Train all phases of a run in this process, or resume it; return the folder of the model.
 
-    `ray_driver.train_on_ray` does the same on Ray.
+    A search gives a `runner` of its own, which scores and reports. `ray_driver.train_on_ray` does the same on Ray.
 
     Raises:
         ValueError: see `prepare_run`.
         FloatingPointError: a phase diverged.
     """
-    runner = local_runner(manifest)
+    place = runner or local_runner(manifest)
 
     def run(pending: list[PendingPhase]) -> None:
         for phase in pending:
             try:
-                train_pending(phase, settings=settings, runner=runner)
+                train_pending(phase, settings=settings, runner=place)
             except FloatingPointError as error:
                 raise FloatingPointError(f"{phase.folder}: {error}") from error
 

@@ -8,6 +8,7 @@ out/<phase>/model/        the phase's result
 out/model/                the trained model
 """
 
+import copy
 import json
 import logging
 import shutil
@@ -29,7 +30,7 @@ from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, NOISE_MATCH, read_d
 from ltdiff.system.atomic_files import finish_folder
 from ltdiff.system.folder_claim import claim, find_changes, read_claim, write_claim
 from ltdiff.training.config import Settings
-from ltdiff.training.fit_kernel_match import fit_match
+from ltdiff.training.fit_kernel_match import FittedMatch, fit_match
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +52,25 @@ class PendingPhase(NamedTuple):
     folder: Path
 
 
-def prepare_run(manifest: pd.DataFrame, *, out: Path, settings: Settings, allow_changes: bool = False) -> None:
+class DataFit(NamedTuple):
+    """What all runs on the same data share: the kernel match that is fitted to it, and facts for the model's description."""
+
+    match: FittedMatch
+    facts: dict[str, Any]
+
+
+def fit_data(manifest: pd.DataFrame) -> DataFit:
+    """Fit the kernel match and describe the data, which reads some slices."""
+    return DataFit(fit_match(manifest), _describe_data(manifest))
+
+
+def prepare_run(
+    manifest: pd.DataFrame, *, out: Path, settings: Settings, allow_changes: bool = False, data: DataFit | None = None
+) -> None:
     """Make the run's folder with its kernel match and untrained networks, or check that it is this very run's.
 
     With `allow_changes` an unfinished run goes on with other settings or data, which its file and its model then say: on
-    fewer workers, say, after a node is gone.
+    fewer workers, say, after a node is gone. `data` is that of `fit_data`, where it is known.
 
     Raises:
         ValueError: `out` holds a run with other settings or data; the difference is named. Whatever is accepted, if the networks
@@ -70,7 +85,7 @@ def prepare_run(manifest: pd.DataFrame, *, out: Path, settings: Settings, allow_
         remedy = "another folder" if is_final else "another folder, or --allow_changes"
         claim(path, description, ignored=IGNORED, remedy=remedy)
     if not (out / START_FOLDER).is_dir():
-        _save_start(manifest, out / START_FOLDER, settings)
+        _save_start(manifest, out / START_FOLDER, settings, data or fit_data(manifest))
     if is_accepted:
         _accept(changes, path, manifest, description)
 
@@ -87,14 +102,14 @@ def _accept(changes: list[str], path: Path, manifest: pd.DataFrame, description:
     write_claim(path, description)
 
 
-def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings) -> None:
+def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings, data: DataFit) -> None:
     """Untrained networks, or pretrained weights, with a fitted kernel match."""
     torch.manual_seed(settings.training.seed)
     model = LTDiff(settings.model)
     if settings.training.init == "pretrained":
         load_pretrained_weights(model)
-    match = fit_match(manifest)
-    about = describe_model(manifest, settings) | {"kernel_match_fitted_to": match.fitted_to}
+    match = copy.deepcopy(data.match)
+    about = describe_model(manifest, settings, data.facts) | {"kernel_match_fitted_to": match.fitted_to}
     if match.noise_match is not None:
         about[NOISE_MATCH] = asdict(match.noise_match)
     model.kernel_match, model.degradation = match.kernel_match, match.degradation
@@ -111,9 +126,9 @@ def describe_run(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     }
 
 
-def describe_model(manifest: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+def describe_model(manifest: pd.DataFrame, settings: Settings, facts: dict[str, Any] | None = None) -> dict[str, Any]:
     """The facts that a run's model holds before its training: the run, and its training domain (which reads some slices)."""
-    return describe_run(manifest, settings) | _describe_data(manifest) | {"trained": {}}
+    return describe_run(manifest, settings) | (facts or _describe_data(manifest)) | {"trained": {}}
 
 
 def _describe_data(manifest: pd.DataFrame) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A training in MLflow: one run for all phases and for every command that resumes them, from the first step to the model.
 
-out/mlflow_key   the key of that run, whichever registry it is in
+out/mlflow_key      the key of that run, whichever registry it is in
+out/mlflow_parent   the id of the MLflow run under which it is shown: of the search that it belongs to
 """
 
 import json
@@ -17,11 +18,15 @@ from ltdiff.system.atomic_files import write_text
 from ltdiff.training.phases import PHASES
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, read_metrics
 
-KEY_FILE = "mlflow_key"
+KEY_FILE, PARENT_FILE = "mlflow_key", "mlflow_parent"
 
 
-def watch_training(pairs: Path, *, out: Path, tracking_uri: str | None = None) -> AbstractContextManager[None]:
-    """Show the run in `out`, which is prepared and trained on `pairs`, in MLflow while the block trains it."""
+def watch_training(pairs: Path, *, out: Path, tracking_uri: str | None = None, parent: str = "") -> AbstractContextManager[None]:
+    """Show the run in `out`, which is prepared and trained on `pairs`, in MLflow while the block trains it, below the run
+    `parent`.
+    """
+    if parent:
+        write_text(out / PARENT_FILE, f"{parent}\n")
     if not (out / KEY_FILE).is_file():
         write_text(out / KEY_FILE, f"training-{uuid.uuid4().hex}\n")
     return watch(live_run(pairs, out=out, tracking_uri=tracking_uri), is_done=(out / MODEL_FOLDER).is_dir)
@@ -41,7 +46,7 @@ def live_run(pairs: Path, *, out: Path, tracking_uri: str | None = None) -> Live
 
 def training_facts(out: Path, *, data_profile: dict[str, int] | None = None) -> RunFacts:
     """What describes the run in `out`; a finished one that has no key of its own is known by its weights."""
-    description, key = json.loads((out / RUN_FILE).read_text()), out / KEY_FILE
+    description, key, parent = json.loads((out / RUN_FILE).read_text()), out / KEY_FILE, out / PARENT_FILE
     return RunFacts(
         name=out.absolute().name or "run",
         key=key.read_text().strip() if key.is_file() else weights_sha256(out / MODEL_FOLDER),
@@ -49,6 +54,7 @@ def training_facts(out: Path, *, data_profile: dict[str, int] | None = None) -> 
         parameters=description["settings"],
         data_profile=data_profile or {},
         changes=description.get(CHANGES, ()),
+        parent=parent.read_text().strip() if parent.is_file() else "",
     )
 
 

@@ -4,10 +4,12 @@ Everything else is real: Ray Tune, Optuna, ASHA, the study on disk.
 """
 
 import math
+import os
 import sys
 import time
 from pathlib import Path
 
+import optuna
 from ray import tune
 from tiny_run import tiny_settings, write_pairs
 
@@ -35,6 +37,11 @@ def make_plan(out: Path, **config) -> SearchContext:
     return SearchContext(pairs, out, settings, SearchSpace.read(space, base=settings), SearchConfig(num_scores=4, **config))
 
 
+def make_study(context: SearchContext) -> optuna.Study:
+    """A study in memory: the tables of one on disk take longer to make than all that most tests do with it."""
+    return optuna.create_study(directions=["minimize"] * len(context.config.objective_names))
+
+
 def make_run_trial(pause_s: float):
     """Stands for a training: its error falls from score to score, and the learning rate decides where to. Notes every start."""
 
@@ -42,6 +49,8 @@ def make_run_trial(pause_s: float):
         chosen = context.space.decode(config)
         with (context.out / "started.txt").open("a") as file:
             file.write(f"{chosen['training.joint.learning_rate']}\n")
+        with (context.out / "processes.txt").open("a") as file:
+            file.write(f"{os.getpid()}\n")
         rate = chosen["training.joint.learning_rate"]
         if rate > FAILING_RATE:
             raise OSError(28, "No space left on device", str(context.out / f"trials/{rate}"))

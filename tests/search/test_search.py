@@ -17,10 +17,10 @@ from tiny_run import tiny_settings, write_pairs
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.model.ltdiff import load_model
-from ltdiff.search import tune as complete_search
-from ltdiff.search.sweep import _open_study
+from ltdiff.search.finals import FINALS_FOLDER, SCORE_FILE
+from ltdiff.search.study import open_study
+from ltdiff.search.trial_log import TrialLog
 from ltdiff.training.config import PhaseConfig
-from ltdiff.training.phases import PHASES
 from ltdiff.training.run import METRICS_FILE
 from ltdiff.uncertainty import calibration
 
@@ -70,14 +70,21 @@ def test_a_killed_search_goes_on_and_its_best_is_trained_and_registered(folder, 
     for path in (folder / "killed").glob(f"trials/*/joint/{METRICS_FILE}"):  # from its checkpoint: no step was done again
         steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
         assert steps == sorted(set(steps))
-    best = folder / "killed" / f"best-{table['number'][0]:04d}"
+    finals = pd.read_csv(folder / "killed" / "finals.csv")
+    assert list(finals["trainings"]) == [2] * len(finals)
+    runs = [path.parent for path in (folder / "killed" / FINALS_FOLDER).glob(f"trial-{finals['trial'][0]:04d}-*/{SCORE_FILE}")]
+    errors = {run: json.loads((run / SCORE_FILE).read_text())["remaining_error"] for run in runs}
+    assert sum(errors.values()) / 2 == pytest.approx(finals["mean"][0])
+    assert finals["mean"][0] == finals["mean"].min()
+    best = min(errors, key=errors.get)
     _, about = load_model(best / "model")
-    assert list(about["trained"]) == list(PHASES)
+    assert list(about["trained"]) == ["autoencoder", "ddpm", "joint"]  # the settings have no steps of the fourth
     lines = (best / "joint" / METRICS_FILE).read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 120
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'killed' / 'mlflow.db'}")
     names = {one.info.run_name for one in client.search_runs(["1"])}
-    assert names == {"killed-trial-0000", f"killed-trial-{table['number'].max():04d}", best.name}
+    trials = {f"killed-trial-{number:04d}" for number in table["number"]}
+    assert names == {"killed", *trials, *(path.name for path in (folder / "killed" / FINALS_FOLDER).iterdir())}
     assert client.get_registered_model("ltdiff").latest_versions[0].version
 
 
@@ -96,25 +103,25 @@ def test_wrong_arguments_are_sentences(folder, capsys):
 def test_where_mlflow_is_down_one_warning_says_what_is_missing(tmp_path, caplog):
     """And the same call, when it is up again, logs what was not."""
     context = make_plan(tmp_path / "search")
-    study = _open_study(context)
+    study = open_study(context)
     for rate in (1e-3, 2e-3):
         study.enqueue_trial({"training.joint.learning_rate": rate, "diffusion.process": "ddpm"})
         asked = study.ask()
         context.space.suggest(asked)
         study.tell(asked, 0.5)
-    down = complete_search.TrialLog(context, tracking_uri="http://127.0.0.1:9")
-    down.update(study)
-    down.update(study)
-    down.finish(study)
+    with TrialLog(context, tracking_uri="http://127.0.0.1:9") as down:
+        down.wait(study)
+        down.update(study)
     assert caplog.text.count("was not logged in MLflow") == 2  # during the search, and at its end
     assert caplog.text.count("2 trials are not in MLflow; the same command logs them") == 1
-    assert [path.name for path in context.out.glob("unlogged-*")] == ["unlogged-search-trial-0000.json"]
+    assert [path.name for path in context.out.glob("unlogged-*")] == ["unlogged-search.json"]
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for _ in range(2):
-        log = complete_search.TrialLog(context, tracking_uri=uri)
-        log.update(study)
-        log.finish(study)
+        with TrialLog(context, tracking_uri=uri) as log:
+            log.update(study)
     assert not list(context.out.glob("unlogged-*"))
     runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
-    assert sorted(one.info.run_name for one in runs) == ["search-trial-0000", "search-trial-0001"]
-    assert {one.data.params["training.joint.learning_rate"] for one in runs} == {"0.001", "0.002"}
+    trials = {one.info.run_name: one for one in runs}
+    assert sorted(trials) == ["search", "search-trial-0000", "search-trial-0001"]
+    assert trials.pop("search").info.status == "FINISHED"
+    assert {one.data.params["training.joint.learning_rate"] for one in trials.values()} == {"0.001", "0.002"}

@@ -15,13 +15,18 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow_servers import free_port, kill, mlflow_server
+from optuna.trial import TrialState
 from stub_search import FAILING_RATE, make_plan, make_run_trial
 
 from ltdiff.search import sweep
 from ltdiff.search.config import REMAINING_ERROR, SECONDS
-from ltdiff.search.search_report import best_trial, outcome, trial_table, write_report
-from ltdiff.search.sweep import CONTINUES, STUDY_FILE, STUDY_NAME, ended_trials, run_trials
-from ltdiff.search.tune import TrialLog
+from ltdiff.search.finals import complete_trials
+from ltdiff.search.first_trials import OWN_SETTINGS, origin
+from ltdiff.search.search_report import outcome, trial_table, write_report
+from ltdiff.search.study import CONTINUES, STUDY_FILE, STUDY_NAME, ended_trials, open_study
+from ltdiff.search.sweep import run_trials
+from ltdiff.search.sweep_progress import MAX_FAILED_ALIKE
+from ltdiff.search.trial_log import TrialLog
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.system.settings_tree import change_settings, make_settings
 from ltdiff.training.config import Settings
@@ -46,9 +51,8 @@ def searched(session, tmp_path_factory):
     """(context, study) of a search that nothing disturbed, its trials logged as `ltdiff tune` does."""
     folder = tmp_path_factory.mktemp("searched")
     context = make_plan(folder / "search", num_trials=NUM_TRIALS)
-    log = TrialLog(context, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
-    study = run_trials(context, on_end=log.update)
-    log.finish(study)
+    with TrialLog(context, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}") as log:
+        study = run_trials(context, on_change=log.update)
     return context, study
 
 
@@ -58,24 +62,64 @@ def _facts(study):
 
 
 def test_every_trial_ends_and_most_are_stopped_early(searched):
-    context, study = searched
-    outcomes = [outcome(trial, context) for trial in ended_trials(study)]
+    _, study = searched
+    outcomes = [outcome(trial) for trial in ended_trials(study)]
     assert len(outcomes) == NUM_TRIALS
     assert outcomes.count("stopped early") >= NUM_TRIALS // 2
     assert outcomes.count("to the end") >= 1
 
 
-def test_every_trial_is_in_mlflow(searched):
+def test_a_trial_that_is_stopped_early_is_pruned_with_its_scores(searched):
+    """What the trainings reported is what the study has, step by step, and the value of a trial is its last score."""
+    context, study = searched
+    reported = (context.out / "reported.txt").read_text().splitlines()
+    for trial in ended_trials(study):
+        num_scores = reported.count(str(trial.params[RATE]))
+        assert sorted(trial.intermediate_values) == list(range(1, num_scores + 1))
+        is_whole = num_scores == context.config.num_scores
+        assert trial.state == (TrialState.COMPLETE if is_whole else TrialState.PRUNED)
+        assert trial.values == [trial.intermediate_values[num_scores]]
+
+
+def test_the_settings_given_are_the_first_trial(searched):
+    context, study = searched
+    first, *others = ended_trials(study)
+    assert context.space.decode(first.params) == {
+        RATE: context.base.training.joint.learning_rate,
+        "diffusion.process": "bridge",
+        "diffusion.kappa": context.base.diffusion.kappa,
+    }
+    assert [origin(trial) for trial in (first, *others)] == [OWN_SETTINGS, *["drawn"] * len(others)]
+    assert trial_table(study, context).set_index("number")["origin"][0] == OWN_SETTINGS
+
+
+def test_every_trial_is_in_mlflow_below_the_search(searched):
+    context, study = searched
+    client = MlflowClient(tracking_uri=f"sqlite:///{context.out.parent / 'mlflow.db'}")
+    runs = {one.info.run_name: one for one in client.search_runs(["1"])}
+    search = runs.pop("search")
+    assert sorted(runs) == [f"search-trial-{number:04d}" for number in range(NUM_TRIALS)]
+    assert search.info.status == "FINISHED"
+    assert search.data.metrics["num_trials"] == NUM_TRIALS
+    assert search.data.metrics[REMAINING_ERROR] == min(trial.values[0] for trial in complete_trials(study))
+    for trial in ended_trials(study):
+        run = runs[f"search-trial-{trial.number:04d}"]
+        assert run.data.tags["mlflow.parentRunId"] == search.info.run_id
+        assert run.data.tags["ltdiff.trial_state"] == trial.state.name
+        assert run.info.status == {"COMPLETE": "FINISHED", "PRUNED": "KILLED"}[trial.state.name]
+        assert float(run.data.params[RATE]) == trial.params[RATE]
+
+
+def test_a_process_that_has_ended_its_trial_takes_the_next_one(searched):
+    """Where a trial was stopped early too."""
     context, _ = searched
-    runs = MlflowClient(tracking_uri=f"sqlite:///{context.out.parent / 'mlflow.db'}").search_runs(["1"])
-    assert sorted(one.info.run_name for one in runs) == [f"search-trial-{number:04d}" for number in range(NUM_TRIALS)]
+    assert len(set((context.out / "processes.txt").read_text().splitlines())) == 1
 
 
 @pytest.mark.slow
 def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
     context = make_plan(tmp_path / "search", num_trials=2)
-    sweep._claim(context)
-    study = sweep._open_study(context)
+    study = open_study(context)
     study.enqueue_trial({RATE: 2 * FAILING_RATE / 1.9, "diffusion.process": "ddpm"})
     run_trials(context)
     table = trial_table(study, context)
@@ -92,18 +136,17 @@ def test_a_trial_that_fails_does_not_end_the_search(session, tmp_path):
 def test_trials_that_fail_alike_end_the_search(session, tmp_path, num_concurrent):
     """As where the disk is full: the others stay to be run, one that was running beside them too."""
     context = make_plan(tmp_path / "search", num_trials=8, num_concurrent=num_concurrent)
-    sweep._claim(context)
-    study = sweep._open_study(context)
-    num_failing = sweep.MAX_FAILED_ALIKE + num_concurrent - 1  # a good one beside the last would end between them
+    study = open_study(context)
+    num_failing = MAX_FAILED_ALIKE + num_concurrent - 1  # a good one beside the last would end between them
     for number in range(num_failing):
         study.enqueue_trial({RATE: (1 + number / 100) * FAILING_RATE * 1.05, "diffusion.process": "ddpm"})
     with pytest.raises(ValueError, match=r"^5 trials in a row failed alike: .*; when that is mended, the same command"):
         run_trials(context)
-    outcomes = [outcome(trial, context) for trial in ended_trials(study)]
+    outcomes = [outcome(trial) for trial in ended_trials(study)]
     assert 5 <= outcomes.count("failed") <= num_failing
     assert len(outcomes) < 8
     run_trials(context)
-    assert [outcome(trial, context) for trial in ended_trials(study)].count("failed") == num_failing
+    assert [outcome(trial) for trial in ended_trials(study)].count("failed") == num_failing
     assert len(ended_trials(study)) == 8
 
 
@@ -119,8 +162,7 @@ def test_an_interrupted_trial_is_run_again_with_its_values(session, searched, tm
     """As a killed driver leaves it: two of more trials have ended, one is running and has reported a value."""
     context = make_plan(tmp_path / "search", num_trials=NUM_TRIALS)
     run_trials(make_plan(tmp_path / "search", num_trials=2))
-    study = sweep._open_study(context)
-    study.sampler = sweep._SeededByNumber(context)
+    study = open_study(context)
     interrupted = study.ask()
     values = context.space.suggest(interrupted)
     interrupted.report(1.0, 1)
@@ -141,7 +183,7 @@ def test_another_search_in_the_same_folder_is_refused(searched):
 def test_two_objectives_give_a_front_and_stop_nothing(session, tmp_path):
     context = make_plan(tmp_path / "search", num_trials=3, objectives="error_and_seconds", num_concurrent=2)
     study = run_trials(context)
-    assert all(outcome(trial, context) == "to the end" for trial in ended_trials(study))
+    assert all(outcome(trial) == "to the end" for trial in ended_trials(study))
     assert len((context.out / "reported.txt").read_text().splitlines()) == 3 * context.config.num_scores
     write_report(study, context)
     table = pd.read_csv(context.out / "trials.csv")
@@ -153,8 +195,8 @@ def test_two_objectives_give_a_front_and_stop_nothing(session, tmp_path):
 def test_the_report_has_the_best_settings_at_full_length(searched):
     context, study = searched
     text = write_report(study, context)
-    best = best_trial(study, context)
-    assert best.values[0] == min(t.values[0] for t in ended_trials(study) if outcome(t, context) == "to the end")
+    best = complete_trials(study)[0]
+    assert best.values[0] == min(t.values[0] for t in ended_trials(study) if outcome(t) == "to the end")
     written = make_settings(Settings, yaml.safe_load((context.out / "best.yaml").read_text()))
     assert written == change_settings(context.base, context.space.decode(best.params))
     assert written.training.joint.num_steps == context.base.training.joint.num_steps
@@ -162,13 +204,13 @@ def test_the_report_has_the_best_settings_at_full_length(searched):
     assert len(table) == NUM_TRIALS
     assert table[REMAINING_ERROR][0] == pytest.approx(best.values[0])
     assert f"trial {best.number}" in text
-    assert {"history.png", "importance.png", "report.md"} <= {path.name for path in context.out.iterdir()}
+    assert {"history.png", "report.md"} <= {path.name for path in context.out.iterdir()}
 
 
 def test_without_a_trial_that_ended_there_is_no_best(tmp_path):
     context = make_plan(tmp_path / "search")
-    with pytest.raises(ValueError, match=r"no trial in .* came to its end"):
-        best_trial(sweep._open_study(context), context)
+    with pytest.raises(ValueError, match="no trial came to its end"):
+        complete_trials(open_study(context))
 
 
 @pytest.mark.slow
@@ -181,20 +223,23 @@ def test_a_server_that_stops_in_the_middle_costs_no_trial(session, tmp_path, cap
         log = TrialLog(context, tracking_uri=uri)
 
         def stop_after_two(study):
-            log.update(study)
-            if len(ended_trials(study)) == 2:
-                log.pool.submit(lambda: None).result()  # both are logged
+            if len(ended_trials(study)) == 2 and server.poll() is None:
+                log.wait(study)  # both are logged
                 kill(server)
+            log.update(study)
 
-        study = run_trials(context, on_end=stop_after_two)
-        log.finish(study)
+        with log:
+            study = run_trials(context, on_change=stop_after_two)
     assert len(ended_trials(study)) == NUM_TRIALS
     assert f"{NUM_TRIALS - 2} trials are not in MLflow; the same command logs them" in caplog.text
     with mlflow_server(store, port=port) as (uri, _):
-        again = TrialLog(context, tracking_uri=uri)
-        again.finish(run_trials(context))
+        with TrialLog(context, tracking_uri=uri) as again:
+            again.update(run_trials(context))
         runs = MlflowClient(tracking_uri=uri).search_runs(["1"])
-    assert sorted(one.info.run_name for one in runs) == [f"search-trial-{number:04d}" for number in range(NUM_TRIALS)]
+    assert sorted(one.info.run_name for one in runs) == [
+        "search",
+        *(f"search-trial-{number:04d}" for number in range(NUM_TRIALS)),
+    ]
 
 
 @pytest.mark.slow

@@ -81,6 +81,23 @@ def test_phase_1_is_taken_from_a_trial_that_agrees_in_all_it_depends_on(context)
     assert about["trained"] == {"autoencoder": {"loss": 0.5}}
 
 
+def test_data_that_are_fitted_once_give_the_same_start(context):
+    """As each trial of a process begins; and what one trains does not change the next one's."""
+    manifest, data = read_manifest(context.manifest_path), trial.fit_data_once(context.manifest_path)
+    folders = [context.out.parent / name for name in ("alone", "first", "second")]
+    for folder, known in zip(folders, (None, data, trial.fit_data_once(context.manifest_path)), strict=True):
+        prepare_run(manifest, out=folder, settings=context.base, data=known)
+        model, _ = load_model(folder / START_FOLDER)
+        for parameter in model.parameters():
+            parameter.data += 1
+    alone, *others = (load_model(folder / START_FOLDER)[0].state_dict() for folder in folders)
+    for other in others:
+        assert alone.keys() == other.keys()
+        assert all(torch.equal(alone[name], other[name]) for name in alone)
+    about = [read_description(folder / START_FOLDER)["about"] for folder in folders]
+    assert about[0] == about[1] == about[2]
+
+
 @pytest.mark.parametrize(
     "other", [{"training.autoencoder.learning_rate": 5e-3}, {"training.seed": 3}, {"model.kernel_match": False}]
 )
