@@ -249,7 +249,7 @@ def test_killed_at_three_moments_it_is_the_same_search(searched, tmp_path):
     out = tmp_path / "search"
     make_plan(out)
     tests = Path(__file__).parents[1]
-    command = [sys.executable, tests / "tuning" / "stub_search.py", out, str(NUM_TRIALS)]
+    command = [sys.executable, tests / "search" / "stub_search.py", out, str(NUM_TRIALS)]
     environment = os.environ | {"PYTHONPATH": f"{tests}:{tests.parent}"}
     for num_ended in (0, 2, 4):
         process = subprocess.Popen(command, env=environment)
