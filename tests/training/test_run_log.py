@@ -13,7 +13,6 @@ from ltdiff.system.ray_cluster import ray_session
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.finish_run import finish_run, record_run
 from ltdiff.training.phase_training import train_here
-from ltdiff.training.phases import PHASES
 from ltdiff.training.ray_driver import num_cpus_needed, train_on_ray
 from ltdiff.training.run import prepare_run
 from ltdiff.training.run_log import read_history, watch_training
@@ -77,7 +76,7 @@ def ray():
 def test_phases_that_jobs_train_are_one_run(ray, tmp_path):
     pairs, out = write_pairs(tmp_path), tmp_path / "run"
     states = []
-    for phase in PHASES:
+    for phase in SETTINGS.training.phases:
         train_on_ray([phase], manifest_path=pairs, out=out, settings=SETTINGS, in_mlflow=True)
         (run,) = runs_of(out)
         states.append((run.info.status, f"{phase}.loss" in run.data.metrics))
