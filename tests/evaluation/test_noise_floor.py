@@ -1,23 +1,18 @@
 """The noise floor: known repeatability, a second scan beside the first, and what a repeat that covers a part changes."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from feature_arrays import make_feature_array
 
-from ltdiff.data.rois import Roi
 from ltdiff.evaluation.concordance import ccc
 from ltdiff.evaluation.error_ratio import MIN_SLICES, remaining_error_ratios
-from ltdiff.evaluation.feature_values import REPEAT, TARGET, FeatureArray
+from ltdiff.evaluation.feature_values import REPEAT, TARGET
 from ltdiff.evaluation.noise_floor import FLOOR_COLUMNS, REPEATABILITY_COLUMNS, noise_floor, repeatability
 from ltdiff.evaluation.scoring import score
-from ltdiff.radiomics.feature_sets import PYRADIOMICS
 
 
-def _array(methods, *, rois_per_slice=4):
-    rois = [Roi("random", i // rois_per_slice, None, f"region{i}") for i in range(len(methods[TARGET]))]
-    names = tuple(f"glcm_F{f}" for f in range(methods[TARGET].shape[1]))
-    return FeatureArray(np.stack(list(methods.values())), tuple(methods), tuple(rois), replace(PYRADIOMICS, features=names))
+def _array(methods):
+    return make_feature_array(methods, np.arange(len(methods[TARGET])) // 4)
 
 
 @pytest.fixture(scope="module")

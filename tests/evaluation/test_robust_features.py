@@ -4,17 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from feature_arrays import make_feature_array
 
-from ltdiff.data.rois import Roi
-from ltdiff.evaluation.feature_values import TARGET, FeatureArray
+from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.evaluation.robust_features import count_verdicts, robust_features
-from ltdiff.radiomics.feature_sets import PYRADIOMICS
-
-
-def _array(methods, slices):
-    rois = [Roi("random", slice_index, None, f"region{i}") for i, slice_index in enumerate(slices)]
-    names = tuple(f"glcm_F{f}" for f in range(methods[TARGET].shape[1]))
-    return FeatureArray(np.stack(list(methods.values())), tuple(methods), tuple(rois), replace(PYRADIOMICS, features=names))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +17,7 @@ def array():
     target = rng.normal(0, 1, (60, 4))
     source = target + rng.normal(0, 1, target.shape) * [0.05, 0.55, 2.0, 1.0]
     source[:, 3] = np.nan
-    return _array({TARGET: target, "source": source}, np.arange(60) // 2)
+    return make_feature_array({TARGET: target, "source": source}, np.arange(60) // 2)
 
 
 @pytest.mark.filterwarnings("error")
