@@ -16,7 +16,7 @@ from ltdiff.dicom.coded_terms import PRIVATE, UNITS, feature_term, method_term, 
 from ltdiff.dicom.dicom_file import without_warnings
 from ltdiff.dicom.segmentation_reference import SegmentationReference
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.study_context import reference_images, save_with_study
+from ltdiff.dicom.study_context import EQUIPMENT, reference_images, save_with_study
 from ltdiff.dicom.write_dataset import code_item, stable_uid
 
 SERIES_NUMBER = 901
@@ -69,10 +69,7 @@ def write_measurement_report(
             series_number=SERIES_NUMBER,
             sop_instance_uid=stable_uid(series_uid, "instance"),
             instance_number=1,
-            manufacturer="ltdiff",
-            manufacturer_model_name="ltdiff",
-            software_versions=ltdiff.__version__,
-            device_serial_number="1",
+            **EQUIPMENT,
             is_complete=True,
             series_description="Radiomic features",
             coding_schemes=[CodingSchemeIdentificationItem(PRIVATE, name="columns of the feature tables of ltdiff")],

@@ -7,10 +7,12 @@ It is given references without a patient; patient and study are added behind it,
 import logging
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.uid import CTImageStorage
 
+import ltdiff
 from ltdiff.dicom.copied_elements import ElementCopier
 from ltdiff.dicom.derived_attributes import RULES
 from ltdiff.dicom.dicom_file import open_file, without_warnings
@@ -20,6 +22,13 @@ from ltdiff.dicom.series import Series
 from ltdiff.dicom.write_dataset import save_dataset, stable_uid
 from ltdiff.system.atomic_files import replace_file
 
+EQUIPMENT: dict[str, Any] = {
+    "manufacturer": "ltdiff",
+    "manufacturer_model_name": "ltdiff",
+    "software_versions": ltdiff.__version__,
+    "device_serial_number": "1",
+}
+"""Of these objects, as highdicom names its attributes."""
 _MODULES = ("Patient", "Clinical Trial Subject, Clinical Trial Study", "General Study, Patient Study")
 _OF_STUDY = {keyword for rule in RULES if rule.module in _MODULES for keyword in rule.keywords.split()}
 # fmt: off

@@ -14,7 +14,7 @@ from pydicom.sr.coding import Code
 import ltdiff
 from ltdiff.dicom.dicom_file import without_warnings
 from ltdiff.dicom.series import Series
-from ltdiff.dicom.study_context import reference_images, save_with_study
+from ltdiff.dicom.study_context import EQUIPMENT, reference_images, save_with_study
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.system.text import printable
 
@@ -92,10 +92,7 @@ def _save(
             series_number=SERIES_NUMBER,
             sop_instance_uid=stable_uid(series_uid, "instance"),
             instance_number=1,
-            manufacturer="ltdiff",
-            manufacturer_model_name="ltdiff",
-            software_versions=ltdiff.__version__,
-            device_serial_number="1",
+            **EQUIPMENT,
             content_label="LESIONS" if description == "Lesions" else "REGIONS",
             series_description=description,
         )

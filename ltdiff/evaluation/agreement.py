@@ -10,6 +10,21 @@ LIMITS_SD = 1.96
 AGREEMENT_COLUMNS = ("num", "mean_absolute_difference", "bias", "sd", "limit_low", "limit_high", "ccc")
 
 
+def agreement_headings(digits: int) -> dict[str, tuple[str, str]]:
+    """Heading and format of the means and of AGREEMENT_COLUMNS in a report, but for `sd`, which the limits tell."""
+    number = f".{digits}f"
+    return {
+        "mean": ("mean", number),
+        "target_mean": ("mean of target", number),
+        "num": ("n", ""),
+        "mean_absolute_difference": ("mean absolute difference", number),
+        "bias": ("bias", number),
+        "limit_low": ("lower limit", number),
+        "limit_high": ("upper limit", number),
+        "ccc": ("CCC", ".3f"),
+    }
+
+
 def agreement(values: NDArray[np.float64], target: NDArray[np.float64]) -> dict[str, float]:
     """AGREEMENT_COLUMNS of values (n,) and those of the target (n,), pairs with a NaN left out: in the units of the values.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ltdiff.data.rois import is_lesion_set
+from ltdiff.evaluation.agreement import agreement_headings
 from ltdiff.evaluation.concordance import CONFIDENCE
 from ltdiff.evaluation.error_ratio import MIN_SLICES
 from ltdiff.evaluation.evaluation_result import EvaluationResult
@@ -46,17 +47,7 @@ _ENDPOINTS_NOTE = (
     "CCC, over pairs of series or over lesions: these need several. LAA−950 is the share of voxels below −950 HU, Perc15 their "
     "15th percentile. One by one, with volumes, in endpoints.csv."
 )
-_ENDPOINTS = {
-    "endpoint": ("end point", ""),
-    "mean": ("mean", ".2f"),
-    "target_mean": ("mean of target", ".2f"),
-    "num": ("n", ""),
-    "mean_absolute_difference": ("mean absolute difference", ".2f"),
-    "bias": ("bias", ".2f"),
-    "limit_low": ("lower limit", ".2f"),
-    "limit_high": ("upper limit", ".2f"),
-    "ccc": ("CCC", ".3f"),
-}
+_ENDPOINTS = {"endpoint": ("end point", ""), **agreement_headings(2)}
 _RELATIVE_ERROR_NOTE = (
     f"Median over the regions and the features of a class of |f(A′) − f(B)| / max(|f(B)|, {RELATIVE_ERROR_EPSILON:g})."
 )

@@ -21,7 +21,7 @@ import pandas as pd
 
 import ltdiff
 from ltdiff.data.paired_scans import PairedScan, axial_difference
-from ltdiff.evaluation.agreement import AGREEMENT_COLUMNS, agreement
+from ltdiff.evaluation.agreement import AGREEMENT_COLUMNS, agreement, agreement_headings
 from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.evaluation.markdown import Section
@@ -37,17 +37,7 @@ from ltdiff.system.text import printable
 logger = logging.getLogger(__name__)
 
 FOLDER = "risk"
-COLUMNS = {
-    "year": ("year", ""),
-    "mean": ("mean", ".4f"),
-    "target_mean": ("mean of target", ".4f"),
-    "num": ("n", ""),
-    "mean_absolute_difference": ("mean absolute difference", ".4f"),
-    "bias": ("bias", ".4f"),
-    "limit_low": ("lower limit", ".4f"),
-    "limit_high": ("upper limit", ".4f"),
-    "ccc": ("CCC", ".3f"),
-}
+COLUMNS = {"year": ("year", ""), **agreement_headings(4)}
 SCORE_COLUMNS = ("scan", "series_uid", "method", "year", "score", "target", "difference", "reason")
 
 

@@ -36,7 +36,7 @@ class ResidualSampler:
             ValueError: it is not calibrated, or damaged.
         """
         noise = read_residual_noise(folder)
-        return cls(noise, load_model(folder)[0].eval())
+        return cls(noise, load_model(folder)[0].eval() if noise.flow_gain else None)
 
     def draw(self, mean: Image, matched: Image, *, seed: int, number: int) -> Image:
         """One image that B may be, (Y, X) in whole HU, for A' and Ã (Y, X), slice `number` of its series."""

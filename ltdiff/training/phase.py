@@ -17,7 +17,7 @@ from ltdiff.training.config import PhaseConfig, TrainingConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 Batch = Mapping[str, Tensor]
-"""Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 and 3. In mm: `y_mm`
+"""Patches (B, H, W), int16. In HU: `image` in phase 1, `source` (kernel-matched) and `target` in phases 2 to 4. In mm: `y_mm`
 and `x_mm`, the place of each pixel. Where protocols are drawn independently of each other (data/batch_loader): those of each."""
 
 
