@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 TINY = [
     *("--set=training.patch_size=32", "--set=training.batch_size_per_worker=2"),
     *("--set=training.checkpoint_every_steps=2", "--set=training.num_workers=2"),
-    *(f"--set=training.{phase}.num_steps=4" for phase in ("autoencoder", "ddpm", "joint")),
+    *(f"--set=training.{phase}.num_steps=4" for phase in ("autoencoder", "ddpm", "joint", "residual")),
 ]
 
 

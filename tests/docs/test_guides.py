@@ -37,7 +37,7 @@ SMALL_SCANS = {
     "simulation.scanner.detector_pitch_mm": 1.6,
 }
 SHORT = {"training.patch_size": 32, "training.batch_size_per_worker": 2, "training.checkpoint_every_steps": 2}
-STEPS = {f"training.{phase}.num_steps": 4 for phase in ("autoencoder", "ddpm", "joint")}
+STEPS = {f"training.{phase}.num_steps": 4 for phase in ("autoencoder", "ddpm", "joint", "residual")}
 FEW_TRIALS = {"search.share": 1.0, "search.num_rois": 12, "search.num_pairs": 2, "search.num_scores": 1}
 FEW_ROIS = {"evaluation.num_rois": 12}
 SMALLER = {
