@@ -11,7 +11,7 @@ from ltdiff.cli import run_ltdiff
 from ltdiff.dicom.series import find_series
 from ltdiff.model.config import OUTPUTS
 from ltdiff.model.model_folder import CALIBRATION_FILE
-from ltdiff.model.residual_noise import read_output
+from ltdiff.model.residual_model import read_output
 from ltdiff.system.ray_cluster import ray_session
 from ltdiff.uncertainty import calibration
 from ltdiff.uncertainty.validation_ccc import ValidationRegions

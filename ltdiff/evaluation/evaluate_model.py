@@ -31,8 +31,8 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS
-from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_calibration, read_description, weights_sha256
-from ltdiff.model.residual_sampler import ResidualSampler
+from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description, weights_sha256
+from ltdiff.model.residual_model import read_residual_model
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.atomic_files import file_sha256
 from ltdiff.system.text import printable
@@ -115,12 +115,11 @@ def _methods(
     if manifest["pair_id"].notna().any() or not standardizer.procedure.is_linear:  # else its row would be the model's own
         methods["linear"] = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
     methods["ltdiff"] = standardizer
-    if inference.output is not None or "residual_noise" not in read_calibration(model):
+    if inference.output is not None or read_residual_model(model) is None:
         return methods, {}
     others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
     methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
-    mean = "ltdiff_mean" if "mean" in others else "ltdiff"
-    return methods, {"ltdiff_expected": Expectation(mean, ResidualSampler.read(model))}
+    return methods, {"ltdiff_expected": Expectation(Standardizer.load(model, replace(inference, output="sample")))}
 
 
 def _find_scans(manifest: pd.DataFrame, split: str) -> list[PairedScan]:

@@ -20,8 +20,7 @@ from ltdiff.evaluation import concordance
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
 from ltdiff.evaluation.feature_values import REPEAT, TARGET, ExtractAll, FeatureArray, feature_array
 from ltdiff.evaluation.image_metrics import pixel_errors, ssim
-from ltdiff.inference.method import Slices
-from ltdiff.model.residual_sampler import ResidualSampler
+from ltdiff.inference.method import SamplingMethod, Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 
 SOURCE = "source"
@@ -82,28 +81,19 @@ class Harmonizer(Protocol):
 class Expectation:
     """The best estimate of the target's features where a part of its noise is random: their mean over samples.
 
-    The samples are those of `sampler` around the images of the method `mean`. No image has these features: of the mean
-    image, which lacks noise, they are off, and those of one sample differ from it by chance.
+    No image has these features: of the mean image, which lacks noise, they are off, and those of one sample differ from it by
+    chance.
     """
 
     NUM_SAMPLES = 8
 
-    mean: str
-    sampler: ResidualSampler
+    method: SamplingMethod
 
     def samples(
-        self,
-        means: Slices,
-        sources: Slices,
-        spacings_mm: NDArray[np.float64],
-        numbers: Sequence[int] | NDArray[np.int64],
-        *,
-        num_workers: int,
+        self, sources: Slices, spacings_mm: NDArray[np.float64], numbers: Sequence[int] | NDArray[np.int64], *, num_workers: int
     ) -> Iterator[Slices]:
-        """Volumes (Z, Y, X) around the means (Z, Y, X) of sources (Z, Y, X); PixelSpacings (Z, 2), slice numbers (Z,)."""
-        draws = self.sampler.draws(
-            list(means), list(sources), spacings_mm, numbers=list(numbers), num=self.NUM_SAMPLES, num_workers=num_workers
-        )
+        """Volumes (Z, Y, X) that the targets of sources (Z, Y, X) may be; PixelSpacings (Z, 2), slice numbers (Z,)."""
+        draws = self.method.samples(sources, spacings_mm, numbers=list(numbers), num=self.NUM_SAMPLES, num_workers=num_workers)
         yield from map(np.stack, draws)
 
 
@@ -145,7 +135,7 @@ def score(
     samples = (
         sample
         for one in expected.values()
-        for sample in one.samples(images[one.mean], images[SOURCE], spacings_mm, slice_numbers, num_workers=num_workers)
+        for sample in one.samples(images[SOURCE], spacings_mm, slice_numbers, num_workers=num_workers)
     )
     repeats = {} if repeat_hu is None else {REPEAT: repeat_hu}
     values, _ = feature_array(

@@ -1,5 +1,6 @@
 """What can standardize slices, and the simplest that can: the linear kernel match."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,24 @@ class Method(Protocol):
         """A' in HU, whole numbers, (Z, H, W) of source slices (Z, H, W) with PixelSpacing (y, x).
 
         `first_slice` is the number of hu[0] in its series, for methods that draw noise.
+        """
+
+
+class SamplingMethod(Method, Protocol):
+    """A method that knows the distribution of B, and can draw images from it."""
+
+    def samples(
+        self,
+        slices_hu: Sequence[Slices] | Slices,
+        spacings_mm: Iterable[Sequence[float]],
+        *,
+        numbers: Sequence[int],
+        num: int,
+        num_workers: int = 1,
+    ) -> Iterator[list[Slices]]:
+        """`num` sets of what B may be, (Y, X) in whole HU, of source slices (Y, X) with PixelSpacings (y, x); several at a time.
+
+        The noise depends on the number of slice and set alone.
         """
 
 

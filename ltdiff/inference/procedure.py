@@ -10,7 +10,7 @@ from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.config import ModelConfig, Output
 from ltdiff.model.model_folder import MATCH_PHASE, NOISE_MATCH, description_errors, read_description
-from ltdiff.model.residual_noise import ResidualNoiseModel, read_output, read_residual_noise
+from ltdiff.model.residual_model import ResidualModel, read_output, read_residual_model, require_residual_model
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.system.settings_tree import make_settings
 from ltdiff.system.text import printable
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 class Procedure:
     """How slices are standardized: what a model was trained with, and what `inference` changes of it.
 
-    Samples need a `residual_noise`; with `is_match` the networks have no part in it, and a `noise_match` may have.
+    Samples need a `residual`, and the mean of a calibrated model has one; of the output `match` the networks have no part, and a
+    `noise_match` may have.
     """
 
     diffusion: DiffusionConfig
     trained_decode: str
     inference: InferenceConfig = InferenceConfig()
-    residual_noise: ResidualNoiseModel | None = None
-    is_match: bool = False
+    output: Output = "mean"
+    residual: ResidualModel | None = None
     noise_match: NoiseMatch | None = None
 
     @classmethod
@@ -49,18 +50,20 @@ class Procedure:
         output = inference.output or read_output(folder)
         if output != "match" and list(description["about"].get("trained", {})) == [MATCH_PHASE]:
             raise ValueError(f"the networks of the model in {printable(folder)} are not trained: it has no output but match")
-        residual_noise = read_residual_noise(folder) if output == "sample" else None
+        residual = None
+        if output != "match":
+            residual = require_residual_model(folder) if output == "sample" else read_residual_model(folder)
         with description_errors(folder):
             values = description["about"].get(NOISE_MATCH) if output == "match" else None
             noise_match = TypeAdapter(NoiseMatch).validate_python(values) if values else None
-        procedure = cls(diffusion, decode, inference, residual_noise, output == "match", noise_match)
+        procedure = cls(diffusion, decode, inference, output, residual, noise_match)
         procedure.check(num_levels=num_levels)
         return procedure
 
     @property
-    def output(self) -> Output:
-        """What is made: mean, sample or match."""
-        return "match" if self.is_match else "mean" if self.residual_noise is None else "sample"
+    def is_match(self) -> bool:
+        """Whether the networks have no part in it."""
+        return self.output == "match"
 
     @property
     def is_linear(self) -> bool:
@@ -98,9 +101,10 @@ class Procedure:
             return "the kernel match alone" if self.noise_match is None else "the kernel match and the noise match alone"
         process = self.diffusion.process
         text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"
-        if self.residual_noise is None:
+        if self.residual is None or (self.output == "mean" and not self.residual.corrects_mean):
             return text
-        return f"{text} with a draw of what is left over (calibration {self.residual_noise.digest})"
+        what = "the mean" if self.output == "mean" else "a draw"
+        return f"{text} with {what} of what is left over (calibration {self.residual.digest})"
 
     def describe_decoding(self) -> str:
         """How the image is decoded, for people."""

@@ -1,5 +1,7 @@
 """Standardizing slices: pure torch, no files and no Ray. The target image plays no part in any of it."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.model.precision import autocast, resolve_precision
 from ltdiff.model.residual_sampler import ResidualSampler
 
+Image = NDArray[np.float32]
+
 
 class Standardizer:
     """A trained model ready for use: `standardize(hu, spacing_mm)`."""
@@ -29,8 +33,8 @@ class Standardizer:
         self.precision = resolve_precision(procedure.inference.precision, self.device.type)
         procedure.check(num_levels=model.config.autoencoder.num_levels)
         self.sampler = procedure.make_sampler()
-        noise = procedure.residual_noise
-        self.residual = None if noise is None else ResidualSampler(noise, self.model, self.precision)
+        residual = procedure.residual
+        self.residual = None if residual is None else ResidualSampler(residual, self.model, self.precision)
 
     @classmethod
     def load(
@@ -58,23 +62,51 @@ class Standardizer:
         """
         if hu.ndim != 3:
             raise ValueError(f"standardize needs slices of shape (Z, H, W), got {hu.shape}")
-        low, high = (float(v) for v in self.model.kernel_match.range_hu)
-        seed = self.procedure.inference.seed
         result = np.empty(hu.shape, np.float32)
         for i, image in enumerate(hu):
-            if not np.isfinite(image).all():
-                raise ValueError(f"slice {first_slice + i} holds values that are not finite")
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + first_slice + i)
-            source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `hu` may be read-only
-            matched = self.model.match_kernel(source[None], spacing_mm)
-            if self.procedure.is_match:
-                output = self._match_noise(matched[0], image, spacing_mm)
+            made, matched = self._convert_slice(image, spacing_mm, number=first_slice + i)
+            if self.residual is None or self.procedure.is_match:
+                result[i] = made
+            elif self.procedure.output == "mean":
+                result[i] = self.residual.mean(made, matched)
             else:
-                output = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))[0, 0]
-            result[i] = output.round().clamp(low, high).cpu().numpy()
-            if self.residual is not None:
-                result[i] = self.residual.draw(result[i], matched[0].round().cpu().numpy(), seed=seed, number=first_slice + i)
+                seed = self.procedure.inference.seed
+                result[i] = self.residual.draw(made, matched, seed=seed, number=first_slice + i)
         return result
+
+    def samples(
+        self,
+        slices_hu: Sequence[Image] | Image,
+        spacings_mm: Iterable[Sequence[float]],
+        *,
+        numbers: Sequence[int],
+        num: int,
+        num_workers: int = 1,
+    ) -> Iterator[list[Image]]:
+        """`num` sets of what B may be, (Y, X) each, as `SamplingMethod.samples`; of a calibrated model."""
+        assert self.residual is not None, "the model is not calibrated"
+
+        def convert(image: Image, spacing_mm: Sequence[float], number: int) -> tuple[Image, Image]:
+            return self._convert_slice(image, (float(spacing_mm[0]), float(spacing_mm[1])), number=int(number))
+
+        with ThreadPoolExecutor(num_workers) as pool:
+            images, matched = zip(*pool.map(convert, slices_hu, spacings_mm, numbers), strict=True)
+        yield from self.residual.draws(images, matched, numbers=numbers, num=num, num_workers=num_workers)
+
+    @torch.inference_mode()
+    def _convert_slice(self, image: Image, spacing_mm: tuple[float, float], *, number: int) -> tuple[Image, Image]:
+        """A' as the networks, or the matches alone, make it of A (Y, X), and Ã; both in whole HU."""
+        if not np.isfinite(image).all():
+            raise ValueError(f"slice {number} holds values that are not finite")
+        generator = torch.Generator().manual_seed(self.procedure.inference.seed * 1_000_003 + number)
+        source = torch.from_numpy(image.astype(np.float32)).to(self.device)  # a copy: `image` may be read-only
+        matched = self.model.match_kernel(source[None], spacing_mm)
+        if self.procedure.is_match:
+            made = self._match_noise(matched[0], image, spacing_mm)
+        else:
+            made = to_hu(self._convert(to_network(matched)[:, None], generator, spacing_mm))[0, 0]
+        low, high = (float(value) for value in self.model.kernel_match.range_hu)
+        return made.round().clamp(low, high).cpu().numpy(), matched[0].round().cpu().numpy()
 
     def _match_noise(self, matched: Tensor, image: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Tensor:
         """Ã (H, W) in HU, where the target has another dose with its noise."""

@@ -122,7 +122,7 @@ def _fit(
         else:
             fitted |= {name: method, **{f"{name}{ending}": each for ending, each in method.variants().items()}}
             for ending, each in method.expectations().items():
-                features_of.expectations[f"{name}{ending}"] = replace(each, mean=f"{name}{each.mean}")
+                features_of.expectations[f"{name}{ending}"] = each
     return fitted, features_of, failed
 
 

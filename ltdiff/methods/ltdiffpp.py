@@ -16,8 +16,8 @@ from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.protocol import Comparator, FitError
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights
-from ltdiff.model.model_folder import CALIBRATION_FILE, read_calibration
-from ltdiff.model.residual_sampler import ResidualSampler
+from ltdiff.model.model_folder import CALIBRATION_FILE
+from ltdiff.model.residual_model import read_residual_model
 from ltdiff.training.config import Settings, read_settings
 from ltdiff.training.phase_training import train_here
 from ltdiff.training.phases import PHASES
@@ -70,10 +70,9 @@ class LTDiffMethod(Comparator):
     @override
     def expectations(self) -> Mapping[str, Expectation]:
         """Return that of the model's samples, where it is calibrated."""
-        if "residual_noise" not in read_calibration(self.model):
+        if read_residual_model(self.model) is None:
             return {}
-        mean = "" if self.standardizer.procedure.output == "mean" else "_mean"
-        return {"_expected": Expectation(mean, ResidualSampler.read(self.model))}
+        return {"_expected": Expectation(self._load(output="sample"))}
 
     def _load(
         self, model: Path | None = None, *, output: Output | None = None, num_inference_steps: int | None = None

@@ -38,5 +38,5 @@ class Comparator(Method, Protocol):
         return {}
 
     def expectations(self) -> Mapping[str, Expectation]:
-        """Of methods that sample: the expectation of features, by the ending of its name; its `mean` is an ending as well."""
+        """Of methods that sample: the expectation of features, by the ending of its name."""
         return {}

@@ -16,10 +16,9 @@ from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.method import Method
 from ltdiff.methods.image_network import ImageNetwork
 from ltdiff.model.blocks import PreciseConv2d, ResidualBlock
-from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.training.losses import charbonnier
 from ltdiff.training.phase import Batch, BatchNoise, to_input
-from ltdiff.uncertainty.calibration import fit_sampled
+from ltdiff.uncertainty.fit_residual import fit_sampled
 
 SCALE = 2
 
@@ -67,4 +66,4 @@ class ResidualCNNMethod(ImageNetwork):
     @override
     def expectations(self) -> Mapping[str, Expectation]:
         """Return that of its samples."""
-        return {} if self.sample is None else {"_expected": Expectation("", ResidualSampler(self.sample.residual_noise))}
+        return {} if self.sample is None else {"_expected": Expectation(self.sample)}

@@ -64,6 +64,15 @@ class ResidualFlow(nn.Module):
             r_t = r_t - angle * self(r_t, condition, t)
         return r_t
 
+    @torch.no_grad()
+    def expect(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """The mean of r (B, 1, H, W): the velocity at t = 1, where r_t is noise alone, is minus that, whatever the noise.
+
+        What the network leaves of the noise n (B, 1, H, W) cancels in the mean of those of n and −n.
+        """
+        start = torch.ones(len(noise), device=noise.device)
+        return -0.5 * (self(noise, condition, start) + self(-noise, condition, start))
+
 
 def on_arc(residual: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """r_t and its velocity, (B, 1, H, W) each, at the times t (B,) in [0, 1]."""

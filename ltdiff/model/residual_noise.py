@@ -6,22 +6,15 @@ have. Fitted on validation pairs, where the network has not seen B. The bridge's
 tenth of the error (docs/notes/uncertainty.md).
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from scipy import ndimage
 
-from ltdiff.model.config import OUTPUTS, Output
-from ltdiff.model.model_folder import damaged_calibration, read_calibration
 from ltdiff.physics.spectrum import half_overlapping_windows, radial_frequency, tapered_power
-from ltdiff.system.text import printable
 
 Image = NDArray[np.float32]
 
@@ -47,8 +40,7 @@ MAX_POOLED = 8
 class ResidualNoiseModel:
     """σ in HU by bins of local mean (rows) and roughness (columns) of A', and the residual's power by cycles/pixel.
 
-    A slice's noise pools that of `num_pooled` slabs, of which it has all but one in common with the next slice. `flow_gain`
-    corrects the spectrum of what a model's flow draws of (B − A')/σ.
+    A slice's noise pools that of `num_pooled` slabs, of which it has all but one in common with the next slice.
     """
 
     roughness_edges_hu: tuple[float, ...]
@@ -56,17 +48,6 @@ class ResidualNoiseModel:
     power: tuple[float, ...]  # at NUM_FREQUENCIES equal steps from 0 to √½ cycles/pixel; of unit variance
     range_hu: tuple[float, float]
     num_pooled: int
-    flow_gain: tuple[float, ...] = ()  # at the same steps as `power`; empty where Gaussian noise is all that is drawn
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ResidualNoiseModel":
-        """Rebuild from the result of `asdict`."""
-        return TypeAdapter(cls).validate_python(values)
-
-    @property
-    def digest(self) -> str:
-        """Start of a sha256: a sample of another calibration is another image, and must not have the same UID."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
     def sigma(self, hu: Image) -> Image:
         """Standard deviation of B − A' in HU, (Y, X), for A' (Y, X)."""
@@ -100,35 +81,6 @@ class ResidualNoiseModel:
     def is_clipped(self, hu: Image) -> NDArray[np.bool_]:
         """Whether a pixel (Y, X) lies at an end of the target's range."""
         return np.asarray((hu <= self.range_hu[0]) | (hu >= self.range_hu[1]))
-
-    def correct(self, drawn: NDArray[Any]) -> NDArray[np.float64]:
-        """What a flow draws of (B − A')/σ, (Y, X), with the spectrum of real ones."""
-        return _apply_gain(drawn, np.asarray(self.flow_gain))
-
-
-def read_residual_noise(model: Path) -> ResidualNoiseModel:
-    """Read the residual noise model of the model folder `model`.
-
-    Raises:
-        ValueError: it has none, or a damaged one.
-    """
-    calibration = read_calibration(model)
-    if not calibration:
-        raise ValueError(f"{printable(model)} is not calibrated; run `ltdiff calibrate PAIRS --model {printable(model)}` first")
-    try:
-        return ResidualNoiseModel.from_dict(calibration["residual_noise"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged_calibration(model) from error
-
-
-def read_output(model: Path) -> Output:
-    """Read which output validation chose for the model folder `model`; the mean if it is not calibrated.
-
-    Raises:
-        ValueError: its calibration is damaged.
-    """
-    found = read_calibration(model).get("output")
-    return next((output for output in OUTPUTS if output == found), "mean")
 
 
 def fit_residual_noise(
@@ -241,10 +193,11 @@ def _filter(white: NDArray[Any], power: NDArray[np.float64]) -> NDArray[np.float
     """White noise (…, Y, X) of unit variance → noise of unit variance with this spectrum."""
     gain = np.sqrt(power)
     on_grid = _on_grid(gain, white.shape[-2:])
-    return _apply_gain(white, gain / np.sqrt(np.mean(on_grid**2)))
+    return apply_gain(white, gain / np.sqrt(np.mean(on_grid**2)))
 
 
-def _apply_gain(image: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.float64]:
+def apply_gain(image: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An image (…, Y, X) with a gain by frequency, at NUM_FREQUENCIES equal steps from 0 to √½ cycles/pixel."""
     return np.fft.ifft2(np.fft.fft2(image) * _on_grid(gain, image.shape[-2:])).real
 
 

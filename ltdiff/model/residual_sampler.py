@@ -1,20 +1,21 @@
-"""Images that B may be around A': the calibrated residual noise, given its real texture by the model's residual flow."""
+"""What B may be around A': its mean, and samples of it, by the calibrated residual noise and the model's residual flow."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ltdiff.model.config import Precision
-from ltdiff.model.ltdiff import LTDiff, load_model
+from ltdiff.model.ltdiff import LTDiff
 from ltdiff.model.precision import autocast
 from ltdiff.model.residual_flow import flow_condition
-from ltdiff.model.residual_noise import Image, ResidualNoiseModel, read_residual_noise
+from ltdiff.model.residual_model import FlowUse, ResidualModel
+from ltdiff.model.residual_noise import Image, apply_gain
 
 NUM_STEPS = 2
 """Euler steps of the flow. Eight draw no better, once their spectrum is corrected (docs/notes/uncertainty.md)."""
@@ -22,71 +23,70 @@ NUM_STEPS = 2
 
 @dataclass(frozen=True)
 class ResidualSampler:
-    """Draws around A', by the flow of `model` where its calibration found it to be of use, else by Gaussian noise alone."""
+    """The mean and samples, from A' as the networks of `model` give it; without a flow of use the network is not needed."""
 
-    noise: ResidualNoiseModel
+    residual: ResidualModel
     model: LTDiff | None = None
     precision: Precision = "auto"
 
-    @classmethod
-    def read(cls, folder: Path) -> "ResidualSampler":
-        """That of a calibrated model folder.
+    def mean(self, image: Image, matched: Image) -> Image:
+        """The mean of what B may be, (Y, X) in whole HU, for A' and Ã (Y, X)."""
+        flow = self.residual.flow
+        if flow is None or not flow.mean_gain:
+            return image
+        return flow.noise.add(image, flow.mean_gain * flow.noise.whitening(image) * self.expect_whitened(image, matched))
 
-        Raises:
-            ValueError: it is not calibrated, or damaged.
-        """
-        noise = read_residual_noise(folder)
-        return cls(noise, load_model(folder)[0].eval() if noise.flow_gain else None)
-
-    def draw(self, mean: Image, matched: Image, *, seed: int, number: int) -> Image:
+    def draw(self, image: Image, matched: Image, *, seed: int, number: int) -> Image:
         """One image that B may be, (Y, X) in whole HU, for A' and Ã (Y, X), slice `number` of its series."""
-        if self.model is None or not self.noise.flow_gain:
-            return self.noise.draw(mean, seed=seed, number=number)
-        drawn = self.noise.correct(self.draw_whitened(mean, matched, seed=seed, number=number))
-        return self.noise.add(mean, self.noise.whitening(mean) * drawn)
+        flow = self.residual.flow
+        if flow is None or not flow.gain:
+            return self.residual.noise.draw(self.mean(image, matched), seed=seed, number=number)
+        drawn = apply_gain(self.draw_whitened(image, matched, seed=seed, number=number), np.asarray(flow.gain))
+        return flow.noise.add(image, flow.noise.whitening(image) * drawn)
 
     def draws(
-        self,
-        means: Sequence[Image],
-        sources: Iterable[Image],
-        spacings_mm: Iterable[Sequence[float]],
-        *,
-        numbers: Sequence[int],
-        num: int,
-        num_workers: int = 1,
+        self, images: Sequence[Image], matched: Sequence[Image], *, numbers: Sequence[int], num: int, num_workers: int = 1
     ) -> Iterator[list[Image]]:
-        """`num` sets of images that B may be, of images A' and A (Y, X) with PixelSpacings (y, x); several at a time.
+        """`num` sets of images that B may be, of images A' and Ã (Y, X) with these numbers in their series; several at a time."""
 
-        The noise depends on the number of slice and draw alone.
-        """
-        matched = list(map(self.match, sources, spacings_mm))
-
-        def draw(mean: Image, matched: Image, number: int, seed: int) -> Image:
-            return self.draw(mean, matched, seed=seed, number=number)
+        def draw(image: Image, matched: Image, number: int, seed: int) -> Image:
+            return self.draw(image, matched, seed=seed, number=number)
 
         with ThreadPoolExecutor(num_workers) as pool:
             for seed in range(num):
-                yield list(pool.map(draw, means, matched, numbers, repeat(seed)))
+                yield list(pool.map(draw, images, matched, numbers, repeat(seed)))
 
     @torch.inference_mode()
-    def draw_whitened(self, mean: Image, matched: Image, *, seed: int, number: int) -> NDArray[np.float32]:
+    def draw_whitened(self, image: Image, matched: Image, *, seed: int, number: int) -> NDArray[np.float32]:
         """What the flow draws of (B − A')/σ, (Y, X), before its spectrum is corrected."""
-        assert self.model is not None
-        flow = self.model.residual_flow
-        device = next(flow.parameters()).device
-        mean_hu, sigma_hu, matched_hu, noise = (
-            torch.from_numpy(np.asarray(values, np.float32))[None, None].to(device)
-            for values in (mean, self.noise.whitening(mean), matched, self.noise.noise(mean.shape, seed=seed, number=number))
-        )
-        with autocast(self.precision, device):
-            drawn = flow.draw(noise, flow_condition(mean_hu, sigma_hu, matched_hu), num_steps=NUM_STEPS)
+        model, flow = self._flow
+        condition = self._condition(image, matched)
+        noise = _to_tensor(flow.noise.noise(image.shape, seed=seed, number=number), condition.device)
+        with autocast(self.precision, condition.device):
+            drawn = model.residual_flow.draw(noise, condition, num_steps=NUM_STEPS)
         return drawn[0, 0].float().cpu().numpy()
 
     @torch.inference_mode()
-    def match(self, source: Image, spacing_mm: Sequence[float]) -> Image:
-        """Ã (Y, X) in whole HU of A (Y, X) with PixelSpacing (y, x); A itself where nothing is drawn with it."""
-        if self.model is None:
-            return source
-        device = self.model.kernel_match.range_hu.device
-        spacing = float(spacing_mm[0]), float(spacing_mm[1])
-        return self.model.match_kernel(torch.from_numpy(source).to(device)[None], spacing)[0].round().cpu().numpy()
+    def expect_whitened(self, image: Image, matched: Image) -> NDArray[np.float32]:
+        """The mean of (B − A')/σ, (Y, X), that the flow expects."""
+        model, flow = self._flow
+        condition = self._condition(image, matched)
+        noise = _to_tensor(flow.noise.noise(image.shape, seed=0, number=0), condition.device)
+        with autocast(self.precision, condition.device):
+            expected = model.residual_flow.expect(noise, condition)
+        return expected[0, 0].float().cpu().numpy()
+
+    @property
+    def _flow(self) -> tuple[LTDiff, FlowUse]:
+        assert self.model is not None, "there is no flow"
+        assert self.residual.flow is not None, "the flow is of no use"
+        return self.model, self.residual.flow
+
+    def _condition(self, image: Image, matched: Image) -> Tensor:
+        model, flow = self._flow
+        device = next(model.residual_flow.parameters()).device
+        return flow_condition(*(_to_tensor(values, device) for values in (image, flow.noise.whitening(image), matched)))
+
+
+def _to_tensor(values: NDArray[np.floating], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))[None, None].to(device)

@@ -22,7 +22,7 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import check_domain, read_training_domain
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.model_folder import read_calibration
-from ltdiff.model.residual_sampler import ResidualSampler
+from ltdiff.model.residual_model import require_residual_model
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.calibration import NUM_DRAWS
@@ -48,7 +48,8 @@ def measure_uncertainty(
     """
     torch.set_num_threads(1)
     standardizer = Standardizer.load(model, InferenceConfig(output="mean"))
-    sampler, intervals = ResidualSampler.read(model), FeatureIntervals.from_dict(read_calibration(model)["intervals"])
+    noise = require_residual_model(model).noise
+    intervals = FeatureIntervals.from_dict(read_calibration(model)["intervals"])
     source, domain = read_scan(series), read_training_domain(model)
     acquisition = AcquisitionInfo.of(source)
     out_of_domain = check_domain(acquisition, domain, name=printable(series), verb="measure", force=force)
@@ -58,10 +59,10 @@ def measure_uncertainty(
     numbers = range(len(hu))
     standardized = np.stack(standardize_slices(standardizer, hu, repeat(spacing_mm), numbers=numbers, num_workers=num_workers))
     out.mkdir(parents=True, exist_ok=True)
-    write_volume(replace(volume, hu=np.stack([sampler.noise.sigma(hu) for hu in standardized])), out / MAP_FILE)
+    write_volume(replace(volume, hu=np.stack([noise.sigma(hu) for hu in standardized])), out / MAP_FILE)
     (out / FEATURES_FILE).unlink(missing_ok=True)  # of an earlier series
     if rois:
-        table = _interval_table(hu, standardized, rois, sampler, intervals, spacing_mm=spacing_mm, num_workers=num_workers)
+        table = _interval_table(hu, standardized, rois, standardizer, intervals, spacing_mm=spacing_mm, num_workers=num_workers)
         replace_file(out / FEATURES_FILE, partial(table.assign(out_of_domain=out_of_domain).to_csv, index=False))
 
 
@@ -69,7 +70,7 @@ def _interval_table(
     hu: NDArray[np.float32],
     standardized: NDArray[np.float32],
     rois: Sequence[Roi],
-    sampler: ResidualSampler,
+    standardizer: Standardizer,
     intervals: FeatureIntervals,
     *,
     spacing_mm: tuple[float, float],
@@ -81,7 +82,7 @@ def _interval_table(
     for first in range(0, len(chosen), SLICES_AT_A_TIME):
         slices = chosen[first : first + SLICES_AT_A_TIME]
         means = list(standardized[slices])
-        draws = sampler.draws(means, hu[slices], repeat(spacing_mm), numbers=slices, num=NUM_DRAWS, num_workers=num_workers)
+        draws = standardizer.samples(hu[slices], repeat(spacing_mm), numbers=slices, num=NUM_DRAWS, num_workers=num_workers)
         volumes = map(np.stack, chain([means], draws))
         moved = [replace(roi, slice_index=slices.index(roi.slice_index)) for roi in rois if roi.slice_index in slices]
         part, features = feature_array(volumes, rois=moved, spacing_mm=spacing_mm, num_workers=num_workers)

@@ -4,7 +4,7 @@ Which of them agrees best with the target was measured on validation pairs (`Out
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel, check_domain, read_training_domain
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.calibration import EXPECTED, read_choice
 
@@ -44,11 +43,12 @@ def standardized_volumes(concerned: NDArray[np.bool_], *, series: Path, model: P
     logger.info("features are %s%s", of, "" if best is None else ", which agreed best with the target on the validation pairs")
     standardizer = Standardizer.load(model, InferenceConfig(output="mean" if best == EXPECTED else None))
     numbers = np.flatnonzero(concerned)
-    made = standardize_slices(standardizer, hu[numbers], repeat(scan.spacing_mm), numbers=numbers, num_workers=1)
-    sets: Iterator[list[Volume]] = iter([made])
+    sets: Iterable[list[Volume]]
     if best == EXPECTED:
-        drawn_of = made, hu[numbers], repeat(scan.spacing_mm)
-        sets = ResidualSampler.read(model).draws(*drawn_of, numbers=numbers.tolist(), num=Expectation.NUM_SAMPLES)
+        spacings_mm = repeat(scan.spacing_mm)
+        sets = standardizer.samples(hu[numbers], spacings_mm, numbers=numbers.tolist(), num=Expectation.NUM_SAMPLES)
+    else:
+        sets = [standardize_slices(standardizer, hu[numbers], repeat(scan.spacing_mm), numbers=numbers, num_workers=1)]
     for images in sets:
         volume = hu.copy()
         volume[numbers] = np.stack(images)

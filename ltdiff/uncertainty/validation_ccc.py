@@ -1,7 +1,7 @@
 """CCC of radiomic features on validation pairs, by which outputs, trials and models are chosen. No test pair is used."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from ltdiff.data.rois import random_rois
 from ltdiff.data.slice_pairs import MAX_VALIDATION_PAIRS, ValidationPair, read_validation_pairs
 from ltdiff.evaluation.concordance import ccc_per_column
 from ltdiff.evaluation.evaluation_set import standardize_slices
-from ltdiff.inference.method import Method
+from ltdiff.inference.method import Method, SamplingMethod
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.radiomics.parallel import RegionCut, extract_regions
 
@@ -82,6 +82,12 @@ class ValidationRegions:
         spacings_mm, numbers = [pair.spacing_mm for pair in self.pairs], [pair.place[1] for pair in self.pairs]
         sources = [pair.source_hu for pair in self.pairs]
         return standardize_slices(method, sources, spacings_mm, numbers=numbers, num_workers=self.num_workers)
+
+    def samples(self, method: SamplingMethod, *, num: int) -> Iterator[list[Image]]:
+        """Draw `num` sets of what the targets may be."""
+        pairs = self.pairs
+        sources, spacings_mm, numbers = zip(*((pair.source_hu, pair.spacing_mm, pair.place[1]) for pair in pairs), strict=True)
+        yield from method.samples(sources, spacings_mm, numbers=numbers, num=num, num_workers=self.num_workers)
 
     def features(self, image_sets: Iterable[Sequence[Image]]) -> NDArray[np.float64]:
         """Measure the features (sets, regions, PYRADIOMICS.features) of sets with an image (Y, X) for each pair."""

@@ -8,7 +8,7 @@ from ltdiff.data.manifest import read_manifest, split_manifest, write_manifest
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.inference.config import InferenceConfig
-from ltdiff.model.residual_noise import read_output
+from ltdiff.model.residual_model import read_output
 from ltdiff.training.run import describe_model
 from ltdiff.uncertainty.calibration import calibrate_run
 from ltdiff.uncertainty.validation_ccc import ValidationRegions

@@ -339,7 +339,7 @@ def test_ltdiff_without_validation_pairs_is_its_mean(make_training, manifest, tm
     method = _make("ltdiff", make_training(minutes=0.001))
     method.fit(manifest[manifest["split"] == "train"], folder=tmp_path)
     assert set(method.variants()) == {"_2_steps"}
-    assert method.standardizer.procedure.residual_noise is None
+    assert method.standardizer.procedure.residual is None
 
 
 @pytest.mark.parametrize("section", ["model", "diffusion", "loss", "training"])

@@ -20,6 +20,11 @@ def test_an_untrained_flow_draws_its_noise(flow):
     torch.testing.assert_close(flow.draw(noise, condition, num_steps=3), noise)
 
 
+def test_an_untrained_flow_expects_nothing(flow):
+    noise, condition = torch.randn(2, 1, 16, 16), torch.randn(2, NUM_CONDITIONS, 16, 16)
+    torch.testing.assert_close(flow.expect(noise, condition), torch.zeros_like(noise))
+
+
 @pytest.mark.parametrize("shape", [(16, 16), (15, 17)])
 def test_sides_may_be_odd(flow, shape):
     torch.nn.init.normal_(flow.leave.weight)
@@ -45,6 +50,9 @@ def test_a_trained_flow_draws_what_it_was_shown(flow):
         drawn = flow.draw(torch.randn(1, 1, 8, 8), torch.full((1, NUM_CONDITIONS, 8, 8), side), num_steps=8)
         assert drawn.mean().item() == pytest.approx(1.5 * side, abs=0.4)
         assert drawn.std() < 0.5
+        expected = flow.expect(torch.randn(1, 1, 8, 8), torch.full((1, NUM_CONDITIONS, 8, 8), side))
+        assert expected.mean().item() == pytest.approx(1.5 * side, abs=1)
+        assert expected.std() < 0.5
 
 
 def test_conditions_are_bounded_and_about_as_large_as_each_other():

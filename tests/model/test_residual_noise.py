@@ -1,14 +1,10 @@
 """What is left over: a residual of known size and texture is found again, and draws have both."""
 
-import json
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.model.model_folder import CALIBRATION_FILE
-from ltdiff.model.residual_noise import ResidualNoiseModel, fit_residual_noise, read_residual_noise
+from ltdiff.model.residual_noise import fit_residual_noise
 
 RANGE_HU = (-1024.0, 3071.0)
 SIGMA_HU = {-800.0: 4.0, 40.0: 12.0}
@@ -104,22 +100,9 @@ def test_a_few_wild_pixels_do_not_widen_a_bin():
     assert np.median(sigma[:, 90:150]) == pytest.approx(SIGMA_HU[40.0], rel=0.15)
 
 
-def test_json_keeps_it(fitted):
-    assert ResidualNoiseModel.from_dict(json.loads(json.dumps(asdict(fitted)))) == fitted
-
-
-def test_errors(tmp_path):
+def test_without_a_pair_there_is_nothing_to_fit():
     with pytest.raises(ValueError, match="at least one pair"):
         fit_residual_noise([], [], range_hu=RANGE_HU)
-    with pytest.raises(ValueError, match="is not calibrated; run `ltdiff calibrate"):
-        read_residual_noise(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"residual_noise": {}}', '{"residual_noise": {"roughness_edges_hu": 1}}'])
-def test_a_damaged_file_is_one_sentence(content, tmp_path):
-    (tmp_path / CALIBRATION_FILE).write_text(content)
-    with pytest.raises(ValueError, match=r"calibration\.json is damaged"):
-        read_residual_noise(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (1, 1)])

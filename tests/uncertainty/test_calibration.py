@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from dicom_files import identity
-from scipy import ndimage
 from tiny_run import SPACING_MM, make_volumes, one_thread, save_tiny_model, save_volume, write_pairs  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
@@ -19,7 +18,6 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.model_folder import CALIBRATION_FILE, write_sums
-from ltdiff.model.residual_noise import fit_residual_noise
 from ltdiff.radiomics.pyradiomics import feature_names
 from ltdiff.uncertainty import calibration, measure
 from ltdiff.uncertainty.calibration import calibrate, calibrate_run, read_choice
@@ -108,22 +106,6 @@ def test_without_validation_pairs_it_is_refused(tmp_path, pairs):
         calibrate(tmp_path / "pairs.parquet", model=tmp_path)
 
 
-def test_only_slices_that_follow_each_other_are_neighbours(tmp_path, pairs, monkeypatch):
-    """Also where a split has more of them than are looked at: here the first, the second and the last two of six."""
-    monkeypatch.setitem(READ_DEFAULTS, "num_pairs", 4)
-    fitted = []
-    monkeypatch.setattr(
-        calibration,
-        "fit_residual_noise",
-        lambda *args, neighbours, **kw: fitted.append(neighbours) or fit_residual_noise(*args, **kw),
-    )
-    manifest = read_manifest(pairs)
-    write_manifest(manifest.assign(split="val"), tmp_path / "pairs.parquet")
-    folder = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
-    calibrate(tmp_path / "pairs.parquet", model=folder, num_workers=1)
-    assert fitted == [[(0, 1), (2, 3)]]
-
-
 def test_map_and_intervals(model, series, tmp_path):
     path, mask = series
     measure_uncertainty(path, model=model, out=tmp_path / "out", mask=mask, num_workers=1)
@@ -190,7 +172,7 @@ def test_a_sample_scatters_as_the_map_says(model):
     )
     assert not np.array_equal(*samples)
     assert np.array_equal(samples[0], sampler.standardize(source, (0.8, 0.7)))
-    sigma = np.stack([sampler.procedure.residual_noise.sigma(plane) for plane in mean])
+    sigma = np.stack([sampler.procedure.residual.noise.sigma(plane) for plane in mean])
     assert (samples[0] - mean).std() == pytest.approx(np.sqrt(np.mean(sigma**2)), rel=0.1)
     assert "with a draw of what is left over" in sampler.procedure.describe_sampling(sampler.precision)
 
@@ -198,7 +180,7 @@ def test_a_sample_scatters_as_the_map_says(model):
 def test_a_sample_of_another_calibration_has_another_uid_and_the_mean_has_not(model, tmp_path):
     other = shutil.copytree(model, tmp_path / "model")
     content = json.loads((other / CALIBRATION_FILE).read_text())
-    content["residual_noise"]["sigma_hu"][0][0] += 1
+    content["residual"]["noise"]["sigma_hu"][0][0] += 1
     (other / CALIBRATION_FILE).write_text(json.dumps(content))
     for output, is_same in (("sample", False), ("mean", True)):
         inference = InferenceConfig(output=output)
@@ -232,7 +214,7 @@ def test_errors_are_one_sentence(case, model, series, tmp_path, capsys):
 
 def test_json_is_plain(model):
     content = json.loads((model / CALIBRATION_FILE).read_text())
-    assert set(content) == {"output", "validation_ccc", "data_fingerprint", "residual_noise", "intervals"}
+    assert set(content) == {"output", "validation_ccc", "data_fingerprint", "residual", "intervals"}
 
 
 # --- mean or sample ---------------------------------------------------------------------------------------------------
@@ -244,10 +226,8 @@ def test_what_the_validation_pairs_chose_is_what_a_series_becomes(model, tmp_pat
     content = json.loads((copy / CALIBRATION_FILE).read_text())
     assert content["output"] in ("mean", "sample")
     (copy / CALIBRATION_FILE).write_text(json.dumps(content | {"output": output}))
-    assert (Standardizer.load(copy).procedure.residual_noise is not None) == (output == "sample")
+    assert Standardizer.load(copy).procedure.output == output
     assert ("with a draw" in TrainedModel.load(copy, InferenceConfig()).derivation.process) == (output == "sample")
-    assert Standardizer.load(copy, InferenceConfig(output="mean")).procedure.residual_noise is None
-    assert Standardizer.load(copy, InferenceConfig(output="sample")).procedure.residual_noise is not None
 
 
 def test_a_damaged_calibration_is_named(model, tmp_path):
@@ -281,7 +261,7 @@ def test_a_model_whose_validation_pairs_do_not_serve_stays_uncalibrated(tmp_path
     calibrate_run(manifest, model=model, num_workers=1)
     num_pairs = {"air": 1, "gone": 0}[problem]
     assert f"the model is not calibrated: {num_pairs} pairs of split 'val' have room for 0 of 20 regions" in caplog.text
-    assert Standardizer.load(model).procedure.residual_noise is None
+    assert Standardizer.load(model).procedure.residual is None
 
 
 def test_pairs_that_may_have_trained_the_model_are_named(pairs, tmp_path, caplog):
@@ -296,7 +276,7 @@ def test_a_model_without_validation_pairs_stays_uncalibrated(pairs, tmp_path, ca
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
     calibrate_run(read_manifest(tmp_path / "pairs.parquet"), model=model)
     assert "the model is not calibrated: " in caplog.text
-    assert Standardizer.load(model).procedure.residual_noise is None
+    assert Standardizer.load(model).procedure.residual is None
 
 
 # --- one calibration for all ------------------------------------------------------------------------------------------
@@ -312,75 +292,6 @@ def test_what_is_on_record_is_what_the_same_pairs_give_again(model, pairs):
     assert read_choice(pairs.parent) is None
 
 
-class _Nothing:
-    def standardize(self, hu, spacing_mm, *, first_slice=0):
-        return hu.astype(np.float32)
-
-
-def _write_noisy(folder, missing_hu):
-    """Pairs whose source lacks noise of so many HU, which differs from place to place."""
-    rng = np.random.default_rng(0)
-    anatomy = ndimage.gaussian_filter(rng.normal(0, 3000, (4, 96, 96)), (0, 6, 6))
-    noise = missing_hu * (0.2 + 0.8 * np.arange(96) / 96) * rng.normal(size=anatomy.shape)
-    source = anatomy + 20 * rng.normal(size=anatomy.shape)
-    manifest = read_manifest(write_pairs(folder, volumes=(np.rint(source), np.rint(source + noise))))
-    return manifest.assign(split="val")
-
-
-@pytest.mark.parametrize(("missing_hu", "expected"), [(60.0, "sample"), (2.0, "mean")])
-def test_missing_noise_decides_between_mean_and_sample(tmp_path, missing_hu, expected):
-    manifest = _write_noisy(tmp_path, missing_hu)
-    sample = calibration.fit_sampled(_Nothing(), manifest, range_hu=(-1024.0, 3071.0))
-    regions = ValidationRegions.read(manifest, num_rois=40)
-    choice = calibration.OutputChoice.of(regions.ccc({"mean": _Nothing(), "sample": sample}))
-    assert choice.output == expected
-    other = {"mean": "sample", "sample": "mean"}[expected]
-    assert choice.ccc[expected]["glcm"] > choice.ccc[other]["glcm"]
-    assert set(choice.ccc["mean"]) == {"firstorder", "glcm", "glrlm", "ngtdm"}
-
-
 def test_of_two_alike_the_mean_is_taken():
     ccc = {"firstorder": 0.9, "glcm": 0.8}
     assert calibration.OutputChoice.of({"mean": ccc, "sample": ccc}).output == "mean"
-
-
-# --- a sample of any method -------------------------------------------------------------------------------------------
-
-
-def _fit_sampled(folder, volumes, splits):
-    """A sample of the method that does nothing."""
-    manifest = read_manifest(write_pairs(folder, volumes=volumes)).assign(split=splits * 2)
-    return calibration.fit_sampled(_Nothing(), manifest, range_hu=(-1024.0, 3071.0))
-
-
-def test_a_sample_scatters_as_much_as_is_left_over(tmp_path):
-    source, target = make_volumes(size=64)
-    sample = _fit_sampled(tmp_path, (source, target), ["val"] * 4 + ["train"] * 2)
-    drawn = sample.standardize(source.astype(np.float32), (0.8, 0.7))
-    assert (drawn - source).std() == pytest.approx((target - source).std(), rel=0.2)
-
-
-def test_the_noise_of_a_sample_is_a_function_of_the_slice_s_number(tmp_path):
-    source, target = make_volumes(size=64)
-    sampled = _fit_sampled(tmp_path, (source, target), ["val"] * 6)
-    source = source.astype(np.float32)
-    whole = sampled.standardize(source, (0.8, 0.7), first_slice=3)
-    parts = [sampled.standardize(source[i : i + 1], (0.8, 0.7), first_slice=3 + i) for i in range(len(source))]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-    noise = sampled.standardize(source[[0, 0]], (0.8, 0.7)) - source[0]
-    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.2
-
-
-def test_a_sample_is_fitted_to_what_validates_alone(tmp_path):
-    """Slices, or where there are none columns, that nothing was trained on."""
-    source, target = make_volumes(size=64)
-    for name, splits, spoil in (("slices", ["val"] * 4 + ["train"] * 2, np.s_[4:]), ("columns", ["train"] * 6, np.s_[:, :, :32])):
-        spoiled = target.copy()
-        spoiled[spoil] += 1000
-        one, other = (_fit_sampled(tmp_path / f"{name} {i}", (source, of), splits) for i, of in enumerate((target, spoiled)))
-        assert one.residual_noise == other.residual_noise
-
-
-def test_without_pairs_there_is_no_sample(tmp_path):
-    with pytest.raises(ValueError, match="no pair in its split 'train'"):
-        _fit_sampled(tmp_path, make_volumes(), ["test"] * 6)
