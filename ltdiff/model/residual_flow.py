@@ -65,13 +65,13 @@ class ResidualFlow(nn.Module):
         return r_t
 
     @torch.no_grad()
-    def expect(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """The mean of r (B, 1, H, W): the velocity at t = 1, where r_t is noise alone, is minus that, whatever the noise.
+    def expect(self, condition: Tensor) -> Tensor:
+        """The mean of r (B, 1, H, W): minus the velocity at t = 1, where r_t is noise alone, whatever the noise; so without any.
 
-        What the network leaves of the noise n (B, 1, H, W) cancels in the mean of those of n and −n.
+        Its size needs a gain (`FlowUse.mean_gain`): a network that has always seen noise gives less without.
         """
-        start = torch.ones(len(noise), device=noise.device)
-        return -0.5 * (self(noise, condition, start) + self(-noise, condition, start))
+        start = torch.ones(len(condition), device=condition.device)
+        return -self(torch.zeros_like(condition[:, :1]), condition, start)
 
 
 def on_arc(residual: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,11 +69,10 @@ class ResidualSampler:
     @torch.inference_mode()
     def expect_whitened(self, image: Image, matched: Image) -> NDArray[np.float32]:
         """The mean of (B − A')/σ, (Y, X), that the flow expects."""
-        model, flow = self._flow
+        model, _ = self._flow
         condition = self._condition(image, matched)
-        noise = _to_tensor(flow.noise.noise(image.shape, seed=0, number=0), condition.device)
         with autocast(self.precision, condition.device):
-            expected = model.residual_flow.expect(noise, condition)
+            expected = model.residual_flow.expect(condition)
         return expected[0, 0].float().cpu().numpy()
 
     @property

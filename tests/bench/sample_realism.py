@@ -25,7 +25,6 @@ from ltdiff.data.manifest import read_manifest
 from ltdiff.data.slice_pairs import ValidationPair, find_neighbours, read_validation_pairs
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.physics.spectrum import half_overlapping_windows, radial_frequency, tapered_power
 
 PATCH_PX, BATCH_SIZE, NUM_STEPS = 48, 16, 1500
@@ -129,8 +128,14 @@ def main() -> None:
     torch.set_num_threads(1)
     manifest = read_manifest(options.pairs)
     mean_of = Standardizer.load(options.model, InferenceConfig(output="mean"))
-    sampler = ResidualSampler.read(options.model)
-    samplers = {"flow": sampler, "Gaussian": replace(sampler, model=None)}
+    residual = mean_of.procedure.residual
+    if residual is None or residual.flow is None or not residual.flow.gain:
+        raise SystemExit(f"{options.model} does not draw by its flow")
+    gaussian = replace(residual, flow=replace(residual.flow, gain=()))
+    samplers = {
+        name: Standardizer(mean_of.model, replace(mean_of.procedure, residual=one), device=mean_of.device)
+        for name, one in {"flow": residual, "Gaussian": gaussian}.items()
+    }
     pairs = {
         split: read_validation_pairs(manifest, split=split, at_most=48, purpose="the comparison")
         for split in ("train", "val", "test")
@@ -144,8 +149,7 @@ def main() -> None:
     for name, each in samplers.items():
         drawn = {
             split: next(
-                each.draws(
-                    means[split],
+                each.samples(
                     [pair.source_hu for pair in of_split],
                     [pair.spacing_mm for pair in of_split],
                     numbers=[pair.place[1] for pair in of_split],
@@ -155,7 +159,7 @@ def main() -> None:
             for split, of_split in pairs.items()
         }
         real, made = (tissue_spectra(images["test"], means["test"]) for images in (targets, drawn))
-        whitening = [sampler.noise.whitening(mean) for mean in means["test"]]
+        whitening = [residual.noise.whitening(mean) for mean in means["test"]]
         real_r, made_r = (
             [(image - mean) / sigma for image, mean, sigma in zip(images["test"], means["test"], whitening, strict=True)]
             for images in (targets, drawn)
