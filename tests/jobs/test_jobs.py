@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from dicom_files import identity
 from mlflow_servers import free_port
 from ray._private.runtime_env.packaging import create_package
-from tiny_run import save_tiny_model, tiny_settings, write_pairs
+from tiny_run import SPACING_MM, make_volumes, save_tiny_model, tiny_settings, write_pairs
 
+from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.inference.config import InferenceConfig
@@ -130,6 +132,20 @@ def test_a_submitted_phase_leaves_its_model_and_fails_truthfully_out_of_order(cl
     done = _submit(cluster, "train_joint.py", arguments)
     assert done.returncode != 0
     assert "phase ddpm must be trained first" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_command_runs_as_a_job(cluster, tmp_path):
+    write_ct_series(make_volumes()[0], out_dir=tmp_path / "scan", identity=identity(kernel="B"), spacing_mm=SPACING_MM)
+    done = _submit(cluster, "-m", ["ltdiff.cli", "survey", str(tmp_path / "scan"), "--out", str(tmp_path / "survey")])
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "survey" / "protocols.csv").is_file()
+    refused = _submit(
+        cluster, "-m", ["ltdiff.cli", "pair", str(tmp_path / "scan"), "--target_kernel", "B", "--out", "pairs.parquet"]
+    )
+    assert refused.returncode == 1
+    assert "'pairs.parquet' is relative" in refused.stdout
 
 
 @pytest.mark.slow
