@@ -21,7 +21,7 @@ from ltdiff.system.resources import keep_freed_memory
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phase import Batch, BatchNoise, Phase
-from ltdiff.training.worker_context import WorkerContext
+from ltdiff.training.worker_context import NUM_VALIDATION_BATCHES, WorkerContext
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +67,12 @@ def train(
         is_last, must_save = clock.part_done(step + 1) >= 1, context.must_save()
         if (step + 1) % (config.checkpoint_every_steps * phase.num_uses) and not is_last and not must_save:
             continue
-        means = progress.means()  # before the validation, which is no training
-        measured: dict[str, float] = {}
-        if context.rank == 0 and (is_last or not must_save):  # without a loss the last checkpoint could not be the best
-            measured = trainer.validate(validation()) | context.score(name, trainer.averaged.module)
-        if not must_save:  # else the first worker is alone with its last checkpoint
-            means = context.mean(means)
-        trainer.checkpoint(step + 1, clock.elapsed_s, {**means, **measured})
+        metrics = progress.means()  # before the validation, which is no training
+        if is_last or not must_save:  # else the first worker is alone with its last checkpoint
+            metrics = context.mean(metrics | trainer.validate(validation()))
+            if context.rank == 0:
+                metrics |= context.score(name, trainer.averaged.module)
+        trainer.checkpoint(step + 1, clock.elapsed_s, metrics)
         progress.restart()
         if is_last:
             break
@@ -220,12 +219,12 @@ class _Trainer:
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch]) -> dict[str, float]:
-        """Mean losses of the averaged weights, always with the same noise."""
+        """Mean losses of the averaged weights on this worker's batches, always with the same noise."""
         self.averaged.eval()
-        losses, num_patches = [], 0
-        for batch in batches:
-            noise = BatchNoise(self.config.seed, range(num_patches, num_patches + _size(batch)))
-            num_patches += _size(batch)
+        losses = []
+        for number, batch in enumerate(batches, start=self.context.rank * NUM_VALIDATION_BATCHES):
+            first = number * _size(batch)
+            noise = BatchNoise(self.config.seed, range(first, first + _size(batch)))
             with self._autocast():
                 losses.append(self.averaged.module(batch, noise))
         return {f"val_{key}": float(sum(loss[key] for loss in losses)) / len(losses) for key in (losses or [{}])[0]}

@@ -19,7 +19,7 @@ from ltdiff.data.patches import fit_in_memory
 from ltdiff.training.phase import Batch, PhaseTask
 
 NUM_VALIDATION_BATCHES = 8
-"""Batches per worker; a validation loss is their mean."""
+"""Batches of each worker; a validation loss is the mean over all workers."""
 
 Report = Callable[[dict[str, float], Path | None], None]
 """(metrics, folder of a new checkpoint or None)"""
@@ -103,12 +103,12 @@ class BatchSource:
 
     def keep_validation(self) -> None:
         """Read the slices that validate: the clock starts after the first batch, and reading is no training."""
-        if self.context.rank == 0:
-            deque(self.validation(), maxlen=0)
+        deque(self.validation(), maxlen=0)
 
     def validation(self) -> Iterator[Batch]:
-        """Yield the validation batches: the same few unaugmented patches every time."""
-        return (self._load("val", step) for step in range(NUM_VALIDATION_BATCHES * self.context.world_size))
+        """Yield this worker's validation batches: the same few unaugmented patches every time."""
+        first = self.context.rank * NUM_VALIDATION_BATCHES
+        return (self._load("val", step) for step in range(first, first + NUM_VALIDATION_BATCHES))
 
     def sample(self, num_patches: int) -> Batch:
         """The first patches of the training, the same ones for every worker."""

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ from ltdiff.training.checkpoint import META_FILE
 from ltdiff.training.config import PhaseConfig, TrainingConfig
 from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import BETAS, NUM_WARMUP_STEPS, Clock, clip_to_usual_norms, learning_rate, train
-from ltdiff.training.phase import Phase
+from ltdiff.training.phase import Phase, PhaseTask
 from ltdiff.training.phases import PHASES
-from ltdiff.training.worker_context import WorkerContext, local_context
+from ltdiff.training.worker_context import NUM_VALIDATION_BATCHES, BatchSource, WorkerContext, local_context
 
 
 class _Killed(BaseException):
@@ -75,10 +76,20 @@ def _scales(values):
 
 
 def _train_one_weight(
-    phase, report, *, scales=(1.0,) * 5, validation=(), rank=0, minutes=None, resume_from=None, must_save=bool, **config
+    phase,
+    report,
+    *,
+    scales=(1.0,) * 5,
+    validation=(),
+    rank=0,
+    minutes=None,
+    resume_from=None,
+    must_save=bool,
+    mean=dict,
+    **config,
 ):
     config = {"checkpoint_every_steps": 2, "precision": "fp32"} | config
-    context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module, must_save=must_save)
+    context = WorkerContext(rank, 2, torch.device("cpu"), report, wrap=lambda module: module, mean=mean, must_save=must_save)
     return train(
         phase,
         name="phase",
@@ -146,11 +157,37 @@ def test_validation_scores_the_averaged_weights(tmp_path):
     assert averaged.seen == 5  # validation leaves no trace
 
 
-def test_only_the_first_worker_validates_and_writes(tmp_path):
-    reports = _Reports(tmp_path)
-    _train_one_weight(_OneWeight(), reports, rank=1, validation=(1.0,))
-    assert [set(metrics) for metrics in reports.metrics] == [{"step", "loss", "other", "wait_share", "steps_per_s"}] * 3
+def test_every_worker_validates_its_share_and_the_first_one_writes(tmp_path):
+    reports, meant = _Reports(tmp_path), []
+    _train_one_weight(_OneWeight(), reports, rank=1, validation=(1.0,), mean=lambda metrics: meant.append(metrics) or metrics)
+    losses = {f"{split}{name}" for split in ("", "val_") for name in ("loss", "other")}
+    assert [set(metrics) for metrics in meant] == [losses | {"wait_share", "steps_per_s"}] * 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_validate_different_patches(manifest_path):
+    """Together they are the patches of a single worker with as many batches."""
+    settings, manifest = tiny_settings(), read_manifest(manifest_path)
+    task = PhaseTask(
+        name="joint",
+        network=torch.nn.Linear(1, 1),
+        make=lambda rate: None,
+        draw="pairs",
+        match_kernel=KernelMatcher(None),
+        make_source=None,
+        config=settings.training,
+        folder=manifest_path.parent,
+        learning_rates=(1e-3,),
+    )
+    of_rank = [
+        list(BatchSource(manifest, task, replace(local_context(print), rank=rank, world_size=2)).validation()) for rank in (0, 1)
+    ]
+    assert [len(batches) for batches in of_rank] == [NUM_VALIDATION_BATCHES] * 2
+    loader = BatchSource(manifest, task, local_context(print)).loaders["val"]
+    size = settings.training.batch_size_per_worker
+    whole = loader({"id": np.arange(2 * NUM_VALIDATION_BATCHES * size)})
+    together = torch.cat([batch["target"] for batches in of_rank for batch in batches])
+    np.testing.assert_array_equal(together.numpy(), whole["target"])
 
 
 def test_a_run_that_is_about_to_be_ended_writes_a_checkpoint_after_the_step_in_hand(tmp_path):
