@@ -22,12 +22,13 @@ RESIDUAL = "residual"
 class FlowUse:
     """What the residual flow of a model is good for, around A' as the networks give it, whose residual noise is `noise`.
 
-    `mean_gain` times the mean of what it would draw is added to A'. `gain`, at the frequencies of `noise.power`, gives its draws
-    the spectrum of real residuals; empty where samples are Gaussian noise round the mean.
+    With `mean_gain` the mean of what it would draw comes nearest to the residuals, and is added to A'; with `gain` its draws have
+    their spectrum. Both are at the frequencies of `noise.power`; empty where they are of no use: A' stays the mean, and samples
+    are Gaussian noise round it.
     """
 
     noise: ResidualNoiseModel
-    mean_gain: float = 0.0
+    mean_gain: tuple[float, ...] = ()
     gain: tuple[float, ...] = ()
 
 
@@ -46,7 +47,7 @@ class ResidualModel:
     @property
     def corrects_mean(self) -> bool:
         """Whether the mean is more than what the networks give."""
-        return self.flow is not None and self.flow.mean_gain != 0
+        return self.flow is not None and bool(self.flow.mean_gain)
 
     @property
     def digest(self) -> str:

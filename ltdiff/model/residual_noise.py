@@ -162,7 +162,21 @@ def fit_flow_gain(residuals: Sequence[NDArray[Any]], drawn: Sequence[NDArray[Any
     """The gains by frequency that give what a flow has `drawn` the spectrum of the real `residuals`, (Y, X) in σ each."""
     real, made = _power(residuals), _power(drawn)
     gain = np.sqrt(real / np.maximum(made, np.finfo(float).tiny))
-    return tuple(map(float, gain.clip(1 / MAX_FLOW_GAIN, MAX_FLOW_GAIN)))
+    return _keep_zero(gain.clip(1 / MAX_FLOW_GAIN, MAX_FLOW_GAIN))
+
+
+def fit_mean_gain(residuals: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> tuple[float, ...]:
+    """The gains by frequency, none of them negative, with which what a flow has `expected` comes nearest to the real `residuals`,
+    by least squares; (Y, X) in σ each.
+    """
+    both, neither = (_power([r + sign * e for r, e in zip(residuals, expected, strict=True)]) for sign in (1, -1))
+    gain = (both - neither) / 4 / np.maximum(_power(expected), np.finfo(float).tiny)
+    return _keep_zero(gain.clip(0, MAX_FLOW_GAIN))
+
+
+def _keep_zero(gain: NDArray[np.float64]) -> tuple[float, ...]:
+    """Gains whose first, at frequency 0, is that of the next: windows less their means say nothing of it."""
+    return (float(gain[1]), *map(float, gain[1:]))
 
 
 def _unit_variance(power: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:

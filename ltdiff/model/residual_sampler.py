@@ -34,7 +34,8 @@ class ResidualSampler:
         flow = self.residual.flow
         if flow is None or not flow.mean_gain:
             return image
-        return flow.noise.add(image, flow.mean_gain * flow.noise.whitening(image) * self.expect_whitened(image, matched))
+        expected = apply_gain(self.expect_whitened(image, matched), np.asarray(flow.mean_gain))
+        return flow.noise.add(image, flow.noise.whitening(image) * expected)
 
     def draw(self, image: Image, matched: Image, *, seed: int, number: int) -> Image:
         """One image that B may be, (Y, X) in whole HU, for A' and Ã (Y, X), slice `number` of its series."""

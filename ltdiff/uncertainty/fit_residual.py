@@ -15,7 +15,7 @@ from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.inference.method import LinearMatch, Method, SamplingMethod, Slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.residual_model import FlowUse, ResidualModel
-from ltdiff.model.residual_noise import ResidualNoiseModel, fit_flow_gain, fit_residual_noise
+from ltdiff.model.residual_noise import ResidualNoiseModel, fit_flow_gain, fit_mean_gain, fit_residual_noise
 from ltdiff.model.residual_sampler import ResidualSampler
 from ltdiff.uncertainty.validation_ccc import Image, ValidationRegions, overall
 
@@ -89,8 +89,8 @@ class Made(NamedTuple):
 
 
 def fit_flow(made: Made, standardizer: Standardizer) -> ResidualSampler:
-    """What the model's flow is good for: its mean, where it lessens the error; its draws, where their features agree better with
-    the targets' than Gaussian noise does.
+    """What the model's flow is good for: its mean, where features of A' agree better with the targets' with it; its draws, where
+    theirs do than those of Gaussian noise.
     """
     pairs, noise = made.regions.pairs, made.fit_noise(made.images)
     trial = ResidualSampler(ResidualModel(noise, FlowUse(noise)), standardizer.model, standardizer.precision)
@@ -103,11 +103,11 @@ def fit_flow(made: Made, standardizer: Standardizer) -> ResidualSampler:
         found = ((pair.target_hu - image) / sigma, *of_flow)
         for values, all_values in zip(found, (residuals, expected, drawn), strict=True):
             all_values.append((is_open * values)[:, pair.columns])
-    uses = [FlowUse(noise, mean_gain) for mean_gain in (0.0, _fit_gain(residuals, expected))]
+    uses = [FlowUse(noise), FlowUse(noise, fit_mean_gain(residuals, expected))]
     means = [made.means(replace(trial, residual=ResidualModel(noise, use))) for use in uses]
-    errors_hu = [_mean_error(pairs, images) for images in means]
-    logger.info("calibration: MAE of the networks %.2f HU, with the mean of the flow %.2f HU", *errors_hu)
-    best = int(np.argmin(errors_hu))
+    of_means = [overall(made.regions.ccc_of(values)) for values in made.regions.features(means)]
+    logger.info("calibration: the networks' mean CCC %.3f, with that of the flow %.3f", *of_means)
+    best = int(np.argmax(of_means))
     mean_noise = made.fit_noise(means[best])
     gains: dict[str, tuple[float, ...]] = {"flow": fit_flow_gain(residuals, drawn), "noise": ()}
     samplers = {
@@ -119,19 +119,6 @@ def fit_flow(made: Made, standardizer: Standardizer) -> ResidualSampler:
         "calibration: samples of the residual's %s", ", ".join(f"{name} CCC {score:.3f}" for name, score in scores.items())
     )
     return samplers[max(scores, key=lambda name: scores[name])]
-
-
-def _fit_gain(values: Sequence[Image], expected: Sequence[Image]) -> float:
-    """The factor of what is expected that comes nearest to the values, by least squares; 0 where nothing is."""
-    power = sum(float(np.sum(one.astype(np.float64) ** 2)) for one in expected)
-    product = sum(float(np.sum(one.astype(np.float64) * other)) for one, other in zip(expected, values, strict=True))
-    return max(product / power, 0.0) if power else 0.0
-
-
-def _mean_error(pairs: Sequence[ValidationPair], images: Sequence[Image]) -> float:
-    """Mean absolute difference of the targets, in HU."""
-    errors = [np.abs(image - pair.target_hu)[:, pair.columns] for image, pair in zip(images, pairs, strict=True)]
-    return float(sum(error.sum() for error in errors) / sum(error.size for error in errors))
 
 
 def _fit_noise(pairs: Sequence[ValidationPair], means: Sequence[Image], *, range_hu: tuple[float, float]) -> ResidualNoiseModel:

@@ -19,13 +19,13 @@ def noise():
 
 
 def test_json_keeps_it(noise):
-    for flow in (None, FlowUse(noise), FlowUse(noise, mean_gain=0.9, gain=(1.0, 0.5))):
+    for flow in (None, FlowUse(noise), FlowUse(noise, mean_gain=(0.9,), gain=(1.0, 0.5))):
         model = ResidualModel(noise, flow)
         assert ResidualModel.from_dict(json.loads(json.dumps(asdict(model)))) == model
 
 
 def test_another_calibration_has_another_digest(noise):
-    models = [ResidualModel(noise, flow) for flow in (None, FlowUse(noise), FlowUse(noise, mean_gain=1.0))]
+    models = [ResidualModel(noise, flow) for flow in (None, FlowUse(noise), FlowUse(noise, mean_gain=(1.0,)))]
     assert len({model.digest for model in models}) == 3
     assert replace(models[0]).digest == models[0].digest
     assert [model.corrects_mean for model in models] == [False, False, True]

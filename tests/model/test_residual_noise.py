@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ltdiff.model.residual_noise import fit_residual_noise
+from ltdiff.model.residual_noise import NUM_FREQUENCIES, apply_gain, fit_mean_gain, fit_residual_noise
 
 RANGE_HU = (-1024.0, 3071.0)
 SIGMA_HU = {-800.0: 4.0, 40.0: 12.0}
@@ -98,6 +98,18 @@ def test_a_few_wild_pixels_do_not_widen_a_bin():
         target.ravel()[rng.integers(target.size, size=25)] += 1000  # one in a thousand
     sigma = fit_residual_noise(images, targets, range_hu=RANGE_HU).sigma(images[0])
     assert np.median(sigma[:, 90:150]) == pytest.approx(SIGMA_HU[40.0], rel=0.15)
+
+
+def test_the_gain_of_what_is_expected_is_found_at_every_frequency():
+    """Residuals are 1.5 of a smooth part of what is expected, none of the rest, and noise that is not."""
+    rng = np.random.default_rng(6)
+    expected = [rng.standard_normal((128, 128)) for _ in range(6)]
+    gain = np.where(np.arange(NUM_FREQUENCIES) < 8, 1.5, 0.0)
+    residuals = [apply_gain(one, gain) + 0.1 * rng.standard_normal(one.shape) for one in expected]
+    found = np.array(fit_mean_gain(residuals, expected))
+    np.testing.assert_allclose(found[1:7], 1.5, atol=0.15)
+    np.testing.assert_allclose(found[9:], 0, atol=0.1)
+    assert (np.array(fit_mean_gain([-one for one in residuals], expected)) < 0.1).all()
 
 
 def test_without_a_pair_there_is_nothing_to_fit():

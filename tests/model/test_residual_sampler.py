@@ -74,13 +74,13 @@ def test_draws_are_those_of_one_at_a_time_however_many_workers(mean, sampler):
 
 def test_clipped_pixels_stay(noise, trained):
     air = np.full((64, 64), -1024, np.float32)
-    sampler = ResidualSampler(ResidualModel(noise, FlowUse(noise, mean_gain=1.0, gain=(1.0,) * 24)), trained)
+    sampler = ResidualSampler(ResidualModel(noise, FlowUse(noise, mean_gain=(1.0,) * 24, gain=(1.0,) * 24)), trained)
     np.testing.assert_array_equal(sampler.draw(air, air, seed=0, number=0), air)
     np.testing.assert_array_equal(sampler.mean(air, air), air)
 
 
 def test_the_mean_is_corrected_where_that_is_of_use_and_gaussian_noise_is_round_it(mean, noise, trained):
-    kept, corrected = (ResidualSampler(ResidualModel(noise, FlowUse(noise, gain)), trained, "fp32") for gain in (0.0, 0.8))
+    kept, corrected = (ResidualSampler(ResidualModel(noise, FlowUse(noise, gain)), trained, "fp32") for gain in ((), (0.8,) * 24))
     np.testing.assert_array_equal(kept.mean(mean, mean), mean)
     found = corrected.mean(mean, mean)
     expected = 0.8 * noise.whitening(mean) * corrected.expect_whitened(mean, mean)

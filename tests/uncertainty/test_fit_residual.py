@@ -1,7 +1,5 @@
 """What is known of B − A' is fitted to validation pairs: samples of any method, and the use of a model's flow."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -115,33 +113,24 @@ def _make(folder, volumes, *, num_pairs=6):
     return Made.of(ValidationRegions.read(manifest, num_rois=20, num_pairs=num_pairs), _standardizer())
 
 
-class _Offset(torch.nn.Module):
-    """The velocity of a flow whose residuals are all `offset`, or of one that knows nothing."""
-
-    def __init__(self, offset):
-        super().__init__()
-        self.offset = offset
-
-    def forward(self, r_t, condition, t):
-        angle = (t * np.pi / 2)[:, None, None, None]
-        return (r_t - angle.cos() * self.offset) * angle.cos() / angle.sin() - angle.sin() * self.offset
+PATTERN = ndimage.gaussian_filter(np.random.default_rng(7).normal(0, 6, (64, 64)), 1)
 
 
-@pytest.mark.parametrize(("offset", "gain"), [(1.0, 1.0), (2.0, 0.5), (-1.0, 0.0)])
-def test_the_flow_corrects_the_mean_whatever_its_scale(tmp_path, caplog, offset, gain):
-    """B lies 30 HU above A, from which the networks' A' hardly differs."""
+@pytest.mark.parametrize(("scale", "is_corrected"), [(1.0, True), (0.5, True), (-1.0, False)])
+def test_the_flow_corrects_the_mean_whatever_its_scale(tmp_path, monkeypatch, scale, is_corrected):
+    """B has a pattern that A lacks, of 40 HU, and the flow knows it, but for its size or sign."""
     source = make_volumes(size=64)[0]
-    made = _make(tmp_path, (source, source + 30))
+    made = _make(tmp_path, (source, np.rint(source + 40 * PATTERN)))
     standardizer = _standardizer()
-    flow = standardizer.model.residual_flow
-    flow.forward = _Offset(offset).forward
-    with caplog.at_level(logging.INFO):
-        sampler = fit_flow(made, standardizer)
-    assert "calibration: MAE of the networks 32." in caplog.text
-    assert sampler.residual.flow.mean_gain == pytest.approx(gain, rel=0.05)
-    errors = [np.abs(mean - pair.target_hu).mean() for mean, pair in zip(made.means(sampler), made.regions.pairs, strict=True)]
-    assert np.mean(errors) == pytest.approx(4 if gain else 32, abs=1)
-    assert (sampler.residual.noise.sigma(made.images[0]).mean() < 15) == (gain > 0)
+    known = torch.from_numpy(scale * PATTERN)[None, None].float()
+    monkeypatch.setattr(standardizer.model.residual_flow, "forward", lambda r_t, condition, t: -known)
+    sampler = fit_flow(made, standardizer)
+    assert sampler.residual.corrects_mean == is_corrected
+    errors = [np.abs(images[3] - made.regions.pairs[3].target_hu).mean() for images in (made.images, made.means(sampler))]
+    assert (errors[1] < 0.6 * errors[0]) == is_corrected
+    assert (
+        sampler.residual.noise.sigma(made.images[0]).mean() < 0.6 * sampler.residual.flow.noise.sigma(made.images[0]).mean()
+    ) == is_corrected
 
 
 def test_a_flow_that_is_not_trained_leaves_the_mean(tmp_path):
