@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from subprocess import PIPE, Popen
@@ -14,12 +15,17 @@ import ray.data
 
 from ltdiff.system.private_ray import private_ray, shutting_down
 from ltdiff.system.processes import exit_on_sigterm
+from ltdiff.system.progress import duration
 from ltdiff.system.ray_address import RAY_ADDRESS, check_cluster, named_cluster
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+CLUSTER_WAIT_S = "LTDIFF_CLUSTER_WAIT_S"
+"""Environment variable: seconds that a cluster which is too small has to grow."""
+DEFAULT_WAIT_S = 600.0
+LOOK_EVERY_S = 1.0
 NO_ERROR = "has constructor arguments in the object store and max_restarts > 0"
 """In a line that Ray's C++ part writes for every actor of Ray Data, as an error, and no setting stops (Ray's issue 57733)."""
 
@@ -30,9 +36,10 @@ def ray_session(*, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, sh
 
     Joins the cluster that `RAY_ADDRESS` names (a submitted job's does) or a Ray that this process has already started;
     else starts one here and stops it afterwards. Logical CPUs are permits, not cores: Ray Data needs whole ones beside the
-    workers' own, and a job that lacks them would wait for ever. A private Ray has a `dashboard`, on loopback, only where Ray
-    Train asks it for the state of its actors: its processes take some per cent of a core. Without `show_workers` what other
-    processes print stays in their log files.
+    workers' own, and a job that lacks them would wait for ever. A cluster that is joined and too small is asked for them, and has
+    some minutes to grow (CLUSTER_WAIT_S): an autoscaler adds nodes for what is asked. A private Ray has a `dashboard`, on
+    loopback, only where Ray Train asks it for the state of its actors: its processes take some per cent of a core. Without
+    `show_workers` what other processes print stays in their log files.
 
     Raises:
         ValueError: the cluster is too small, or does not answer; or a private Ray did not start.
@@ -48,6 +55,8 @@ def ray_session(*, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, sh
     on_signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _joined(options) if named_cluster() else private_ray(num_cpus, num_gpus, dashboard=dashboard, options=options):
+            if named_cluster():
+                _await_size(num_cpus=num_cpus, num_gpus=num_gpus)
             _check_size(num_cpus=num_cpus, num_gpus=num_gpus)
             with exit_on_sigterm():
                 yield
@@ -64,6 +73,30 @@ def _joined(options: Mapping[str, Any]) -> Iterator[None]:
         raise ValueError(f"the Ray cluster at {named_cluster()}, which {RAY_ADDRESS} names, cannot be joined: {error}") from error
     with shutting_down():
         yield
+
+
+def _await_size(*, num_cpus: int, num_gpus: int) -> None:
+    """Ask a cluster that is too small for what is needed, and wait until it is there, or for CLUSTER_WAIT_S."""
+    if _is_large_enough(num_cpus=num_cpus, num_gpus=num_gpus):
+        return
+    wait_s = float(os.environ.get(CLUSTER_WAIT_S, DEFAULT_WAIT_S))
+    logger.info(
+        "the Ray cluster is too small: %d logical CPUs and %d GPUs are asked of its autoscaler, for up to %s (%s)",
+        *(num_cpus, num_gpus, duration(wait_s), CLUSTER_WAIT_S),
+    )
+    bundles = [{"CPU": 1.0, "GPU": 1.0}] * num_gpus + [{"CPU": 1.0}] * (num_cpus - num_gpus)
+    group = ray.util.placement_group(bundles)
+    deadline_s = time.monotonic() + wait_s
+    try:
+        while not _is_large_enough(num_cpus=num_cpus, num_gpus=num_gpus) and time.monotonic() < deadline_s:
+            group.wait(LOOK_EVERY_S)  # others may use what is there: then it grows, and the group is not placed
+    finally:
+        ray.util.remove_placement_group(group)
+
+
+def _is_large_enough(*, num_cpus: int, num_gpus: int) -> bool:
+    resources = ray.cluster_resources()
+    return resources.get("CPU", 0) >= num_cpus and resources.get("GPU", 0) >= num_gpus
 
 
 def _check_size(*, num_cpus: int, num_gpus: int) -> None:

@@ -11,11 +11,14 @@ import grpc
 import psutil
 import pytest
 import ray
+from grpc import channel_ready_future, insecure_channel
+from mlflow_servers import free_port
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from ltdiff.system import private_ray
 from ltdiff.system.private_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, make_folder, restore_umask
-from ltdiff.system.ray_cluster import on_gpu_node, ray_session
+from ltdiff.system.ray_address import NO_PROXY
+from ltdiff.system.ray_cluster import CLUSTER_WAIT_S, on_gpu_node, ray_session
 from ltdiff.system.ray_reaper import find_marked
 from ltdiff.system.resources import environment
 
@@ -227,6 +230,55 @@ def test_where_its_processes_start_too_slowly_it_tries_again():
 def test_workers_that_have_their_gpus_or_find_none_at_all_are_started(monkeypatch, num_found):
     monkeypatch.setattr("torch.cuda.device_count", lambda: num_found)
     private_ray._check_gpus(2)
+
+
+GROWING = """
+import ray
+from ltdiff.system.progress import configure_logging
+from ltdiff.system.ray_cluster import ray_session
+
+configure_logging()
+with ray_session(num_cpus=3):
+    print(ray.cluster_resources()["CPU"])
+"""
+
+
+@pytest.fixture
+def small_cluster():
+    """A head with one logical CPU: its address, and a function that adds a node."""
+    port = free_port()
+    variables = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    started = []
+
+    def start(*options):
+        command = ["ray", "start", "--block", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options]
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen(command, env=variables, start_new_session=True, **streams))
+
+    start("--head", "--include-dashboard=false", f"--port={port}", "--num-cpus=1")
+    address = f"127.0.0.1:{port}"
+    with insecure_channel(address, NO_PROXY) as channel:
+        channel_ready_future(channel).result(60)
+    yield variables | {"RAY_ADDRESS": address}, lambda: start(f"--address={address}", "--num-cpus=2")
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)  # at SIGTERM a head waits for half a minute
+        process.wait()
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_cluster_that_is_too_small_has_time_to_grow(small_cluster, grows):
+    """As where an autoscaler begins with a head alone."""
+    variables, add_node = small_cluster
+    variables = variables | {CLUSTER_WAIT_S: "120" if grows else "0"}
+    command = [sys.executable, "-c", GROWING]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        lines = iter(process.stderr.readline, "")
+        assert any("3 logical CPUs and 0 GPUs are asked of its autoscaler" in line for line in lines)
+        if grows:
+            add_node()
+        stdout, stderr = process.communicate(timeout=150)
+    assert stdout == ("3.0\n" if grows else "")
+    assert grows or "this job needs 3 logical CPUs, the Ray cluster has 1" in stderr
 
 
 TOO_FEW_GPUS = """
