@@ -21,13 +21,13 @@ from ltdiff.inference.worker import ArchiveWorker
 from ltdiff.model.config import Precision
 from ltdiff.model.precision import resolve_precision
 from ltdiff.system.private_ray import restore_umask
-from ltdiff.system.ray_cluster import num_worker_nodes, on_gpu_node, quiet_ray_data, ray_session
+from ltdiff.system.ray_cluster import num_worker_nodes, on_node, quiet_ray_data, ray_session
 
 
 def resolve_on_gpu_node(precision: Precision) -> Precision:
     """Resolve `auto` on a node of the cluster that has a GPU: the process that starts a job may run on one without."""
     with ray_session(num_cpus=1, num_gpus=1):
-        return on_gpu_node(partial(resolve_precision, precision, "cuda"))
+        return on_node(partial(resolve_precision, precision, "cuda"), num_gpus=1)
 
 
 def run_on_ray(tasks: Sequence[Task], settings: WorkerSettings, *, num_workers: int) -> Iterator[Outcome]:

@@ -135,13 +135,19 @@ def num_worker_nodes() -> int:
     return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
 
 
-def on_gpu_node(function: Callable[[], Result]) -> Result:
-    """Run `function` on a node that has a GPU: the process that starts a job may run on one without."""
+def on_node(function: Callable[[], Result], *, num_cpus: int = 0, num_gpus: int = 0) -> Result:
+    """Run `function` on a node that has so many free: the process that starts a job may run on one without, or on a small one.
+
+    What `function` raises is raised here.
+    """
 
     def call() -> Result:  # Ray takes functions, no partial ones
         return function()
 
-    result: Result = ray.get(ray.remote(num_cpus=0, num_gpus=1)(call).remote())
+    try:
+        result: Result = ray.get(ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)(call).remote())
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
     return result
 
 

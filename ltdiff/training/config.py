@@ -50,6 +50,8 @@ class PhaseConfig:
 
 SHARES = {"autoencoder": 0.04, "ddpm": 0.04, "residual": 0.1}
 """Shares of a training's minutes; the joint phase has the rest (docs/notes/ablation.md)."""
+BATCH_SIZE, CPU_BATCH_SIZE = 8, 2
+PATCHES_PER_CHECKPOINT = 1600
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,15 @@ class TrainingConfig:
             set that is not the default.
         learning_rates: learning rates that are tried for a short time each, on top of the minutes; a single one is not tried.
         patch_size: side of the training patches in pixels.
-        batch_size_per_worker: patches per step and worker.
+        batch_size_per_worker: patches per step and worker; by default 8, and 2 where minutes are those of a CPU: more steps then
+            teach more (docs/notes/ablation.md).
         gradient_accumulation_steps: a worker's batch is computed in that many parts, one after the other, to save memory.
         num_workers: workers of Ray Train.
         use_gpu: one GPU for every worker.
         precision: arithmetic of the forward and backward pass; weights stay in float32. `auto`: bf16 where the worker's device
             has instructions for it, else fp32.
         ema_decay: decay of the exponential moving average of the weights, which is what is kept.
-        checkpoint_every_steps: a checkpoint and a validation loss every so many steps.
+        checkpoint_every_steps: a checkpoint and a validation loss every so many steps; by default after 1600 patches of a worker.
         seed: seed of weights, patches, augmentation and noise.
         init: weights to begin with: `pretrained`, trained on simulated scans of all kinds (configs/pretrained), for networks
             of the default shapes; or `scratch`, drawn at random.
@@ -86,23 +89,24 @@ class TrainingConfig:
     minutes: float | None = None
     learning_rates: tuple[float, ...] = (4e-4, 1e-3, 2.5e-3)
     patch_size: int = 128
-    batch_size_per_worker: int = 8
+    batch_size_per_worker: int | None = None
     gradient_accumulation_steps: int = 1
     num_workers: int = 1
     use_gpu: bool = False
     precision: Precision = "auto"
     ema_decay: float = 0.998
-    checkpoint_every_steps: int = 200
+    checkpoint_every_steps: int | None = None
     seed: int = 0
     init: Literal["pretrained", "scratch"] = "scratch"
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "batch_size_per_worker", "num_workers", "checkpoint_every_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.gradient_accumulation_steps < 1 or self.batch_size_per_worker % self.gradient_accumulation_steps:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.gradient_accumulation_steps < 1 or self.batch_size % self.gradient_accumulation_steps:
             raise ValueError(
-                f"gradient_accumulation_steps must divide batch_size_per_worker {self.batch_size_per_worker}, "
+                f"gradient_accumulation_steps must divide batch_size_per_worker {self.batch_size}, "
                 f"got {self.gradient_accumulation_steps}"
             )
         if not 0 <= self.seed < 2**32:
@@ -115,6 +119,21 @@ class TrainingConfig:
             raise ValueError(f"minutes must be above 0, got {self.minutes}")
         if self.minutes is not None and self.num_workers > 1:
             raise ValueError(f"minutes needs num_workers 1, got {self.num_workers}: workers would stop apart")
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per step and worker, except in phase 4."""
+        if self.batch_size_per_worker is not None:
+            return self.batch_size_per_worker
+        return BATCH_SIZE if self.minutes is None or self.use_gpu else CPU_BATCH_SIZE
+
+    def batch_size_of(self, name: str) -> int:
+        """Return the patches per step and worker of a phase; phase 4 uses them in quarters."""
+        return self.batch_size_per_worker or (BATCH_SIZE if name == "residual" else self.batch_size)
+
+    def checkpoint_every(self, name: str) -> int:
+        """Return the steps from one checkpoint of a phase to the next."""
+        return self.checkpoint_every_steps or max(1, PATCHES_PER_CHECKPOINT // self.batch_size_of(name))
 
     @property
     def phases(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from ltdiff.system.resources import keep_freed_memory
 from ltdiff.training.checkpoint import load_checkpoint, save_checkpoint
 from ltdiff.training.config import TrainingConfig
 from ltdiff.training.phase import Batch, BatchNoise, Phase
-from ltdiff.training.worker_context import NUM_VALIDATION_BATCHES, WorkerContext
+from ltdiff.training.worker_context import NUM_VALIDATION_PATCHES, WorkerContext
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def train(
             clock.start(elapsed_s)  # reading the first batch is no training
         progress.add(step + 1, trainer.take_step(batch, step, clock.part_done(step)), log=context.rank == 0)
         is_last, must_save = clock.part_done(step + 1) >= 1, context.must_save()
-        if (step + 1) % (config.checkpoint_every_steps * phase.num_uses) and not is_last and not must_save:
+        if (step + 1) % (config.checkpoint_every(name) * phase.num_uses) and not is_last and not must_save:
             continue
         metrics = progress.means()  # before the validation, which is no training
         if is_last or not must_save:  # else the first worker is alone with its last checkpoint
@@ -221,13 +221,15 @@ class _Trainer:
     def validate(self, batches: Iterator[Batch]) -> dict[str, float]:
         """Mean losses of the averaged weights on this worker's batches, always with the same noise."""
         self.averaged.eval()
-        losses = []
-        for number, batch in enumerate(batches, start=self.context.rank * NUM_VALIDATION_BATCHES):
-            first = number * _size(batch)
-            noise = BatchNoise(self.config.seed, range(first, first + _size(batch)))
+        sums: dict[str, float] = {}
+        first = number = self.context.rank * NUM_VALIDATION_PATCHES
+        for batch in batches:
+            noise = BatchNoise(self.config.seed, range(number, number + _size(batch)))
+            number += _size(batch)
             with self._autocast():
-                losses.append(self.averaged.module(batch, noise))
-        return {f"val_{key}": float(sum(loss[key] for loss in losses)) / len(losses) for key in (losses or [{}])[0]}
+                losses = self.averaged.module(batch, noise)
+            sums = {key: sums.get(key, 0.0) + float(loss) * _size(batch) for key, loss in losses.items()}
+        return {f"val_{key}": value / (number - first) for key, value in sums.items()}
 
     def checkpoint(self, step: int, elapsed_s: float, metrics: dict[str, float]) -> None:
         """Report metrics and, on the first worker, a checkpoint."""

@@ -18,7 +18,7 @@ from ltdiff.data.manifest import read_manifest
 from ltdiff.data.slice_items import make_items
 from ltdiff.system.lock import only_writer
 from ltdiff.system.processes import exit_on_sigterm
-from ltdiff.system.ray_cluster import on_gpu_node, ray_session
+from ltdiff.system.ray_cluster import on_node, ray_session
 from ltdiff.system.resources import environment
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import Settings
@@ -101,7 +101,7 @@ def _fit(task: TrainingTask, callbacks: Sequence[ray.train.UserCallback]) -> Non
     shutil.rmtree(task.out / RAY_FOLDER, ignore_errors=True)  # a damaged note of Ray's would keep it from starting
     trainer = TorchTrainer(
         partial(work, task),
-        torch_config=TorchConfig(backend="nccl" if training.use_gpu and on_gpu_node(torch.cuda.is_available) else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if training.use_gpu and on_node(torch.cuda.is_available, num_gpus=1) else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=training.num_workers,
             use_gpu=training.use_gpu,

@@ -18,8 +18,8 @@ from ltdiff.data.batch_loader import make_batch_loader
 from ltdiff.data.patches import fit_in_memory
 from ltdiff.training.phase import Batch, PhaseTask
 
-NUM_VALIDATION_BATCHES = 8
-"""Batches of each worker; a validation loss is the mean over all workers."""
+NUM_VALIDATION_PATCHES = 64
+"""Those of each worker; a validation loss is the mean over all workers."""
 
 Report = Callable[[dict[str, float], Path | None], None]
 """(metrics, folder of a new checkpoint or None)"""
@@ -71,7 +71,7 @@ class BatchSource:
     ) -> None:
         self.context = context
         self.num_steps = task.num_steps or sys.maxsize
-        self.batch_size = task.config.batch_size_per_worker
+        self.batch_size = task.config.batch_size_of(task.name)
         self.loaders = {
             split: make_batch_loader(
                 manifest,
@@ -107,8 +107,9 @@ class BatchSource:
 
     def validation(self) -> Iterator[Batch]:
         """Yield this worker's validation batches: the same few unaugmented patches every time."""
-        first = self.context.rank * NUM_VALIDATION_BATCHES
-        return (self._load("val", step) for step in range(first, first + NUM_VALIDATION_BATCHES))
+        first, size = self.context.rank * NUM_VALIDATION_PATCHES, min(self.batch_size, NUM_VALIDATION_PATCHES)
+        starts = range(first, first + NUM_VALIDATION_PATCHES, size)
+        return (self._read("val", np.arange(start, min(start + size, first + NUM_VALIDATION_PATCHES))) for start in starts)
 
     def sample(self, num_patches: int) -> Batch:
         """The first patches of the training, the same ones for every worker."""

@@ -18,7 +18,7 @@ from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ltdiff.system import private_ray
 from ltdiff.system.private_ray import ADDRESS_VARIABLE, OBJECT_STORE_BYTES, make_folder, restore_umask
 from ltdiff.system.ray_address import NO_PROXY
-from ltdiff.system.ray_cluster import CLUSTER_WAIT_S, on_gpu_node, ray_session
+from ltdiff.system.ray_cluster import CLUSTER_WAIT_S, on_node, ray_session
 from ltdiff.system.ray_reaper import find_marked
 from ltdiff.system.resources import environment
 
@@ -61,7 +61,13 @@ def test_a_session_inside_joins_and_leaves_it_running():
 @pytest.mark.usefixtures("session")
 def test_what_depends_on_a_gpu_is_asked_where_there_is_one():
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
-    assert on_gpu_node(partial(os.getenv, "CUDA_VISIBLE_DEVICES")) in ("0", "1")
+    assert on_node(partial(os.getenv, "CUDA_VISIBLE_DEVICES"), num_gpus=1) in ("0", "1")
+
+
+@pytest.mark.usefixtures("session")
+def test_what_is_raised_on_a_node_comes_out_as_it_is():
+    with pytest.raises(ValueError, match=r"^invalid literal for int\(\) with base 10: 'four'$"):
+        on_node(partial(int, "four"))
 
 
 @pytest.mark.usefixtures("session")

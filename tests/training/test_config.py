@@ -116,3 +116,14 @@ def test_pretrained_have_been_through_the_first_phase():
     assert TrainingConfig(**phases, init="pretrained").phases == ("ddpm", "joint", "residual")
     without = phases | {"ddpm": PhaseConfig(num_steps=0)}
     assert TrainingConfig(**without, init="scratch").phases == ("autoencoder", "joint", "residual")
+
+
+def test_where_minutes_are_those_of_a_cpu_a_batch_is_small():
+    """But for phase 4, which uses its batches in quarters; a checkpoint comes after as many patches."""
+    few, many = TrainingConfig(minutes=3), TrainingConfig()
+    assert [few.batch_size_of(name) for name in ("joint", "residual")] == [2, 8]
+    assert [few.checkpoint_every(name) for name in ("joint", "residual")] == [800, 200]
+    for config in (many, TrainingConfig(minutes=3, use_gpu=True)):
+        assert (config.batch_size, config.batch_size_of("residual"), config.checkpoint_every("joint")) == (8, 8, 200)
+    chosen = TrainingConfig(minutes=3, batch_size_per_worker=5, checkpoint_every_steps=7)
+    assert (chosen.batch_size_of("residual"), chosen.checkpoint_every("joint")) == (5, 7)

@@ -18,10 +18,10 @@ from tiny_run import make_volumes, tiny_settings, write_pairs
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.ltdiff import load_model
-from ltdiff.model.model_folder import read_description, weights_sha256
+from ltdiff.model.model_folder import CALIBRATION_FILE, read_description, weights_sha256
 from ltdiff.system.lock import LOCK_FILE, only_writer
 from ltdiff.system.ray_cluster import ray_session
-from ltdiff.training import ray_driver, ray_worker
+from ltdiff.training import finish_run, ray_driver, ray_worker
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, FORMAT_VERSION, META_FILE, find_checkpoint
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.phase_training import RATES_FILE, train_here
@@ -101,6 +101,14 @@ def test_a_run_leaves_a_model_that_standardizes(folder, trained):
     assert any(not torch.equal(a, b) for a, b in zip(start.denoiser.parameters(), model.denoiser.parameters(), strict=True))
     hu = make_volumes()[0].astype(np.float32)
     assert Standardizer.load(folder / "whole" / MODEL_FOLDER).standardize(hu, (0.8, 0.7)).shape == hu.shape
+
+
+@pytest.mark.slow
+def test_in_a_cluster_a_worker_calibrates(folder, trained, monkeypatch):
+    monkeypatch.setattr(finish_run, "named_cluster", lambda: "the one that is joined")
+    monkeypatch.setattr(finish_run, "calibrate_run", None)  # not in this process
+    finish_run._calibrate(folder / "pairs.parquet", folder / "whole" / MODEL_FOLDER)
+    assert (folder / "whole" / MODEL_FOLDER / CALIBRATION_FILE).is_file()
 
 
 def test_every_report_is_kept(folder, trained):
