@@ -104,6 +104,7 @@ def test_a_run_leaves_a_model_that_standardizes(folder, trained):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_in_a_cluster_a_worker_calibrates(folder, trained, monkeypatch):
     monkeypatch.setattr(finish_run, "named_cluster", lambda: "the one that is joined")
     monkeypatch.setattr(finish_run, "calibrate_run", None)  # not in this process
