@@ -1,7 +1,7 @@
 """The slice pairs of a manifest that are scored, and the regions on them: the same for every method.
 
-Pixels are read one scan at a time: a scan is the least that the lungs, regions through several slices and neighbours need. What is
-kept of all scans is where regions lie and, compressed, the masks.
+Pixels are read one scan at a time: a scan is the least that the lungs, regions through several slices and neighbours need. What
+is kept of all scans is where regions lie and, compressed, the masks.
 """
 
 import logging
@@ -59,7 +59,7 @@ class ScoredScan:
     each slice: slice_index (in the whole set), series_uid, z_mm and slice_number, its place in the whole series.
     `repeat_hu` (Z, Y, X) are the targets scanned again, NaN where they were not, None where none of any scan was.
     `lungs` (Z, Y, X) bool is one mask for all images; `labels` (Z, Y, X) uint16 numbers the lesions, None without a mask.
-    Features are extracted from `scored`, whose `ranks` give their order among those of all scans (equal ones in that of the scans).
+    Features are extracted from `scored`, whose `ranks` give their order among those of all scans (equal ones as the scans come).
     """
 
     first: int

@@ -2,8 +2,8 @@
 
 Regions are taken some at a time, as many as keep the actors busy for a while beside their start, so that neither the driver nor
 the object store holds those of all series. Stages, each time: `range` (the numbers of the regions not done yet; they lie in the
-object store) → `_Extractor` (map_batches; an actor for each of `num_workers`, with a process of its own that may crash) → values, kept
-in `folder` as they come.
+object store) → `_Extractor` (map_batches; an actor for each of `num_workers`, with a process of its own that may crash) → values,
+kept in `folder` as they come.
 
 A region's key is the hash of its voxels, mask and spacing, so what is kept holds for these voxels alone.
 """
