@@ -15,6 +15,8 @@ from ltdiff.evaluation.markdown import Section, paired_sections, to_markdown
 from ltdiff.evaluation.report import add_section, write_report
 from ltdiff.radiomics.pyradiomics import EXTRACTOR_VERSION
 
+OF_REGIONS = {"endpoints.csv", "endpoint_agreement.csv"}
+"""Of scans that show lungs, or lesions of a mask."""
 FILES = {
     "ccc.csv",
     "feature_ccc.csv",
@@ -34,6 +36,7 @@ FILES = {
     "report.md",
     "ccc.png",
     "slices.png",
+    *OF_REGIONS,
 }
 
 
@@ -113,20 +116,18 @@ def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, collect,
 
 
 def test_end_points_are_there_where_there_are_lungs(tmp_path, collect, volumes):
-    result = collect(
-        of_scan={"lungs": np.ones((2, 96, 96), bool), "labels": None}, facts={"lungs": "found in the target by thresholds"}
-    )
+    result = collect(of_scan={"lungs": np.ones((2, 96, 96), bool)}, facts={"lungs": "found in the target by thresholds"})
     (tmp_path / "risk_scores.csv").touch()  # of an earlier report
     write_report(result, out_dir=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FILES | {"endpoints.csv", "endpoint_agreement.csv"}
-    agreed = pd.read_csv(tmp_path / "endpoint_agreement.csv").set_index(["method", "endpoint"])
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    agreed = pd.read_csv(tmp_path / "endpoint_agreement.csv").query("region == 'lungs'").set_index(["method", "endpoint"])
     source, target = volumes[0]["source"], volumes[1]
     bias = 100 * ((source < -950).mean() - (target < -950).mean())
     assert agreed.loc[("source", "laa_950_percent"), "bias"] == pytest.approx(bias)
     section = (tmp_path / "report.md").read_text().split("## Clinical end points")[1].split("\n## ")[0]
     assert "lungs found in the target by thresholds" in section
     assert f" {bias:.2f} |" in section
-    assert "Clinical end points" not in to_markdown(paired_sections(collect()))
+    assert "Clinical end points" not in to_markdown(paired_sections(collect(of_scan={"labels": None})))
 
 
 def test_a_section_is_added_later(tmp_path):
@@ -182,14 +183,14 @@ def test_a_report_without_any_structure_and_over_an_older_one(tmp_path, collect,
     """No lesion, vessel or airway; what an earlier report in the folder had and this one has not is gone."""
     images, target, _ = volumes
     flat = {name: np.zeros_like(volume) + 500 for name, volume in images.items()}
-    for name in ("remaining_error.csv", "noise_power.png"):
+    for name in ("remaining_error.csv", "noise_power.png", *OF_REGIONS):
         (tmp_path / name).write_text("old")
     nothing = {"target_hu": np.zeros_like(target) + 500, "labels": None}
     result = collect(images=flat, of_scan=nothing, shown=rois[0], lesions=[], num_cross_sections=None)
     write_report(result, out_dir=tmp_path)
     assert pd.read_csv(tmp_path / "structure_summary.csv").empty
     assert "vessels and airways" not in (tmp_path / "report.md").read_text()
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == FILES - OF_REGIONS
 
 
 def test_undefined_values_are_dashes(scores, collect):
