@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from fragile_features import DEADLY_HU, FRAGILE, make_regions
 
+from ltdiff.radiomics import ray_extraction
 from ltdiff.radiomics.feature_sets import CATALOGUE
 from ltdiff.radiomics.parallel import CHUNK_SIZE, extract_regions
 from ltdiff.radiomics.ray_extraction import extract_on_ray
@@ -54,6 +55,24 @@ def test_a_second_call_does_the_rest_and_tries_again_what_crashed(tmp_path, capl
     np.testing.assert_array_equal(np.delete(second[: len(first)], 5, axis=0), np.delete(first, 5, axis=0))
     assert second[:, 0].tolist() == [region.hu.mean() for region in more]
     assert {path: path.stat().st_mtime_ns for path in done} == done
+
+
+def test_regions_are_taken_some_at_a_time(tmp_path, monkeypatch):
+    """Those of all series need not be in memory; the same region in two parts is done once."""
+    monkeypatch.setattr(ray_extraction, "REGIONS_PER_WORKER", CHUNK_SIZE)
+    regions = [*make_regions(2 * CHUNK_SIZE), *make_regions(3)]
+    given = []
+
+    def give():
+        for region in regions:
+            given.append(region)
+            yield region
+
+    rows = extract_on_ray(give(), FRAGILE, folder=tmp_path, num_workers=1)
+    first = next(rows)
+    assert len(given) == CHUNK_SIZE
+    assert [row["class_mean"] for row in [first, *rows]] == [region.hu.mean() for region in regions]
+    assert sum(len(pd.read_parquet(path)) for path in tmp_path.iterdir()) == 2 * CHUNK_SIZE
 
 
 def test_what_is_kept_is_of_these_voxels_alone(tmp_path):
