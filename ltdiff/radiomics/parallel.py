@@ -133,6 +133,7 @@ class ExtractorPool:
         for task in tasks:
             if task.future in done - broken:
                 task.rows = task.future.result()
+                task.regions = []  # it may wait for one before it
         if broken:
             self._restart()
             for task in tasks:

@@ -45,15 +45,18 @@ def extract_on_ray(
     folder.mkdir(parents=True, exist_ok=True)
     done = _read_done(folder, feature_set)
     num_regions = num_before = 0
+    is_open = False
     with ExitStack() as session:
         for part in in_chunks(regions, REGIONS_PER_WORKER * num_workers):
             keys = [_key(region, feature_set) for region in part]
             todo = {key: region for key, region in zip(keys, part, strict=True) if key not in done}
             num_regions, num_before = num_regions + len(part), num_before + sum(key not in todo for key in keys)
             if todo:
-                num_needed = min(num_workers, -(-len(part) // CHUNK_SIZE))  # all, or there is no other part
-                session.enter_context(ray_session(num_cpus=num_needed + 1))  # the one that is there, but for the first time
-                done |= _extract(todo, feature_set, folder=folder, num_workers=min(num_needed, -(-len(todo) // CHUNK_SIZE)))
+                if not is_open:
+                    num_needed = min(num_workers, -(-len(part) // CHUNK_SIZE))  # all, or there is no other part
+                    session.enter_context(ray_session(num_cpus=num_needed + 1))
+                    is_open = True
+                done |= _extract(todo, feature_set, folder=folder, num_workers=min(num_workers, -(-len(todo) // CHUNK_SIZE)))
             yield from (dict(zip(feature_set.features, done[key].tolist(), strict=True)) for key in keys)
     if num_before:
         logger.info("%d of %d regions were done before", num_before, num_regions)
