@@ -47,7 +47,7 @@ class VolumeRoi:
     label: str
 
 
-class Region(NamedTuple):
+class RoiSummary(NamedTuple):
     """What is told of a region: all but its mask, which is as large as a slice.
 
     It lies in `num_slices` slices from `slice_index` on; `rows` and `columns` are its bounding box, from and to, and `num_pixels`

@@ -26,8 +26,8 @@ from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.data.rois import (
     HU_RANGES,
     DiscDrawing,
-    Region,
     Roi,
+    RoiSummary,
     VolumeRoi,
     count_cross_sections,
     extrude,
@@ -111,7 +111,7 @@ class EvaluationSet:
     places: pd.DataFrame
     num_windows: NDArray[np.int64]
     shown: Roi
-    lesions: Sequence[Region]
+    lesions: Sequence[RoiSummary]
     num_cross_sections: int | None
     config: EvaluationConfig
     facts: dict[str, Any]
@@ -246,15 +246,15 @@ def _read_masks(
     return [CompressedArray.of(each > 0 if are_lungs else each) for each in labels]
 
 
-def _find_lesions(labels: Sequence[CompressedArray], rows: Sequence[_ScanRows]) -> list[Region]:
+def _find_lesions(labels: Sequence[CompressedArray], rows: Sequence[_ScanRows]) -> list[RoiSummary]:
     return [
-        Region.of(roi, first=of_scan.first)
+        RoiSummary.of(roi, first=of_scan.first)
         for of_scan, of_labels in zip(rows, labels, strict=True)
         for roi in mask_rois(of_labels.read())
     ]
 
 
-def _find_roi(region: Region, labels: Sequence[CompressedArray], rows: Sequence[_ScanRows]) -> Roi:
+def _find_roi(region: RoiSummary, labels: Sequence[CompressedArray], rows: Sequence[_ScanRows]) -> Roi:
     """The region with its mask, in the whole set."""
     (number,) = (i for i, of_scan in enumerate(rows) if of_scan.holds(region.slice_index))
     z = region.slice_index - rows[number].first

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltdiff.data.rois import Region, Roi, VolumeRoi
+from ltdiff.data.rois import Roi, RoiSummary, VolumeRoi
 from ltdiff.evaluation.concordance import Values
 from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
@@ -31,7 +31,7 @@ class FeatureBlock(NamedTuple):
     roi_set: str
     feature_class: str
     features: list[str]
-    rois: list[Region]
+    rois: list[RoiSummary]
     target: Values
     values: dict[str, Values]
 
@@ -42,7 +42,7 @@ class FeatureArray:
 
     values: Values
     methods: tuple[str, ...]
-    rois: tuple[Region, ...]
+    rois: tuple[RoiSummary, ...]
     feature_set: FeatureSet
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data import rois
-from ltdiff.data.rois import Region
+from ltdiff.data.rois import RoiSummary
 from ltdiff.evaluation import figures
 from ltdiff.evaluation.evaluation_result import EvaluationResult
 from ltdiff.evaluation.markdown import Section, paired_sections, to_markdown
@@ -119,7 +119,7 @@ def _draw_figures(result: EvaluationResult | None, unpaired: UnpairedResult | No
             replace_file(path, partial(figure.savefig, format="png", dpi=100, pil_kwargs={"optimize": True}))
 
 
-def _describe_rois(found: tuple[Region, ...]) -> dict[str, Any]:
+def _describe_rois(found: tuple[RoiSummary, ...]) -> dict[str, Any]:
     """How regions are drawn, and every region; a disc is rebuilt from its label by `rois.disc_mask`, in each of its slices."""
     return {
         "recipe": {

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import ltdiff
-from ltdiff.data.rois import Region
+from ltdiff.data.rois import RoiSummary
 from ltdiff.evaluation import concordance
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
 from ltdiff.evaluation.evaluation_set import ScanImages
@@ -141,7 +141,7 @@ class _Measured:
         self.expectations, self.num_workers = expectations, num_workers
         self.metrics: dict[str, ImageMetrics] = defaultdict(ImageMetrics)
         self.methods: list[str] = []
-        self.regions: list[Region] = []
+        self.regions: list[RoiSummary] = []
         self.ranks: list[int] = []
 
     def take(self, one: ScanImages) -> RegionsOfScan:
@@ -154,7 +154,7 @@ class _Measured:
             self.metrics[method].add(image_hu, scan.target_hu)
         repeats = {} if scan.repeat_hu is None else {REPEAT: scan.repeat_hu}
         self.methods = [TARGET, *images, *repeats, *self.expectations]
-        self.regions += [Region.of(roi, first=scan.first) for roi in scan.scored]
+        self.regions += [RoiSummary.of(roi, first=scan.first) for roi in scan.scored]
         self.ranks += scan.ranks
         samples = chain.from_iterable(
             expected.samples(images[SOURCE], scan.spacings_mm, scan.slice_numbers, num_workers=self.num_workers)

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.data.rois import MIN_LESION_PIXELS, Region, Roi, bounding_box, bounding_shape
+from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, RoiSummary, bounding_box, bounding_shape
 
 VESSEL, AIRWAY = "vessel", "airway"
 """The `roi_set` of what is found; a vessel's mask is the vessel, an airway's its lumen."""
@@ -200,7 +200,7 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def describe_lesions(structures: pd.DataFrame, rois: Sequence[Region], num_cross_sections: int | None) -> str:
+def describe_lesions(structures: pd.DataFrame, rois: Sequence[RoiSummary], num_cross_sections: int | None) -> str:
     """How many lesions of a structure table the regions belong to, and how many cross-sections were too small for one.
 
     Empty where there is no mask, and so no count of its cross-sections.

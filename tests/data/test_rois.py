@@ -10,8 +10,8 @@ from ltdiff.data.rois import (
     MIN_LESION_PIXELS,
     WHOLE_SLICES,
     DiscDrawing,
-    Region,
     Roi,
+    RoiSummary,
     bounding_box,
     disc_mask,
     extrude,
@@ -174,6 +174,6 @@ def test_discs_drawn_scan_by_scan_are_those_of_all_slices():
 def test_a_region_is_told_without_its_mask():
     mask = np.zeros((10, 12), bool)
     mask[2:5, 3:8] = True
-    assert Region.of(Roi("tumour", 1, mask, "label_1"), first=6) == ("tumour", 7, 1, "label_1", 15, (2, 5), (3, 8))
+    assert RoiSummary.of(Roi("tumour", 1, mask, "label_1"), first=6) == ("tumour", 7, 1, "label_1", 15, (2, 5), (3, 8))
     (deep,) = extrude([Roi("random", 1, mask, "a")], blocks=np.zeros(3, int), depth=3)
-    assert Region.of(deep) == ("random", 0, 3, "a", 45, (2, 5), (3, 8))
+    assert RoiSummary.of(deep) == ("random", 0, 3, "a", 45, (2, 5), (3, 8))

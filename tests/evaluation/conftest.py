@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from scored_scans import make_scan, score_volume
 
-from ltdiff.data.rois import Region, mask_rois, random_rois
+from ltdiff.data.rois import RoiSummary, mask_rois, random_rois
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluation_result import ScanMeasures, collect_result
 from ltdiff.evaluation.evaluation_set import EvaluationSet, ScanImages
@@ -53,7 +53,7 @@ def evaluation_set(scan, rois):
         places=scan.places,
         num_windows=count_windows(scan.target_hu),
         shown=rois[-1],
-        lesions=[Region.of(roi) for roi in scan.lesions],
+        lesions=[RoiSummary.of(roi) for roi in scan.lesions],
         num_cross_sections=1,
         config=EvaluationConfig(),
         facts={
