@@ -5,7 +5,7 @@ They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,27 @@ def read_labels(mask: Path, manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> N
     Raises:
         ValueError: the mask fits no series of the pairs.
     """
+    return np.concatenate(list(read_labels_by_series(mask, manifest, parts=[pairs])))
+
+
+def read_labels_by_series(mask: Path, manifest: pd.DataFrame, *, parts: Iterable[pd.DataFrame]) -> Iterator[NDArray[Any]]:
+    """Labels as `read_labels` reads them, one after the other for each of `parts`, the rows of all pairs of some source series.
+
+    Raises:
+        ValueError: as `read_labels`; that the mask fits no series of any part shows at the end.
+    """
     if not mask.exists():
         raise ValueError(f"{printable(mask)}: there is no such file or folder")
     if is_volume_file(mask):
-        return _from_volume(mask, manifest, pairs)
-    return _from_segmentations(mask, manifest, pairs)
+        yield from (_from_volume(mask, manifest, pairs) for pairs in parts)
+        return
+    found, is_used = find_segmentations(mask), False
+    for pairs in parts:
+        labels, used = _from_segmentations(found, manifest, pairs)
+        is_used = is_used or bool(used)
+        yield labels
+    if not is_used:
+        raise ValueError(f"{printable(mask)}: there is no DICOM segmentation (SEG) of a series of these pairs")
 
 
 def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[Any]:
@@ -68,9 +84,11 @@ def _numbered(labels: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(numbered, dtype=np.uint16)
 
 
-def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[Any]:
+def _from_segmentations(
+    found: Mapping[Path, DrawnOn], manifest: pd.DataFrame, pairs: pd.DataFrame
+) -> tuple[NDArray[Any], dict[int, Path]]:
+    """The labels, and the segmentation that they are of by slice."""
     labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint16)
-    found = find_segmentations(mask)
     strangers = {path for path, origin in found.items() if origin.series.isdisjoint(manifest["series_uid"])}
     used: dict[int, Path] = {}  # by the slices in `labels`
     for role, is_named in (("source", True), ("target", True), ("source", False)):  # it may be drawn on a third kernel
@@ -86,9 +104,7 @@ def _from_segmentations(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame)
                 _only([*{used[index] for index in slices.index if index in used}, path])
                 labels[slices.index] = _of_slices(slices["path"], _numbered(images[path]), series)
                 used |= dict.fromkeys(slices.index, path)
-    if not used:
-        raise ValueError(f"{printable(mask)}: there is no DICOM segmentation (SEG) of a series of these pairs")
-    return labels
+    return labels, used
 
 
 def _rows_of(role: str, manifest: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy import ndimage
@@ -46,6 +47,30 @@ class VolumeRoi:
     label: str
 
 
+class RoiSummary(NamedTuple):
+    """What is told of a region: all but its mask, which is as large as a slice.
+
+    It lies in `num_slices` slices from `slice_index` on; `rows` and `columns` are its bounding box, from and to, and `num_pixels`
+    are those of all its slices.
+    """
+
+    roi_set: str
+    slice_index: int
+    num_slices: int
+    label: str
+    num_pixels: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @classmethod
+    def of(cls, roi: Roi | VolumeRoi, *, first: int = 0) -> Self:
+        """Describe a region whose slices are counted from slice `first` on."""
+        mask = roi.volume_mask
+        rows, columns = bounding_box(np.any(mask, axis=0))
+        box = (rows.start, rows.stop), (columns.start, columns.stop)
+        return cls(roi.roi_set, first + roi.slice_index, len(mask), roi.label, int(mask.sum()), *box)
+
+
 def disc_mask(shape: tuple[int, int], *, centre_yx: tuple[int, int], radius_px: int) -> np.ndarray:
     """Bool (Y, X): the pixels at most `radius_px` from the centre."""
     y, x = np.ogrid[: shape[0], : shape[1]]
@@ -72,6 +97,32 @@ def random_rois(
         if len(rois) == num_rois:
             break
     return rois
+
+
+class DiscDrawing:
+    """Draws the discs of `random_rois` on N slices (N, Y, X) that are seen one scan at a time: the same as on all at once."""
+
+    def __init__(self, shape: tuple[int, int, int], *, num_rois: int, seed: int) -> None:
+        self.shape, self.num_rois = shape, num_rois
+        border, largest_radius = _margins(shape)
+        batches = _candidates(shape, border, largest_radius, seed, num_rois * _CANDIDATES_PER_ROI)
+        self._candidates = np.concatenate(list(batches))
+        self._means_hu = np.full(len(self._candidates), np.nan)
+
+    def see(self, target_hu: np.ndarray, *, first: int) -> None:
+        """Look at the slices (Z, Y, X) from number `first` on."""
+        slices = self._candidates[:, 0]
+        (inside,) = np.nonzero((slices >= first) & (slices < first + len(target_hu)))
+        for start in range(0, len(inside), _BATCH):
+            batch = inside[start : start + _BATCH]
+            self._means_hu[batch] = _disc_means(target_hu, self._candidates[batch] - (first, 0, 0, 0))
+
+    def draw(self, *, hu_range: tuple[float, float] | None = None) -> list[Roi]:
+        """Draw the discs of one set once all slices were seen; see `random_rois`."""
+        assert np.isfinite(self._means_hu).all(), "slices are missing"
+        roi_set = "random" if hu_range is None else hu_set_name(hu_range)
+        accepted = self._candidates[_wanted(self._means_hu, hu_range)][: self.num_rois]
+        return [_disc_roi(roi_set, candidate, self.shape) for candidate in accepted]
 
 
 def mask_rois(labels: np.ndarray, *, roi_set: str = "tumour") -> list[Roi]:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.evaluation.agreement import AGREEMENT_COLUMNS, agreement
-from ltdiff.evaluation.evaluation_set import EvaluationSet
+from ltdiff.evaluation.evaluation_set import ScoredScan
 from ltdiff.inference.method import Slices
 
 Bool = NDArray[np.bool_]
@@ -46,16 +46,16 @@ def region_endpoints(hu: NDArray[np.floating], mask: Bool, voxels_ml: Float) -> 
     }
 
 
-def endpoint_table(images: Mapping[str, Slices], evaluation_set: EvaluationSet) -> pd.DataFrame:
-    """COLUMNS for each region of each pair of series, end point and method, of `images` (N, Y, X) in HU.
+def endpoint_table(images: Mapping[str, Slices], scan: ScoredScan) -> pd.DataFrame:
+    """COLUMNS for each region of each pair of series, end point and method, of a scan's `images` (Z, Y, X) in HU.
 
-    The lungs are those of `evaluation_set`, lesions those of its labels. Of a single slice no volume is known.
+    The lungs are those of `scan`, lesions those of its labels. Of a single slice no volume is known.
     """
     rows = []
-    for region, label, where, mask in _regions(evaluation_set):
-        voxels_ml = _voxels_ml(evaluation_set, where)
-        of_target = region_endpoints(evaluation_set.target_hu[where], mask, voxels_ml)
-        place = (region, label, where[0], len(where), of_target["volume_ml"])
+    for region, label, where, mask in _regions(scan):
+        voxels_ml = _voxels_ml(scan, where)
+        of_target = region_endpoints(scan.target_hu[where], mask, voxels_ml)
+        place = (region, label, scan.first + where[0], len(where), of_target["volume_ml"])
         measured = {method: region_endpoints(hu[where], mask, voxels_ml) for method, hu in images.items()}
         for name in ENDPOINTS[region]:
             for method, values in measured.items():
@@ -72,22 +72,22 @@ def endpoint_agreement(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*KEYS, "mean", "target_mean", *AGREEMENT_COLUMNS])
 
 
-def _regions(evaluation_set: EvaluationSet) -> Iterator[tuple[str, str, NDArray[np.int64], Bool]]:
+def _regions(scan: ScoredScan) -> Iterator[tuple[str, str, NDArray[np.int64], Bool]]:
     """Kind and label of each region, the slices of its pair of series, and its mask on these."""
-    for number in np.unique(evaluation_set.series):
-        (where,) = np.nonzero(evaluation_set.series == number)
-        if (lungs := evaluation_set.lungs[where]).any():
+    for number in np.unique(scan.series):
+        (where,) = np.nonzero(scan.series == number)
+        if (lungs := scan.lungs[where]).any():
             yield LUNGS, "", where, lungs
-        if evaluation_set.labels is None:
+        if scan.labels is None:
             continue
-        labels = evaluation_set.labels[where]
+        labels = scan.labels[where]
         for label in np.unique(labels[labels > 0]):
             yield LESION, f"label_{label}", where, labels == label
 
 
-def _voxels_ml(evaluation_set: EvaluationSet, where: NDArray[np.int64]) -> Float:
+def _voxels_ml(scan: ScoredScan, where: NDArray[np.int64]) -> Float:
     """The volume of a voxel of each slice of one series: a slice reaches half way to the next ones."""
-    places, spacings_mm = evaluation_set.places.iloc[where], evaluation_set.spacings_mm[where]
+    places, spacings_mm = scan.places.iloc[where], scan.spacings_mm[where]
     steps_mm = np.diff(np.unique(places["z_mm"]))
     depth_mm = steps_mm.min() if len(steps_mm) else np.nan
     return np.asarray(spacings_mm.prod(axis=1) * depth_mm / 1000)

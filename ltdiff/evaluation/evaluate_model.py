@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ from ltdiff.data.ensemble import has_unpaired
 from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.data.paired_scans import PairedScan, find_paired_scans
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluation_result import EvaluationResult, collect_result
-from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set, standardize_slices
+from ltdiff.evaluation.evaluation_result import EvaluationResult, ScanMeasures, collect_result
+from ltdiff.evaluation.evaluation_set import EvaluationSet, ScanImages, ScoredScan, read_evaluation_set, standardize_slices
 from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.report import REPORT_FILE, add_section, write_report
@@ -35,6 +35,7 @@ from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description, w
 from ltdiff.model.residual_model import read_residual_model
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 from ltdiff.system.atomic_files import file_sha256
+from ltdiff.system.progress import progress
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -184,25 +185,19 @@ def evaluate(
     """
     of_pairs = without_pairs = None
     if paired is not None:
-        images, seconds = standardize_all(
-            methods, paired.source_hu, paired.spacings_mm, paired.slice_numbers, num_workers=paired.config.num_workers
-        )
+        measures, seconds = ScanMeasures(paired), dict.fromkeys(methods, 0.0)
         scores = score(
-            images,
-            target_hu=paired.target_hu,
-            spacing_mm=paired.spacings_mm,
-            rois=paired.scored,
+            # no loop whose variable would keep a scan while the next one is read
+            map(measures.take, _standardize_scans(methods, paired, seconds)),
             feature_set=FEATURE_SETS[paired.config.features],
             harmonizers=harmonizers,
             expectations=expectations,
-            slice_numbers=paired.slice_numbers,
-            repeat_hu=paired.repeat_hu,
             seed=paired.config.seed,
             num_workers=paired.config.num_workers,
             extract_all=extract_all,
         )
         of_set = {"seconds_per_slice": seconds, **facts}
-        of_pairs = collect_result(scores, images=images, evaluation_set=paired, facts=of_set, compared=compared)
+        of_pairs = collect_result(scores, measures=measures, evaluation_set=paired, facts=of_set, compared=compared)
     if unpaired is not None:
         source = unpaired.source
         images, seconds = standardize_all(
@@ -219,6 +214,27 @@ def evaluate(
     return Evaluation(of_pairs, without_pairs)
 
 
+def _standardize_scans(methods: Mapping[str, Method], paired: EvaluationSet, seconds: dict[str, float]) -> Iterator[ScanImages]:
+    """One scan after the other, with the images of all methods; adds to `seconds` what each takes for a slice of the set."""
+    is_single = len(paired.scans) == 1
+
+    def standardize(read: Callable[[], ScoredScan]) -> ScanImages:
+        scan = read()
+        images, of_scan = standardize_all(
+            methods,
+            scan.source_hu,
+            scan.spacings_mm,
+            scan.slice_numbers,
+            num_workers=paired.config.num_workers,
+            is_shown=is_single,
+        )
+        for name in methods:
+            seconds[name] += of_scan[name] * len(scan.source_hu) / len(paired.places)
+        return ScanImages(scan, images)
+
+    return map(standardize, progress(paired.scans, name="score", unit="scan", is_shown=not is_single))
+
+
 def standardize_all(
     methods: Mapping[str, Method],
     source_hu: Slices,
@@ -226,12 +242,15 @@ def standardize_all(
     numbers: NDArray[np.int64],
     *,
     num_workers: int,
+    is_shown: bool = True,
 ) -> tuple[dict[str, Slices], dict[str, float]]:
     """The images (N, Y, X) of the source and of every method, and the seconds that each method takes for a slice."""
     images, seconds = {SOURCE: source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        made = standardize_slices(method, source_hu, spacings_mm, numbers=numbers, num_workers=num_workers, name=name)
+        made = standardize_slices(
+            method, source_hu, spacings_mm, numbers=numbers, num_workers=num_workers, name=name, is_shown=is_shown
+        )
         images[name] = np.stack(made)
         seconds[name] = (time.perf_counter() - started_s) / len(source_hu)
     return images, seconds

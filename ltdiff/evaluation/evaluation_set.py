@@ -1,35 +1,44 @@
-"""The slice pairs of a manifest that are scored, and the regions on them: the same for every method."""
+"""The slice pairs of a manifest that are scored, and the regions on them: the same for every method.
+
+Pixels are read one scan at a time: a scan is the least that the lungs, regions through several slices and neighbours need. What
+is kept of all scans is where regions lie and, compressed, the masks.
+"""
 
 import logging
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ltdiff.data.compressed_array import CompressedArray
 from ltdiff.data.ensemble import of_usual_size
 from ltdiff.data.manifest import REPEAT, data_fingerprint, slice_numbers
-from ltdiff.data.masks import check_regular, read_labels
+from ltdiff.data.masks import check_regular, read_labels_by_series
 from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.data.rois import (
     HU_RANGES,
+    DiscDrawing,
     Roi,
+    RoiSummary,
     VolumeRoi,
     count_cross_sections,
     extrude,
-    is_lesion_set,
     mask_rois,
-    random_rois,
     volume_mask_rois,
     whole_slices,
 )
 from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.lung_mask import find_lungs
+from ltdiff.evaluation.noise_power import count_windows
 from ltdiff.evaluation.structures import Neighbours
 from ltdiff.inference.method import Method, Slices
 from ltdiff.radiomics.feature_sets import FEATURE_SETS, FeatureSet
@@ -37,47 +46,75 @@ from ltdiff.system.progress import progress
 
 logger = logging.getLogger(__name__)
 
+_LESIONS_RANK, _WHOLE_RANK = sys.maxsize - 1, sys.maxsize
+"""Lesions and whole slices come after all discs, in the order of the scans."""
+
 
 @dataclass(frozen=True)
-class EvaluationSet:
-    """N slice pairs (N, Y, X) in HU, and the regions drawn on their targets.
+class ScoredScan:
+    """The slice pairs (Z, Y, X) in HU of one source series, and the regions drawn on their targets.
 
-    `rois` are regions of single slices, `scored` those that features are extracted from. `spacings_mm` (N, 2) is (y, x);
-    `series` (N,) numbers the pairs of series that slices belong to; `places` has a row for each slice: series_uid, z_mm and
-    slice_number, its place in the whole series.
-    `repeat_hu` (N, Y, X) are the targets scanned again, NaN where they were not, None where none was.
-    `lungs` (N, Y, X) bool is one mask for all images; `labels` (N, Y, X) uint16 numbers the lesions of each series, None without
-    a mask, and `num_cross_sections` counts their cross-sections; `facts` tell a reader what it is.
+    `first` is the number of its first slice in the whole set; regions count slices from there. `spacings_mm` (Z, 2) is (y, x);
+    `series` (Z,) numbers the pairs of series that slices belong to, for a source may have several targets; `places` has a row for
+    each slice: slice_index (in the whole set), series_uid, z_mm and slice_number, its place in the whole series.
+    `repeat_hu` (Z, Y, X) are the targets scanned again, NaN where they were not, None where none of any scan was.
+    `lungs` (Z, Y, X) bool is one mask for all images; `labels` (Z, Y, X) uint16 numbers the lesions, None without a mask.
+    Features are extracted from `scored`, whose `ranks` give their order among those of all scans (equal ones as the scans come).
     """
 
+    first: int
     source_hu: Slices
     target_hu: Slices
     spacings_mm: NDArray[np.float64]
     series: NDArray[np.int64]
     places: pd.DataFrame
-    rois: tuple[Roi, ...]
-    scored: tuple[Roi, ...] | tuple[VolumeRoi, ...]
+    scored: Sequence[Roi | VolumeRoi]
+    ranks: Sequence[int]
     lungs: NDArray[np.bool_]
     labels: NDArray[np.uint16] | None
-    num_cross_sections: int | None
-    config: EvaluationConfig
-    facts: dict[str, Any]
     repeat_hu: Slices | None = None
 
     @property
     def slice_numbers(self) -> NDArray[np.int64]:
-        """The places (N,) of the slices in their whole series, which decide the noise of a method that draws some."""
+        """The places (Z,) of the slices in their whole series, which decide the noise of a method that draws some."""
         return self.places["slice_number"].to_numpy()
 
     @property
     def neighbours(self) -> Neighbours:
-        """Indices of slices that follow each other in one series."""
+        """Slices that follow each other in one series, counted from the scan's first on."""
         return find_neighbours(zip(self.series.tolist(), self.slice_numbers.tolist(), strict=True))
 
     @property
     def lesions(self) -> list[Roi]:
-        """The cross-sections of lesions among `rois`."""
-        return [roi for roi in self.rois if is_lesion_set(roi.roi_set)]
+        """The cross-sections of lesions that are large enough."""
+        return [] if self.labels is None else mask_rois(self.labels)
+
+
+class ScanImages(NamedTuple):
+    """A scan, and the images (Z, Y, X) of its source and of every method."""
+
+    scan: ScoredScan
+    images: dict[str, Slices]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What is scored, without its pixels: each of `scans` reads one.
+
+    `places` are those of all scans; `num_windows` (N,) counts the windows of homogeneous tissue in each slice of the target (see
+    `noise_power`); `shown` is the region that a reader wants to see, in slice `shown.slice_index` of the whole set; `lesions` are
+    the scored cross-sections of a mask, and `num_cross_sections` counts all, None without a mask; `facts` tell a reader what it
+    is.
+    """
+
+    scans: Sequence[Callable[[], ScoredScan]]
+    places: pd.DataFrame
+    num_windows: NDArray[np.int64]
+    shown: Roi
+    lesions: Sequence[RoiSummary]
+    num_cross_sections: int | None
+    config: EvaluationConfig
+    facts: dict[str, Any]
 
 
 def standardize_slices(
@@ -88,79 +125,220 @@ def standardize_slices(
     numbers: Iterable[int],
     num_workers: int,
     name: str = "standardize",
+    is_shown: bool = True,
 ) -> list[Slices]:
-    """A' (Y, X) of source slices (Y, X), several at a time, with PixelSpacings (y, x) and their numbers in their series."""
+    """A' (Y, X) of source slices (Y, X), several at a time, with PixelSpacings (y, x) and their numbers in their series.
+
+    Progress `is_shown`, or not.
+    """
 
     def standardize(hu: Slices, spacing_mm: Sequence[float], number: int) -> Slices:
         return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
 
     with ThreadPoolExecutor(num_workers) as pool:
         made = pool.map(standardize, slices_hu, spacings_mm, numbers)
-        return list(progress(made, name=name, unit="slice", total=len(slices_hu)))
+        return list(progress(made, name=name, unit="slice", total=len(slices_hu), is_shown=is_shown))
 
 
 def read_evaluation_set(
     manifest: pd.DataFrame, *, config: EvaluationConfig, mask: Path | None = None, lung_mask: Path | None = None
 ) -> EvaluationSet:
-    """Read the pairs of a split and draw the regions. The lungs are found in the targets, or given.
+    """Look at the pairs of a split once, and draw the regions. The lungs are found in the targets, or given.
 
     Raises:
         ValueError: the split has no pairs, or no region can be drawn on them; a slice cannot be read; a mask fits no series.
     """
-    pairs, targets = _scored_pairs(manifest, config.split)
-    target_hu = read_all_hu(targets)
-    labels = read_labels(mask, manifest, pairs=pairs) if mask else None
-    rois = draw_rois(target_hu, labels=labels, config=config)
-    if not rois:
-        raise ValueError(f"the pairs of split {config.split!r} show air alone: there is nothing to draw a region on")
-    series = (pairs["series_uid"] + " " + targets["series_uid"]).factorize()[0]
-    numbers = slice_numbers(manifest, pairs)
+    sources, targets = _scored_pairs(manifest, config.split)
     feature_set = FEATURE_SETS[config.features]
-    scored: tuple[Roi, ...] | tuple[VolumeRoi, ...] = tuple(rois)
     if feature_set.depth > 1:
-        check_regular(manifest, pairs=pairs)
-        follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
-        blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
-        scored = _in_space(rois, labels, blocks=blocks, feature_set=feature_set)
-    num_cross_sections = None if labels is None else count_cross_sections(labels)
-    spacings_mm = pairs[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
-    given = read_labels(lung_mask, manifest, pairs=pairs) > 0 if lung_mask else None
-    repeat_hu = _read_repeats(manifest, pairs, shape=target_hu.shape)
+        check_regular(manifest, pairs=sources)
+    rows = _rows_of_scans(manifest, sources, targets)
+    labels = _read_masks(mask, manifest, rows)
+    lesions = [] if labels is None else _find_lesions(labels, rows)
+    num_cross_sections = None if labels is None else sum(count_cross_sections(each.read()) for each in labels)
+    if labels is not None:
+        logger.info("%d of %d lesion cross-sections are scored", len(lesions), num_cross_sections)
+    given = _read_masks(lung_mask, manifest, rows, are_lungs=True)
+    lungs, num_windows, discs = _look_at_targets(rows, given, config=config)
+    shown = max(discs, key=lambda roi: roi.mask.sum(), default=None)
+    if labels is not None and lesions:  # a lesion if there is one, and the largest
+        largest = max(lesions, key=lambda region: region.num_pixels)
+        shown = _find_roi(largest, labels, rows)
+    if shown is None:
+        raise ValueError(f"the pairs of split {config.split!r} show air alone: there is nothing to draw a region on")
+    repeats = _repeated_rows(manifest, sources)
+    scans = [
+        partial(
+            _read_scan,
+            of_scan,
+            lungs=of_lungs,
+            labels=None if labels is None else labels[i],
+            discs=[(rank, roi) for rank, roi in enumerate(discs) if of_scan.holds(roi.slice_index)],
+            feature_set=feature_set,
+            repeats=repeats,
+        )
+        for i, (of_scan, of_lungs) in enumerate(zip(rows, lungs, strict=True))
+    ]
     return EvaluationSet(
-        source_hu=read_all_hu(pairs),
-        target_hu=target_hu,
-        spacings_mm=spacings_mm,
-        series=series,
-        places=pairs[["series_uid", "z_mm"]].assign(slice_number=numbers).rename_axis("slice_index").reset_index(),
-        rois=tuple(rois),
-        scored=scored,
-        lungs=_find_all_lungs(target_hu, series, spacings_mm) if given is None else given,
-        labels=labels,
+        scans=scans,
+        places=pd.concat([of_scan.places for of_scan in rows], ignore_index=True),
+        num_windows=num_windows,
+        shown=shown,
+        lesions=lesions,
         num_cross_sections=num_cross_sections,
         config=config,
         facts={
-            "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split, "num_pairs": len(pairs)},
+            "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split, "num_pairs": len(sources)},
             "data_fingerprint": data_fingerprint(manifest),
             "roi_seed": config.seed,
             "num_lesion_cross_sections": num_cross_sections or 0,
             "lungs": "found in the target by thresholds" if given is None else "given",
-            "scans": _describe_scans(pairs, targets),
-            "num_repeated_slices": 0 if repeat_hu is None else int(np.isfinite(repeat_hu[:, 0, 0]).sum()),
+            "scans": _describe_scans(sources, targets),
+            "num_repeated_slices": 0 if repeats is None else int(sources["pair_id"].isin(repeats.index).sum()),
         },
-        repeat_hu=repeat_hu,
     )
 
 
-def draw_rois(target_hu: Slices, *, labels: NDArray[np.uint16] | None, config: EvaluationConfig) -> list[Roi]:
-    """Random discs, random discs for every HU range, and those of the lesion masks; drawn on the target alone."""
-    rois = random_rois(target_hu, num_rois=config.num_rois, seed=config.seed)
-    for hu_range in HU_RANGES:
-        rois += random_rois(target_hu, num_rois=config.num_rois, seed=config.seed, hu_range=hu_range)
-    if labels is not None:
-        lesions = mask_rois(labels)
-        logger.info("%d of %d lesion cross-sections are scored", len(lesions), count_cross_sections(labels))
-        rois += lesions
-    return rois
+@dataclass(frozen=True)
+class _ScanRows:
+    """The rows of a manifest that a scan is read from; see `ScoredScan`."""
+
+    first: int
+    sources: pd.DataFrame
+    targets: pd.DataFrame
+    series: NDArray[np.int64]
+    places: pd.DataFrame
+
+    def holds(self, slice_index: int) -> bool:
+        """Tell whether a slice of the whole set is one of the scan."""
+        return self.first <= slice_index < self.first + len(self.sources)
+
+    @property
+    def spacings_mm(self) -> NDArray[np.float64]:
+        return self.sources[["spacing_y_mm", "spacing_x_mm"]].to_numpy(dtype=float)
+
+
+def _rows_of_scans(manifest: pd.DataFrame, sources: pd.DataFrame, targets: pd.DataFrame) -> list[_ScanRows]:
+    """The pairs of each source series, which follow each other."""
+    series = (sources["series_uid"] + " " + targets["series_uid"]).factorize()[0]
+    places = sources[["series_uid", "z_mm"]].assign(slice_number=slice_numbers(manifest, sources))
+    places = places.rename_axis("slice_index").reset_index()
+    starts = np.flatnonzero((sources["series_uid"] != sources["series_uid"].shift()).to_numpy())
+    return [
+        _ScanRows(
+            first=int(start),
+            sources=sources.iloc[start:end].reset_index(drop=True),
+            targets=targets.iloc[start:end].reset_index(drop=True),
+            series=series[start:end],
+            places=places.iloc[start:end].reset_index(drop=True),
+        )
+        for start, end in pairwise([*starts, len(sources)])
+    ]
+
+
+def _read_masks(
+    mask: Path | None, manifest: pd.DataFrame, rows: Sequence[_ScanRows], *, are_lungs: bool = False
+) -> list[CompressedArray] | None:
+    """The labels of each scan, or whether a pixel has one; None where no mask is given."""
+    if mask is None:
+        return None
+    labels = read_labels_by_series(mask, manifest, parts=(of_scan.sources for of_scan in rows))
+    return [CompressedArray.of(each > 0 if are_lungs else each) for each in labels]
+
+
+def _find_lesions(labels: Sequence[CompressedArray], rows: Sequence[_ScanRows]) -> list[RoiSummary]:
+    return [
+        RoiSummary.of(roi, first=of_scan.first)
+        for of_scan, of_labels in zip(rows, labels, strict=True)
+        for roi in mask_rois(of_labels.read())
+    ]
+
+
+def _find_roi(region: RoiSummary, labels: Sequence[CompressedArray], rows: Sequence[_ScanRows]) -> Roi:
+    """The region with its mask, in the whole set."""
+    (number,) = (i for i, of_scan in enumerate(rows) if of_scan.holds(region.slice_index))
+    z = region.slice_index - rows[number].first
+    (roi,) = (roi for roi in mask_rois(labels[number].read()[z : z + 1]) if roi.label == region.label)
+    return replace(roi, slice_index=region.slice_index)
+
+
+def _look_at_targets(
+    rows: Sequence[_ScanRows], given: Sequence[CompressedArray] | None, *, config: EvaluationConfig
+) -> tuple[list[CompressedArray], NDArray[np.int64], list[Roi]]:
+    """One pass over the targets: the lungs of each scan, if they are not given, windows for noise by slice, and random discs."""
+    last, of_slice = rows[-1], rows[0].targets.iloc[0]
+    shape = (last.first + len(last.sources), int(of_slice["rows"]), int(of_slice["columns"]))
+    drawing = DiscDrawing(shape, num_rois=config.num_rois, seed=config.seed)
+
+    def look(number: int) -> tuple[CompressedArray, NDArray[np.int64], int]:
+        """Lungs, windows by slice, and pairs of series that show lungs; the pixels are forgotten."""
+        target_hu = read_all_hu(rows[number].targets)
+        drawing.see(target_hu, first=rows[number].first)
+        if given is not None:
+            return given[number], count_windows(target_hu), 0
+        lungs, num_found = _find_all_lungs(target_hu, rows[number].series, rows[number].spacings_mm)
+        return CompressedArray.of(lungs), count_windows(target_hu), num_found
+
+    numbers = progress(range(len(rows)), name="draw regions", unit="scan", is_shown=len(rows) > 1)
+    lungs, num_windows, num_found = zip(*map(look, numbers), strict=True)
+    if given is None:
+        num_series = sum(len(np.unique(of_scan.series)) for of_scan in rows)
+        logger.info("lungs are found in the scored slices of %d of %d pairs of series", sum(num_found), num_series)
+    discs = drawing.draw() + [roi for hu_range in HU_RANGES for roi in drawing.draw(hu_range=hu_range)]
+    return list(lungs), np.concatenate(num_windows), discs
+
+
+def _read_scan(
+    rows: _ScanRows,
+    *,
+    lungs: CompressedArray,
+    labels: CompressedArray | None,
+    discs: Sequence[tuple[int, Roi]],
+    feature_set: FeatureSet,
+    repeats: pd.DataFrame | None,
+) -> ScoredScan:
+    """Read a scan; `discs` come with their ranks. ValueError naming a slice that cannot be read."""
+    target_hu = read_all_hu(rows.targets)
+    of_labels = None if labels is None else labels.read()
+    regions = [(rank, replace(roi, slice_index=roi.slice_index - rows.first)) for rank, roi in discs]
+    numbers = rows.places["slice_number"].to_numpy()
+    scored = _scored_regions(
+        regions, of_labels, shape=target_hu.shape, series=rows.series, numbers=numbers, feature_set=feature_set
+    )
+    return ScoredScan(
+        first=rows.first,
+        source_hu=read_all_hu(rows.sources),
+        target_hu=target_hu,
+        spacings_mm=rows.spacings_mm,
+        series=rows.series,
+        places=rows.places,
+        scored=[roi for _, roi in scored],
+        ranks=[rank for rank, _ in scored],
+        lungs=lungs.read(),
+        labels=of_labels,
+        repeat_hu=None if repeats is None else _read_repeats(repeats, rows.sources, shape=target_hu.shape),
+    )
+
+
+def _scored_regions(
+    discs: Sequence[tuple[int, Roi]],
+    labels: NDArray[np.uint16] | None,
+    *,
+    shape: tuple[int, ...],
+    series: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    feature_set: FeatureSet,
+) -> list[tuple[int, Roi | VolumeRoi]]:
+    """Discs with their ranks, lesions and, where the set is measured there, whole slices; in space through several slices."""
+    found: list[tuple[int, Roi | VolumeRoi]] = list(discs)
+    if feature_set.depth == 1:
+        return found + [(_LESIONS_RANK, roi) for roi in (mask_rois(labels) if labels is not None else [])]
+    follows = (np.diff(series) == 0) & (np.diff(numbers) == 1)
+    blocks = np.cumsum([True, *~follows])  # number of the run of slices, each the next of the one before, that a slice is in
+    deep = extrude([roi for _, roi in discs], blocks=blocks, depth=feature_set.depth)
+    found = [(rank, roi) for (rank, _), roi in zip(discs, deep, strict=True)]
+    found += [(_LESIONS_RANK, roi) for roi in (volume_mask_rois(labels, blocks=blocks) if labels is not None else [])]
+    return found + [(_WHOLE_RANK, roi) for roi in (whole_slices(shape) if feature_set.of_whole_slices else [])]
 
 
 def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -172,16 +350,6 @@ def _scored_pairs(manifest: pd.DataFrame, split: str) -> tuple[pd.DataFrame, pd.
     sources = rows[rows["role"] == "source"].sort_values(["series_uid", "z_mm"])
     targets = rows[rows["role"] == "target"].set_index("pair_id").loc[sources["pair_id"]].reset_index()
     return sources.reset_index(drop=True), targets
-
-
-def _in_space(
-    rois: list[Roi], labels: NDArray[np.uint16] | None, *, blocks: NDArray[np.int64], feature_set: FeatureSet
-) -> tuple[VolumeRoi, ...]:
-    """Random discs through several slices of a block (Z,), whole lesions and, where the set is measured there, whole slices."""
-    discs = extrude([roi for roi in rois if not is_lesion_set(roi.roi_set)], blocks=blocks, depth=feature_set.depth)
-    lesions = [] if labels is None else volume_mask_rois(labels, blocks=blocks)
-    whole = whole_slices((len(blocks), *rois[0].mask.shape)) if feature_set.of_whole_slices else []
-    return (*discs, *lesions, *whole)
 
 
 def _describe_scans(sources: pd.DataFrame, targets: pd.DataFrame) -> dict[str, Any]:
@@ -200,24 +368,28 @@ def _describe_scans(sources: pd.DataFrame, targets: pd.DataFrame) -> dict[str, A
     }
 
 
-def _read_repeats(manifest: pd.DataFrame, pairs: pd.DataFrame, *, shape: tuple[int, ...]) -> Slices | None:
-    """The repeat (N, Y, X) of the target of each pair, NaN where there is none; None without any."""
+def _repeated_rows(manifest: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame | None:
+    """The rows of the targets scanned again, by pair; None where no pair was."""
     rows = manifest[manifest["role"] == REPEAT].set_index("pair_id", drop=False)
-    (places,) = np.nonzero(pairs["pair_id"].isin(rows.index))
-    if len(places) == 0:
-        return None
+    return rows if sources["pair_id"].isin(rows.index).any() else None
+
+
+def _read_repeats(repeats: pd.DataFrame, sources: pd.DataFrame, *, shape: tuple[int, ...]) -> Slices:
+    """The repeat (Z, Y, X) of the target of each pair, NaN where there is none."""
+    (places,) = np.nonzero(sources["pair_id"].isin(repeats.index))
     repeat_hu = np.full(shape, np.nan, np.float32)
-    repeat_hu[places] = read_all_hu(rows.loc[pairs["pair_id"].iloc[places]])
+    if len(places):
+        repeat_hu[places] = read_all_hu(repeats.loc[sources["pair_id"].iloc[places]])
     return repeat_hu
 
 
-def _find_all_lungs(target_hu: Slices, series: NDArray[np.int64], spacings_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The lungs (N, Y, X) of each pair of series; all False in those that show none."""
+def _find_all_lungs(
+    target_hu: Slices, series: NDArray[np.int64], spacings_mm: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], int]:
+    """The lungs (Z, Y, X) of each pair of series; all False in those that show none; and the number of those that show some."""
     lungs = np.zeros(target_hu.shape, bool)
     for number in np.unique(series):
         of_series = series == number
         y_mm, x_mm = spacings_mm[of_series][0]
         lungs[of_series] = find_lungs(target_hu[of_series], (float(y_mm), float(x_mm)))
-    num_found = sum(lungs[series == number].any() for number in np.unique(series))
-    logger.info("lungs are found in the scored slices of %d of %d pairs of series", num_found, len(np.unique(series)))
-    return lungs
+    return lungs, sum(int(lungs[series == number].any()) for number in np.unique(series))

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltdiff.data.rois import Roi, VolumeRoi
+from ltdiff.data.rois import Roi, RoiSummary, VolumeRoi
 from ltdiff.evaluation.concordance import Values
 from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
@@ -21,8 +21,8 @@ TARGET = "target"
 REPEAT = "repeat"
 """That of the target scanned again: what it differs from the target by is noise."""
 
-ExtractAll = Callable[[Sequence[RegionCut], FeatureSet], list[dict[str, float]]]
-"""Features of many regions, in their order."""
+ExtractAll = Callable[[Iterable[RegionCut], FeatureSet], Iterable[dict[str, float]]]
+"""Features of many regions, in their order; regions are taken as they are needed."""
 
 
 class FeatureBlock(NamedTuple):
@@ -31,7 +31,7 @@ class FeatureBlock(NamedTuple):
     roi_set: str
     feature_class: str
     features: list[str]
-    rois: list[Roi | VolumeRoi]
+    rois: list[RoiSummary]
     target: Values
     values: dict[str, Values]
 
@@ -42,7 +42,7 @@ class FeatureArray:
 
     values: Values
     methods: tuple[str, ...]
-    rois: tuple[Roi | VolumeRoi, ...]
+    rois: tuple[RoiSummary, ...]
     feature_set: FeatureSet
 
     @property
@@ -107,13 +107,49 @@ def feature_array(
     `spacing_mm` is (y, x), one for all slices or one row per slice (Z, 2). Features are extracted by `num_workers` processes, or
     by `extract_all`. A region in slices that a volume lacks (NaN) has none: NaN.
     """
+    volumes_of_scan = [RegionsOfScan(volumes, rois, np.asarray(spacing_mm, float))]
+    (values,) = feature_arrays(volumes_of_scan, feature_set=feature_set, num_workers=num_workers, extract_all=extract_all)
+    return values, feature_set.features
+
+
+class RegionsOfScan(NamedTuple):
+    """Volumes (Z, Y, X) in HU of one scan, and regions of all of them; `spacings_mm` as in `feature_array`."""
+
+    volumes: Iterable[Slices]
+    rois: Sequence[Roi | VolumeRoi]
+    spacings_mm: NDArray[np.float64]
+
+
+def feature_arrays(
+    scans: Iterable[RegionsOfScan],
+    *,
+    feature_set: FeatureSet = PYRADIOMICS,
+    num_workers: int = 1,
+    extract_all: ExtractAll | None = None,
+) -> list[Values]:
+    """For each scan what `feature_array` gives of it. One volume of one scan is in memory at a time, and regions in hand."""
     extract_all = extract_all or partial(extract_regions, num_workers=num_workers)
-    regions = [_region(volume, roi, spacing_mm) for volume in volumes for roi in rois]
-    there = [not np.isnan(region.hu).any() for region in regions]
-    rows = extract_all(list(compress(regions, there)), feature_set)
-    values = np.full((len(regions), len(feature_set.features)), np.nan)
-    values[there] = [[row[name] for name in feature_set.features] for row in rows]
-    return values.reshape(-1, len(rois), len(feature_set.features)), feature_set.features
+    shapes: list[tuple[int, int]] = []  # volumes and regions of each scan
+    there: list[bool] = []
+
+    def cut(scan: RegionsOfScan) -> Iterator[RegionCut]:
+        num_volumes = 0
+        for volume in scan.volumes:
+            num_volumes += 1
+            for roi in scan.rois:
+                region = _region(volume, roi, scan.spacings_mm)
+                there.append(not np.isnan(region.hu).any())
+                if there[-1]:
+                    yield region
+        shapes.append((num_volumes, len(scan.rois)))
+
+    rows = extract_all(chain.from_iterable(map(cut, scans)), feature_set)
+    known = [np.array([row[name] for name in feature_set.features]) for row in rows]
+    values = np.full((len(there), len(feature_set.features)), np.nan)
+    if known:
+        values[there] = known
+    parts = np.split(values, np.cumsum([num_volumes * num_rois for num_volumes, num_rois in shapes])[:-1])
+    return [part.reshape(*shape, len(feature_set.features)) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _region(volume_hu: Slices, roi: Roi | VolumeRoi, spacing_mm: Sequence[float] | NDArray[np.float64]) -> RegionCut:

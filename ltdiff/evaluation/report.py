@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data import rois
-from ltdiff.data.rois import Roi, VolumeRoi, bounding_box
+from ltdiff.data.rois import RoiSummary
 from ltdiff.evaluation import figures
 from ltdiff.evaluation.evaluation_result import EvaluationResult
 from ltdiff.evaluation.markdown import Section, paired_sections, to_markdown
@@ -119,7 +119,7 @@ def _draw_figures(result: EvaluationResult | None, unpaired: UnpairedResult | No
             replace_file(path, partial(figure.savefig, format="png", dpi=100, pil_kwargs={"optimize": True}))
 
 
-def _describe_rois(found: tuple[Roi | VolumeRoi, ...]) -> dict[str, Any]:
+def _describe_rois(found: tuple[RoiSummary, ...]) -> dict[str, Any]:
     """How regions are drawn, and every region; a disc is rebuilt from its label by `rois.disc_mask`, in each of its slices."""
     return {
         "recipe": {
@@ -130,20 +130,7 @@ def _describe_rois(found: tuple[Roi | VolumeRoi, ...]) -> dict[str, Any]:
             "hu_ranges": rois.HU_RANGES,
             "lesion_min_pixels": rois.MIN_LESION_PIXELS,
         },
-        "rois": [_describe_roi(roi) for roi in found],
-    }
-
-
-def _describe_roi(roi: Roi | VolumeRoi) -> dict[str, Any]:
-    rows, columns = bounding_box(np.any(roi.volume_mask, axis=0))
-    return {
-        "roi_set": roi.roi_set,
-        "slice_index": roi.slice_index,
-        "num_slices": len(roi.volume_mask),
-        "label": roi.label,
-        "num_pixels": int(roi.volume_mask.sum()),
-        "rows": [rows.start, rows.stop],
-        "columns": [columns.start, columns.stop],
+        "rois": [region._asdict() for region in found],
     }
 
 

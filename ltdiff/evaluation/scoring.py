@@ -4,8 +4,8 @@ Images are compared as they are given. What a viewer or a feature extractor will
 them, inside the range that the target series can store: round and clip before scoring.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import chain
 from typing import Any, Protocol
@@ -15,11 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import ltdiff
-from ltdiff.data.rois import Roi, VolumeRoi
+from ltdiff.data.rois import RoiSummary
 from ltdiff.evaluation import concordance
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
-from ltdiff.evaluation.feature_values import REPEAT, TARGET, ExtractAll, FeatureArray, feature_array
-from ltdiff.evaluation.image_metrics import pixel_errors, ssim
+from ltdiff.evaluation.evaluation_set import ScanImages
+from ltdiff.evaluation.feature_values import REPEAT, TARGET, ExtractAll, FeatureArray, RegionsOfScan, feature_arrays
+from ltdiff.evaluation.image_metrics import ImageMetrics
 from ltdiff.inference.method import SamplingMethod, Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 
@@ -98,65 +99,75 @@ class Expectation:
 
 
 def score(
-    images: Mapping[str, Slices],
+    scans: Iterable[ScanImages],
     *,
-    target_hu: Slices,
-    spacing_mm: Sequence[float] | NDArray[np.float64],
-    rois: Sequence[Roi | VolumeRoi],
     feature_set: FeatureSet = PYRADIOMICS,
     harmonizers: Mapping[str, Harmonizer] | None = None,
     expectations: Mapping[str, Expectation] | None = None,
-    slice_numbers: Sequence[int] | NDArray[np.int64] = (),
-    repeat_hu: Slices | None = None,
     seed: int = 0,
     num_workers: int = 1,
     extract_all: ExtractAll | None = None,
 ) -> Scores:
-    """Score each method's `images` (Z, Y, X) against `target_hu` (Z, Y, X), all in HU, on the same `rois`.
+    """Score the images of each method, the same in all scans, against the target on the regions of each scan.
 
-    `harmonizers` get the features of the images called SOURCE; they have no image metrics, and neither have `expectations`, which
-    need the number of each slice in its series. `repeat_hu` (Z, Y, X) is the target scanned again, NaN where it was not: REPEAT
-    in the tables of features.
+    One scan is in memory at a time. `harmonizers` get the features of the images called SOURCE; they have no image metrics, and
+    neither have `expectations`. Where targets were scanned again, REPEAT is in the tables of features.
 
-    `spacing_mm` is (between rows, between columns), one for all slices or one row per slice (Z, 2). `seed` is that of
-    the bootstrap. With `num_workers` > 1 features are extracted in that many processes, or by `extract_all` wherever it does
-    so; the result is the same.
+    `seed` is that of the bootstrap. With `num_workers` > 1 features are extracted in that many processes, or by `extract_all`
+    wherever it does so; the result is the same.
 
     Raises:
         ValueError: images with values that are not finite.
     """
-    assert rois, "there are no regions to score"
-    assert images.keys().isdisjoint((TARGET, REPEAT)), f"no method may be called {TARGET} or {REPEAT}"
-    for method, image_hu in images.items():
-        if not np.isfinite(image_hu).all():
-            raise ValueError(f"the images of {method} hold values that are not finite")
-    expected = expectations or {}
-    spacings_mm = np.broadcast_to(np.asarray(spacing_mm, float), (len(target_hu), 2))
-    samples = (
-        sample
-        for one in expected.values()
-        for sample in one.samples(images[SOURCE], spacings_mm, slice_numbers, num_workers=num_workers)
-    )
-    repeats = {} if repeat_hu is None else {REPEAT: repeat_hu}
-    values, _ = feature_array(
-        chain([target_hu], images.values(), repeats.values(), samples),
-        rois=rois,
-        spacing_mm=spacing_mm,
-        feature_set=feature_set,
-        num_workers=num_workers,
-        extract_all=extract_all,
-    )
-    num_images = 1 + len(images) + len(repeats)
-    of_samples = values[num_images:].reshape(len(expected), Expectation.NUM_SAMPLES, *values.shape[1:])
-    values = np.concatenate([values[:num_images], of_samples.mean(axis=1)])
-    methods, names = [TARGET, *images, *repeats, *expected], list(feature_set.features)
+    measured = _Measured(expectations or {}, num_workers=num_workers)
+    parts = feature_arrays(map(measured.take, scans), feature_set=feature_set, num_workers=num_workers, extract_all=extract_all)
+    assert measured.regions, "there are no regions to score"
+    order = np.argsort(measured.ranks, kind="stable")
+    values = np.concatenate([measured.average_samples(part) for part in parts if part.size], axis=1)[:, order]
+    methods, names = measured.methods, list(feature_set.features)
     for name, harmonizer in (harmonizers or {}).items():
         harmonized = harmonizer.harmonize(pd.DataFrame(values[methods.index(SOURCE)], columns=names))
         values = np.concatenate([values, harmonized[names].to_numpy(float)[None]])
         methods.append(name)
-    features = FeatureArray(values, tuple(methods), tuple(rois), feature_set)
-    metrics = [{"method": name, **pixel_errors(hu, target_hu), "ssim": ssim(hu, target_hu)} for name, hu in images.items()]
+    features = FeatureArray(values, tuple(methods), tuple(measured.regions[i] for i in order), feature_set)
+    metrics = [{"method": name, **of_method.result()} for name, of_method in measured.metrics.items()]
     return Scores(features, *feature_tables(features, seed=seed), pd.DataFrame(metrics), seed)
+
+
+class _Measured:
+    """What is known of the scans that have passed, but for their features."""
+
+    def __init__(self, expectations: Mapping[str, Expectation], *, num_workers: int) -> None:
+        self.expectations, self.num_workers = expectations, num_workers
+        self.metrics: dict[str, ImageMetrics] = defaultdict(ImageMetrics)
+        self.methods: list[str] = []
+        self.regions: list[RoiSummary] = []
+        self.ranks: list[int] = []
+
+    def take(self, one: ScanImages) -> RegionsOfScan:
+        """Measure whole images; return what features are to be extracted from: target, images, repeat and samples."""
+        scan, images = one
+        assert images.keys().isdisjoint((TARGET, REPEAT)), f"no method may be called {TARGET} or {REPEAT}"
+        for method, image_hu in images.items():
+            if not np.isfinite(image_hu).all():
+                raise ValueError(f"the images of {method} hold values that are not finite")
+            self.metrics[method].add(image_hu, scan.target_hu)
+        repeats = {} if scan.repeat_hu is None else {REPEAT: scan.repeat_hu}
+        self.methods = [TARGET, *images, *repeats, *self.expectations]
+        self.regions += [RoiSummary.of(roi, first=scan.first) for roi in scan.scored]
+        self.ranks += scan.ranks
+        samples = chain.from_iterable(
+            expected.samples(images[SOURCE], scan.spacings_mm, scan.slice_numbers, num_workers=self.num_workers)
+            for expected in self.expectations.values()
+        )
+        volumes = chain([scan.target_hu], images.values(), repeats.values(), samples)
+        return RegionsOfScan(volumes if scan.scored else (), scan.scored, scan.spacings_mm)
+
+    def average_samples(self, values: Values) -> Values:
+        """Values (volumes, regions, features) → (methods, regions, features)."""
+        num_images = len(self.methods) - len(self.expectations)
+        of_samples = values[num_images:].reshape(len(self.expectations), Expectation.NUM_SAMPLES, *values.shape[1:])
+        return np.concatenate([values[:num_images], of_samples.mean(axis=1)])
 
 
 def feature_tables(features: FeatureArray, *, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -5,13 +5,14 @@ scan share the raw data of what they have in common, and with it the noise. A me
 lowers the correlation, one that smooths the noise away raises it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.evaluation.structures import Neighbours, body_mask
 
 HIGH_PASS_SIGMA_PX = 2.0
@@ -21,24 +22,35 @@ BODY_MARGIN_PX = 8
 COLUMNS = ("method", "correlation", "target_correlation", "relative_difference", "num_pairs")
 
 
-def slice_correlation(
+def neighbour_correlations(
     images: Mapping[str, NDArray[np.float32]], *, target_hu: NDArray[np.float32], neighbours: Neighbours
 ) -> pd.DataFrame:
-    """One row per method (COLUMNS) of images and target (Z, Y, X) in HU; empty where no neighbours show a body.
+    """Columns method and correlation: a row for every method of images (Z, Y, X) in HU, and TARGET, and neighbours with a body.
 
-    `correlation` is Pearson's over the pixels that are inside the body in both slices, averaged over the neighbours;
-    `relative_difference` is (method − target) / target, NaN where the target's slices have nothing in common.
+    The correlation is Pearson's over the pixels that are inside the body in both slices.
     """
     bodies = {i: _body(target_hu[i]) for pair in neighbours for i in pair}
     shared = {(i, j): body for i, j in neighbours if (body := bodies[i] & bodies[j]).any()}
-    if not shared:
-        return pd.DataFrame(columns=list(COLUMNS))
-    expected = _mean_correlation(target_hu, shared)
-    rows = []
-    for method, volume in images.items():
-        found = _mean_correlation(volume, shared)
-        difference = (found - expected) / expected if expected else np.nan
-        rows.append((method, found, expected, difference, len(shared)))
+    rows = [
+        (method, correlation)
+        for method, volume in {TARGET: target_hu, **images}.items()
+        for correlation in _correlations(volume, shared)
+    ]
+    return pd.DataFrame(rows, columns=["method", "correlation"])
+
+
+def slice_correlation(correlations: pd.DataFrame) -> pd.DataFrame:
+    """One row per method (COLUMNS) of what `neighbour_correlations` found; empty where no neighbours show a body.
+
+    `correlation` is the mean over the neighbours; `relative_difference` is (method − target) / target, NaN where the target's
+    slices have nothing in common.
+    """
+    found = {method: rows.to_numpy(float) for method, rows in correlations.groupby("method", sort=False)["correlation"]}
+    expected = found.pop(TARGET).mean() if found else np.nan
+    rows = [
+        (method, of.mean(), expected, (of.mean() - expected) / expected if expected else np.nan, len(of))
+        for method, of in found.items()
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -53,9 +65,11 @@ def describe_correlation(table: pd.DataFrame) -> str:
     )
 
 
-def _mean_correlation(volume_hu: NDArray[np.float32], shared: Mapping[tuple[int, int], NDArray[np.bool_]]) -> float:
-    fine = {i: _high_pass(volume_hu[i]) for pair in shared for i in pair}
-    return float(np.mean([_pearson(fine[i][body], fine[j][body]) for (i, j), body in shared.items()]))
+def _correlations(volume_hu: NDArray[np.float32], shared: Mapping[tuple[int, int], NDArray[np.bool_]]) -> Iterator[float]:
+    fine: dict[int, NDArray[np.float64]] = {}
+    for (i, j), body in shared.items():
+        fine = {z: fine[z] if z in fine else _high_pass(volume_hu[z]) for z in (i, j)}  # of two slices, not of all
+        yield _pearson(fine[i][body], fine[j][body])
 
 
 def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -5,14 +5,16 @@ over whole slices, by counting the places as large as the smallest lesion where 
 and airways are found in the target's slices.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, bounding_box, bounding_shape
+from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, RoiSummary, bounding_box, bounding_shape
 
 VESSEL, AIRWAY = "vessel", "airway"
 """The `roi_set` of what is found; a vessel's mask is the vessel, an airway's its lumen."""
@@ -50,13 +52,18 @@ Neighbours = Sequence[tuple[int, int]]
 
 
 def find_structures(
-    target_hu: NDArray[np.float32], *, spacings_mm: Sequence[Sequence[float]] | NDArray[np.float64], lesions: Sequence[Roi] = ()
+    target_hu: NDArray[np.float32],
+    *,
+    spacings_mm: Sequence[Sequence[float]] | NDArray[np.float64],
+    lesions: Sequence[Roi] = (),
+    first: int = 0,
 ) -> list[Roi]:
     """Cross-sections of vessels and airways in (Z, Y, X) HU with spacing (y, x) per slice; without those of `lesions`.
 
     A vessel is a round spot of 3 to 12 mm brighter than −500 HU with lung around it (a nodule looks the same), an airway a
     round hole of 2 to 25 mm, darker than −900 HU, that a wall of more than −750 HU closes (gas in a bowel looks the same).
-    Both inside the body. Every cross-section has a label of its own.
+    Both inside the body. Every cross-section has a label of its own, in which slices are counted
+    from `first` on.
     """
     found = []
     for z, (plane, spacing) in enumerate(zip(target_hu, spacings_mm, strict=True)):
@@ -64,7 +71,7 @@ def find_structures(
         spacing_mm = (float(spacing[0]), float(spacing[1]))
         known = np.any([roi.mask for roi in lesions if roi.slice_index == z], axis=0)
         for roi_set, masks in ((VESSEL, _vessels(smooth, spacing_mm)), (AIRWAY, _lumens(smooth, spacing_mm))):
-            found += [Roi(roi_set, z, mask, _label(mask, z)) for mask in masks if not (mask & known).any()]
+            found += [Roi(roi_set, z, mask, _label(mask, first + z)) for mask in masks if not (mask & known).any()]
     return found
 
 
@@ -121,18 +128,52 @@ def structure_table(
     is compared, and the lumen's diameter. The diameter is that of a disc with the area in which the image is nearer to the
     structure than to its background; NaN, as is the ratio of the contrasts, where the target shows too little of one.
     """
-    rows = []
-    for roi in _largest(rois, neighbours):
-        target = _Structure(target_hu[roi.slice_index], roi)
-        for method, volume in images.items():
-            structure = _Structure(volume[roi.slice_index], roi)
-            shows = abs(target.contrast_hu) >= MIN_CONTRAST_HU
-            size = structure.diameter_px(target) - target.diameter_px(target) if shows else np.nan
-            ratio = structure.contrast_hu / target.contrast_hu if shows else np.nan
-            difference = structure.mean_hu - target.mean_hu
-            rows.append((method, roi.roi_set, roi.slice_index, roi.label, difference, size, ratio))
+    return _to_table(row for _, roi in _largest(rois, neighbours) for row in _compare(images, target_hu, roi))
+
+
+def scan_structure_table(
+    images: Mapping[str, NDArray[np.float32]],
+    *,
+    target_hu: NDArray[np.float32],
+    spacings_mm: NDArray[np.float64],
+    lesions: Sequence[Roi],
+    neighbours: Neighbours,
+    first: int,
+) -> pd.DataFrame:
+    """The table of `structure_table` for lesions and for what `find_structures` finds in each slice of a scan.
+
+    Slices are counted from `first` on. Masks of one slice are in memory at a time: there may be fifty in each.
+    """
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        largest = _largest(lesions, neighbours)
+        for z in range(len(target_hu)):
+            known = [replace(roi, slice_index=0) for roi in lesions if roi.slice_index == z]
+            plane, spacing_mm = slice(z, z + 1), spacings_mm[z : z + 1]
+            found = find_structures(target_hu[plane], spacings_mm=spacing_mm, lesions=known, first=first + z)
+            rois = [roi for begins, roi in largest if begins == z] + [replace(roi, slice_index=z) for roi in found]
+            for roi in rois:
+                yield from _compare(images, target_hu, roi)
+
+    table = _to_table(rows())
+    return table.assign(slice_index=table["slice_index"] + first)
+
+
+def _compare(images: Mapping[str, NDArray[np.float32]], target_hu: NDArray[np.float32], roi: Roi) -> Iterator[tuple[Any, ...]]:
+    """A row of COLUMNS for every method."""
+    target = _Structure(target_hu[roi.slice_index], roi)
+    shows = abs(target.contrast_hu) >= MIN_CONTRAST_HU
+    for method, volume in images.items():
+        structure = _Structure(volume[roi.slice_index], roi)
+        size = structure.diameter_px(target) - target.diameter_px(target) if shows else np.nan
+        ratio = structure.contrast_hu / target.contrast_hu if shows else np.nan
+        difference = structure.mean_hu - target.mean_hu
+        yield method, roi.roi_set, roi.slice_index, roi.label, difference, size, ratio
+
+
+def _to_table(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     numbers = dict.fromkeys(("mean_difference_hu", "diameter_difference_px", "contrast_ratio"), float)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(numbers)
+    return pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(numbers)
 
 
 def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -159,7 +200,7 @@ def structure_summary(table: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def describe_lesions(structures: pd.DataFrame, rois: Sequence[Roi], num_cross_sections: int | None) -> str:
+def describe_lesions(structures: pd.DataFrame, rois: Sequence[RoiSummary], num_cross_sections: int | None) -> str:
     """How many lesions of a structure table the regions belong to, and how many cross-sections were too small for one.
 
     Empty where there is no mask, and so no count of its cross-sections.
@@ -199,18 +240,18 @@ def count_changed_places(
     return pd.DataFrame(rows, columns=["method", "num_changed_places"])
 
 
-def _largest(rois: Sequence[Roi], neighbours: Neighbours) -> list[Roi]:
-    """Of each structure the region with most pixels."""
+def _largest(rois: Sequence[Roi], neighbours: Neighbours) -> list[tuple[int, Roi]]:
+    """Of each structure the slice in which it begins, and the region with most pixels."""
     previous = {after: before for before, after in neighbours}
-    largest: list[Roi] = []
+    largest: list[tuple[int, Roi]] = []
     places: dict[tuple[int | None, str, str], int] = {}  # slice, set and label: its place in `largest`
     for roi in sorted(rois, key=lambda roi: roi.slice_index):
         place = places.get((previous.get(roi.slice_index), roi.roi_set, roi.label))
         if place is None:
             place = len(largest)
-            largest.append(roi)
-        elif roi.mask.sum() > largest[place].mask.sum():
-            largest[place] = roi
+            largest.append((roi.slice_index, roi))
+        elif roi.mask.sum() > largest[place][1].mask.sum():
+            largest[place] = (largest[place][0], roi)
         places[roi.slice_index, roi.roi_set, roi.label] = place
     return largest
 

@@ -80,7 +80,7 @@ class ComBat:
         if not regions:
             raise FitError("ComBat has no region to learn from: no training slice can be read, or none shows a body")
         rows = extract_regions([cut for _, cut in regions], self.feature_set, num_workers=self.num_workers)
-        features = pd.DataFrame(rows)
+        features = pd.DataFrame(list(rows))
         features.insert(0, "batch", [batch for batch, _ in regions])
         return features
 

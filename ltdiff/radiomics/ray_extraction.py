@@ -1,14 +1,17 @@
 """Features of thousands of regions on Ray: Ray Data hands them to actors, what is done is kept, the same call does the rest.
 
-Stages: `range` (the numbers of the regions not done yet; they lie in the object store) → `_Extractor` (map_batches; an actor for
-each of `num_workers`, with a process of its own that may crash) → values, kept in `folder` as they come.
+Regions are taken some at a time, as many as keep the actors busy for a while beside their start, so that neither the driver nor
+the object store holds those of all series. Stages, each time: `range` (the numbers of the regions not done yet; they lie in the
+object store) → `_Extractor` (map_batches; an actor for each of `num_workers`, with a process of its own that may crash) → values,
+kept in `folder` as they come.
 
 A region's key is the hash of its voxels, mask and spacing, so what is kept holds for these voxels alone.
 """
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from ltdiff.radiomics.feature_sets import FeatureSet
-from ltdiff.radiomics.parallel import CHUNK_SIZE, ExtractorPool, RegionCut
+from ltdiff.radiomics.parallel import CHUNK_SIZE, ExtractorPool, RegionCut, in_chunks
 from ltdiff.system.atomic_files import replace_file
 from ltdiff.system.progress import progress
 from ltdiff.system.ray_cluster import quiet_ray_data, ray_session
@@ -27,25 +30,36 @@ from ltdiff.system.ray_cluster import quiet_ray_data, ray_session
 logger = logging.getLogger(__name__)
 
 KEY = "region_sha256"
+REGIONS_PER_WORKER = 16 * CHUNK_SIZE
+"""That are in memory at a time: some 15 s of four classes of features; whole slices of 512² are 340 MB."""
 
 
 def extract_on_ray(
-    regions: Sequence[RegionCut], feature_set: FeatureSet, *, folder: Path, num_workers: int
-) -> list[dict[str, float]]:
+    regions: Iterable[RegionCut], feature_set: FeatureSet, *, folder: Path, num_workers: int
+) -> Iterator[dict[str, float]]:
     """Features of every region, in their order; NaN for one that crashes its process. `folder` keeps what is done.
 
     Raises:
         ValueError: what the extraction refuses; the Ray cluster is too small.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keys = [_key(region, feature_set) for region in regions]
     done = _read_done(folder, feature_set)
-    todo = {key: region for key, region in zip(keys, regions, strict=True) if key not in done}
-    if len(todo) < len(regions):
-        logger.info("%d of %d regions were done before", len(regions) - len(todo), len(regions))
-    if todo:
-        done |= _extract(todo, feature_set, folder=folder, num_workers=min(num_workers, -(-len(todo) // CHUNK_SIZE)))
-    return [dict(zip(feature_set.features, done[key].tolist(), strict=True)) for key in keys]
+    num_regions = num_before = 0
+    is_open = False
+    with ExitStack() as session:
+        for part in in_chunks(regions, REGIONS_PER_WORKER * num_workers):
+            keys = [_key(region, feature_set) for region in part]
+            todo = {key: region for key, region in zip(keys, part, strict=True) if key not in done}
+            num_regions, num_before = num_regions + len(part), num_before + sum(key not in todo for key in keys)
+            if todo:
+                if not is_open:
+                    num_needed = min(num_workers, -(-len(part) // CHUNK_SIZE))  # all, or there is no other part
+                    session.enter_context(ray_session(num_cpus=num_needed + 1))
+                    is_open = True
+                done |= _extract(todo, feature_set, folder=folder, num_workers=min(num_workers, -(-len(todo) // CHUNK_SIZE)))
+            yield from (dict(zip(feature_set.features, done[key].tolist(), strict=True)) for key in keys)
+    if num_before:
+        logger.info("%d of %d regions were done before", num_before, num_regions)
 
 
 class _Extractor:
@@ -56,7 +70,7 @@ class _Extractor:
         self.pool = ExtractorPool(feature_set, num_workers=1)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        rows = self.pool.extract([self.regions[i] for i in batch["id"]])
+        rows = list(self.pool.extract([self.regions[i] for i in batch["id"]]))
         return {"id": batch["id"], "values": np.array([list(row.values()) for row in rows])}
 
 
@@ -65,11 +79,7 @@ def _extract(
 ) -> dict[str, NDArray[np.float64]]:
     keys = np.array(list(todo))
     found: dict[str, NDArray[np.float64]] = {}
-    with (
-        ray_session(num_cpus=num_workers + 1),
-        quiet_ray_data(),
-        progress(name="features", unit="region", total=len(todo)) as bar,
-    ):
+    with quiet_ray_data(), progress(name="features", unit="region", total=len(todo)) as bar:
         numbers = ray.data.range(len(todo), override_num_blocks=-(-len(todo) // CHUNK_SIZE))
         batches = numbers.map_batches(
             _Extractor,

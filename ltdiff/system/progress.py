@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable
 from io import StringIO
+from operator import length_hint
 from typing import Any
 
 from tqdm import tqdm
@@ -15,7 +16,8 @@ logger = logging.getLogger(__name__)
 LINE_EVERY_S = 10.0
 """Shortest time between two lines of progress."""
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left"
-"""Progress where there is no terminal, in the words of tqdm."""
+LINE_WITHOUT_END = "{desc}: {n_fmt} {unit}s, {rate_fmt}"
+"""Progress where there is no terminal, in the words of tqdm; the second where nobody knows how many there will be."""
 
 
 def configure_logging(*, force: bool = False) -> None:
@@ -40,7 +42,8 @@ def progress(items: Iterable[Any] = (), *, name: str, unit: str, total: int | No
     if sys.stderr.isatty():
         return tqdm(items, desc=name, unit=unit, total=total)
     often: dict[str, Any] = {"mininterval": LINE_EVERY_S, "delay": LINE_EVERY_S, "miniters": 1}
-    return tqdm(items, desc=name, unit=unit, total=total, file=_LogLines(), bar_format=LINE, **often)
+    line = LINE if total or length_hint(items) else LINE_WITHOUT_END
+    return tqdm(items, desc=name, unit=unit, total=total, file=_LogLines(), bar_format=line, **often)
 
 
 def duration(seconds: float) -> str:

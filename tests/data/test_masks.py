@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 import SimpleITK as sitk
 from structure_sets import rectangle, write_structure_set
 from tiny_run import save_volume
 
-from ltdiff.data.masks import check_regular, read_labels, read_named_masks
+from ltdiff.data.masks import check_regular, read_labels, read_labels_by_series, read_named_masks
 from ltdiff.data.pairing import pair_archive, pair_named
 from ltdiff.data.read_scan import read_scan
 from ltdiff.data.volume_files import write_volume
@@ -151,6 +152,23 @@ def test_of_two_segmentations_of_the_same_slices_none_is_preferred(dicom_pairs, 
         segmented(role, f"seg {number}")
     with pytest.raises(ValueError, match=r"seg 0 and .*seg 1 are masks of the same slices: name one of them"):
         read_labels(tmp_path / "masks", manifest, pairs=manifest[manifest["role"] == "source"])
+
+
+def test_labels_of_one_series_after_the_other(dicom_pairs, segmented, write_dicom, tmp_path, labels):
+    """The mask need not show each of them, but one."""
+    manifest, _ = dicom_pairs
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm")
+    write_dicom(tmp_path / "elsewhere", np.zeros(SHAPE), frame="1.2.10")
+    other = find_series(tmp_path / "elsewhere")[0][0]
+    paths = [str(header.path) for header in other.slices]
+    strangers = sources.assign(series_uid=other.series_instance_uid, path=paths, pair_id=None)
+    both = pd.concat([manifest, strangers])
+    segmented("source")
+    first, second = read_labels_by_series(tmp_path / "masks", both, parts=[strangers, sources])
+    assert not first.any()
+    np.testing.assert_array_equal(second, labels)
+    with pytest.raises(ValueError, match="no DICOM segmentation"):
+        list(read_labels_by_series(tmp_path / "masks", both, parts=[strangers]))
 
 
 def test_a_mask_that_is_not_there_is_said_to_be_missing(dicom_pairs, tmp_path):

@@ -9,7 +9,9 @@ from ltdiff.data.rois import (
     HU_RANGES,
     MIN_LESION_PIXELS,
     WHOLE_SLICES,
+    DiscDrawing,
     Roi,
+    RoiSummary,
     bounding_box,
     disc_mask,
     extrude,
@@ -152,3 +154,26 @@ def test_whole_slices():
     assert [roi.slice_index for roi in rois] == [0, 1, 2]
     assert all(roi.roi_set == WHOLE_SLICES and roi.volume_mask.all() for roi in rois)
     assert rois[0].volume_mask.shape == (1, 20, 30)
+
+
+def test_discs_drawn_scan_by_scan_are_those_of_all_slices():
+    """In whatever parts the slices come; where too few discs are inside the range, both draw as many."""
+    rng = np.random.default_rng(5)
+    target_hu = (chest((7, 256, 256)) + rng.normal(0, 80, (7, 1, 1))).astype(np.float32)
+    drawing = DiscDrawing(target_hu.shape, num_rois=12, seed=4)
+    for part in (slice(0, 1), slice(1, 5), slice(5, 7)):
+        drawing.see(target_hu[part], first=part.start)
+    for hu_range in (None, *HU_RANGES, (2000.0, 2500.0)):
+        expected = random_rois(target_hu, num_rois=12, seed=4, hu_range=hu_range)
+        found = drawing.draw(hu_range=hu_range)
+        assert [roi.roi_set for roi in found] == [roi.roi_set for roi in expected]
+        assert discs(found) == discs(expected)
+        assert all(np.array_equal(roi.mask, other.mask) for roi, other in zip(found, expected, strict=True))
+
+
+def test_a_region_is_told_without_its_mask():
+    mask = np.zeros((10, 12), bool)
+    mask[2:5, 3:8] = True
+    assert RoiSummary.of(Roi("tumour", 1, mask, "label_1"), first=6) == ("tumour", 7, 1, "label_1", 15, (2, 5), (3, 8))
+    (deep,) = extrude([Roi("random", 1, mask, "a")], blocks=np.zeros(3, int), depth=3)
+    assert RoiSummary.of(deep) == ("random", 0, 3, "a", 45, (2, 5), (3, 8))

@@ -1,14 +1,17 @@
 """A small scored volume that several tests read."""
 
+from dataclasses import replace
+
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import ndimage
+from scored_scans import make_scan, score_volume
 
-from ltdiff.data.rois import mask_rois, random_rois
+from ltdiff.data.rois import RoiSummary, mask_rois, random_rois
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluation_set import EvaluationSet
-from ltdiff.evaluation.scoring import score
+from ltdiff.evaluation.evaluation_result import ScanMeasures, collect_result
+from ltdiff.evaluation.evaluation_set import EvaluationSet, ScanImages
+from ltdiff.evaluation.noise_power import count_windows
 
 
 @pytest.fixture(scope="session")
@@ -32,23 +35,25 @@ def rois(volumes):
 @pytest.fixture(scope="session")
 def scores(volumes, rois):
     images, target, _ = volumes
-    return score(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois)
+    return score_volume(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois)
 
 
 @pytest.fixture(scope="session")
-def evaluation_set(volumes, rois):
+def scan(volumes, rois):
     """Two neighbouring slices of one series."""
-    images, target, _ = volumes
+    images, target, labels = volumes
+    return make_scan(images["source"], target, rois=rois, spacing_mm=(0.8, 0.8), labels=labels)
+
+
+@pytest.fixture(scope="session")
+def evaluation_set(scan, rois):
+    """That scan alone."""
     return EvaluationSet(
-        source_hu=images["source"],
-        target_hu=target,
-        spacings_mm=np.full((2, 2), 0.8),
-        series=np.array([0, 0]),
-        places=pd.DataFrame({"slice_index": [0, 1], "series_uid": "1.2", "z_mm": [0.0, 5.0], "slice_number": [7, 8]}),
-        rois=tuple(rois),
-        scored=tuple(rois),
-        lungs=np.zeros(target.shape, bool),
-        labels=None,
+        scans=[lambda: scan],
+        places=scan.places,
+        num_windows=count_windows(scan.target_hu),
+        shown=rois[-1],
+        lesions=[RoiSummary.of(roi) for roi in scan.lesions],
         num_cross_sections=1,
         config=EvaluationConfig(),
         facts={
@@ -68,3 +73,18 @@ def evaluation_set(volumes, rois):
             "lungs": "given",
         },
     )
+
+
+@pytest.fixture(scope="session")
+def collect(scores, volumes, scan, evaluation_set):
+    """What makes a result of the same scores, with other images, or some things changed in the scan or the set."""
+
+    def collect(*, scores=scores, images=volumes[0], compared=None, facts=None, of_scan=None, **of_set):
+        changed = replace(scan, **of_scan or {})
+        of_set = {"num_windows": count_windows(changed.target_hu)} | of_set
+        of_all = replace(evaluation_set, scans=[lambda: changed], **of_set)
+        measures = ScanMeasures(of_all)
+        measures.take(ScanImages(changed, images))
+        return collect_result(scores, measures=measures, evaluation_set=of_all, facts=facts or {}, compared=compared)
+
+    return collect

@@ -1,12 +1,17 @@
 """Evaluating a trained model: what it is set against."""
 
+import weakref
+
 import pandas as pd
 import pytest
-from tiny_run import one_thread, save_tiny_model, tiny_settings, write_pairs  # noqa: F401
+from tiny_run import make_volumes, one_thread, save_tiny_model, tiny_settings, write_pairs  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest, split_manifest, write_manifest
+from ltdiff.data.paired_scans import read_all_hu
+from ltdiff.evaluation import evaluation_set
 from ltdiff.evaluation.config import EvaluationConfig
-from ltdiff.evaluation.evaluate_model import evaluate_model
+from ltdiff.evaluation.evaluate_model import evaluate, evaluate_model
+from ltdiff.evaluation.evaluation_result import ScanMeasures
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.residual_model import read_output
 from ltdiff.training.run import describe_model
@@ -61,3 +66,43 @@ def test_slices_that_may_have_trained_the_model_are_named(tmp_path, caplog):
         caplog.clear()
         evaluate_model(path, model=model, out=tmp_path / "out", config=config, inference=InferenceConfig())
         assert ("scored slices may have trained it" in caplog.text) == is_named
+
+
+class _Doubler:
+    """A method whose images are arrays of their own."""
+
+    def standardize(self, hu, spacing_mm, *, first_slice=0):
+        return 2 * hu
+
+
+def test_pixels_of_one_scan_are_in_memory_at_a_time(tmp_path, monkeypatch):
+    """Whenever slices are read, those of earlier scans and all images of them are gone."""
+    tables = []
+    for number in range(4):
+        rows = read_manifest(write_pairs(tmp_path / str(number), volumes=make_volumes(size=64)))
+        named = {"series_uid": f"{number} " + rows["series_uid"], "pair_id": f"{number} " + rows["pair_id"], "split": "test"}
+        tables.append(rows.assign(**named))
+    manifest = pd.concat(tables, ignore_index=True)
+    living, most = [], []
+
+    def remember(array):
+        living.append(weakref.ref(array))
+        return array
+
+    def read(rows):
+        most.append(sum(reference() is not None for reference in living))
+        return remember(read_all_hu(rows))
+
+    def take(measures, one):
+        for image in one.images.values():
+            remember(image)
+        return take_images(measures, one)
+
+    take_images = ScanMeasures.take
+    monkeypatch.setattr(evaluation_set, "read_all_hu", read)
+    monkeypatch.setattr(ScanMeasures, "take", take)
+    scored = evaluation_set.read_evaluation_set(manifest, config=EvaluationConfig(num_rois=3, num_workers=1))
+    evaluate(scored, methods={"double": _Doubler()}, out=tmp_path / "report", facts={})
+    assert len(most) == 4 + 2 * 4  # targets to draw regions on, then both images of each scan
+    assert most == [0] * 4 + [0, 1] * 4  # the source is read when the target is there
+    assert set(pd.read_csv(tmp_path / "report" / "image_metrics.csv")["method"]) == {"source", "double"}

@@ -8,9 +8,10 @@ import pytest
 from tiny_run import save_volume
 
 from ltdiff.data.pairing import pair_named
+from ltdiff.data.rois import HU_RANGES, random_rois
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate
-from ltdiff.evaluation.evaluation_set import draw_rois, read_evaluation_set
+from ltdiff.evaluation.evaluation_set import read_evaluation_set
 
 SHAPE = (10, 96, 96)
 CONFIG = EvaluationConfig(num_rois=6, num_workers=1)
@@ -99,8 +100,8 @@ def test_slices_know_their_series_and_their_place(volumes, tmp_path):
     other = pair_named(tmp_path / "source.mha", tmp_path / "target.mha", split="z:0.7").manifest
     manifest = pd.concat([volumes[0], other], ignore_index=True)
     scored = read_evaluation_set(manifest, config=CONFIG)
-    assert scored.series.tolist() == [0, 0, 0, 1, 1, 1]
-    assert scored.slice_numbers.tolist() == [7, 8, 9, 7, 8, 9]
+    assert [scan().series.tolist() for scan in scored.scans] == [[0, 0, 0], [1, 1, 1]]
+    assert [scan().slice_numbers.tolist() for scan in scored.scans] == [[7, 8, 9], [7, 8, 9]]
     evaluate(scored, methods={}, facts={}, out=tmp_path)
     assert pd.read_csv(tmp_path / "slice_correlation.csv")["num_pairs"].tolist() == [4]
     places = pd.read_csv(tmp_path / "slices.csv").set_index("slice_index")
@@ -117,7 +118,8 @@ def test_lesion_cross_sections_are_counted_whatever_their_size(volumes, tmp_path
     mask = save_volume(labels, tmp_path / "mask.mha")
     scored = read_evaluation_set(volumes[0], config=CONFIG, mask=mask)
     assert scored.num_cross_sections == scored.facts["num_lesion_cross_sections"] == 3
-    assert sum(roi.roi_set == "tumour" for roi in scored.rois) == 2
+    assert [region.roi_set for region in scored.lesions] == ["tumour", "tumour"]
+    assert (scored.shown.roi_set, scored.shown.slice_index) == ("tumour", 0)
     evaluate(scored, methods={}, facts={}, out=tmp_path)
     report = (tmp_path / "report.md").read_text()
     assert "They show 1 lesion. 1 of 3 cross-sections are left out" in report
@@ -140,7 +142,8 @@ def test_series_of_another_size_cost_themselves(volumes, tmp_path, caplog):
     small = pair_named(tmp_path / "source.mha", tmp_path / "target.mha").manifest
     both = pd.concat([manifest, small], ignore_index=True)
     scored = read_evaluation_set(both, config=CONFIG)
-    assert scored.source_hu.shape == read_evaluation_set(manifest, config=CONFIG).source_hu.shape
+    assert len(scored.places) == len(read_evaluation_set(manifest, config=CONFIG).places)
+    assert [scan().source_hu.shape for scan in scored.scans] == [(3, *SHAPE[1:])]
     assert "left out are 2 series of other sizes (40 x 48)" in caplog.text
 
 
@@ -150,16 +153,22 @@ def test_a_split_without_pairs_is_refused(volumes):
         read_evaluation_set(manifest, config=CONFIG)
 
 
-def test_regions_depend_on_the_target_and_the_seed_alone(volumes):
-    target = volumes[2].astype(np.float32)
+def test_regions_depend_on_the_target_and_the_seed_alone(volumes, tmp_path):
+    """They are those of `random_rois` on all scored slices at once; lesions come last."""
+    target = volumes[2][7:].astype(np.float32)
     labels = np.zeros(SHAPE, np.uint8)
-    labels[4, 40:50, 40:50] = 1
-    rois = draw_rois(target, labels=labels, config=CONFIG)
-    again = draw_rois(target, labels=labels, config=CONFIG)
-    assert [roi.label for roi in rois] == [roi.label for roi in again]
-    assert sum(roi.roi_set == "random" for roi in rois) == 6
-    assert sum(roi.roi_set == "tumour" for roi in rois) == 1
-    assert {"hu_-800_-300", "hu_-100_250"} <= {roi.roi_set for roi in rois}
+    labels[8, 40:50, 40:50] = 1
+    mask = save_volume(labels, tmp_path / "mask.mha")
+    (scan,) = read_evaluation_set(volumes[0], config=CONFIG, mask=mask).scans
+    expected = random_rois(target, num_rois=6)
+    for hu_range in HU_RANGES:
+        expected += random_rois(target, num_rois=6, hu_range=hu_range)
+    found = scan().scored
+    assert [(roi.roi_set, roi.slice_index, roi.label) for roi in found[:-1]] == [
+        (roi.roi_set, roi.slice_index, roi.label) for roi in expected
+    ]
+    assert {"random", "hu_-800_-300", "hu_-100_250"} <= {roi.roi_set for roi in found}
+    assert (found[-1].roi_set, found[-1].slice_index) == ("tumour", 1)
 
 
 def test_the_catalogue_is_scored_in_regions_of_several_slices(volumes, tmp_path):
@@ -168,7 +177,7 @@ def test_the_catalogue_is_scored_in_regions_of_several_slices(volumes, tmp_path)
     labels[8:, 40:50, 40:50] = 1
     save_volume(labels, tmp_path / "mask.nii.gz")
     scored = read_evaluation_set(volumes[0], config=config, mask=tmp_path / "mask.nii.gz")
-    depths = {(roi.roi_set, len(roi.volume_mask)) for roi in scored.scored}
+    depths = {(roi.roi_set, len(roi.volume_mask)) for roi in scored.scans[0]().scored}
     assert {depth for roi_set, depth in depths if roi_set == "random"} <= {2, 3}  # there are three slices
     assert depths >= {("tumour", 2), ("whole_slice", 1)}
     scores = evaluate(scored, methods={}, facts={}, out=tmp_path / "report").paired.scores
@@ -190,7 +199,7 @@ def test_the_catalogue_is_scored_in_regions_of_several_slices(volumes, tmp_path)
 def test_the_ibsi_features_are_scored_in_the_same_regions(volumes, tmp_path):
     config = EvaluationConfig(num_rois=2, num_workers=1, features="ibsi")
     scored = read_evaluation_set(volumes[0], config=config)
-    assert {len(roi.volume_mask) for roi in scored.scored} > {1}
+    assert {len(roi.volume_mask) for roi in scored.scans[0]().scored} > {1}
     scores = evaluate(scored, methods={}, facts={}, out=tmp_path / "report").paired.scores
     assert set(scores.ccc["feature_class"]) == {"stat", "ih", "ivh", "cm", "rlm", "szm", "dzm", "ngt", "ngl"}
     assert len(scores.features.features) == 455

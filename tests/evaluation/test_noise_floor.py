@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from feature_arrays import make_feature_array
+from scored_scans import score_volume
 
 from ltdiff.evaluation.concordance import ccc
 from ltdiff.evaluation.error_ratio import MIN_SLICES, remaining_error_ratios
 from ltdiff.evaluation.feature_values import REPEAT, TARGET
 from ltdiff.evaluation.noise_floor import FLOOR_COLUMNS, REPEATABILITY_COLUMNS, noise_floor, repeatability
-from ltdiff.evaluation.scoring import score
 
 
 def _array(methods):
@@ -99,7 +99,7 @@ def test_a_repeat_of_some_slices_is_scored_there(volumes, rois):
     images, target, _ = volumes
     repeat_hu = images["better"].copy()
     repeat_hu[0] = np.nan
-    scored = score(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, repeat_hu=repeat_hu)
+    scored = score_volume(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, repeat_hu=repeat_hu)
     values = dict(zip(scored.features.methods, scored.features.values, strict=True))
     there = np.array([roi.slice_index == 1 for roi in rois])
     assert np.isnan(values[REPEAT][~there]).all()

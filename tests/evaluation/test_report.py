@@ -10,12 +10,13 @@ import pytest
 
 from ltdiff.data.rois import disc_mask
 from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
-from ltdiff.evaluation.evaluation_result import collect_result
 from ltdiff.evaluation.feature_values import FeatureArray
 from ltdiff.evaluation.markdown import Section, paired_sections, to_markdown
 from ltdiff.evaluation.report import add_section, write_report
 from ltdiff.radiomics.pyradiomics import EXTRACTOR_VERSION
 
+OF_REGIONS = {"endpoints.csv", "endpoint_agreement.csv"}
+"""Of scans that show lungs, or lesions of a mask."""
 FILES = {
     "ccc.csv",
     "feature_ccc.csv",
@@ -35,18 +36,8 @@ FILES = {
     "report.md",
     "ccc.png",
     "slices.png",
+    *OF_REGIONS,
 }
-
-
-@pytest.fixture(scope="module")
-def collect(scores, volumes, evaluation_set):
-    """What makes a result of the same scores, with some things changed."""
-
-    def collect(*, scores=scores, images=volumes[0], compared=None, facts=None, **changes):
-        changed = replace(evaluation_set, **changes)
-        return collect_result(scores, images=images, evaluation_set=changed, facts=facts or {}, compared=compared)
-
-    return collect
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +99,8 @@ def test_lesion_sections_that_were_too_small_are_counted(tmp_path, collect):
 
 def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, collect, volumes):
     images, target, _ = volumes
-    brighter = {"images": {name: volume + 640 for name, volume in images.items()}, "target_hu": target + 640}
-    write_report(collect(**brighter), out_dir=tmp_path)
+    brighter = {name: volume + 640 for name, volume in images.items()}
+    write_report(collect(images=brighter, of_scan={"target_hu": target + 640}), out_dir=tmp_path)
     table = pd.read_csv(tmp_path / "slice_correlation.csv")
     assert table["method"].tolist() == ["source", "better"]
     assert table["num_pairs"].tolist() == [1, 1]
@@ -117,25 +108,26 @@ def test_neighbouring_slices_are_compared_where_there_are_any(tmp_path, collect,
     assert f"{table['target_correlation'][0]:.3f} from slice to slice of the target (mean of 1)" in text
     content = pd.read_csv(tmp_path / "content.csv")
     assert content["slice_correlation_difference"].tolist() == pytest.approx(table["relative_difference"].tolist())
-    write_report(collect(**brighter, series=np.array([0, 1])), out_dir=tmp_path)
+    two_series = {"target_hu": target + 640, "series": np.array([0, 1])}
+    write_report(collect(images=brighter, of_scan=two_series), out_dir=tmp_path)
     assert pd.read_csv(tmp_path / "slice_correlation.csv").empty
     assert "slice to slice" not in (tmp_path / "report.md").read_text()
     assert "slice_correlation_difference" not in pd.read_csv(tmp_path / "content.csv")
 
 
 def test_end_points_are_there_where_there_are_lungs(tmp_path, collect, volumes):
-    result = collect(lungs=np.ones((2, 96, 96), bool), facts={"lungs": "found in the target by thresholds"})
+    result = collect(of_scan={"lungs": np.ones((2, 96, 96), bool)}, facts={"lungs": "found in the target by thresholds"})
     (tmp_path / "risk_scores.csv").touch()  # of an earlier report
     write_report(result, out_dir=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FILES | {"endpoints.csv", "endpoint_agreement.csv"}
-    agreed = pd.read_csv(tmp_path / "endpoint_agreement.csv").set_index(["method", "endpoint"])
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    agreed = pd.read_csv(tmp_path / "endpoint_agreement.csv").query("region == 'lungs'").set_index(["method", "endpoint"])
     source, target = volumes[0]["source"], volumes[1]
     bias = 100 * ((source < -950).mean() - (target < -950).mean())
     assert agreed.loc[("source", "laa_950_percent"), "bias"] == pytest.approx(bias)
     section = (tmp_path / "report.md").read_text().split("## Clinical end points")[1].split("\n## ")[0]
     assert "lungs found in the target by thresholds" in section
     assert f" {bias:.2f} |" in section
-    assert "Clinical end points" not in to_markdown(paired_sections(collect()))
+    assert "Clinical end points" not in to_markdown(paired_sections(collect(of_scan={"labels": None})))
 
 
 def test_a_section_is_added_later(tmp_path):
@@ -175,7 +167,7 @@ def test_a_reader_is_told_where_one_region_decides(scores, rois, collect):
     many = FeatureArray(
         np.concatenate([values, values[:, :1].repeat(20, axis=1)], axis=1),
         features.methods,
-        features.rois + tuple(rois[:1]) * 20,
+        features.rois + features.rois[:1] * 20,
         features.feature_set,
     )
     outliers = largest_shares(many).query("method == 'better'")
@@ -191,14 +183,14 @@ def test_a_report_without_any_structure_and_over_an_older_one(tmp_path, collect,
     """No lesion, vessel or airway; what an earlier report in the folder had and this one has not is gone."""
     images, target, _ = volumes
     flat = {name: np.zeros_like(volume) + 500 for name, volume in images.items()}
-    for name in ("remaining_error.csv", "noise_power.png"):
+    for name in ("remaining_error.csv", "noise_power.png", *OF_REGIONS):
         (tmp_path / name).write_text("old")
-    random_alone = tuple(roi for roi in rois if roi.roi_set == "random")
-    result = collect(images=flat, target_hu=np.zeros_like(target) + 500, rois=random_alone, num_cross_sections=None)
+    nothing = {"target_hu": np.zeros_like(target) + 500, "labels": None}
+    result = collect(images=flat, of_scan=nothing, shown=rois[0], lesions=[], num_cross_sections=None)
     write_report(result, out_dir=tmp_path)
     assert pd.read_csv(tmp_path / "structure_summary.csv").empty
     assert "vessels and airways" not in (tmp_path / "report.md").read_text()
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == FILES - OF_REGIONS
 
 
 def test_undefined_values_are_dashes(scores, collect):

@@ -1,19 +1,16 @@
 """Items of CLEAR and METRICS: all are there, answers are facts of the run, and what a run cannot know is left to the authors."""
 
-from dataclasses import replace
-
 import pytest
+from scored_scans import score_volume
 
 from ltdiff.evaluation.checklist_items import CLEAR, METRICS
-from ltdiff.evaluation.evaluation_result import collect_result
 from ltdiff.evaluation.report import write_report
 from ltdiff.evaluation.reporting import YOURS, reporting_markdown
-from ltdiff.evaluation.scoring import score
 
 
 @pytest.fixture(scope="module")
-def result(scores, volumes, evaluation_set):
-    return collect_result(scores, images=volumes[0], evaluation_set=evaluation_set, facts={})
+def result(collect):
+    return collect()
 
 
 def _answers(text, checklist):
@@ -57,13 +54,11 @@ def test_every_topic_has_an_answer(result):
     assert "{" not in text
 
 
-def test_split_by_patient_and_a_repeat_are_said(scores, volumes, rois, evaluation_set, tmp_path):
+def test_split_by_patient_and_a_repeat_are_said(collect, volumes, rois, evaluation_set, tmp_path):
     images, target, _ = volumes
-    again = score(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, repeat_hu=images["better"])
+    again = score_volume(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, repeat_hu=images["better"])
     facts = evaluation_set.facts | {"split": {"spec": "patient:0.7", "scored": "test", "num_pairs": 2}, "num_repeated_slices": 2}
-    repeated = replace(evaluation_set, facts=facts)
-    result = collect_result(again, images=images, evaluation_set=repeated, facts={})
-    write_report(result, out_dir=tmp_path)
+    write_report(collect(scores=again, facts=facts), out_dir=tmp_path)
     text, report = (tmp_path / "reporting.md").read_text(), (tmp_path / "report.md").read_text()
     assert "no patient is in two parts" in text
     assert "The target was scanned again in 2 of 2 slices" in text
@@ -71,6 +66,5 @@ def test_split_by_patient_and_a_repeat_are_said(scores, volumes, rois, evaluatio
     assert "1.00 (–)" in report  # the method that was taken for the repeat, and two slices give no interval
     for name in ("noise_floor.csv", "repeatability.csv", "robust_features.csv"):
         assert (tmp_path / name).is_file()
-    without = collect_result(scores, images=images, evaluation_set=evaluation_set, facts={})
-    assert "## Noise floor" not in write_report(without, out_dir=tmp_path).read_text()
+    assert "## Noise floor" not in write_report(collect(), out_dir=tmp_path).read_text()
     assert not (tmp_path / "noise_floor.csv").exists()

@@ -37,7 +37,7 @@ def test_they_are_counted(array):
 
 
 def test_few_slices_decide_nothing(array):
-    table = robust_features(replace(array, rois=tuple(replace(roi, slice_index=0) for roi in array.rois)))
+    table = robust_features(replace(array, rois=tuple(region._replace(slice_index=0) for region in array.rois)))
     assert table["reproducible_0.85"].tolist() == ["uncertain"] * 3 + [""]
     assert table["ci_low"].isna().all()
 

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from scored_scans import make_scan, score_volume
 
 from ltdiff.data.rois import Roi, mask_rois, random_rois
 from ltdiff.data.volume_files import read_mask
 from ltdiff.evaluation.concordance import ccc_across_features, ccc_across_rois
+from ltdiff.evaluation.evaluation_set import ScanImages
 from ltdiff.evaluation.scoring import REPRODUCIBLE_CCC, SOURCE, TARGET, Expectation, reproducible_shares, score
 from ltdiff.model.residual_noise import fit_residual_noise
 from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, extract_features, feature_names
@@ -102,7 +104,7 @@ def test_harmonizers_change_the_features_of_the_source(scores, volumes, rois):
     perfect = _Perfect(target, rois)
     harmonizers = {"nothing": _Nothing(), "perfect": perfect}
     ordered = {"better": images["better"], "source": images["source"]}
-    result = score(ordered, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, harmonizers=harmonizers)
+    result = score_volume(ordered, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, harmonizers=harmonizers)
     assert list(result.ccc["method"].unique()) == ["better", "source", "nothing", "perfect"]
     columns = ["roi_set", "feature_class", "definition", "ccc_mean", "ci_low", "num_rois"]
     of = {name: table[columns].reset_index(drop=True) for name, table in result.ccc.groupby("method")}
@@ -131,20 +133,13 @@ def test_the_expectation_is_the_mean_of_the_features_of_samples(volumes, rois):
     images, target, _ = volumes
     residuals = [images["better"][:1], target[:1]]
     noise = fit_residual_noise([residuals[0][0]], [residuals[1][0]], range_hu=(-1024.0, 3071.0))
-    expectation, numbers = Expectation(_Sampling(noise)), range(5, 5 + len(target))
+    expectation, numbers = Expectation(_Sampling(noise)), range(7, 7 + len(target))
     spacings_mm = np.full((len(target), 2), 0.7)
     drawn = expectation.samples(images["better"], spacings_mm, numbers, num_workers=2)
     samples = {f"sample {k}": one for k, one in enumerate(drawn)}
     assert len(samples) == Expectation.NUM_SAMPLES
     given = {SOURCE: images["better"], "better": images["better"], **samples}
-    result = score(
-        given,
-        target_hu=target,
-        spacing_mm=(0.8, 0.7),
-        rois=rois[:4],
-        expectations={"expected": expectation},
-        slice_numbers=numbers,
-    )
+    result = score_volume(given, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois[:4], expectations={"expected": expectation})
     table = result.features.to_table().pivot_table(
         index=["roi_index", "feature_class", "feature"], columns="method", values="value", observed=True
     )
@@ -155,7 +150,7 @@ def test_the_expectation_is_the_mean_of_the_features_of_samples(volumes, rois):
 
 def test_identical_images_are_perfect(volumes, rois):
     _, target, _ = volumes
-    scores = score({"copy": target}, target_hu=target, spacing_mm=(1, 1), rois=rois[:4])
+    scores = score_volume({"copy": target}, target_hu=target, spacing_mm=(1, 1), rois=rois[:4])
     assert scores.ccc["ccc_mean"].to_numpy() == pytest.approx(1)
     assert (scores.relative_error["relative_error_median"] == 0).all()
     assert scores.image_metrics.squeeze().to_dict() == {
@@ -170,15 +165,33 @@ def test_identical_images_are_perfect(volumes, rois):
 
 def test_several_processes_give_the_same(scores, volumes, rois):
     images, target, _ = volumes
-    parallel = score(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, num_workers=2)
+    parallel = score_volume(images, target_hu=target, spacing_mm=(0.8, 0.7), rois=rois, num_workers=2)
     np.testing.assert_array_equal(parallel.features.values, scores.features.values)
     pd.testing.assert_frame_equal(parallel.ccc, scores.ccc, check_exact=True)
+
+
+def test_scans_after_each_other_give_what_one_of_all_slices_does(scores, volumes, rois):
+    """Regions have one order, whatever scan they are in; a scan without any is there too."""
+    images, target, _ = volumes
+    ordered = [(rank, roi) for rank, roi in enumerate(rois)]
+    parts = []
+    for first, slices in ((0, slice(0, 1)), (1, slice(1, 2)), (2, slice(1, 2))):
+        chosen = [(rank, replace(roi, slice_index=0)) for rank, roi in ordered if roi.slice_index == first]
+        of_scan = {"rois": [roi for _, roi in chosen], "ranks": [rank for rank, _ in chosen], "first": first}
+        scan = make_scan(images["source"][slices], target[slices], spacing_mm=(0.8, 0.7), **of_scan)
+        parts.append(ScanImages(scan, {name: volume[slices] for name, volume in images.items()}))
+    both = score(parts[:2])
+    np.testing.assert_array_equal(both.features.values, scores.features.values)
+    assert both.features.rois == scores.features.rois
+    pd.testing.assert_frame_equal(both.ccc, scores.ccc, check_exact=True)
+    pd.testing.assert_frame_equal(both.image_metrics, scores.image_metrics)
+    np.testing.assert_array_equal(score(parts).features.values, scores.features.values)
 
 
 def test_spacing_per_slice(volumes, rois):
     images, target, _ = volumes
     spacings_mm = np.array([[1.0, 1.0], [2.0, 3.0]])
-    scores = score({"source": images["source"]}, target_hu=target, spacing_mm=spacings_mm, rois=rois[:6])
+    scores = score_volume({"source": images["source"]}, target_hu=target, spacing_mm=spacings_mm, rois=rois[:6])
     wide = (
         scores.features.to_table()
         .query("method == 'target' and feature_class == 'firstorder'")
@@ -197,16 +210,16 @@ def test_reproducible_shares():
 def test_bad_input_is_named(volumes, rois):
     images, target, _ = volumes
     with pytest.raises(ValueError, match="images of broken hold values that are not finite"):
-        score({"broken": np.where(target > 0, np.nan, target)}, target_hu=target, spacing_mm=(1, 1), rois=rois)
-    with pytest.raises(AssertionError, match="outside the images"):
-        score({"short": target[:1]}, target_hu=target, spacing_mm=(1, 1), rois=rois)
+        score_volume({"broken": np.where(target > 0, np.nan, target)}, target_hu=target, spacing_mm=(1, 1), rois=rois)
+    with pytest.raises(AssertionError, match="different shapes"):
+        score_volume({"short": target[:1]}, target_hu=target, spacing_mm=(1, 1), rois=rois)
     with pytest.raises(AssertionError, match="target"):
-        score({"target": target}, target_hu=target, spacing_mm=(1, 1), rois=rois)
+        score_volume({"target": target}, target_hu=target, spacing_mm=(1, 1), rois=rois)
     with pytest.raises(AssertionError, match="no regions"):
-        score(images, target_hu=target, spacing_mm=(1, 1), rois=[])
+        score_volume(images, target_hu=target, spacing_mm=(1, 1), rois=[])
     elsewhere = Roi("nodule", 0, np.ones((8, 8), bool), "a")
     with pytest.raises(AssertionError, match="nodule region a of slice 0"):
-        score(images, target_hu=target, spacing_mm=(1, 1), rois=[elsewhere])
+        score_volume(images, target_hu=target, spacing_mm=(1, 1), rois=[elsewhere])
 
 
 def read_series(folder: Path) -> np.ndarray:
@@ -223,7 +236,7 @@ def test_source_against_target_of_a_real_pair(real_data):
     folder = real_data / "lung-pet-ct-dx-a0001"
     source_hu, target_hu = (read_series(folder / kernel)[45:] for kernel in ("soft_B", "sharp_L"))
     drawings = [replace(roi, roi_set=f"random_{seed}") for seed in range(3) for roi in random_rois(target_hu, seed=seed)]
-    scores = score({"source": source_hu}, target_hu=target_hu, spacing_mm=(0.842, 0.842), rois=drawings, num_workers=2)
+    scores = score_volume({"source": source_hu}, target_hu=target_hu, spacing_mm=(0.842, 0.842), rois=drawings, num_workers=2)
     primary = scores.ccc[scores.ccc["definition"] == "across_rois"].groupby("feature_class")["ccc_mean"].mean()
     known = {"firstorder": 0.807, "glcm": 0.353, "glrlm": 0.374, "ngtdm": 0.303}
     assert primary.to_dict() == pytest.approx(known, abs=0.05)

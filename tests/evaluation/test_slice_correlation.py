@@ -1,10 +1,11 @@
 """The correlation of neighbouring slices against noise of which a known part is shared."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
-from ltdiff.evaluation.slice_correlation import COLUMNS, describe_correlation, slice_correlation
+from ltdiff.evaluation.slice_correlation import COLUMNS, describe_correlation, neighbour_correlations, slice_correlation
 
 SIZE = 128
 NEIGHBOURS = [(0, 1), (1, 2), (2, 3)]
@@ -23,9 +24,12 @@ def _slices(*, shared=0.5, seed=0, lung_hu=40.0):
     return np.where(BODY, anatomy + 20 * noise, -1000.0)
 
 
+def _table(image, target, neighbours=NEIGHBOURS):
+    return slice_correlation(neighbour_correlations({"method": image}, target_hu=target, neighbours=neighbours))
+
+
 def _row(image, target=None):
-    target = _slices() if target is None else target
-    return slice_correlation({"method": image}, target_hu=target, neighbours=NEIGHBOURS).iloc[0]
+    return _table(image, _slices() if target is None else target).iloc[0]
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.25, 0.5])
@@ -75,15 +79,23 @@ def test_of_several_bodies_the_largest_counts():
 def test_only_neighbours_count():
     target = _slices()
     target[3] = _slices(seed=9)[3]
-    table = slice_correlation({"a": target}, target_hu=target, neighbours=NEIGHBOURS[:2])
+    table = _table(target, target, NEIGHBOURS[:2])
     assert table["num_pairs"].tolist() == [2]
     assert table["correlation"][0] > _row(target, target)["correlation"]
+
+
+def test_scans_after_each_other_are_as_one():
+    first, second = _slices(), _slices(seed=9)
+    parts = [neighbour_correlations({"method": one}, target_hu=one, neighbours=NEIGHBOURS) for one in (first, second)]
+    both = np.concatenate([first, second])
+    expected = _table(both, both, [*NEIGHBOURS, *((i + 4, j + 4) for i, j in NEIGHBOURS)])
+    pd.testing.assert_frame_equal(slice_correlation(pd.concat(parts)), expected, check_exact=True)
 
 
 @pytest.mark.parametrize("target", [_slices(), np.full((4, SIZE, SIZE), -1000.0)])
 def test_without_neighbours_or_body_there_is_no_row(target):
     neighbours = [] if target.max() > 0 else NEIGHBOURS
-    table = slice_correlation({"a": target}, target_hu=target, neighbours=neighbours)
+    table = _table(target, target, neighbours)
     assert tuple(table.columns) == COLUMNS
     assert table.empty
     assert describe_correlation(table) == ""

@@ -1,10 +1,21 @@
 """Lesions, vessels and airways whose density, size and presence are known."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from ltdiff.data.rois import Roi, disc_mask
-from ltdiff.evaluation.structures import AIRWAY, count_changed_places, describe_lesions, structure_summary, structure_table
+from ltdiff.evaluation.structures import (
+    AIRWAY,
+    count_changed_places,
+    describe_lesions,
+    find_structures,
+    scan_structure_table,
+    structure_summary,
+    structure_table,
+)
 
 SHAPE = (80, 80)
 CENTRE = (40, 38)
@@ -105,6 +116,29 @@ def test_of_an_airway_the_wall_and_the_lumen_are_judged():
     assert _airway_row(_airway(wall_hu=10))["mean_difference_hu"] == pytest.approx(-10, abs=2)
     assert _airway_row(_airway(lumen_px=4.5, wall_px=2.5))["diameter_difference_px"] == pytest.approx(-1, abs=0.25)
     assert _airway_row(_airway(wall_hu=-850))["contrast_ratio"] < 0.5
+
+
+def test_a_scan_s_table_is_that_of_its_lesions_and_of_all_that_is_found_in_it():
+    """Lesions come in the slice where they begin, before what is found there; slices are counted on from another scan's."""
+    target = np.stack([_chest(offset) for offset in (0, 3, -2)])
+    images, spacings_mm = {"same": target, "other": target + 20}, np.full((3, 2), 0.8)
+    lesions = [replace(roi, mask=np.pad(roi.mask, (24, 24))) for roi in _rois()]
+    options = {"target_hu": target, "neighbours": NEIGHBOURS}
+    found = find_structures(target, spacings_mm=spacings_mm, lesions=lesions, first=40)
+    assert len(found) >= 3
+    expected = structure_table(images, rois=[*lesions, *found], **options)
+    table = scan_structure_table(images, lesions=lesions, spacings_mm=spacings_mm, first=40, **options)
+    pd.testing.assert_frame_equal(table, expected.assign(slice_index=expected["slice_index"] + 40), check_exact=True)
+    assert table[["roi_set", "slice_index"]].iloc[0].tolist() == ["tumour", 41]
+    assert set(table["roi_set"]) == {"tumour", "vessel"}
+
+
+def _chest(offset):
+    """A body with a lung, in which a vessel lies beside the place of the lesions."""
+    plane = np.full((128, 128), -1000.0, np.float32)
+    for centre, radius, hu in (((64, 64), 60, 40), ((64, 64), 48, -850), ((64 + offset, 92), 4, 45)):
+        plane[disc_mask((128, 128), centre_yx=centre, radius_px=radius)] = hu
+    return plane
 
 
 def test_every_set_is_summed_up_for_itself():

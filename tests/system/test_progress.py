@@ -50,6 +50,15 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_one_at_the_end
     assert [int(line.split()[1]) for line in lines] == [*range(int(LINE_EVERY_S), 95, int(LINE_EVERY_S)), 95]
 
 
+def test_where_nobody_knows_how_many_there_will_be_no_time_is_left(clock, caplog):
+    caplog.set_level(logging.INFO)
+    for _ in progress((number for number in range(12)), name="features", unit="region"):
+        clock[0] += 1
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["features: 10 regions,  1.00region/s", "features: 12 regions,  1.00region/s"]
+
+
 def test_what_is_done_soon_writes_no_line(clock, caplog):
     caplog.set_level(logging.INFO)
     with progress(name="scan", unit="slice", total=3) as bar:
