@@ -222,12 +222,7 @@ def _standardize_scans(methods: Mapping[str, Method], paired: EvaluationSet, sec
     def standardize(read: Callable[[], ScoredScan]) -> ScanImages:
         scan = read()
         images, of_scan = standardize_all(
-            methods,
-            scan.source_hu,
-            scan.spacings_mm,
-            scan.places,
-            num_workers=paired.config.num_workers,
-            is_shown=is_single,
+            methods, scan.source_hu, scan.spacings_mm, scan.places, num_workers=paired.config.num_workers, is_shown=is_single
         )
         for name in methods:
             seconds[name] += of_scan[name] * len(scan.source_hu) / len(paired.places)

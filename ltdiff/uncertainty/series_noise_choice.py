@@ -17,7 +17,6 @@ from ltdiff.inference.procedure import read_series_noise
 from ltdiff.inference.series_method import SeriesMethod
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.model_folder import USES_SERIES_NOISE
-from ltdiff.physics.series_noise import SeriesNoise
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +46,7 @@ def choose_series_noise(model: Path, manifest: pd.DataFrame) -> dict[str, Any]:
     names = names[evenly_spaced(len(names), at_most=NUM_SERIES)]
     by_series = SeriesMethod(own, manifest)
     others = [name for name in names if by_series.for_series(name) is not own]
-    found = [
-        _distances(sources[sources["series_uid"] == name], match, by_series.for_series(name), series_noise) for name in others
-    ]
+    found = [_distances(sources[sources["series_uid"] == name], match, by_series.for_series(name)) for name in others]
     found = [one for one in found if np.isfinite(one).all()]
     if not found:
         return {USES_SERIES_NOISE: False}
@@ -67,8 +64,10 @@ def choose_series_noise(model: Path, manifest: pd.DataFrame) -> dict[str, Any]:
     return {USES_SERIES_NOISE: is_better, DISTANCES: {"protocol": float(with_protocol), "series": float(with_own)}}
 
 
-def _distances(rows: pd.DataFrame, match: Standardizer, own: Standardizer, series_noise: SeriesNoise) -> tuple[float, float]:
+def _distances(rows: pd.DataFrame, match: Standardizer, own: Standardizer) -> tuple[float, float]:
     """Of a series, standardized with the noise of its protocol and with its own."""
+    series_noise = own.procedure.series_noise
+    assert series_noise is not None
     validating = rows[rows["split"] == "val"]
     rows = validating if len(validating) else rows
     chosen = rows.iloc[evenly_spaced(len(rows), at_most=NUM_CHECKED)].to_dict("records")
