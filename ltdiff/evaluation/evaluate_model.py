@@ -29,6 +29,7 @@ from ltdiff.evaluation.unpaired_result import UnpairedResult, collect_unpaired_r
 from ltdiff.evaluation.unpaired_set import UnpairedSet, read_unpaired_set
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method, Slices
+from ltdiff.inference.series_method import SeriesMethod
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description, weights_sha256
@@ -115,7 +116,7 @@ def _methods(
     methods: dict[str, Method] = {}
     if manifest["pair_id"].notna().any() or not standardizer.procedure.is_linear:  # else its row would be the model's own
         methods["linear"] = LinearMatch(standardizer.model.kernel_match)  # fitted to the pairs that the model was trained on
-    methods["ltdiff"] = standardizer
+    methods["ltdiff"] = SeriesMethod(standardizer, manifest) if standardizer.procedure.series_noise else standardizer
     if inference.output is not None or read_residual_model(model) is None:
         return methods, {}
     others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
@@ -201,7 +202,7 @@ def evaluate(
     if unpaired is not None:
         source = unpaired.source
         images, seconds = standardize_all(
-            methods, source.hu, source.spacings_mm, source.slice_numbers, num_workers=unpaired.config.num_workers
+            methods, source.hu, source.spacings_mm, source.places, num_workers=unpaired.config.num_workers
         )
         without_pairs = collect_unpaired_result(
             images,
@@ -221,12 +222,7 @@ def _standardize_scans(methods: Mapping[str, Method], paired: EvaluationSet, sec
     def standardize(read: Callable[[], ScoredScan]) -> ScanImages:
         scan = read()
         images, of_scan = standardize_all(
-            methods,
-            scan.source_hu,
-            scan.spacings_mm,
-            scan.slice_numbers,
-            num_workers=paired.config.num_workers,
-            is_shown=is_single,
+            methods, scan.source_hu, scan.spacings_mm, scan.places, num_workers=paired.config.num_workers, is_shown=is_single
         )
         for name in methods:
             seconds[name] += of_scan[name] * len(scan.source_hu) / len(paired.places)
@@ -239,17 +235,22 @@ def standardize_all(
     methods: Mapping[str, Method],
     source_hu: Slices,
     spacings_mm: NDArray[np.float64],
-    numbers: NDArray[np.int64],
+    places: pd.DataFrame,
     *,
     num_workers: int,
     is_shown: bool = True,
 ) -> tuple[dict[str, Slices], dict[str, float]]:
-    """The images (N, Y, X) of the source and of every method, and the seconds that each method takes for a slice."""
+    """The images (N, Y, X) of the source and of every method, and the seconds that each method takes for a slice.
+
+    `places` names the series of each slice, and its number there.
+    """
+    numbers, series = places["slice_number"].to_numpy(), places["series_uid"].to_list()
     images, seconds = {SOURCE: source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
+        of_slices = [method.for_series(uid) for uid in series] if isinstance(method, SeriesMethod) else method
         made = standardize_slices(
-            method, source_hu, spacings_mm, numbers=numbers, num_workers=num_workers, name=name, is_shown=is_shown
+            of_slices, source_hu, spacings_mm, numbers=numbers, num_workers=num_workers, name=name, is_shown=is_shown
         )
         images[name] = np.stack(made)
         seconds[name] = (time.perf_counter() - started_s) / len(source_hu)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +118,7 @@ class EvaluationSet:
 
 
 def standardize_slices(
-    method: Method,
+    method: Method | Sequence[Method],
     slices_hu: Sequence[Slices] | Slices,
     spacings_mm: Iterable[Sequence[float]],
     *,
@@ -129,14 +129,15 @@ def standardize_slices(
 ) -> list[Slices]:
     """A' (Y, X) of source slices (Y, X), several at a time, with PixelSpacings (y, x) and their numbers in their series.
 
-    Progress `is_shown`, or not.
+    Each slice has a method of its own where several are given. Progress `is_shown`, or not.
     """
+    methods = method if isinstance(method, Sequence) else repeat(method)
 
-    def standardize(hu: Slices, spacing_mm: Sequence[float], number: int) -> Slices:
-        return method.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
+    def standardize(one: Method, hu: Slices, spacing_mm: Sequence[float], number: int) -> Slices:
+        return one.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
 
     with ThreadPoolExecutor(num_workers) as pool:
-        made = pool.map(standardize, slices_hu, spacings_mm, numbers)
+        made = pool.map(standardize, methods, slices_hu, spacings_mm, numbers)
         return list(progress(made, name=name, unit="slice", total=len(slices_hu), is_shown=is_shown))
 
 

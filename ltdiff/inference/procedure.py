@@ -9,9 +9,18 @@ from pydantic import TypeAdapter
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.config import ModelConfig, Output
-from ltdiff.model.model_folder import MATCH_PHASE, NOISE_MATCH, description_errors, read_description
+from ltdiff.model.model_folder import (
+    MATCH_PHASE,
+    NOISE_MATCH,
+    SERIES_NOISE,
+    USES_SERIES_NOISE,
+    description_errors,
+    read_calibration,
+    read_description,
+)
 from ltdiff.model.residual_model import ResidualModel, read_output, read_residual_model, require_residual_model
 from ltdiff.physics.noise_match import NoiseMatch
+from ltdiff.physics.series_noise import SeriesNoise
 from ltdiff.system.settings_tree import make_settings
 from ltdiff.system.text import printable
 
@@ -24,7 +33,7 @@ class Procedure:
     """How slices are standardized: what a model was trained with, and what `inference` changes of it.
 
     Samples need a `residual`, and the mean of a calibrated model has one; of the output `match` the networks have no part, and a
-    `noise_match` may have.
+    `noise_match` may have, or what `series_noise` makes of a series' own noise.
     """
 
     diffusion: DiffusionConfig
@@ -33,6 +42,7 @@ class Procedure:
     output: Output = "mean"
     residual: ResidualModel | None = None
     noise_match: NoiseMatch | None = None
+    series_noise: SeriesNoise | None = None
 
     @classmethod
     def read(cls, folder: Path, inference: InferenceConfig) -> "Procedure":
@@ -56,7 +66,8 @@ class Procedure:
         with description_errors(folder):
             values = description["about"].get(NOISE_MATCH) if output == "match" else None
             noise_match = TypeAdapter(NoiseMatch).validate_python(values) if values else None
-        procedure = cls(diffusion, decode, inference, output, residual, noise_match)
+        series_noise = read_series_noise(folder) if output == "match" and _uses_series_noise(folder) else None
+        procedure = cls(diffusion, decode, inference, output, residual, noise_match, series_noise)
         procedure.check(num_levels=num_levels)
         return procedure
 
@@ -68,7 +79,7 @@ class Procedure:
     @property
     def is_linear(self) -> bool:
         """Whether what is made is the kernel match and nothing else."""
-        return self.is_match and self.noise_match is None
+        return self.is_match and self.noise_match is None and self.series_noise is None
 
     @property
     def decode(self) -> str:
@@ -98,7 +109,8 @@ class Procedure:
     def describe_sampling(self, precision: str) -> str:
         """How the latents are sampled, for people."""
         if self.is_match:
-            return "the kernel match alone" if self.noise_match is None else "the kernel match and the noise match alone"
+            what = "the kernel match alone" if self.noise_match is None else "the kernel match and the noise match alone"
+            return what if self.series_noise is None else f"{what}, or with a noise match for a series of another dose"
         process = self.diffusion.process
         text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"
         if self.residual is None or (self.output == "mean" and not self.residual.corrects_mean):
@@ -110,3 +122,21 @@ class Procedure:
         """How the image is decoded, for people."""
         depth = self.inference.decoder_depth
         return self.decode if depth is None else f"{self.decode} at depth {depth}"
+
+
+def _uses_series_noise(folder: Path) -> bool:
+    try:
+        return read_calibration(folder).get(USES_SERIES_NOISE) is True
+    except ValueError:  # damaged: who asks for the match by name, to calibrate anew, does not need it
+        return False
+
+
+def read_series_noise(folder: Path) -> SeriesNoise | None:
+    """What matches the noise of a series of another dose than most; None where the model was not fitted to any noise.
+
+    Raises:
+        ValueError: no model there, or a damaged one.
+    """
+    about = read_description(folder)["about"]
+    with description_errors(folder):
+        return TypeAdapter(SeriesNoise).validate_python(about[SERIES_NOISE]) if SERIES_NOISE in about else None

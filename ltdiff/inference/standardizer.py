@@ -1,7 +1,8 @@
 """Standardizing slices: pure torch, no files and no Ray. The target image plays no part in any of it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ltdiff.data.manifest import evenly_spaced
 from ltdiff.data.network_inputs import position_mm, to_hu, to_network
 from ltdiff.diffusion.sampler import Sampler
 from ltdiff.inference.config import InferenceConfig
@@ -18,6 +20,7 @@ from ltdiff.inference.procedure import Procedure
 from ltdiff.model.ltdiff import LTDiff, load_model
 from ltdiff.model.precision import autocast, resolve_precision
 from ltdiff.model.residual_sampler import ResidualSampler
+from ltdiff.physics.series_noise import NUM_SLICES
 
 Image = NDArray[np.float32]
 
@@ -47,6 +50,24 @@ class Standardizer:
         """
         model, _ = load_model(folder)
         return cls(model, Procedure.read(folder, inference), device=device)
+
+    def for_series(
+        self, read_slice: Callable[[int], Image], *, num_slices: int, spacing_mm: tuple[float, float]
+    ) -> "Standardizer":
+        """The same for a series, some of whose slices (H, W) in HU with PixelSpacing (y, x) are read and tell its noise.
+
+        It is itself where the model does not look at that, or where the noise of the series is its protocol's.
+
+        Raises:
+            ValueError: as `read_slice`.
+        """
+        if self.procedure.series_noise is None:
+            return self
+        chosen = evenly_spaced(num_slices, at_most=NUM_SLICES)
+        noise_match = self.procedure.series_noise.match((read_slice(int(number)) for number in chosen), spacing_mm)
+        if noise_match is None:
+            return self
+        return Standardizer(self.model, replace(self.procedure, noise_match=noise_match), device=self.device)
 
     @torch.inference_mode()
     def standardize(

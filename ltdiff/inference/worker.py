@@ -79,6 +79,7 @@ class ArchiveWorker:
 
     def _standardize(self, scan: Scan, standardizer: Standardizer) -> Iterator[Pair]:
         """Each slice with its standardized HU, in order. All reading is done here: pydicom is not made for threads."""
+        standardizer = standardizer.for_series(scan.read_slice, num_slices=scan.num_slices, spacing_mm=scan.spacing_mm)
 
         def standardize(numbered: tuple[int, StoredSlice]) -> Pair:
             index, stored = numbered

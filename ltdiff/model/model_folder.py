@@ -32,6 +32,10 @@ MATCH_PHASE = "match"
 """Among the phases that a model was trained in: of one whose networks are not trained, the only one."""
 NOISE_MATCH = "noise_match"
 """In what the trainer noted: what matches the noise of another dose (physics/noise_match)."""
+SERIES_NOISE = "series_noise"
+"""In what the trainer noted: what matches the noise of a series of another dose than most (physics/series_noise)."""
+USES_SERIES_NOISE = "uses_series_noise"
+"""In the calibration: whether validation series say that it brings the match nearer to the target."""
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -111,11 +115,10 @@ def verify_model_folder(folder: Path, *, registered: Mapping[str, str | None] | 
 
 
 def weights_sha256(folder: Path) -> str:
-    """One sha256 over all weights files, the kernel match and the noise match: what a derived image says it was made with."""
+    """One sha256 over all weights files, the kernel match and what matches noise: what a derived image says it was made with."""
     description = read_description(folder)
     content = {key: description[key] for key in ("config", "kernel_match", "files")}
-    if NOISE_MATCH in description["about"]:
-        content[NOISE_MATCH] = description["about"][NOISE_MATCH]
+    content |= {key: description["about"][key] for key in (NOISE_MATCH, SERIES_NOISE) if key in description["about"]}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -27,6 +27,7 @@ from ltdiff.physics.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, cor
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.noise_place import noise_place
 from ltdiff.physics.noise_windows import NoiseModel, NoiseWindows
+from ltdiff.physics.series_noise import SeriesNoise
 from ltdiff.physics.window_power import NUM_CLASSES, RING_PER_MM, WindowPower, window_power
 
 NUM_TERMS, SMOOTHNESS = 7, 3e-4
@@ -68,7 +69,8 @@ class SpectralMatch:
     """log h(f) = ½ Σ_k c_k (f/f_max)^{2k}, k from 1, up to `max_per_mm` = f_max; beyond it h stays as it is there.
 
     `draws` (B, NUM_TERMS) are the coefficients of resampled series; `log_noise_factor` is that of the target's noise over the
-    matched source's, 0 at one dose, where there is no `noise_match`; the ranges are what either protocol stores.
+    matched source's, 0 at one dose, where there is no `noise_match`; the ranges are what either protocol stores. `series_noise`,
+    where there are quiet windows, makes the noise match of a series whose dose is not that of most.
     """
 
     coefficients: Float
@@ -79,6 +81,7 @@ class SpectralMatch:
     source_range_hu: tuple[float, float]
     target_range_hu: tuple[float, float]
     noise_match: NoiseMatch | None = None
+    series_noise: SeriesNoise | None = None
 
     def gain(self, frequencies_per_mm: Float, coefficients: Float | None = None) -> Float:
         """h at frequencies (F,)."""
@@ -154,10 +157,15 @@ class SpectralMatchFit:
         draws = [first.coefficients + _fit(*one, limit, is_one_dose=is_one_dose).coefficients for one in resampled]
         match = self._match(rest._replace(coefficients=first.coefficients + rest.coefficients), draws)
         _check(match, num_slices=(len(sources), len(self._targets)))
-        if is_one_dose:
+        if not len(source.quiet) or not len(target.quiet):
             return match
-        is_reduced = free.noise_misfit > SHAPE_ERROR
-        return replace(match, noise_match=_noise_match(source.quiet, target.quiet, match, is_reduced=is_reduced))
+        models = source.quiet.model(), target.quiet.model()
+        gains, is_reduced = match.gain(models[0].frequencies_per_mm), free.noise_misfit > SHAPE_ERROR
+        return replace(
+            match,
+            noise_match=None if is_one_dose else NoiseMatch.of(*models, gains, is_reduced=is_reduced),
+            series_noise=SeriesNoise.of(*models, gains, is_reduced=is_reduced),
+        )
 
     def _match(self, fitted: "_Fitted", draws: Sequence[Float] = ()) -> SpectralMatch:
         return SpectralMatch(
@@ -191,11 +199,6 @@ def _check(match: SpectralMatch, *, num_slices: tuple[int, int]) -> None:
         size = np.sqrt(np.mean(np.log(match.gain(frequencies)) ** 2))
         if size < max(LEAST_DIFFERENCE, 2 * np.sqrt(np.mean(spread**2))):
             raise ValueError("source and target cannot be told apart: their spectra differ by less than those of their slices do")
-
-
-def _noise_match(source: NoiseWindows, target: NoiseWindows, match: SpectralMatch, *, is_reduced: bool) -> NoiseMatch:
-    model = source.model()
-    return NoiseMatch.of(model, target.model(), match.gain(model.frequencies_per_mm), is_reduced=is_reduced)
 
 
 def _measure(one: _Slice, *, number: int) -> tuple[WindowPower, NoiseWindows]:

@@ -16,6 +16,7 @@ from ltdiff.inference.method import LinearMatch
 from ltdiff.physics.degradation import Degradation
 from ltdiff.physics.kernel_match import KernelMatch, KernelMatchFit, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
+from ltdiff.physics.series_noise import SeriesNoise
 from ltdiff.physics.spectral_match import SpectralMatch, SpectralMatchFit
 from ltdiff.system.progress import progress
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
@@ -31,13 +32,15 @@ NUM_CHOOSING_PAIRS, NUM_CHOOSING_ROIS = 16, 100
 
 
 class FittedMatch(NamedTuple):
-    """A kernel match; what it was fitted to, "pairs" or "spectra"; what matches the noise of another dose, if it is another; and
-    what makes sources for targets without a pair, if there are any."""
+    """A kernel match; what it was fitted to, "pairs" or "spectra"; what matches the noise of another dose, if it is another; what
+    makes sources for targets without a pair, if there are any; and, of one fitted to spectra, what matches the noise of a series
+    of another dose than most."""
 
     kernel_match: KernelMatch
     fitted_to: str
     noise_match: NoiseMatch | None
     degradation: Degradation | None
+    series_noise: SeriesNoise | None = None
 
 
 def fit_match(manifest: pd.DataFrame) -> FittedMatch:
@@ -52,18 +55,21 @@ def fit_match(manifest: pd.DataFrame) -> FittedMatch:
     needs_sources = bool(((manifest["split"] == "train") & is_target_without_pair(manifest)).any())
     matches = {"pairs": fit_kernel_match(manifest)} if has_pairs else {}
     noise_match: NoiseMatch | None = None
+    series_noise: SeriesNoise | None = None
     degradation: Degradation | None = None
     if needs_sources or not has_pairs or has_validation_pairs(manifest):
         try:
             spectral = fit_spectral_match(manifest)
             matches["spectra"] = spectral.kernel_match()
-            noise_match = spectral.noise_match
+            noise_match, series_noise = spectral.noise_match, spectral.series_noise
             degradation = spectral.degradation() if needs_sources else None
         except ValueError:
             if needs_sources or not has_pairs:
                 raise
     chosen = _choose(matches, manifest)
-    return FittedMatch(matches[chosen], chosen, noise_match if chosen == "spectra" else None, degradation)
+    if chosen == "pairs":
+        noise_match = series_noise = None
+    return FittedMatch(matches[chosen], chosen, noise_match, degradation, series_noise)
 
 
 def fit_target_range(manifest: pd.DataFrame) -> KernelMatch:

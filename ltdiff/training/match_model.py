@@ -11,6 +11,7 @@ from ltdiff.model.model_folder import MATCH_PHASE, write_calibration
 from ltdiff.system.atomic_files import finish_folder
 from ltdiff.training.config import Settings
 from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, prepare_run
+from ltdiff.uncertainty.series_noise_choice import choose_series_noise
 
 
 def fit_match_model(manifest: pd.DataFrame, *, out: Path, settings: Settings) -> Path:
@@ -27,6 +28,8 @@ def fit_match_model(manifest: pd.DataFrame, *, out: Path, settings: Settings) ->
     partial = out / f".{MODEL_FOLDER}.match"
     shutil.rmtree(partial, ignore_errors=True)
     save_model(matched, partial, about=about | {"trained": {MATCH_PHASE: {"fitted_to": about["kernel_match_fitted_to"]}}})
-    write_calibration(partial, {"output": "match", "data_fingerprint": data_fingerprint(manifest)})
+    calibration = {"output": "match", "data_fingerprint": data_fingerprint(manifest)}
+    write_calibration(partial, calibration)
+    write_calibration(partial, calibration | choose_series_noise(partial, manifest))
     finish_folder(partial, model)
     return model

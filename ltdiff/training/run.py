@@ -26,7 +26,7 @@ from ltdiff.data.manifest import data_fingerprint, series_digests
 from ltdiff.data.slice_items import make_items
 from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.model.ltdiff import LTDiff, load_pretrained_weights, save_model
-from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, NOISE_MATCH, read_description
+from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, NOISE_MATCH, SERIES_NOISE, read_description
 from ltdiff.system.atomic_files import finish_folder
 from ltdiff.system.folder_claim import claim, find_changes, read_claim, write_claim
 from ltdiff.training.config import Settings
@@ -112,6 +112,8 @@ def _save_start(manifest: pd.DataFrame, start: Path, settings: Settings, data: D
     about = describe_model(manifest, settings, data.facts) | {"kernel_match_fitted_to": match.fitted_to}
     if match.noise_match is not None:
         about[NOISE_MATCH] = asdict(match.noise_match)
+    if match.series_noise is not None:
+        about[SERIES_NOISE] = asdict(match.series_noise)
     model.kernel_match, model.degradation = match.kernel_match, match.degradation
     save_model(model, start, about=about)
 

@@ -30,6 +30,7 @@ from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.fit_residual import Made, fit_flow
 from ltdiff.uncertainty.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
+from ltdiff.uncertainty.series_noise_choice import choose_series_noise
 from ltdiff.uncertainty.unpaired_choice import choose_output, radiomic_distances
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
@@ -151,6 +152,7 @@ def _fit(match: Standardizer, manifest: pd.DataFrame, *, model: Path, num_worker
     )
     content = {"output": choice.output, "validation_ccc": choice.ccc, "data_fingerprint": data_fingerprint(manifest)}
     content |= {RESIDUAL: asdict(sampler.residual), "intervals": asdict(intervals)}
+    content |= choose_series_noise(model, manifest) if choice.output == "match" else {}
     write_calibration(model, content)
     return intervals
 

@@ -48,6 +48,7 @@ def standardized_volumes(concerned: NDArray[np.bool_], *, series: Path, model: P
         spacings_mm = repeat(scan.spacing_mm)
         sets = standardizer.samples(hu[numbers], spacings_mm, numbers=numbers.tolist(), num=Expectation.NUM_SAMPLES)
     else:
+        standardizer = standardizer.for_series(hu.__getitem__, num_slices=len(hu), spacing_mm=scan.spacing_mm)
         sets = [standardize_slices(standardizer, hu[numbers], repeat(scan.spacing_mm), numbers=numbers, num_workers=1)]
     for images in sets:
         volume = hu.copy()

@@ -35,7 +35,7 @@ def radiomic_distances(methods: Mapping[Output, Method], manifest: pd.DataFrame,
     unpaired_set = read_unpaired_set(manifest, config=config)
     source = unpaired_set.source
     by_name = {str(output): method for output, method in methods.items()}
-    images, _ = standardize_all(by_name, source.hu, source.spacings_mm, source.slice_numbers, num_workers=num_workers)
+    images, _ = standardize_all(by_name, source.hu, source.spacings_mm, source.places, num_workers=num_workers)
     found = compare_features(measure_features(images, unpaired_set), unpaired_set).set_index("method")["frd"]
     return {output: float(found[output]) for output in methods}
 
