@@ -61,10 +61,14 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 class _LogLines(StringIO):
-    """What tqdm writes becomes log lines."""
+    """What tqdm writes becomes log lines; the last one, which it may write twice, is one."""
+
+    last = ""
 
     @override
     def write(self, text: str) -> int:
-        if text.strip():
-            logger.info("%s", text.strip())
+        line = text.strip()
+        if line and line != self.last:
+            logger.info("%s", line)
+            self.last = line
         return len(text)

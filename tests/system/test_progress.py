@@ -50,6 +50,14 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_one_at_the_end
     assert [int(line.split()[1]) for line in lines] == [*range(int(LINE_EVERY_S), 95, int(LINE_EVERY_S)), 95]
 
 
+def test_where_the_last_item_takes_its_time_the_last_line_comes_once(clock, caplog):
+    caplog.set_level(logging.INFO)
+    for _ in progress(range(20), name="scan", unit="slice"):
+        clock[0] += 1
+
+    assert [record.getMessage().split()[1] for record in caplog.records] == ["10", "20"]
+
+
 def test_where_nobody_knows_how_many_there_will_be_no_time_is_left(clock, caplog):
     caplog.set_level(logging.INFO)
     for _ in progress((number for number in range(12)), name="features", unit="region"):
