@@ -56,13 +56,13 @@ class ResidualModel:
 
 
 def read_residual_model(model: Path) -> ResidualModel | None:
-    """Read that of the model folder `model`; None where it is not calibrated.
+    """Read that of the model folder `model`; None where it is not calibrated, or nothing but its match.
 
     Raises:
         ValueError: its calibration is damaged.
     """
     calibration = read_calibration(model)
-    if not calibration:
+    if RESIDUAL not in calibration:
         return None
     try:
         return ResidualModel.from_dict(calibration[RESIDUAL])

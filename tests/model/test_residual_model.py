@@ -38,6 +38,12 @@ def test_a_folder_without_calibration_has_none(tmp_path):
         require_residual_model(tmp_path)
 
 
+def test_a_model_that_is_its_match_has_none(tmp_path):
+    (tmp_path / CALIBRATION_FILE).write_text('{"output": "match"}')
+    assert read_residual_model(tmp_path) is None
+    assert read_output(tmp_path) == "match"
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"residual": {}}', '{"residual": {"noise": {"roughness_edges_hu": 1}}}'])
 def test_a_damaged_file_is_one_sentence(content, tmp_path):
     (tmp_path / CALIBRATION_FILE).write_text(content)
