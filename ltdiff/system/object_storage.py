@@ -258,7 +258,7 @@ def _reason(url: Url, error: Exception) -> str:
     if _NO_BUCKET.search(text):
         return f"there is no bucket {quoted(url.bucket)}"
     if isinstance(error, FileNotFoundError):
-        return "the object is no longer there"
+        return f"there is no such object, or no bucket {quoted(url.bucket)}"
     if _NO_ANSWER.search(text):
         place = _s3_endpoint() if url.scheme == "s3" else ""
         return f"the storage does not answer{f' at {place} (AWS_ENDPOINT_URL)' if place else ''}"

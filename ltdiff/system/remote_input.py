@@ -34,10 +34,10 @@ def fetch(url: Url) -> Path:
         )
     alone = find(url)
     objects = {"": alone} if alone is not None else _finished(list_objects(url), url)
-    if not objects:
+    committed = {} if snapshot is None else snapshot.below(url)
+    if not objects and not committed:
         check_bucket(url)
         raise ValueError(f"{url}: there is no such object or folder")
-    committed = {} if snapshot is None else snapshot.below(url)
     if committed:
         objects = _committed_objects(objects, committed, url)
     _remove_others(copy, objects)

@@ -98,10 +98,11 @@ class RemoteOutput:
         Raises:
             ValueError: there is something that no command of ours wrote; or the storage does not let it be written.
         """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.is_file():
             self.path.unlink()  # it is written anew
+        check_bucket(self.url)
         if self.path.suffix in FILE_SUFFIXES or find(self.url) is not None:
-            check_bucket(self.url)
             return
         snapshot = read_snapshot(self.url)
         if snapshot is None:
