@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256 as new_sha256
 from pathlib import Path
 
-from ltdiff.system.atomic_files import file_sha256, write_text
+from ltdiff.system.atomic_files import PARTIAL_PREFIX, file_sha256, write_text
 from ltdiff.system.commit_object import COMMITTED, WRITING, Snapshot, new_number, read_snapshot, write_snapshot
-from ltdiff.system.lock import only_writer
+from ltdiff.system.lock import LOCK_FILE, only_writer
 from ltdiff.system.object_storage import Stamp, check_bucket, delete_object, find, for_each, get_file, list_objects, put_file
 from ltdiff.system.remote_input import check_room
 from ltdiff.system.storage_url import Url, copies_folder
@@ -33,6 +33,8 @@ FILE_SUFFIXES = (".parquet", ".csv", ".zip")
 """Of results that are one file."""
 PUT_EVERY_S = 15.0
 """Files are put up so often, or as long after the last time as that took ten times, whichever is later."""
+PASSING = (PARTIAL_PREFIX, LOCK_FILE, ".ray", ".stop", ".failure")
+"""How names begin that mean nothing when a command has ended: what is being written, locks, signs between processes."""
 DATABASE_SUFFIX = ".db"
 PARTS_OF_DATABASES = (".db-journal", ".db-wal", ".db-shm")
 MAX_LISTINGS = 10
@@ -303,13 +305,13 @@ def _settled(folder: Path) -> dict[str, Stamp]:
 
 
 def _files(folder: Path) -> dict[str, Stamp]:
-    """Files by relative name; not those that begin with a dot, which are locks and what is being written."""
+    """Files by relative name; not locks, and what is being written."""
     found = {}
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(PASSING)]
         for name in names:
             path = Path(parent, name)
-            if not name.startswith(".") and not name.endswith(PARTS_OF_DATABASES) and (stamp := Stamp.of_file(path)) is not None:
+            if not name.startswith(PASSING) and not name.endswith(PARTS_OF_DATABASES) and (stamp := Stamp.of_file(path)):
                 found[str(path.relative_to(folder))] = stamp
     return found
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from ltdiff.system.commit_object import COMMITTED, WRITING, Snapshot, read_snapshot, read_snapshot_around, this_process, write_snapshot
+from ltdiff.system.commit_object import (
+    COMMITTED,
+    WRITING,
+    Snapshot,
+    read_snapshot,
+    read_snapshot_around,
+    this_process,
+    write_snapshot,
+)
 from ltdiff.system.object_storage import write_object
 from ltdiff.system.storage_url import Url
 
@@ -27,14 +35,22 @@ def test_a_commit_counts_more_than_what_is_left_of_writing_it(bucket):
 
 @pytest.mark.parametrize(
     ("key", "names"),
-    [("run", set(FILES)), ("run/model", {"a", "deep/b"}), ("run/model/deep/b", {""}), ("run/model.json", {""}), ("run/mod", set())],
+    [
+        ("run", set(FILES)),
+        ("run/model", {"a", "deep/b"}),
+        ("run/model/deep/b", {""}),
+        ("run/model.json", {""}),
+        ("run/mod", set()),
+    ],
 )
 def test_the_files_below_a_folder(key, names):
     snapshot = Snapshot(Url("s3", "b", "run"), COMMITTED, "1", "", FILES)
     assert set(snapshot.below(Url("s3", "b", key))) == names
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 2}', b'{"format": 1, "number": "1", "writer": "x", "files": {"a": 3}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"format": 2}', b'{"format": 1, "number": "1", "writer": "x", "files": {"a": 3}}']
+)
 def test_one_that_is_damaged_is_named(content, bucket):
     write_object(bucket.child("run/_COMMITTED"), content)
     with pytest.raises(ValueError, match=f"{bucket}/run/_COMMITTED is damaged, or of another version"):

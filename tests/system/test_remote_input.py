@@ -103,7 +103,9 @@ def test_an_unfinished_result_in_a_folder_is_left_out(archive, caplog):
 
 def test_a_disk_that_is_too_small(archive, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(3))
-    with pytest.raises(ValueError, match=rf"{archive} has 0.0 GB to be copied, and .* has room for 0.0 GB: let LTDIFF_CACHE name"):
+    with pytest.raises(
+        ValueError, match=rf"{archive} has 0.0 GB to be copied, and .* has room for 0.0 GB: let LTDIFF_CACHE name"
+    ):
         fetch(archive)
 
 

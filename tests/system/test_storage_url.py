@@ -25,12 +25,16 @@ def test_a_local_copy_belongs_to_one_url(url, kind):
     assert copy.is_relative_to(copies_folder())
 
 
-@pytest.mark.parametrize("text", ["", "/s3:/bucket", "models:/ltdiff@champion", "C:/x", "s3", "s3://", "hdfs://a/b", "S3://b/k", "runs/s3://b"])
+@pytest.mark.parametrize(
+    "text", ["", "/s3:/bucket", "models:/ltdiff@champion", "C:/x", "s3", "s3://", "hdfs://a/b", "S3://b/k", "runs/s3://b"]
+)
 def test_other_texts_are_none(text):
     assert parse_url(text) is None
 
 
-@pytest.mark.parametrize("text", ["s3://bucket/../../etc", "s3://bucket/a//b", "gs://../x", "az://bucket/a/./b", "s3://bucket/a\0b"])
+@pytest.mark.parametrize(
+    "text", ["s3://bucket/../../etc", "s3://bucket/a//b", "gs://../x", "az://bucket/a/./b", "s3://bucket/a\0b"]
+)
 def test_a_name_that_leads_out_of_the_copies_is_refused(text):
     with pytest.raises(ValueError, match="no file can have"):
         parse_url(text)
@@ -43,4 +47,9 @@ def test_a_message_names_urls():
 
 
 def test_the_folders_of_an_object():
-    assert [str(url) for url in Url("s3", "b", "run/model/x").folders] == ["s3://b/run/model/x", "s3://b/run/model", "s3://b/run", "s3://b"]
+    assert [str(url) for url in Url("s3", "b", "run/model/x").folders] == [
+        "s3://b/run/model/x",
+        "s3://b/run/model",
+        "s3://b/run",
+        "s3://b",
+    ]
