@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ltdiff.system.progress import progress
-from ltdiff.system.storage_url import Url, check_name, copies_folder
+from ltdiff.system.storage_url import Url, check_name, copies_folder, make_copies_folder
 from ltdiff.system.text import quoted
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def get_file(url: Url, path: Path, stamp: Stamp) -> str:
         ValueError: the object is another one by now.
         OSError: the file cannot be written.
     """
-    partial = copies_folder() / "partial"
-    partial.mkdir(parents=True, exist_ok=True)
+    partial = make_copies_folder() / "partial"
+    partial.mkdir(exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial / f"{os.getpid()}-{hashlib.sha256(str(url).encode()).hexdigest()[:32]}"
     digest, num_chunks = hashlib.sha256(), 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ltdiff.system.commit_object import COMMITTED, MARKS, WRITING, read_snapshot_around
 from ltdiff.system.object_storage import Stamp, check_bucket, find, for_each, get_file, list_objects, remove_stale_partials
-from ltdiff.system.storage_url import SCHEMES, Url, copies_folder, parse_url, url_of, with_urls
+from ltdiff.system.storage_url import SCHEMES, Url, copies_folder, make_copies_folder, parse_url, url_of, with_urls
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +143,7 @@ def _get_all(url: Url, copy: Path, missing: dict[str, Stamp], committed: dict[st
 
 def check_room(url: Url, num_bytes: int) -> None:
     """ValueError where the local copies of so many bytes have no room."""
-    folder = copies_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_copies_folder()
     free = shutil.disk_usage(folder).free
     if num_bytes > free:
         raise ValueError(

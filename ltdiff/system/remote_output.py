@@ -24,7 +24,7 @@ from ltdiff.system.commit_object import COMMITTED, WRITING, Snapshot, new_number
 from ltdiff.system.lock import LOCK_FILE, only_writer
 from ltdiff.system.object_storage import Stamp, check_bucket, delete_object, find, for_each, get_file, list_objects, put_file
 from ltdiff.system.remote_input import check_room
-from ltdiff.system.storage_url import Url, copies_folder
+from ltdiff.system.storage_url import Url, copies_folder, make_copies_folder
 
 logger = logging.getLogger(__name__)
 
@@ -278,6 +278,7 @@ def _put_now_and_then(output: RemoteOutput, ended: threading.Event) -> None:
 
 @contextmanager
 def _only_one(url: Url) -> Iterator[None]:
+    make_copies_folder()
     folder = _beside(url, "locks")
     try:
         with only_writer(folder):

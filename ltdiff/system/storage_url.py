@@ -55,6 +55,14 @@ def copies_folder() -> Path:
     return cache_folder() / "storage"
 
 
+def make_copies_folder() -> Path:
+    """The same, made where it is missing: for the user alone, because copies of scans are patient data."""
+    folder = copies_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def parse_url(text: str) -> Url | None:
     """The URL of an object or folder; None where it is none of these schemes.
 

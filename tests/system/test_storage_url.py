@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltdiff.system.storage_url import SCHEMES, Url, copies_folder, parse_url, url_of, with_urls
+from ltdiff.system.storage_url import SCHEMES, Url, copies_folder, make_copies_folder, parse_url, url_of, with_urls
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1).filter(lambda name: name not in (".", ".."))
 URLS = st.builds(Url, st.sampled_from(SCHEMES), NAMES, st.lists(NAMES, max_size=3).map("/".join))
@@ -44,6 +44,12 @@ def test_a_message_names_urls():
     url = Url("s3", "bucket", "run/model")
     shown = with_urls(f"{url.copy_in('write')} and {url.copy_in('read')}: no, see {copies_folder()}/locks/x")
     assert shown == f"s3://bucket/run/model and s3://bucket/run/model: no, see {copies_folder()}/locks/x"
+
+
+def test_copies_are_for_the_user_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("LTDIFF_CACHE", str(tmp_path / "new" / "cache"))
+    assert make_copies_folder() == make_copies_folder() == copies_folder()
+    assert copies_folder().stat().st_mode & 0o777 == 0o700
 
 
 def test_the_folders_of_an_object():
