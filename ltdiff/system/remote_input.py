@@ -9,7 +9,16 @@ from pathlib import Path
 
 from ltdiff.system.commit_object import COMMITTED, MARKS, WRITING, read_snapshot_around
 from ltdiff.system.object_storage import Stamp, check_bucket, find, for_each, get_file, list_objects, remove_stale_partials
-from ltdiff.system.storage_url import SCHEMES, Url, copies_folder, make_copies_folder, parse_url, url_of, with_urls
+from ltdiff.system.storage_url import (
+    SCHEMES,
+    Url,
+    copies_folder,
+    known_copies_folder,
+    make_copies_folder,
+    parse_url,
+    url_of,
+    with_urls,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -75,19 +84,22 @@ def _fetch_once(url: Url) -> None:
 
 def as_locations(paths: Iterable[str]) -> list[str]:
     """What a table says of files: the URL of a file that is a local copy of what commands read, the path of any other."""
-    copies = f"{copies_folder() / READ}{os.sep}"
+    folder = known_copies_folder()
+    if folder is None:
+        return list(paths)
+    copies = f"{folder / READ}{os.sep}"
     return [with_urls(path) if path.startswith(copies) else path for path in paths]
 
 
 def as_paths(locations: Iterable[str]) -> list[str]:
     """The paths of files that a table names by paths or URLs; nothing is fetched."""
-    copies = copies_folder() / READ
-    return [_path_of(location, copies) if location.startswith(SCHEMES) else location for location in locations]
+    known = known_copies_folder()  # found once: there may be a million
+    return [_path_of(location, known) if location.startswith(SCHEMES) else location for location in locations]
 
 
-def _path_of(location: str, copies: Path) -> str:
+def _path_of(location: str, known: Path | None) -> str:
     url = parse_url(location)
-    return location if url is None else str(copies / url.scheme / url.place)
+    return location if url is None else str((known or copies_folder()) / READ / url.scheme / url.place)
 
 
 def _finished(objects: dict[str, Stamp], url: Url) -> dict[str, Stamp]:

@@ -55,6 +55,14 @@ def copies_folder() -> Path:
     return cache_folder() / "storage"
 
 
+def known_copies_folder() -> Path | None:
+    """The same; None of a user without a home, who has no local copies."""
+    try:
+        return copies_folder()
+    except OSError:
+        return None
+
+
 def make_copies_folder() -> Path:
     """The same, made where it is missing: for the user alone, because copies of scans are patient data."""
     folder = copies_folder()
@@ -85,8 +93,8 @@ def check_name(name: str, *, where: str) -> None:
 
 def url_of(path: Path) -> Url | None:
     """The URL whose local copy a path is; None of all other paths."""
-    folder = copies_folder()
-    if not path.is_relative_to(folder):
+    folder = known_copies_folder()
+    if folder is None or not path.is_relative_to(folder):
         return None
     parts = path.relative_to(folder).parts
     is_copy = len(parts) > 2 and parts[0] in ("read", "write") and parts[1] in SCHEMES
@@ -95,7 +103,7 @@ def url_of(path: Path) -> Url | None:
 
 def with_urls(text: str) -> str:
     """A message in which local copies are called by their URLs."""
-    folder = str(copies_folder())
-    if folder not in text:
+    folder = known_copies_folder()
+    if folder is None or str(folder) not in text:
         return text
-    return re.sub(rf"{re.escape(folder)}/(?:read|write)/({'|'.join(SCHEMES)})/", r"\1://", text)
+    return re.sub(rf"{re.escape(str(folder))}/(?:read|write)/({'|'.join(SCHEMES)})/", r"\1://", text)

@@ -146,13 +146,25 @@ def test_on_a_cluster_the_copies_must_be_shared(folders, capsys, monkeypatch):
     assert "LTDIFF_CACHE must name a folder that all nodes share" in capsys.readouterr().err
 
 
-def test_a_survey_and_pairs_of_an_archive(archive, bucket, capsys):
+def test_a_survey_is_one_on_any_machine(archive, bucket, capsys, other_machine):
+    write_object(archive.child("notes.txt"), b"no CT")
     for _ in range(2):
         assert run_ltdiff(["survey", str(archive), "--out", f"{bucket}/survey"]) == 0
     assert f"{bucket}/survey: 2 protocols, 6 series, 18 slices" in capsys.readouterr().out
     assert {"series.parquet", "protocols.png", COMMITTED} <= list_objects(bucket.child("survey")).keys()
-    assert run_ltdiff(["pair", str(archive), "--out", f"{bucket}/pairs.parquet"]) == 0
-    assert f"{bucket}/pairs.parquet: 9 pairs" in capsys.readouterr().out
+    assert (
+        read_object(bucket.child("survey/issues.csv"))
+        .decode()
+        .splitlines()[1]
+        .startswith(f"{archive}/notes.txt,skip,{archive}/notes")
+    )
+    other_machine()
+    series = pd.read_parquet(fetch(bucket.child("survey")) / "series.parquet").set_index("kernel")
+    assert set(series["folder"]) == {f"{archive}/p{number}/{kernel}" for number in range(3) for kernel in ("soft", "sharp")}
+    protocols = {kernel: series["protocol_id"][kernel].iloc[0] for kernel in ("soft", "sharp")}
+    source, target = f"--source_protocol={protocols['soft']}", f"--target_protocol={protocols['sharp']}"
+    assert run_ltdiff(["pair", f"{bucket}/survey", "--unpaired", source, target, "--out", f"{bucket}/pairs.parquet"]) == 0
+    assert f"{bucket}/pairs.parquet: 0 pairs (none), 9 source slices" in capsys.readouterr().out
 
 
 def test_a_manifest_of_urls_is_one_on_any_machine(archive, bucket, local_archive, other_machine):

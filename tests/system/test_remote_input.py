@@ -2,6 +2,7 @@
 
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 from object_storage_server import files
@@ -126,6 +127,17 @@ def test_the_folder_of_a_series_is_fetched(archive, tmp_path):
     fetch_whole_folder(tmp_path)
     fetch_whole_folder(archive.child("p1").copy_in("read"))
     assert set(files(archive.copy_in("read"))) == {"p1/1.dcm", "p1/2.dcm"}
+
+
+def test_a_user_without_a_home_has_no_copies(monkeypatch, tmp_path):
+    monkeypatch.delenv("LTDIFF_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home directory.")))
+    path = str(tmp_path / "x.dcm")
+    assert as_locations([path]) == as_paths([path]) == [path]
+    assert not fetch_missing(Path(path))
+    with pytest.raises(OSError, match="home directory"):
+        as_paths(["s3://bucket/x.dcm"])
 
 
 def test_locations_are_urls_of_copies_alone(archive, tmp_path):
