@@ -11,7 +11,7 @@ import pytest
 from dicom_files import identity
 from object_storage_server import contents, files, forget_connections
 from scipy import ndimage
-from tiny_run import save_tiny_model
+from tiny_run import save_tiny_model, write_pairs
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.commands.command_line import IN_PLACE, run
@@ -182,6 +182,26 @@ def test_a_manifest_of_urls_is_one_on_any_machine(archive, bucket, local_archive
     series = find_manifest_series(row["series_uid"], read_manifest(manifest_path))
     assert series.num_slices == NUM_SLICES
     assert len(files(copy)) == NUM_SLICES
+
+
+def test_pairs_of_volume_files(bucket, tmp_path, other_machine):
+    write_pairs(tmp_path)
+    for name in ("source.nrrd", "target.nrrd"):
+        put_file(tmp_path / name, bucket.child(name))
+    sides = ["--source", f"{bucket}/source.nrrd", "--target", f"{bucket}/target.nrrd"]
+    assert run_ltdiff(["pair", *sides, "--out", f"{bucket}/pairs.parquet"]) == 0
+    other_machine()
+    row = read_manifest(fetch(bucket.child("pairs.parquet"))).to_dict("records")[0]
+    name = Path(row["path"]).name
+    np.testing.assert_array_equal(read_hu(row), read_hu(row | {"path": str(tmp_path / name)}))
+    assert set(files(bucket.copy_in("read"))) == {"pairs.parquet", name}
+
+
+def test_settings_are_read(bucket, capsys):
+    write_object(bucket.child("mine.yaml"), b"simulation: {nothing: 1}")
+    assert run_ltdiff(["simulate", "--out", f"{bucket}/out", "--config", f"{bucket}/mine.yaml"]) == 1
+    assert capsys.readouterr().err.startswith(f"ltdiff: {bucket}/mine.yaml: there is no setting 'simulation.nothing'")
+    assert contents(bucket).keys() == {"mine.yaml"}  # nothing was begun
 
 
 def test_an_archive_becomes_derived_series(archive, bucket, tmp_path, other_machine):
