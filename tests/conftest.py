@@ -2,10 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from object_storage_server import CREDENTIALS, forget_connections, make_bucket, s3_server
+
+from ltdiff.system.storage_url import Url
 
 settings.register_profile("ltdiff", deadline=None)  # a busy machine is no failure
 settings.load_profile("ltdiff")
@@ -32,6 +36,23 @@ def few_choosing_regions():
 def cache_folder(tmp_path_factory):
     """No test writes to the user's own, or reads what is there."""
     os.environ["LTDIFF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """An S3 server on loopback."""
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_address, monkeypatch, tmp_path) -> Iterator[Url]:
+    """An empty bucket of that server, which the environment names, and a machine without local copies."""
+    for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": s3_address, "LTDIFF_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    forget_connections()
+    yield make_bucket(s3_address)
+    forget_connections()
 
 
 @pytest.fixture

@@ -152,14 +152,29 @@ PATH_ARGUMENTS = [
 
 
 @pytest.mark.parametrize("arguments", PATH_ARGUMENTS, ids=" ".join)
-@pytest.mark.parametrize("path", ["s3://bucket/run", "gs:/bucket", "file:///tmp/x", "hdfs://host:1/x", "abfs+ssl://x/y"])
-def test_a_uri_is_refused_and_not_made_into_a_folder(arguments, path, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("path", ["file:///tmp/x", "hdfs://host:1/x", "abfs+ssl://x/y", "gcs:/bucket"])
+def test_another_uri_is_refused_and_not_made_into_a_folder(arguments, path, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_ltdiff([path if one == "PATH" else one for one in arguments]) == 2
     shown = capsys.readouterr().err
-    assert "only paths of files and folders are supported, no URI" in shown
+    assert "of URIs only s3://, gs:// and az:// are supported" in shown
     assert shown.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", PATH_ARGUMENTS, ids=" ".join)
+def test_every_path_may_be_a_url_or_is_refused_by_name(arguments, capsys, tmp_path, monkeypatch, bucket):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")  # a URL is not relative
+    is_refused = arguments in (["calibrate", "/p", "--model", "PATH"], ["models", "install", "/m.zip", "--into", "PATH"])
+    assert run_ltdiff(["s3://no-bucket/x" if one == "PATH" else one for one in arguments]) == (2 if is_refused else 1)
+    name = arguments[-2].removeprefix("--")
+    sentence = (
+        f"{name} cannot be a URL, got s3://no-bucket/x" if is_refused else "s3://no-bucket/x: there is no bucket 'no-bucket'"
+    )
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"ltdiff: {sentence}")
+    assert shown.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", PATH_ARGUMENTS, ids=" ".join)
@@ -174,7 +189,7 @@ def test_a_relative_path_is_refused_in_a_submitted_job(arguments, capsys, tmp_pa
 
 def test_a_path_with_a_colon_is_none(tmp_path, capsys):
     assert run_ltdiff(["pair", str(tmp_path / "s3:") + "/a", "--out", "/o"]) == 1
-    assert "no URI" not in capsys.readouterr().err
+    assert "of URIs" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["models"]])

@@ -1,11 +1,12 @@
 """`ltdiff calibrate`."""
 
 from pathlib import Path
+from typing import Annotated
 
-from ltdiff.commands.command_line import is_registered, model_cache, resolve_model
+from ltdiff.commands.command_line import IN_PLACE, is_registered, model_cache, resolve_model
 
 
-def calibrate(pairs: Path, /, *, model: str, num_workers: int = 2) -> int:
+def calibrate(pairs: Path, /, *, model: Annotated[str, IN_PLACE], num_workers: int = 2) -> int:
     """Fit a model's residual noise and prediction intervals on validation pairs; report their coverage on test pairs.
 
     Args:

@@ -17,6 +17,7 @@ from ltdiff import __version__
 from ltdiff.system.errors import NothingToDoError
 from ltdiff.system.processes import exit_on_sigterm
 from ltdiff.system.progress import configure_logging
+from ltdiff.system.storage_url import SCHEMES, with_urls
 from ltdiff.system.text import quoted, system_reason
 
 Config = Annotated[str, Parameter(help="Settings: default, demo, fast or paper, or a YAML file.")]
@@ -31,6 +32,8 @@ Set = Annotated[
 ]
 Hidden = Parameter(parse=False)
 """A parameter that jobs give, and no command line."""
+IN_PLACE = "changed in place"
+"""In the annotation of a folder that a command changes: it cannot lie in object storage."""
 MODEL_CACHE = Path("~/.cache/ltdiff")
 """Folder of downloaded models."""
 MODEL_STORE = Path("~/.local/share/ltdiff/models")
@@ -69,9 +72,11 @@ def _check_paths(_: object, value: object) -> None:
 
 
 def path_fault(path: str) -> str:
-    """What speaks against a path: a scheme (`s3://…`), or that it is relative in a submitted Ray job; "" where nothing does."""
+    """What speaks against a path: an unknown scheme (`hdfs://…`), or that it is relative in a submitted job; or ""."""
+    if path.startswith(tuple(f"{scheme}:/" for scheme in SCHEMES)):
+        return ""
     if SCHEME.match(path):
-        return f"{quoted(path)}: only paths of files and folders are supported, no URI: mount the storage, or copy the data"
+        return f"{quoted(path)}: of URIs only s3://, gs:// and az:// are supported: mount the storage, or copy the data"
     if SUBMITTED_JOB in os.environ and not Path(path).is_absolute():
         return (
             f"{quoted(path)} is relative: in a submitted job that is a folder in Ray's copy of the working directory, which is "
@@ -91,7 +96,7 @@ def _run(command: App | Callable[..., int], arguments: list[str] | None, *, abou
     arguments = sys.argv[1:] if arguments is None else arguments
     app = command if isinstance(command, App) else make_app(command, about=about)
     try:
-        result: Any = app(arguments, exit_on_error=False, print_error=False)
+        result: Any = _call(app, arguments)
     except (CycloptsError, UsageError) as error:
         return _refuse(str(error), exit_code=2)
     except NothingToDoError as error:
@@ -107,8 +112,17 @@ def _run(command: App | Callable[..., int], arguments: list[str] | None, *, abou
     return 2 if has_shown_help else int(result or 0)  # help in the place of a command that is missing
 
 
+def _call(app: App, arguments: list[str]) -> Any:
+    """Call the function that the arguments name, with local copies of what lies in object storage."""
+    from ltdiff.commands.remote_arguments import local_arguments
+
+    command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    with local_arguments(bound):
+        return command(*bound.args, **bound.kwargs)
+
+
 def _refuse(sentence: str, *, exit_code: int = 1) -> int:
-    print(f"ltdiff: {sentence}", file=sys.stderr)
+    print(f"ltdiff: {with_urls(sentence)}", file=sys.stderr)
     return exit_code
 
 

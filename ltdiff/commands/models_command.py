@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ltdiff.commands.command_line import IN_PLACE
+
 TrackingUri = Annotated[str | None, Parameter(help="MLflow server or SQLite file; without it MLFLOW_TRACKING_URI.")]
 
 
@@ -122,7 +124,7 @@ def pack(model: Path, /, *, out: Path, notes: Path | None = None) -> int:
     return 0
 
 
-def install(model: Path, /, *, into: Path | None = None) -> int:
+def install(model: Path, /, *, into: Annotated[Path | None, IN_PLACE] = None) -> int:
     """Add a packed model, or a model folder, to a folder of models: verified, whole or not at all, and without a network.
 
     Args:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from ltdiff.data.volume_files import is_volume_file, read_volume_slice
 from ltdiff.dicom.pixels import read_stored_slice
 from ltdiff.system.atomic_files import replace_file
+from ltdiff.system.remote_input import as_locations, as_paths
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ _LOCATION_COLUMNS = ("path",)
 def read_manifest(path: Path) -> pd.DataFrame:
     """Read a manifest; `df.attrs["split"]` says how it was split.
 
+    Where it has URLs of object storage, the table has the paths of their local copies; `read_hu` fetches those that are missing.
+
     Raises ValueError naming the file when it is missing, no Parquet file, or no valid manifest.
     """
     if not Path(path).is_file():
@@ -79,15 +82,20 @@ def read_manifest(path: Path) -> pd.DataFrame:
         manifest = pq.read_table(path).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{printable(path)}: this is no Parquet file") from error
-    return check_manifest(manifest, name=printable(path))
+    checked = check_manifest(manifest, name=printable(path))
+    return checked.assign(path=as_paths(checked["path"]))
 
 
 def write_manifest(manifest: pd.DataFrame, path: Path) -> None:
     """Write the manifest as Parquet: a reader sees the whole old file or the whole new one, also after a crash.
 
+    Paths of local copies become the URLs of the objects, so that it is a manifest on other machines, too.
+
     Raises ValueError when it is no valid manifest (see `check_manifest`).
     """
-    table = pa.Table.from_pandas(check_manifest(manifest, name=printable(path)), schema=SCHEMA, preserve_index=False)
+    checked = check_manifest(manifest, name=printable(path))
+    located = checked.assign(path=as_locations(checked["path"]))
+    table = pa.Table.from_pandas(located, schema=SCHEMA, preserve_index=False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: pq.write_table(table, temporary))

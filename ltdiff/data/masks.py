@@ -22,6 +22,7 @@ from ltdiff.dicom.scan import Scan, Volume
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.dicom.structure_set import find_structure_sets, read_structures
+from ltdiff.system.remote_input import fetch_whole_folder
 from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
@@ -198,6 +199,7 @@ def find_manifest_series(series_uid: str, manifest: pd.DataFrame) -> Series:
     """A whole series of the manifest, whose slices may lie in several folders."""
     paths = set(manifest.loc[manifest["series_uid"] == series_uid, "path"])
     folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
+    fetch_whole_folder(folder)
     found = {one.series_instance_uid: one for one in find_series(folder)[0]}
     if series_uid not in found or not paths <= {str(header.path) for header in found[series_uid].slices}:
         raise ValueError(f"{printable(folder)}: a series here is no longer what it was when it was paired")

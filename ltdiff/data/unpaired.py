@@ -16,6 +16,7 @@ from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.grid import THICKNESS_TOLERANCE_MM
 from ltdiff.dicom.scan import Scan
 from ltdiff.dicom.series import find_series, no_series_error
+from ltdiff.system.remote_input import as_paths, fetch_whole_folder
 from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,10 @@ def collect_surveyed(survey: Path, *, source_protocol: str, target_protocol: str
         rows = table[(table["protocol_id"] == protocol_id) & ~table["derived"]]
         if rows.empty:
             raise ValueError(f"{printable(survey)} has no series of a protocol {quoted(protocol_id)}; protocols.csv lists them")
-        scans, of_role = read_originals([Path(folder) for folder in sorted(set(rows["folder"]))], role=role)
+        folders = [Path(folder) for folder in as_paths(sorted(set(rows["folder"])))]
+        for folder in folders:
+            fetch_whole_folder(folder)
+        scans, of_role = read_originals(folders, role=role)
         wanted = set(rows["series_uid"])
         sides[role] = [one for one in scans if one.series_instance_uid in wanted]
         issues += of_role

@@ -37,6 +37,7 @@ from ltdiff.dicom.header import named_errors
 from ltdiff.dicom.hounsfield import ScanCheck, check_slice
 from ltdiff.dicom.scan import AIR_FILL_HU, Scan, SliceHeader, StoredSlice, Volume
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, sync
+from ltdiff.system.remote_input import fetch_missing
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -254,7 +255,7 @@ def _slice_header(path: Path, volume: Volume, axes: NDArray[np.float64], index: 
 
 
 def _header(path: Path) -> sitk.ImageFileReader:
-    if not path.is_file():
+    if not path.is_file() and not fetch_missing(path):
         raise ValueError(f"{printable(path)}: there is no such file")
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         check_nifti(path)

@@ -31,6 +31,7 @@ from pydicom.uid import (
 )
 
 from ltdiff.dicom.file_layout import UNDEFINED, FileLayout, LayoutError, find_layout
+from ltdiff.system.remote_input import fetch_missing
 from ltdiff.system.text import quoted
 
 MAX_PIXELS = 4096 * 4096
@@ -111,9 +112,19 @@ def without_warnings() -> Iterator[None]:
 def open_file(path: Path) -> BinaryIO:
     """The file, opened for reading. Raises BadFile."""
     try:
-        return path.open("rb")
+        return _open_copy(path)
     except OSError as error:
         raise BadFile(f"cannot be opened ({error.strerror})", may_pass=True) from error
+
+
+def _open_copy(path: Path) -> BinaryIO:
+    """Open a file; one that is the local copy of an object, and is missing, is fetched first."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        if not fetch_missing(path):
+            raise
+        return path.open("rb")
 
 
 def parse_file(file: BinaryIO, *, tags: Collection[int] | None) -> ParsedFile:

@@ -26,6 +26,8 @@ from ltdiff.survey.series_record import SeriesRecord, records_of
 from ltdiff.survey.standardizable import standardizable_table
 from ltdiff.system.atomic_files import replace_file, write_text
 from ltdiff.system.lock import only_writer
+from ltdiff.system.remote_input import as_locations
+from ltdiff.system.storage_url import with_urls
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
@@ -98,7 +100,9 @@ def _tables(records: Sequence[SeriesRecord], measured: dict[str, Measured], issu
 def _write_tables(survey: Survey, out: Path) -> None:
     for name in ("protocols", "series", "curves", "standardizable"):
         table: pd.DataFrame = getattr(survey, name)
+        if "folder" in table:
+            table = table.assign(folder=as_locations(table["folder"]))
         write_text(out / f"{name}.csv", table.to_csv(index=False))
         replace_file(out / f"{name}.parquet", partial(table.to_parquet, index=False))
-    rows = [(printable(one.path), one.action, one.reason) for one in survey.issues]
+    rows = [(with_urls(printable(one.path)), one.action, with_urls(one.reason)) for one in survey.issues]
     write_text(out / "issues.csv", pd.DataFrame(rows, columns=["path", "action", "reason"]).to_csv(index=False))

@@ -11,6 +11,8 @@ from typing import Any
 from tqdm import tqdm
 from typing_extensions import override
 
+from ltdiff.system.storage_url import with_urls
+
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
@@ -52,7 +54,11 @@ def duration(seconds: float) -> str:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Writes above a progress bar, not into it."""
+    """Writes above a progress bar, not into it; local copies of objects are called by their URLs."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return with_urls(super().format(record))
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
