@@ -134,7 +134,7 @@ def _committed_objects(objects: dict[str, Stamp], committed: dict[str, tuple[int
 
 
 def _changed(url: Url, name: str) -> str:
-    return f"{url.child(name)} is not what was committed: it was changed or removed since; make it again"
+    return f"{url.child(name)} is not what was committed: it was changed or removed since; make it anew"
 
 
 def _get_all(url: Url, copy: Path, missing: dict[str, Stamp], committed: dict[str, tuple[int, str]]) -> None:

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256 as new_sha256
@@ -110,7 +110,7 @@ class RemoteOutput:
         if snapshot is None:
             self._begin_anew()
         elif snapshot.number in self._record.numbers:
-            self._get([name for name in self._record.files if not (self.path / name).is_file()])
+            self._mend()
         else:
             self._take(snapshot)
         self._mark = COMMITTED if snapshot is not None and snapshot.is_committed else WRITING
@@ -171,12 +171,27 @@ class RemoteOutput:
         for name in _files(self.path):
             if name not in record.files:
                 (self.path / name).unlink()
+        record.numbers = []  # until all is here
+        self._get([name for name in snapshot.files if name not in record.files], list_objects(self.url))
+        changed = [name for name, entry in snapshot.files.items() if record.listed.get(name) != entry]
+        if snapshot.is_committed and changed:
+            raise ValueError(
+                f"{self.url.child(changed[0])} is not what was committed: it was changed or removed since; remove {self.url} to "
+                "make it anew"
+            )
         record.numbers = [snapshot.number]
-        self._get([name for name in snapshot.files if name not in record.files])
+        record.write()
 
-    def _get(self, names: Sequence[str]) -> None:
+    def _mend(self) -> None:
+        """Fetch what the local folder has lost, and let what the storage has lost be put up again."""
+        objects, files = list_objects(self.url), self._record.files
+        self._get([name for name in files if not (self.path / name).is_file()], objects)
+        for name, entry in list(files.items()):
+            if name not in objects or objects[name].size != entry.size:
+                del files[name]
+
+    def _get(self, names: Sequence[str], objects: Mapping[str, Stamp]) -> None:
         """Fetch files that the local folder lacks. One that is gone was removed when the snapshot was no longer the latest."""
-        objects = list_objects(self.url) if names else {}
         present = [name for name in names if name in objects]
         check_room(self.url, sum(objects[name].size for name in present))
 

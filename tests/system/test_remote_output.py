@@ -177,6 +177,33 @@ def test_local_copies_that_were_lost_are_fetched_and_not_removed_there(run):
     assert marks(run) == {COMMITTED}
 
 
+def test_objects_that_were_lost_there_are_put_up_again(run):
+    with remote_output(run) as path:
+        write(path, a="1", b="1")
+    delete_object(run.child("a"))
+    write_object(run.child("b"), b"cut off")
+    with remote_output(run):
+        pass
+    assert files(fetch(run)) == {"a": b"1", "b": b"1"}
+
+
+@pytest.mark.parametrize("content", [None, b"2"])
+def test_a_result_that_was_changed_there_is_not_taken_on_another_machine(content, run, other_machine):
+    with remote_output(run) as path:
+        write(path, a="1")
+    if content is None:
+        delete_object(run.child("a"))
+    else:
+        write_object(run.child("a"), content)
+    other_machine()
+    for _ in range(2):
+        with (
+            pytest.raises(ValueError, match=f"{run}/a is not what was committed: .* remove {run} to make it anew"),
+            remote_output(run),
+        ):
+            pytest.fail("it began")
+
+
 def test_other_peoples_objects_are_not_touched(run):
     write_object(run.child("theirs"), b"x")
     with pytest.raises(ValueError, match=f"{run} has objects that no ltdiff command wrote"), remote_output(run):
