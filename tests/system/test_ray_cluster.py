@@ -257,7 +257,8 @@ def small_cluster():
     started = []
 
     def start(*options):
-        command = ["ray", "start", "--block", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options]
+        ray = Path(sys.executable).with_name("ray")
+        command = [ray, "start", "--block", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options]
         streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         started.append(subprocess.Popen(command, env=variables, start_new_session=True, **streams))
 
