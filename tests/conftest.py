@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from object_storage_server import CREDENTIALS, forget_connections, make_bucket, 
 
 from ltdiff.system.storage_url import Url
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a script's background: programs under test would not see Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("ltdiff", deadline=None)  # a busy machine is no failure
 settings.load_profile("ltdiff")
 
