@@ -12,9 +12,7 @@ from object_storage_server import CREDENTIALS, forget_connections, make_bucket, 
 
 from ltdiff.system.storage_url import Url
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # as in a script's background: programs under test would not see Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background: programs under test would not see Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("ltdiff", deadline=None)  # a busy machine is no failure
 settings.load_profile("ltdiff")
