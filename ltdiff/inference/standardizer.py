@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,10 @@ class Standardizer:
         model, _ = load_model(folder)
         return cls(model, Procedure.read(folder, inference), device=device)
 
+    def used_otherwise(self, **changes: Any) -> "Standardizer":
+        """The same networks on the same device, with these changes of the procedure."""
+        return Standardizer(self.model, replace(self.procedure, **changes), device=self.device)
+
     def for_series(
         self, read_slice: Callable[[int], Image], *, num_slices: int, spacing_mm: tuple[float, float]
     ) -> "Standardizer":
@@ -65,9 +70,7 @@ class Standardizer:
             return self
         chosen = evenly_spaced(num_slices, at_most=NUM_SLICES)
         noise_match = self.procedure.series_noise.match((read_slice(int(number)) for number in chosen), spacing_mm)
-        if noise_match is None:
-            return self
-        return Standardizer(self.model, replace(self.procedure, noise_match=noise_match), device=self.device)
+        return self if noise_match is None else self.used_otherwise(noise_match=noise_match)
 
     @torch.inference_mode()
     def standardize(

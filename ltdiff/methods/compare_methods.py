@@ -121,8 +121,7 @@ def _fit(
             features_of.harmonizers[name] = method
         else:
             fitted |= {name: method, **{f"{name}{ending}": each for ending, each in method.variants().items()}}
-            for ending, each in method.expectations().items():
-                features_of.expectations[f"{name}{ending}"] = each
+            features_of.expectations.update({f"{name}{ending}": each for ending, each in method.expectations().items()})
     return fitted, features_of, failed
 
 

@@ -77,7 +77,7 @@ def _joined(options: Mapping[str, Any]) -> Iterator[None]:
 
 def _await_size(*, num_cpus: int, num_gpus: int) -> None:
     """Ask a cluster that is too small for what is needed, and wait until it is there, or for CLUSTER_WAIT_S."""
-    if _is_large_enough(num_cpus=num_cpus, num_gpus=num_gpus):
+    if not _shortage(num_cpus=num_cpus, num_gpus=num_gpus):
         return
     wait_s = float(os.environ.get(CLUSTER_WAIT_S, DEFAULT_WAIT_S))
     logger.info(
@@ -88,25 +88,27 @@ def _await_size(*, num_cpus: int, num_gpus: int) -> None:
     group = ray.util.placement_group(bundles)
     deadline_s = time.monotonic() + wait_s
     try:
-        while not _is_large_enough(num_cpus=num_cpus, num_gpus=num_gpus) and time.monotonic() < deadline_s:
+        while _shortage(num_cpus=num_cpus, num_gpus=num_gpus) and time.monotonic() < deadline_s:
             group.wait(LOOK_EVERY_S)  # others may use what is there: then it grows, and the group is not placed
     finally:
         ray.util.remove_placement_group(group)
 
 
-def _is_large_enough(*, num_cpus: int, num_gpus: int) -> bool:
-    resources = ray.cluster_resources()
-    return resources.get("CPU", 0) >= num_cpus and resources.get("GPU", 0) >= num_gpus
-
-
 def _check_size(*, num_cpus: int, num_gpus: int) -> None:
+    if shortage := _shortage(num_cpus=num_cpus, num_gpus=num_gpus):
+        raise ValueError(shortage)
+
+
+def _shortage(*, num_cpus: int, num_gpus: int) -> str:
+    """What the cluster has too little of, as an error says it; "" where it is large enough."""
     resources = ray.cluster_resources()
     for name, needed in (("CPU", num_cpus), ("GPU", num_gpus)):
         if resources.get(name, 0) < needed:
-            raise ValueError(
+            return (
                 f"this job needs {needed} logical {name}s, the Ray cluster has {resources.get(name, 0):g}; "
                 "use fewer workers or a larger cluster"
             )
+    return ""
 
 
 @contextmanager

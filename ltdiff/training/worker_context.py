@@ -107,9 +107,9 @@ class BatchSource:
 
     def validation(self) -> Iterator[Batch]:
         """Yield this worker's validation batches: the same few unaugmented patches every time."""
-        first, size = self.context.rank * NUM_VALIDATION_PATCHES, min(self.batch_size, NUM_VALIDATION_PATCHES)
-        starts = range(first, first + NUM_VALIDATION_PATCHES, size)
-        return (self._read("val", np.arange(start, min(start + size, first + NUM_VALIDATION_PATCHES))) for start in starts)
+        first = self.context.rank * NUM_VALIDATION_PATCHES
+        samples = np.arange(first, first + NUM_VALIDATION_PATCHES)
+        return (self._read("val", samples[i : i + self.batch_size]) for i in range(0, len(samples), self.batch_size))
 
     def sample(self, num_patches: int) -> Batch:
         """The first patches of the training, the same ones for every worker."""

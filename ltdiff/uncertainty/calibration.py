@@ -7,7 +7,7 @@ model/calibration.json   the residual noise model, the distribution of every fea
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -133,7 +133,7 @@ def read_choice(model: Path) -> OutputChoice | None:
 def _fit(match: Standardizer, manifest: pd.DataFrame, *, model: Path, num_workers: int) -> FeatureIntervals:
     torch.set_num_threads(1)  # as archives are standardized
     regions = ValidationRegions.read(manifest, num_workers=num_workers, make_source=match.model.degradation)
-    made = Made.of(regions, _with(match, output="mean", residual=None))
+    made = Made.of(regions, match.used_otherwise(output="mean", residual=None))
     has_flow = "residual" in read_description(model)["about"].get("trained", {})
     sampler = fit_flow(made, match) if has_flow else ResidualSampler(ResidualModel(made.fit_noise(made.images)))
     value, *draws = regions.features(chain([made.means(sampler)], made.draws(sampler, num=NUM_DRAWS)))
@@ -143,7 +143,9 @@ def _fit(match: Standardizer, manifest: pd.DataFrame, *, model: Path, num_worker
     choice = OutputChoice.of({output: regions.ccc_of(values) for output, values in measured.items()})
     if not manifest["pair_id"].notna().any():
         outputs: tuple[Output, ...] = ("mean", "sample")
-        methods: dict[Output, Method] = {output: _with(match, output=output, residual=sampler.residual) for output in outputs}
+        methods: dict[Output, Method] = {
+            output: match.used_otherwise(output=output, residual=sampler.residual) for output in outputs
+        }
         choice = choice._replace(output=_choose_without_pairs({**methods, "match": match}, manifest, num_workers=num_workers))
     logger.info(
         "calibration: of images the %s agrees best with the target (CCC %s)",
@@ -155,11 +157,6 @@ def _fit(match: Standardizer, manifest: pd.DataFrame, *, model: Path, num_worker
     content |= choose_series_noise(model, manifest) if choice.output == "match" else {}
     write_calibration(model, content)
     return intervals
-
-
-def _with(standardizer: Standardizer, *, output: Output, residual: ResidualModel | None) -> Standardizer:
-    procedure = replace(standardizer.procedure, output=output, residual=residual)
-    return Standardizer(standardizer.model, procedure, device=standardizer.device)
 
 
 def _choose_without_pairs(methods: Mapping[Output, Method], manifest: pd.DataFrame, *, num_workers: int) -> Output:

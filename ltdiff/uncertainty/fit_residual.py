@@ -108,7 +108,7 @@ def fit_flow(made: Made, standardizer: Standardizer) -> ResidualSampler:
     of_means = [overall(made.regions.ccc_of(values)) for values in made.regions.features(means)]
     logger.info("calibration: the networks' mean CCC %.3f, with that of the flow %.3f", *of_means)
     best = int(np.argmax(of_means))
-    mean_noise = made.fit_noise(means[best])
+    mean_noise = made.fit_noise(means[best]) if uses[best].mean_gain else noise
     gains: dict[str, tuple[float, ...]] = {"flow": fit_flow_gain(residuals, drawn), "noise": ()}
     samplers = {
         name: replace(trial, residual=ResidualModel(mean_noise, replace(uses[best], gain=gain))) for name, gain in gains.items()

@@ -4,7 +4,6 @@ The radiomic distance of all series together does not tell: where some are too n
 """
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,7 @@ def choose_series_noise(model: Path, manifest: pd.DataFrame) -> dict[str, Any]:
     if series_noise is None:
         return {}
     match = Standardizer.load(model, InferenceConfig(output="match"))
-    match = Standardizer(match.model, replace(match.procedure, series_noise=None), device=match.device)
-    own = Standardizer(match.model, replace(match.procedure, series_noise=series_noise), device=match.device)
+    match, own = match.used_otherwise(series_noise=None), match.used_otherwise(series_noise=series_noise)
     sources = manifest[manifest["role"] == "source"].drop_duplicates(["path", "slice_index"])
     sources = sources.assign(slice_number=slice_numbers(manifest, sources))
     names = sources["series_uid"].unique()

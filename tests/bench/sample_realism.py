@@ -132,10 +132,7 @@ def main() -> None:
     if residual is None or residual.flow is None or not residual.flow.gain:
         raise SystemExit(f"{options.model} does not draw by its flow")
     gaussian = replace(residual, flow=replace(residual.flow, gain=()))
-    samplers = {
-        name: Standardizer(mean_of.model, replace(mean_of.procedure, residual=one), device=mean_of.device)
-        for name, one in {"flow": residual, "Gaussian": gaussian}.items()
-    }
+    samplers = {name: mean_of.used_otherwise(residual=one) for name, one in {"flow": residual, "Gaussian": gaussian}.items()}
     pairs = {
         split: read_validation_pairs(manifest, split=split, at_most=48, purpose="the comparison")
         for split in ("train", "val", "test")
