@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.data.patches import MakeSource, MatchKernel, PatchLoader, make_loader
+from ltdiff.data.slice_cache import SliceCache
 
 Draw = Literal["images", "pairs", "sides", "kernels"]
 """One slice, as `image`; a pair, as `source` and `target`; or slices that are drawn independently of each other, of each of the
@@ -49,6 +50,7 @@ def make_batch_loader(
     match_kernel: MatchKernel,
     make_source: MakeSource | None = None,
     keep_slices: bool = False,
+    cache: SliceCache | None = None,
 ) -> PatchLoader | ProtocolLoader:
     """What a phase's split is loaded with: `make_loader`, or one of them for each protocol.
 
@@ -66,6 +68,7 @@ def make_batch_loader(
             match_kernel=match_kernel,
             make_source=make_source,
             keep_slices=keep_slices,
+            cache=cache,
         )
 
     if draw in ("images", "pairs"):

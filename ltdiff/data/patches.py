@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ltdiff.data.manifest import in_plane_spacing_mm, read_hu
 from ltdiff.data.network_inputs import position_mm
+from ltdiff.data.slice_cache import SliceCache
 from ltdiff.data.slice_items import Item, is_target_without_pair, make_items
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class PatchLoader:
 
     `match_kernel` is applied to rows whose role is `source`, to whole slices; `augment` flips and turns patches by
     multiples of 90°. Patches are cut from `columns`, two fractions of the width. `kept` holds the matched slices that
-    have been read, for data sets that fit in memory; without it each is read again.
+    have been read, for data sets that fit in memory, and `cache` is where they are on the disk; without both each is read again.
     """
 
     items: Sequence[Item]
@@ -69,6 +70,7 @@ class PatchLoader:
     columns: tuple[float, float] = (0.0, 1.0)
     kept: dict[int, dict[str, Image]] | None = None
     make_source: MakeSource | None = None
+    cache: SliceCache | None = None
 
     def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
         """{"id": samples (B,)} → patches (B, patch_size, patch_size): in whole HU, one column per column of the items, and
@@ -105,12 +107,7 @@ class PatchLoader:
         """The images of an item, sources matched, and the places of their pixels, at least as large as a patch."""
         if self.kept is not None and index in self.kept:
             return self.kept[index]
-        images = {}
-        for name, row in self.items[index].items():
-            hu = self._in_columns(read_hu(row))
-            if row["role"] == "source":
-                hu = self.match_kernel(hu, in_plane_spacing_mm(row))
-            images[name] = hu
+        images = {name: self._read_slice(row) for name, row in self.items[index].items()}
         row = next(iter(self.items[index].values()))
         y_mm, x_mm = position_mm((int(row["rows"]), int(row["columns"])), in_plane_spacing_mm(row))
         images |= {"y_mm": self._in_columns(y_mm), "x_mm": self._in_columns(x_mm)}
@@ -118,6 +115,19 @@ class PatchLoader:
         if self.kept is not None:
             self.kept[index] = images
         return images
+
+    def _read_slice(self, row: Mapping[str, Any]) -> Image:
+        """A slice, matched where it is a source; with a cache in whole HU, as patches are."""
+        if self.cache is not None and (found := self.cache.find(row, self.columns)) is not None:
+            return found
+        hu = self._in_columns(read_hu(row))
+        if row["role"] == "source":
+            hu = self.match_kernel(hu, in_plane_spacing_mm(row))
+        if self.cache is None:
+            return hu
+        whole = _to_int16(hu)
+        self.cache.keep(row, self.columns, whole)
+        return whole.astype(np.float32)
 
     def _in_columns(self, image: Image) -> Image:
         return image[:, slice(*columns_of(image.shape[1], self.columns))]
@@ -176,6 +186,7 @@ def make_loader(
     match_kernel: MatchKernel,
     make_source: MakeSource | None = None,
     keep_slices: bool = False,
+    cache: SliceCache | None = None,
 ) -> PatchLoader:
     """What a phase's split is loaded with; only `train` is augmented.
 
@@ -193,7 +204,7 @@ def make_loader(
     else:
         items = make_items(manifest, split=split, pairs=pairs)
     kept: dict[int, dict[str, Image]] | None = {} if keep_slices else None
-    return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept, make_source)
+    return PatchLoader(items, patch_size, seed, match_kernel, split == "train", columns, kept, make_source, cache)
 
 
 def fit_in_memory(manifest: pd.DataFrame) -> bool:
@@ -203,9 +214,17 @@ def fit_in_memory(manifest: pd.DataFrame) -> bool:
 
 def samples_per_block(patch_size: int) -> int:
     """Whole slices of them."""
-    sample_bytes = patch_size**2 * 4 * np.dtype(np.int16).itemsize  # source, target and two places
-    slices = min(MAX_SAMPLES_PER_BLOCK, BLOCK_BYTES // sample_bytes) // PATCHES_PER_SLICE
+    slices = min(MAX_SAMPLES_PER_BLOCK, BLOCK_BYTES // _sample_bytes(patch_size)) // PATCHES_PER_SLICE
     return max(1, slices) * PATCHES_PER_SLICE
+
+
+def block_bytes(patch_size: int) -> int:
+    """Bytes of the patches of a block."""
+    return samples_per_block(patch_size) * _sample_bytes(patch_size)
+
+
+def _sample_bytes(patch_size: int) -> int:
+    return patch_size**2 * 4 * np.dtype(np.int16).itemsize  # source, target and two places
 
 
 @lru_cache(maxsize=4)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     Loader = PatchLoader | ProtocolLoader
 
-STREAM_BYTES = 256 << 20
-"""How far a worker's stream may run ahead of its training, in bytes of patches."""
+STREAM_BYTES, BLOCKS_PER_CPU = 256 << 20, 2
+"""How far a worker's stream may run ahead of its training, in bytes of patches; or, if that is more, in blocks for each task: the
+one that it makes, and one that waits."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,18 @@ class WorkerShard:
         return ((self.first_step + steps) * self.world_size + self.rank) * self.batch_size + places
 
 
-def make_stream(loader: "Loader", shard: WorkerShard, *, num_samples: int) -> ray.data.DataIterator:
-    """The lazy Ray Data stream of a worker's next `num_samples` samples, in order.
+def make_stream(loader: "Loader", shard: WorkerShard, *, num_samples: int, num_cpus: int = 1) -> ray.data.DataIterator:
+    """The lazy Ray Data stream of a worker's next `num_samples` samples, in order, loaded by at most `num_cpus` tasks at a time.
 
     It is run by an actor of its own (`streaming_split`): run by the worker itself, Ray Data's scheduler would hold Python's
     global lock for a third of the time, and the training would go at a third of its speed.
     """
-    from ltdiff.data.patches import samples_per_block
+    from ltdiff.data.patches import block_bytes, samples_per_block
 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1, object_store_memory=STREAM_BYTES)
+    ahead_bytes = max(STREAM_BYTES, BLOCKS_PER_CPU * num_cpus * block_bytes(loader.patch_size))
+    context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=num_cpus, object_store_memory=ahead_bytes)
     context.enable_progress_bars = context.print_on_execution_start = False  # the training loop shows the progress
     context.custom_execution_callback_classes = [_SchedulerThrottle]
     per_block = samples_per_block(loader.patch_size)

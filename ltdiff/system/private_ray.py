@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 UMASK_VARIABLE = "LTDIFF_UMASK"
 """Environment variable with the user's umask, for the processes of a private Ray."""
-OBJECT_STORE_BYTES = 1 << 30
-"""Enough for the blocks in flight; Ray's own default takes 30 % of the machine's memory."""
+OBJECT_STORE_BYTES, STORE_BYTES_PER_CPU = 1 << 30, 96 << 20
+"""Enough for the blocks in flight, at least and for each logical CPU; Ray's own default takes 30 % of the machine's memory."""
 NUM_STARTS = 3
 """Tries of 30 s; how long one is cannot be set."""
 RAY_FOLDER = "r"
@@ -71,7 +71,7 @@ def private_ray(num_cpus: int, num_gpus: int, *, dashboard: bool, options: Mappi
                     address="local",  # a private one, also where somebody else's runs, or has left its address behind
                     num_cpus=num_cpus,
                     num_gpus=num_gpus or None,
-                    object_store_memory=OBJECT_STORE_BYTES,
+                    object_store_memory=max(OBJECT_STORE_BYTES, STORE_BYTES_PER_CPU * num_cpus),
                     include_dashboard=dashboard,
                     dashboard_host="127.0.0.1",
                     dashboard_port=port,

@@ -17,6 +17,7 @@ from ltdiff.system.private_ray import private_ray, shutting_down
 from ltdiff.system.processes import exit_on_sigterm
 from ltdiff.system.progress import duration
 from ltdiff.system.ray_address import RAY_ADDRESS, check_cluster, named_cluster
+from ltdiff.system.resources import num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +32,18 @@ NO_ERROR = "has constructor arguments in the object store and max_restarts > 0"
 
 
 @contextmanager
-def ray_session(*, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, show_workers: bool = True) -> Iterator[None]:
+def ray_session(
+    *, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, show_workers: bool = True, takes_all_cores: bool = False
+) -> Iterator[None]:
     """Have Ray with at least `num_cpus` logical CPUs and `num_gpus` GPUs inside the block.
 
     Joins the cluster that `RAY_ADDRESS` names (a submitted job's does) or a Ray that this process has already started;
     else starts one here and stops it afterwards. Logical CPUs are permits, not cores: Ray Data needs whole ones beside the
     workers' own, and a job that lacks them would wait for ever. A cluster that is joined and too small is asked for them, and has
     some minutes to grow (CLUSTER_WAIT_S): an autoscaler adds nodes for what is asked. A private Ray has a `dashboard`, on
-    loopback, only where Ray Train asks it for the state of its actors: its processes take some per cent of a core. Without
-    `show_workers` what other processes print stays in their log files.
+    loopback, only where Ray Train asks it for the state of its actors: its processes take some per cent of a core; with
+    `takes_all_cores` it has a logical CPU for each core of the machine, if that is more. Without `show_workers` what other
+    processes print stays in their log files.
 
     Raises:
         ValueError: the cluster is too small, or does not answer; or a private Ray did not start.
@@ -54,7 +58,8 @@ def ray_session(*, num_cpus: int, num_gpus: int = 0, dashboard: bool = False, sh
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it warns that it uses a token
     on_signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _joined(options) if named_cluster() else private_ray(num_cpus, num_gpus, dashboard=dashboard, options=options):
+        own_cpus = max(num_cpus, num_cores()) if takes_all_cores else num_cpus
+        with _joined(options) if named_cluster() else private_ray(own_cpus, num_gpus, dashboard=dashboard, options=options):
             if named_cluster():
                 _await_size(num_cpus=num_cpus, num_gpus=num_gpus)
             _check_size(num_cpus=num_cpus, num_gpus=num_gpus)

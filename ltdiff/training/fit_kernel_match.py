@@ -1,6 +1,7 @@
 """Fitting the linear kernel match on a manifest, with pairs and without, and applying it within the data stream."""
 
 import copy
+import hashlib
 import logging
 from typing import NamedTuple
 
@@ -171,6 +172,12 @@ class KernelMatcher:
 
     def __init__(self, kernel_match: KernelMatch | None) -> None:
         self.kernel_match = copy.deepcopy(kernel_match)  # stays on the CPU, where slices are read, when the model moves to a GPU
+
+    @property
+    def digest(self) -> str:
+        """Start of a sha256: what another match makes of a slice is another slice."""
+        buffers = () if self.kernel_match is None else self.kernel_match.state_dict().values()
+        return hashlib.sha256(b"".join(buffer.numpy().tobytes() for buffer in buffers)).hexdigest()[:16]
 
     def __call__(self, hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
         """(H, W) in HU, PixelSpacing (y, x) → Ã (H, W) in HU."""

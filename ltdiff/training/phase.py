@@ -11,9 +11,10 @@ from typing_extensions import override
 
 from ltdiff.data.batch_loader import Draw
 from ltdiff.data.network_inputs import to_network
-from ltdiff.data.patches import MakeSource, MatchKernel
+from ltdiff.data.patches import MakeSource
 from ltdiff.diffusion.process import Process
 from ltdiff.training.config import PhaseConfig, TrainingConfig
+from ltdiff.training.fit_kernel_match import KernelMatcher
 
 Network = TypeVar("Network", bound=nn.Module)
 Batch = Mapping[str, Tensor]
@@ -78,7 +79,7 @@ class PhaseTask:
     network: nn.Module
     make: Callable[[float], Phase]
     draw: Draw
-    match_kernel: MatchKernel
+    match_kernel: KernelMatcher
     make_source: MakeSource | None
     config: TrainingConfig
     folder: Path

@@ -22,15 +22,13 @@ from ltdiff.system.ray_cluster import on_node, ray_session
 from ltdiff.system.resources import environment
 from ltdiff.training.checkpoint import CHECKPOINTS_FOLDER, find_checkpoint
 from ltdiff.training.config import Settings
-from ltdiff.training.ray_worker import FAILURE_FILE, STOP_FILE, TrainingTask, is_listed, work
+from ltdiff.training.ray_worker import FAILURE_FILE, NUM_DATA_CPUS, STOP_FILE, TrainingTask, is_listed, work
 from ltdiff.training.run import MODEL_FOLDER, PendingPhase, prepare_run, train_phases
 from ltdiff.training.run_log import watch_training
 from ltdiff.training.worker_context import Score
 
 logger = logging.getLogger(__name__)
 
-NUM_DATA_CPUS = 2
-"""Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
 MAX_FAILURES = 3
 STOP_S = 20.0
 """Longest wait for a last checkpoint when a run is told to end."""
@@ -82,7 +80,8 @@ def train_on_ray(
             find_checkpoint(phase.folder / CHECKPOINTS_FOLDER)
         task = TrainingTask(out, manifest_path, settings, pending, make_score, num_threads)
         # a Ray that is large enough for a phase; inside another one, the same
-        with ray_session(num_cpus=num_cpus_needed(settings), num_gpus=num_gpus, dashboard=True), _ending_by_signals(out):
+        num_cpus = num_cpus_needed(settings)
+        with ray_session(num_cpus=num_cpus, num_gpus=num_gpus, dashboard=True, takes_all_cores=True), _ending_by_signals(out):
             _fit(task, callbacks)
 
     with only_writer(out):

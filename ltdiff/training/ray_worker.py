@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pandas as pd
+import ray
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
@@ -31,6 +32,8 @@ from ltdiff.training.phase_training import Recorder, Runner, train_pending
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, PendingPhase
 from ltdiff.training.worker_context import BatchSource, Score, WorkerContext, no_score
 
+NUM_DATA_CPUS = 2
+"""Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
 STEPS_PER_STREAM = 20_000
 """Ray Data plans all blocks of a stream when it begins: a training whose length is a time has one stream after the other."""
 LOOK_EVERY_S = 1.0
@@ -153,6 +156,11 @@ def _read_manifest(task: TrainingTask) -> pd.DataFrame:
     return manifest
 
 
+def num_stream_cpus(cluster_cpus: float, *, num_workers: int) -> int:
+    """Logical CPUs for the stream of each worker: its share of those of the cluster, but for the workers' own."""
+    return max(1, int(cluster_cpus - NUM_DATA_CPUS) // num_workers)
+
+
 class StreamedBatches(BatchSource):
     """A worker's batches from Ray Data.
 
@@ -172,5 +180,6 @@ class StreamedBatches(BatchSource):
         for first in range(first_step, self.num_steps, STEPS_PER_STREAM):
             num_steps = min(STEPS_PER_STREAM, self.num_steps - first)
             shard = WorkerShard(size, context.rank, context.world_size, first)
-            stream = make_stream(self.loaders["train"], shard, num_samples=num_steps * size)
+            num_cpus = num_stream_cpus(ray.cluster_resources().get("CPU", 0), num_workers=context.world_size)
+            stream = make_stream(self.loaders["train"], shard, num_samples=num_steps * size, num_cpus=num_cpus)
             yield from stream.iter_torch_batches(batch_size=size, device=context.device)

@@ -16,6 +16,7 @@ from torch import nn
 
 from ltdiff.data.batch_loader import make_batch_loader
 from ltdiff.data.patches import fit_in_memory
+from ltdiff.data.slice_cache import SliceCache
 from ltdiff.training.phase import Batch, PhaseTask
 
 NUM_VALIDATION_PATCHES = 64
@@ -64,7 +65,7 @@ def local_context(report: Report) -> WorkerContext:
 
 
 class BatchSource:
-    """Batches for `loop.train`, on the device of the `context`. Slices that fit in memory are read once."""
+    """Batches for `loop.train`, on the device of the `context`. Slices that fit in memory are read once, others decoded once."""
 
     def __init__(
         self, manifest: pd.DataFrame, task: PhaseTask, context: WorkerContext, *, keep_slices: bool | None = None
@@ -72,6 +73,7 @@ class BatchSource:
         self.context = context
         self.num_steps = task.num_steps or sys.maxsize
         self.batch_size = task.config.batch_size_of(task.name)
+        cache = SliceCache.of(manifest, match=task.match_kernel.digest)
         self.loaders = {
             split: make_batch_loader(
                 manifest,
@@ -82,6 +84,7 @@ class BatchSource:
                 match_kernel=task.match_kernel,
                 make_source=task.make_source,
                 keep_slices=split == "val" or (fit_in_memory(manifest) if keep_slices is None else keep_slices),
+                cache=cache,
             )
             for split in ("train", "val")
         }

@@ -11,6 +11,7 @@ from tiny_run import SPACING_MM, make_rows, save_volume
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader, fit_in_memory, make_loader, samples_per_block
+from ltdiff.data.slice_cache import SliceCache
 from ltdiff.data.slice_items import make_items
 
 PATCH = 16
@@ -460,3 +461,24 @@ def test_pairs_and_targets_without_one_are_both_used(unpaired, tmp_path):
     )
     items = make_items(pd.concat([paired, unpaired]), split="train", pairs=True)
     assert [set(item) for item in items] == [{"source", "target"}] * 3 + [{"target"}] * 5
+
+
+def test_slices_on_the_disk_give_the_same_patches(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTDIFF_CACHE", str(tmp_path / "cache"))
+    manifest, matched = _manifest(tmp_path, ("train",) * 3), []
+
+    def match(hu, spacing_mm):
+        matched.append(hu)
+        return hu + 0.4
+
+    cache = SliceCache.of(manifest, match="a")
+    options = {"match_kernel": match, "keep_slices": False}
+    block = {"id": np.arange(6 * PATCHES_PER_SLICE)}
+    decoded = _make_loader(manifest, "train", **options)(block)
+    first = _make_loader(manifest, "train", cache=cache, **options)(block)
+    matched.clear()
+    again = _make_loader(manifest, "train", cache=cache, **options)(block)
+    assert not matched, "nothing was read and matched again"
+    for name in decoded:
+        np.testing.assert_array_equal(first[name], decoded[name])
+        np.testing.assert_array_equal(again[name], decoded[name])

@@ -16,7 +16,7 @@ from ltdiff.data.training_domain import TrainingDomain
 from ltdiff.model.ltdiff import load_model
 from ltdiff.model.model_folder import read_description
 from ltdiff.training.fit_kernel_match import KernelMatcher, fit_kernel_match
-from ltdiff.training.ray_worker import Reporter
+from ltdiff.training.ray_worker import Reporter, num_stream_cpus
 from ltdiff.training.run import (
     METRICS_FILE,
     MODEL_FOLDER,
@@ -338,3 +338,8 @@ def test_matching_in_the_stream_is_the_model_s(manifest_path):
 
 def test_the_description_names_no_path(out):
     assert str(out) not in json.dumps(read_description(out / START_FOLDER))
+
+
+@pytest.mark.parametrize(("cluster_cpus", "num_workers", "wanted"), [(3, 1, 1), (16, 1, 14), (64, 4, 15), (8, 4, 1), (5, 4, 1)])
+def test_streams_share_what_the_workers_leave_of_the_cluster(cluster_cpus, num_workers, wanted):
+    assert num_stream_cpus(cluster_cpus, num_workers=num_workers) == wanted

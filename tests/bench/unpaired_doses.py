@@ -1,0 +1,120 @@
+"""The spectral match and LTDiff++ without pairs, where the source has another dose than the target: a table of all doses.
+
+    python tests/bench/unpaired_doses.py OUT [--minutes 8] [--seeds 77] [--only half,quarter]
+
+Six simulated patients: two are the source, two others the target, and the last two are scored against another scan with the
+target's protocol. The floor of all errors is what one more such scan reaches. Each method has as long on one core. OUT/table.md
+is written anew after each setting; the same command goes on where it was stopped.
+"""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from ltdiff.data.manifest import write_manifest
+from ltdiff.data.manifest_rows import build_manifest
+from ltdiff.data.repeats import add_repeats
+from ltdiff.data.series_pair import SeriesPair
+from ltdiff.dicom.series import Series, find_series
+from ltdiff.simulation.config import SimulationConfig
+from ltdiff.simulation.dataset import SOURCE_NAME, TARGET_NAME, patient_folder, simulate_patient
+from ltdiff.simulation.kernels import NoiseReduction
+
+TARGET_DOSE = 0.08
+SOURCES, TARGETS, SCORED = (0, 1), (2, 3), (4, 5)
+METHODS = "source,spectral,ltdiff"
+
+
+def settings(seed: int) -> dict[str, SimulationConfig]:
+    """How the source was scanned, by name."""
+    same = SimulationConfig(num_patients=6, num_slices=12, doses=(TARGET_DOSE,), seed=seed)
+    factors = {"same": 1.0, "half": 0.5, "quarter": 0.25, "double": 2.0, "fourfold": 4.0}
+    by_dose = {name: replace(same, doses=(factor * TARGET_DOSE,)) for name, factor in factors.items()}
+    return by_dose | {"reduced": replace(same, iterative=NoiseReduction(5, 40.0))}
+
+
+def scan(folder: Path, config: SimulationConfig, patient: int, side: str) -> Series:
+    """One series of a patient, simulated if it is not there yet."""
+    if not patient_folder(folder, patient).exists():
+        simulate_patient(folder, config, patient)
+    (series,), _ = find_series(patient_folder(folder, patient) / side)
+    return series
+
+
+def make_manifests(name: str, seed: int, out: Path) -> tuple[Path, Path]:
+    """The manifest without pairs, and that of the scored pairs with their repeats."""
+    unpaired, scored = out / f"{name}_{seed}" / "unpaired.parquet", out / f"{name}_{seed}" / "scored.parquet"
+    if scored.is_file():
+        return unpaired, scored
+    source, target = settings(seed)[name], settings(seed)["same"]
+    source_scans, target_scans = out / f"scans_{name}_{seed}", out / f"scans_same_{seed}"
+    again, repeated = out / f"scans_again_{seed}", out / f"scans_repeated_{seed}"
+    sources = [scan(source_scans, source, patient, SOURCE_NAME) for patient in SOURCES]
+    targets = [scan(target_scans, target, patient, TARGET_NAME) for patient in TARGETS]
+    pairs = [
+        SeriesPair.of(
+            scan(source_scans, source, patient, SOURCE_NAME), scan(again, replace(target, repeat=1), patient, TARGET_NAME)
+        )
+        for patient in SCORED
+    ]
+    repeats = [scan(repeated, replace(target, repeat=2), patient, TARGET_NAME) for patient in SCORED]
+    manifest, _ = add_repeats(build_manifest(pairs).assign(split="test"), [one.path.parent for one in repeats])
+    unpaired.parent.mkdir(parents=True, exist_ok=True)
+    write_manifest(build_manifest([], sources=sources, targets=targets).assign(split="train"), unpaired)
+    write_manifest(manifest, scored)
+    return unpaired, scored
+
+
+def compare(unpaired: Path, scored: Path, out: Path, *, minutes: float, seed: int) -> None:
+    """Train and score on one core, in a process of its own; resumes."""
+    command = [
+        "compare",
+        str(unpaired),
+        "--test",
+        str(scored),
+        "--out",
+        str(out),
+        "--methods",
+        METHODS,
+        "--minutes",
+        str(minutes),
+    ]
+    options = ["--set", f"training.seed={seed}", "--set", "evaluation.num_workers=1"]
+    subprocess.run([Path(sys.executable).with_name("ltdiff"), *command, *options], check=True)
+
+
+def read_scores(out: Path) -> pd.DataFrame:
+    """A row for each method: its mean CCC in each class of features, and MAE in HU."""
+    ccc = pd.read_csv(out / "ccc.csv")
+    is_main = (ccc["definition"] == "across_rois") & (ccc["roi_set"] == "random")
+    scores = ccc[is_main].pivot(index="method", columns="feature_class", values="ccc_mean")
+    mae = pd.read_csv(out / "image_metrics.csv").set_index("method")["mae_hu"]
+    return scores.join(mae, how="left")
+
+
+def main() -> None:
+    """Run what is missing, and write the table after each setting."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--seeds", default="77")
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    rows = []
+    for seed in map(int, options.seeds.split(",")):
+        for name in options.only.split(",") if options.only else settings(seed):
+            unpaired, scored = make_manifests(name, seed, options.out)
+            folder = options.out / f"{name}_{seed}" / "comparison"
+            compare(unpaired, scored, folder, minutes=options.minutes, seed=seed)
+            rows.append(read_scores(folder).assign(setting=name, seed=seed))
+            table = pd.concat(rows).reset_index().set_index(["setting", "seed", "method"])
+            (options.out / "table.md").write_text(table.to_markdown(floatfmt=".4f") + "\n")
+            sys.stdout.write(rows[-1].to_markdown(floatfmt=".4f") + "\n")
+
+
+if __name__ == "__main__":
+    main()
