@@ -31,7 +31,7 @@ from ltdiff.system.text import printable
 from ltdiff.uncertainty.fit_residual import Made, fit_flow
 from ltdiff.uncertainty.intervals import LEVEL, FeatureIntervals, coverage_table, fit_intervals
 from ltdiff.uncertainty.series_noise_choice import choose_series_noise
-from ltdiff.uncertainty.unpaired_choice import choose_output, radiomic_distances
+from ltdiff.uncertainty.unpaired_choice import choose_output, measure_auc
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,8 @@ def _fit(match: Standardizer, manifest: pd.DataFrame, *, model: Path, num_worker
         methods: dict[Output, Method] = {
             output: match.used_otherwise(output=output, residual=sampler.residual) for output in outputs
         }
-        choice = choice._replace(output=_choose_without_pairs({**methods, "match": match}, manifest, num_workers=num_workers))
+        output = _choose_without_pairs({**methods, "match": match}, choice.ccc, manifest, num_workers=num_workers)
+        choice = choice._replace(output=output)
     logger.info(
         "calibration: of images the %s agrees best with the target (CCC %s)",
         choice.output,
@@ -159,12 +160,15 @@ def _fit(match: Standardizer, manifest: pd.DataFrame, *, model: Path, num_worker
     return intervals
 
 
-def _choose_without_pairs(methods: Mapping[Output, Method], manifest: pd.DataFrame, *, num_workers: int) -> Output:
-    """On real sources: made ones are what the networks were trained on, and say nothing of what they do to others."""
+def _choose_without_pairs(
+    methods: Mapping[Output, Method], made_ccc: Mapping[str, Mapping[str, float]], manifest: pd.DataFrame, *, num_workers: int
+) -> Output:
+    """By made pairs, and by real sources; `made_ccc` is that of each output by class of features."""
     try:
-        distances = radiomic_distances(methods, manifest, num_workers=num_workers)
+        auc = measure_auc(methods, manifest, num_workers=num_workers)
     except ValueError as error:
         logger.warning("the kernel match is used alone, for nothing tells whether the networks add to it: %s", error)
         return "match"
-    logger.info("radiomic distance to the target: %s", ", ".join(f"{output} {found:.2f}" for output, found in distances.items()))
-    return choose_output(distances)
+    told = ", ".join(f"{output} {found:.2f}" for output, found in auc.items())
+    logger.info("real sources are told from the target with an AUC of: %s", told)
+    return choose_output({output: overall(made_ccc[output]) for output in methods}, auc)
