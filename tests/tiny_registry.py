@@ -17,15 +17,26 @@ PAIRS = "a" * 64
 
 
 def record(
-    run: Path, *, glcm: float | None = None, pairs: str = PAIRS, seed: int = 0, kernel_match: KernelMatch | None = None
+    run: Path,
+    *,
+    glcm: float | None = None,
+    pairs: str = PAIRS,
+    seed: int = 0,
+    kernel_match: KernelMatch | None = None,
+    kernels: tuple[str, str] | None = None,
 ) -> Path:
-    """Record a finished run; its model is calibrated where it has a CCC, `glcm`. Returns the model's folder."""
+    """Record a finished run; its model is calibrated where it has a CCC, `glcm`, and may know its source and target kernel.
+
+    Returns the model's folder.
+    """
     torch.manual_seed(seed)
     settings = tiny_settings()
     model = LTDiff(settings.model)
     model.kernel_match = kernel_match or model.kernel_match
     described = {"model": {}, "diffusion": {"schedule": {}}, "loss": {"decode": "residual"}}
-    about = {"version": "0.0.1", "settings": described, "training_domain": TrainingDomain().to_dict(), "trained": {}}
+    domain = TrainingDomain(*((name,) for name in kernels or ()))
+    trained = {"joint": {"step": 4}} if kernels else {}
+    about = {"version": "0.0.1", "settings": described, "training_domain": domain.to_dict(), "trained": trained}
     save_model(model, run / "model", about=about)
     if glcm is not None:
         ccc = {"mean": {"firstorder": 0.99, "glcm": glcm}, "sample": {"firstorder": 0.5, "glcm": 0.5}}

@@ -38,6 +38,8 @@ MODEL_CACHE = Path("~/.cache/ltdiff")
 """Folder of downloaded models."""
 MODEL_STORE = Path("~/.local/share/ltdiff/models")
 """Folder of installed models."""
+ALL_CHAMPIONS = "models:/ltdiff"
+"""In the place of one registered model: the champions for all pairs of kernels."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """How a URI begins, with one slash because a path has no double ones; a drive of Windows has one letter."""
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -165,3 +167,12 @@ def resolve_model(model: str) -> Path:
     from ltdiff.registry.versions import download
 
     return download(model, out_dir=model_cache())
+
+
+def resolve_models(model: str) -> Path:
+    """Return the folder of a model, or one that holds several: of models:/ltdiff the champions for all pairs of kernels."""
+    if model != ALL_CHAMPIONS:
+        return resolve_model(model)
+    from ltdiff.registry.versions import download_champions
+
+    return download_champions(out_dir=model_cache())

@@ -1,4 +1,4 @@
-"""`ltdiff models`: the registered models, and which of them is the champion; and models that are passed on as files."""
+"""`ltdiff models`: the registered models, and which of them are the champions; and models that are passed on as files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ TrackingUri = Annotated[str | None, Parameter(help="MLflow server or SQLite file
 
 
 def list_models(*, tracking_uri: TrackingUri = None) -> int:
-    """List the registered versions with score, data and code, the newest first."""
+    """List the registered versions with kernels, score, data and code, the newest first."""
     from ltdiff.registry.describe import list_text
 
     print(list_text(tracking_uri))
@@ -31,7 +31,7 @@ def show(model: str, /, *, tracking_uri: TrackingUri = None) -> int:
 
 
 def promote(model: str, /, *, pairs: Path | None = None, force: bool = False, tracking_uri: TrackingUri = None) -> int:
-    """Make a version the champion, unless it is worse than the present one on the same validation pairs.
+    """Make a version the champion for its kernels, unless it is worse than the present one on the same validation pairs.
 
     Args:
         model: Number of the version, or an alias: candidate.
@@ -45,16 +45,20 @@ def promote(model: str, /, *, pairs: Path | None = None, force: bool = False, tr
     return 0
 
 
-def rollback(*, tracking_uri: TrackingUri = None) -> int:
-    """Make the version champion again that the present one replaced."""
+def rollback(champion: str | None = None, /, *, tracking_uri: TrackingUri = None) -> int:
+    """Make the version champion again that the present one replaced.
+
+    Args:
+        champion: The champion that is rolled back, by alias or number, where there are several: champion-Br40_to_Bl64.
+    """
     from ltdiff.registry.promotion import roll_back
 
-    print(roll_back(tracking_uri=tracking_uri))
+    print(roll_back(champion, tracking_uri=tracking_uri))
     return 0
 
 
 def delete(model: str, /, *, tracking_uri: TrackingUri = None) -> int:
-    """Delete a version that is not the champion, with its parts; its run and files stay in MLflow.
+    """Delete a version that is not a champion, with its parts; its run and files stay in MLflow.
 
     Args:
         model: Number of the version, or an alias: candidate.
@@ -140,7 +144,7 @@ def install(model: Path, /, *, into: Annotated[Path | None, IN_PLACE] = None) ->
     return 0
 
 
-app = App(name="models", help="Registered models, and which of them is the champion; pack and install models as files.")
+app = App(name="models", help="Registered models, and which of them are the champions; pack and install models as files.")
 app.command(list_models, name="list")
 for command in (show, promote, rollback, delete, register, export, assemble, pack, install):
     app.command(command)

@@ -24,15 +24,15 @@ def standardize(
 
     Args:
         root: DICOM series, folder tree of them, or a NIfTI, NRRD or MHA file.
-        model: Folder of a trained model, or models:/ltdiff@champion; or a folder of such folders, from which each series gets
-            the model that was trained for its kernel and manufacturer.
+        model: Folder of a trained model, or models:/ltdiff@champion; or a folder of such folders, or models:/ltdiff for all
+            champions, from which each series gets the model that was trained for its kernel and manufacturer.
         out: Folder for the derived series.
         target_kernel: The kernel to standardize to, where the models lead to several.
         num_workers: Ray actors, each with the model.
         use_gpu: Give each of them a GPU.
         force: Also standardize series outside the model's training domain, or without a kernel; the output says so.
     """
-    from ltdiff.commands.command_line import resolve_model
+    from ltdiff.commands.command_line import resolve_models
     from ltdiff.commands.configuration import read_settings_of
 
     inference = read_settings_of(config, settings, sections=["inference"]).inference
@@ -42,7 +42,7 @@ def standardize(
 
     results = standardize_archive(
         root,
-        model=resolve_model(model),
+        model=resolve_models(model),
         out=out,
         inference=inference,
         num_workers=num_workers,

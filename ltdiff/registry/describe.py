@@ -34,6 +34,7 @@ def show_text(reference: str, *, tracking_uri: str | None = None) -> str:
     facts = {
         "version": str(model.number),
         "aliases": ", ".join(model.aliases),
+        "kernels": str(model.kernels or "unknown"),
         "registered": f"{model.registered:%Y-%m-%d %H:%M} UTC",
         "run": f"{model.run_name} ({model.run_id})",
         "validation": f"CCC {ccc_text(ccc)} of the {model.output}, pairs {model.validated_on}" if ccc else "not calibrated",
@@ -59,6 +60,7 @@ def _row(model: ModelVersion, classes: Sequence[str]) -> dict[str, str]:
     return {
         "version": str(model.number),
         "aliases": ", ".join(model.aliases),
+        "kernels": str(model.kernels or "").replace("|", "\\|"),
         "registered (UTC)": f"{model.registered:%Y-%m-%d %H:%M}",
         "CCC": f"{overall(ccc):.4f}" if ccc else "",
         **{name: f"{ccc[name]:.4f}" if name in ccc else "" for name in classes},

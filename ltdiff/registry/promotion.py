@@ -1,5 +1,6 @@
 """`ltdiff models promote`: a version becomes the champion unless it is worse on the same validation pairs; and back, `rollback`.
 
+Each pair of kernels has a champion of its own, and only versions for the same kernels are compared.
 Both are scored on the validation pairs of one manifest or, without one, compared by the figures of their calibrations where these
 were made on the same pairs. No test pair is looked at: they stay for the evaluation of what was chosen.
 """
@@ -16,8 +17,17 @@ import torch
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.registry.describe import SHORT, ccc_text
-from ltdiff.registry.register import CHAMPION
-from ltdiff.registry.versions import ModelVersion, download, find_model, list_models, set_champion
+from ltdiff.registry.kernel_pair import CHAMPION
+from ltdiff.registry.versions import (
+    ModelVersion,
+    champion_alias,
+    champion_for,
+    download,
+    find_champions,
+    find_model,
+    list_models,
+    set_champion,
+)
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
 logger = logging.getLogger(__name__)
@@ -40,20 +50,20 @@ class Comparison(NamedTuple):
 
 
 def promote(reference: str, *, pairs: Path | None = None, force: bool = False, tracking_uri: str | None = None) -> str:
-    """Make a version the champion, with its parts, and say what was compared.
+    """Make a version the champion for its kernels, with its parts, and say what was compared.
 
     Raises:
-        ValueError: it is worse than the champion, or cannot be compared, and `force` is not given; no such version or alias, no
+        ValueError: it is worse than their champion, or cannot be compared, and `force` is not given; no such version or alias, no
             validation pairs in `pairs`, or the registry cannot be read.
     """
     models = list_models(tracking_uri)
     model = find_model(reference, models)
-    champion = next((each for each in models if "champion" in each.aliases), None)
+    champion = champion_for(model, models)
     if champion is None:
         set_champion(model, record={"replaced": None, "forced": False}, tracking_uri=tracking_uri)
-        return f"version {model.number} is the champion now; there was none"
+        return f"version {model.number} is {model.champion_name} now; there was none"
     if champion.number == model.number:
-        return f"version {model.number} is the champion already"
+        return f"version {model.number} is {model.champion_name} already"
     comparison = _compare(model, champion, pairs=pairs, tracking_uri=tracking_uri)
     if not force:
         _check(model, champion, comparison)
@@ -62,22 +72,36 @@ def promote(reference: str, *, pairs: Path | None = None, force: bool = False, t
     return _report(model, champion, comparison)
 
 
-def roll_back(*, tracking_uri: str | None = None) -> str:
+def roll_back(reference: str | None = None, *, tracking_uri: str | None = None) -> str:
     """Make the version champion that was it before the present one was promoted, with its parts, and say so.
 
     Raises:
-        ValueError: there was none before, or it is deleted; or the registry cannot be read.
+        ValueError: there are several champions and no `reference`, or it names another version; there was none before, or it is
+            deleted or for other kernels; or the registry cannot be read.
     """
     models = list_models(tracking_uri)
-    champion = find_model(CHAMPION, models)
+    champion = _find_one(reference, models)
     promotions = [record for _, record in sorted(champion.promotions.items()) if not record.get("rolled_back")]
     number = promotions[-1]["replaced"] if promotions else None
     if number is None:
         raise ValueError(f"there was no champion before version {champion.number}: promote the version that is wanted")
     model = find_model(str(number), models)
+    if champion_for(model, models) != champion:
+        raise ValueError(f"version {number}, which version {champion.number} replaced, is for other kernels, {model.kernels}")
     record = {"replaced": champion.number, "forced": False, "rolled_back": True}
     set_champion(model, record=record, tracking_uri=tracking_uri)
-    return f"version {model.number} is the champion again, in place of version {champion.number}"
+    return f"version {model.number} is {model.champion_name} again, in place of version {champion.number}"
+
+
+def _find_one(reference: str | None, models: list[ModelVersion]) -> ModelVersion:
+    """The champion with this number or alias; without one, the only champion."""
+    champions = find_champions(models)
+    if reference is None and len(champions) > 1:
+        raise ValueError(f"there are several champions, name the one that is meant: {', '.join(map(champion_alias, champions))}")
+    model = find_model(reference or (champion_alias(champions[0]) if champions else CHAMPION), models)
+    if model not in champions:
+        raise ValueError(f"version {model.number} is not {model.champion_name}: there is nothing to roll back")
+    return model
 
 
 def _compare(model: ModelVersion, champion: ModelVersion, *, pairs: Path | None, tracking_uri: str | None) -> Comparison | None:
@@ -107,20 +131,21 @@ def _score(model: ModelVersion, champion: ModelVersion, *, pairs: Path, tracking
 
 
 def _check(model: ModelVersion, champion: ModelVersion, comparison: Comparison | None) -> None:
+    present = f"{champion.champion_name}, version {champion.number}"
     if comparison is None:
         raise ValueError(
-            f"version {model.number} and the champion, version {champion.number}, have no validation CCC of the same pairs: "
+            f"version {model.number} and {present}, have no validation CCC of the same pairs: "
             "--pairs PAIRS scores both on its validation pairs, --force promotes it without"
         )
     if comparison.is_worse:
         raise ValueError(
-            f"version {model.number} is worse than the champion, version {champion.number}: CCC {ccc_text(comparison.ccc)} "
+            f"version {model.number} is worse than {present}: CCC {ccc_text(comparison.ccc)} "
             f"against {ccc_text(comparison.champion_ccc)}, {comparison.basis}; --force promotes it nevertheless"
         )
 
 
 def _report(model: ModelVersion, champion: ModelVersion, comparison: Comparison | None) -> str:
-    ending = f"version {model.number} is the champion now, in place of version {champion.number}"
+    ending = f"version {model.number} is {model.champion_name} now, in place of version {champion.number}"
     if comparison is None:
         return f"{ending}; forced, without a comparison"
     rows = [

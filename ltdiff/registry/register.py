@@ -15,17 +15,20 @@ from ltdiff.model.model_folder import (
     CALIBRATION_FILE,
     DESCRIPTION_FILE,
     damaged_calibration,
+    description_errors,
     description_text,
     read_calibration,
     verify_model_folder,
 )
+from ltdiff.registry.champions import champion_aliases, find_champion, read_kernels, registered_aliases
 from ltdiff.registry.client import MlflowClient, attempt, find_tracking_uri, open_client
+from ltdiff.registry.kernel_pair import KernelPair, kernel_tags
 from ltdiff.registry.mlmodel import write_mlmodel
 from ltdiff.system.atomic_files import file_sha256
 from ltdiff.uncertainty.validation_ccc import overall
 
-CANDIDATE, CHAMPION = "candidate", "champion"
-"""Aliases: the newest version, and the one in use."""
+CANDIDATE = "candidate"
+"""Alias of the newest version."""
 COMPOSED = "ltdiff"
 PARTS = {"ltdiff-encoder": "encoder.safetensors", "ltdiff-ddpm": "denoiser.safetensors", "ltdiff-decoder": "decoder.safetensors"}
 """Registered name → its weights in the model folder."""
@@ -47,8 +50,9 @@ def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str
 
     A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files, the
     calibration, where there is one, and what MLflow loads and serves it by.
-    The newest version becomes `candidate`, and `champion` where there is none yet; the four names' aliases move together. The
-    same model of the same run is registered once: a second call completes what was cut off and moves no alias otherwise.
+    The newest version becomes `candidate`, and the champion where there is none yet for its kernels; the four names' aliases move
+    together. The same model of the same run is registered once: a second call completes what was cut off and moves no alias
+    otherwise.
 
     Args:
         model_dir: `model.json` and the files it lists, and `calibration.json`; whatever else is there is not registered.
@@ -59,19 +63,22 @@ def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str
     Raises:
         ValueError: when a file is missing, or is not the one that `model.json` lists; or the calibration is damaged.
     """
-    files = set(verify_model_folder(model_dir)["files"])
+    description = verify_model_folder(model_dir)
+    files = set(description["files"])
     if missing := set(PARTS.values()) - files:
         raise ValueError(f"{model_dir / DESCRIPTION_FILE} does not list {', '.join(sorted(missing))}")
     calibration, validation = {}, read_validation(model_dir)
     if validation is not None:
         calibration = {VALIDATION_TAG: json.dumps(validation), CALIBRATION_TAG: file_sha256(model_dir / CALIBRATION_FILE)}
+    with description_errors(model_dir):
+        pair = KernelPair.of_description(description)
     uri = find_tracking_uri(out, tracking_uri)
 
     def register() -> dict[str, int]:
         with open_client(uri) as client:
             run = client.get_run(run_id)
             tags = {name: run.data.tags[name] for name in (DATA_TAG, CODE_TAG, REVISION_TAG) if name in run.data.tags}
-            tags[RUN_NAME_TAG] = run.info.run_name
+            tags |= {RUN_NAME_TAG: run.info.run_name, **kernel_tags(pair)}
             parts = {
                 name: int(_register_once(client, name, model_dir, {weights}, run_id, tags).version)
                 for name, weights in PARTS.items()
@@ -81,7 +88,7 @@ def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str
             whole = _register_once(client, COMPOSED, model_dir, files, run_id, tags)
             versions = parts | {COMPOSED: int(whole.version)}
             if _COMPLETE_TAG not in whole.tags:
-                _set_aliases(client, versions)
+                _set_aliases(client, versions, pair, uri)
                 client.set_model_version_tag(COMPOSED, whole.version, _COMPLETE_TAG, "true")
             return versions
 
@@ -116,10 +123,16 @@ def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, 
     return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
 
 
-def _set_aliases(client: MlflowClient, versions: dict[str, int]) -> None:
-    aliases = client.get_registered_model(COMPOSED).aliases
-    is_newest = int(aliases.get(CANDIDATE, 0)) <= versions[COMPOSED]  # not one whose registration was cut off and completed
-    moved = [*([CANDIDATE] if is_newest else []), *([CHAMPION] if CHAMPION not in aliases else [])]
+def _set_aliases(client: MlflowClient, versions: dict[str, int], pair: KernelPair | None, tracking_uri: str) -> None:
+    aliases = registered_aliases(client, COMPOSED)
+
+    def kernels_of(number: int) -> KernelPair | None:
+        return read_kernels(client, client.get_model_version(COMPOSED, str(number)), tracking_uri)
+
+    is_newest = aliases.get(CANDIDATE, 0) <= versions[COMPOSED]  # not one whose registration was cut off and completed
+    moved = [CANDIDATE] if is_newest else []
+    if find_champion(pair, aliases, kernels_of) is None:
+        moved += champion_aliases(pair, aliases, kernels_of)
     for alias in moved:
         for name, number in versions.items():
             client.set_registered_model_alias(name, alias, str(number))

@@ -1,10 +1,12 @@
-"""Registered versions of the composed model, by number or alias: fetch them with checked sha256, set the champion."""
+"""Registered versions of the composed model, by number or alias: fetch them with checked sha256, set the champions."""
 
+import hashlib
 import json
+import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +15,13 @@ from typing import Any
 
 from ltdiff.model.model_folder import CALIBRATION_FILE, DESCRIPTION_FILE, verify_model_folder, write_sums
 from ltdiff.registry import register
+from ltdiff.registry.champions import KernelsOf, champion_aliases, find_champion, read_kernels, registered_aliases
 from ltdiff.registry.client import MlflowClient, open_registry
+from ltdiff.registry.kernel_pair import CHAMPION, KernelPair
 
 _PROMOTION_TAG = "ltdiff.promoted."
 """Beginning of the tag; its time follows, so an earlier promotion stays on record."""
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class ModelVersion:
 
     number: int
     aliases: tuple[str, ...]
+    kernels: KernelPair | None
     registered: datetime
     run_id: str  # of the MLflow run that trained it, which has its settings and figures
     run_name: str  # what MLflow shows of that run
@@ -38,6 +44,11 @@ class ModelVersion:
     parts: Mapping[str, int]  # the parts' versions by name
     promotions: Mapping[str, Mapping[str, Any]]  # records of `set_champion` by time
 
+    @property
+    def champion_name(self) -> str:
+        """What it is, or can become: "the champion for 'Br40' to 'Bl64'"."""
+        return f"the champion for {self.kernels}" if self.kernels else "the champion"
+
 
 def list_models(tracking_uri: str | None = None) -> list[ModelVersion]:
     """All versions of the composed model, the newest first.
@@ -48,13 +59,18 @@ def list_models(tracking_uri: str | None = None) -> list[ModelVersion]:
     Raises:
         ValueError: no registry is named, or it cannot be read.
     """
-    with open_registry(tracking_uri, "the registered models cannot be read") as (client, _):
+    with open_registry(tracking_uri, "the registered models cannot be read") as (client, address):
         versions = client.search_model_versions(f"name='{register.COMPOSED}'")
         if not versions:
             return []
-        numbers = client.get_registered_model(register.COMPOSED).aliases  # a search leaves them out
+        numbers = registered_aliases(client, register.COMPOSED)  # a search leaves them out
         models = [
-            _describe(each, [alias for alias, number in numbers.items() if int(number) == int(each.version)]) for each in versions
+            _describe(
+                each,
+                [alias for alias, number in numbers.items() if number == int(each.version)],
+                read_kernels(client, each, address),
+            )
+            for each in versions
         ]
     return sorted(models, key=lambda model: model.number, reverse=True)
 
@@ -71,6 +87,34 @@ def find_model(reference: str, models: list[ModelVersion]) -> ModelVersion:
     return found[0]
 
 
+def aliases_of(models: Iterable[ModelVersion]) -> dict[str, int]:
+    """The versions' numbers by alias."""
+    return {alias: model.number for model in models for alias in model.aliases}
+
+
+def kernels_of(models: Iterable[ModelVersion]) -> KernelsOf:
+    """The versions' kernels by number."""
+    return {model.number: model.kernels for model in models}.get
+
+
+def champion_for(model: ModelVersion, models: list[ModelVersion]) -> ModelVersion | None:
+    """The champion for the kernels of a version; None where there is none."""
+    number = find_champion(model.kernels, aliases_of(models), kernels_of(models))
+    return None if number is None else find_model(str(number), models)
+
+
+def champion_alias(champion: ModelVersion) -> str:
+    """The alias that names a champion alone, where it has that; otherwise `champion`."""
+    pair = champion.kernels
+    return pair.champion_alias if pair and pair.champion_alias in champion.aliases else CHAMPION
+
+
+def find_champions(models: list[ModelVersion]) -> list[ModelVersion]:
+    """The champions for all pairs of kernels, the newest first."""
+    numbers = {found.number for found in (champion_for(model, models) for model in models) if found}
+    return [model for model in models if model.number in numbers]
+
+
 def read_run(model: ModelVersion, tracking_uri: str | None = None) -> tuple[dict[str, str], dict[str, float]]:
     """Settings and last figures of the run that trained a version; ValueError as for `list_models`."""
     with open_registry(tracking_uri, f"the run of version {model.number} cannot be read") as (client, _):
@@ -79,11 +123,13 @@ def read_run(model: ModelVersion, tracking_uri: str | None = None) -> tuple[dict
 
 
 def set_champion(model: ModelVersion, *, record: Mapping[str, Any], tracking_uri: str | None = None) -> None:
-    """Give the alias `champion` to a version and its parts, with a record of why as a tag of the version.
+    """Make a version and its parts the champion for its kernels, with a record of why as a tag of the version.
 
     Raises:
-        ValueError: its parts are not known; otherwise as for `list_models`.
+        ValueError: as for `list_models`.
     """
+    models = list_models(tracking_uri)
+    aliases = champion_aliases(model.kernels, aliases_of(models), kernels_of(models))
     with open_registry(tracking_uri, f"version {model.number} cannot be promoted") as (client, _):
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         tag = f"{_PROMOTION_TAG}{time}"
@@ -91,7 +137,8 @@ def set_champion(model: ModelVersion, *, record: Mapping[str, Any], tracking_uri
         client.set_model_version_tag(register.COMPOSED, str(model.number), tag, json.dumps(record))
         versions = {**model.parts, register.COMPOSED: model.number}  # the whole comes last: where it is, its parts are
         for name, number in versions.items():
-            client.set_registered_model_alias(name, register.CHAMPION, str(number))
+            for alias in aliases:
+                client.set_registered_model_alias(name, alias, str(number))
 
 
 def download(uri: str, *, out_dir: Path, tracking_uri: str | None = None) -> Path:
@@ -114,7 +161,25 @@ def download(uri: str, *, out_dir: Path, tracking_uri: str | None = None) -> Pat
     name, alias, number = match.groups()
     with open_registry(tracking_uri, f"{uri} cannot be loaded") as (client, address):
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        if alias == CHAMPION:
+            _name_others(client, version, address)
         return _fetch(client, version, out_dir, address)
+
+
+def download_champions(*, out_dir: Path, tracking_uri: str | None = None) -> Path:
+    """Fetch the champions for all pairs of kernels, as `download` does, and return the folder that holds them and nothing else.
+
+    Raises:
+        ValueError: there is no champion; otherwise as for `download`.
+    """
+    champions = find_champions(list_models(tracking_uri))
+    if not champions:
+        raise ValueError(f"models:/{register.COMPOSED} cannot be loaded: there is no champion")
+    content = hashlib.sha256(" ".join(f"{each.number} {each.sha256}" for each in champions).encode()).hexdigest()
+    folder = out_dir / f"champions-{content[:12]}"
+    for champion in champions:
+        download(f"models:/{register.COMPOSED}/{champion.number}", out_dir=folder, tracking_uri=tracking_uri)
+    return folder
 
 
 def export_model(reference: str, *, out: Path, tracking_uri: str | None = None) -> ModelVersion:
@@ -147,6 +212,20 @@ def write_export(folder: Path, out: Path, *, model: ModelVersion) -> None:
     write_sums(out)
 
 
+def _name_others(client: MlflowClient, version: Any, tracking_uri: str) -> None:
+    """Say which version the `champion` is, where there are champions for other kernels."""
+    aliases = registered_aliases(client, version.name)
+    others = [alias for alias, number in aliases.items() if alias.startswith(f"{CHAMPION}-") and number != int(version.version)]
+    if others:
+        pair = read_kernels(client, version, tracking_uri)
+        _logger.warning(
+            "the champion is version %s, for %s; those for other kernels are %s",
+            version.version,
+            pair or "unknown kernels",
+            ", ".join(sorted(others)),
+        )
+
+
 def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
@@ -172,13 +251,14 @@ def _fetch(client: MlflowClient, version: Any, out_dir: Path, tracking_uri: str)
     return folder
 
 
-def _describe(version: Any, aliases: list[str]) -> ModelVersion:
+def _describe(version: Any, aliases: list[str], kernels: KernelPair | None) -> ModelVersion:
     tags = version.tags
     validation = json.loads(tags.get(register.VALIDATION_TAG, "{}"))
     promotions = {key: value for key, value in sorted(tags.items()) if key.startswith(_PROMOTION_TAG)}
     return ModelVersion(
         number=int(version.version),
         aliases=tuple(sorted(aliases)),
+        kernels=kernels,
         registered=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         run_id=version.run_id or "",
         run_name=tags.get(register.RUN_NAME_TAG, ""),

@@ -65,12 +65,12 @@ def test_the_list_has_the_newest_first(client, tmp_path, capsys):
         [cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()
     ]
     registered = "registered (UTC)"
-    assert header == ["version", "aliases", registered, "CCC", "firstorder", "glcm", "data", "code", "run"]
+    assert header == ["version", "aliases", "kernels", registered, "CCC", "firstorder", "glcm", "data", "code", "run"]
     revision = code_version().get("git_revision", "")
     code = re.sub(r"^(.{10})[^-]*", r"\1", revision)
-    assert newest[:2] + newest[3:] == ["2", "candidate", "", "", "", "1e50000000", code, "second"]
-    assert oldest[:2] + oldest[3:] == ["1", "champion", "0.9450", "0.9900", "0.9000", PAIRS[:10], code, "first"]
-    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", newest[2])
+    assert newest[:3] + newest[4:] == ["2", "candidate", "", "", "", "", "1e50000000", code, "second"]
+    assert oldest[:3] + oldest[4:] == ["1", "champion", "", "0.9450", "0.9900", "0.9000", PAIRS[:10], code, "first"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", newest[3])
 
 
 def test_a_version_is_shown_with_all_that_it_is_tied_to(client, tmp_path, capsys):
