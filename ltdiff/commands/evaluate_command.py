@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from ltdiff.commands.command_line import Config, Hidden, Set, UsageError
@@ -49,10 +50,11 @@ def evaluate(
     from ltdiff.evaluation.evaluate_model import evaluate_model
     from ltdiff.radiomics.ray_extraction import extract_on_ray
 
+    folder = resolve_model(model)
     extract = partial(extract_on_ray, folder=out / "regions", num_workers=configuration.evaluation.num_workers)
     tables = evaluate_model(
         pairs,
-        model=resolve_model(model),
+        model=folder,
         out=out,
         mask=mask,
         lung_mask=lung_mask,
@@ -61,8 +63,20 @@ def evaluate(
         inference=configuration.inference,
         extract_all=extract if on_ray else None,
     )
+    _log_report(out, pairs=pairs, model=folder, scored=f"{configuration.evaluation.split}-{configuration.evaluation.features}")
     print(f"{tables}\nreport: {out / 'report.md'}")
     return 0
+
+
+def _log_report(out: Path, *, pairs: Path, model: Path, scored: str) -> None:
+    """Of a registered model: add to its run what the report says of all scans together."""
+    from ltdiff.data.manifest import data_fingerprint, read_manifest
+    from ltdiff.evaluation.report import copy_shareable
+    from ltdiff.registry.model_reports import log_report
+
+    with TemporaryDirectory(prefix="ltdiff-") as shareable:
+        copy_shareable(out, Path(shareable))
+        log_report(model, Path(shareable), place=f"evaluation/{data_fingerprint(read_manifest(pairs))[:10]}-{scored}")
 
 
 def _parse_risk(command: str | None, timeout_minutes: float | None) -> "RiskCommand | None":

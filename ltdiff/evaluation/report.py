@@ -4,6 +4,7 @@ Every file is written beside its place and moved there when complete, so a reade
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,22 @@ WITHOUT_PAIRS = ("unpaired", "unpaired_structures", "unpaired_curves", "unpaired
 """Names of the files of the two parts of a report, whatever their endings."""
 ADDED_LATER = ("risk_scores", "risk_agreement")
 """Tables of `add_section`."""
+
+SHAREABLE = (
+    *("ccc", "feature_ccc", "relative_error", "image_metrics", "noise_power", "slice_correlation", "structure_summary"),
+    *("content", "remaining_error", "group_ccc", "endpoint_agreement", "noise_floor", "repeatability", "robust_features"),
+    *("reporting", "unpaired", "unpaired_curves", "risk_agreement"),
+)
+"""Names of the files that are of all scans together: no image of a scan, and no row for a scan, a slice or a region."""
+
+
+def copy_shareable(out_dir: Path, target: Path) -> None:
+    """Copy of a report what tells of no single scan into the folder `target`; report.md without the pictures of slices."""
+    for path in sorted(out_dir.iterdir()):
+        if path.stem in SHAREABLE and path.suffix in (".csv", ".png", ".md"):
+            shutil.copyfile(path, target / path.name)
+    lines = (out_dir / REPORT_FILE).read_text().splitlines(keepends=True)
+    (target / REPORT_FILE).write_text("".join(line for line in lines if not line.startswith("![") or "slices.png" not in line))
 
 
 def add_to_summary(out_dir: Path, facts: Mapping[str, Any]) -> None:

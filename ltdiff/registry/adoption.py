@@ -4,17 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from ltdiff.model.model_folder import (
-    CALIBRATION_FILE,
-    CHANGES,
-    DESCRIPTION_FILE,
-    description_errors,
-    verify_model_folder,
-    weights_sha256,
-)
+from ltdiff.model.model_folder import CALIBRATION_FILE, CHANGES, description_errors, verify_model_folder, weights_sha256
 from ltdiff.registry.client import open_registry, sqlite_file
 from ltdiff.registry.model_card import CARD_FILE, card_text
-from ltdiff.registry.register import CALIBRATION_TAG, COMPOSED, SHA256_TAG, register_model, validation_metrics
+from ltdiff.registry.register import COMPOSED, find_registered, register_model, validation_metrics
 from ltdiff.registry.runs import RunFacts, log_run
 from ltdiff.system.atomic_files import file_sha256
 
@@ -71,17 +64,10 @@ def _find_version(folder: Path, tracking_uri: str | None, failure: str) -> int |
     if database is not None and not database.is_file():
         return None
     with open_registry(tracking_uri, failure) as (client, _):
-        for version in client.search_model_versions(f"name='{COMPOSED}'"):
-            if (version.tags.get(SHA256_TAG), version.tags.get(CALIBRATION_TAG)) == _sha256_of(folder):
-                return int(version.version)
-    return None
-
-
-def _sha256_of(folder: Path) -> tuple[str, str | None]:
-    """Of description and calibration, as the tags of a version have them."""
-    calibration = folder / CALIBRATION_FILE
-    return file_sha256(folder / DESCRIPTION_FILE), file_sha256(calibration) if calibration.is_file() else None
+        version = find_registered(client, folder)
+        return None if version is None else int(version.version)
 
 
 def _content_key(folder: Path) -> str:
-    return "-".join([weights_sha256(folder), *([file_sha256(folder / CALIBRATION_FILE)] if _sha256_of(folder)[1] else [])])
+    calibration = folder / CALIBRATION_FILE
+    return "-".join([weights_sha256(folder), *([file_sha256(calibration)] if calibration.is_file() else [])])

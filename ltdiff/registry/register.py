@@ -95,6 +95,15 @@ def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str
     return attempt(register, f"the model of run {run_id} was not registered in MLflow")
 
 
+def find_registered(client: MlflowClient, folder: Path) -> Any | None:
+    """The version of the whole that is this very model, calibration included; None where there is none."""
+    calibration = folder / CALIBRATION_FILE
+    content = file_sha256(folder / DESCRIPTION_FILE), file_sha256(calibration) if calibration.is_file() else None
+    versions = client.search_model_versions(f"name='{COMPOSED}'")
+    same = (each for each in versions if (each.tags.get(SHA256_TAG), each.tags.get(CALIBRATION_TAG)) == content)
+    return next(same, None)
+
+
 def _register_once(client: MlflowClient, name: str, model_dir: Path, files: set[str], run_id: str, tags: dict[str, str]) -> Any:
     """The version of this name, run and content, calibration included: the one that there is, or a new one with these tags."""
     with tempfile.TemporaryDirectory(prefix="ltdiff-") as temporary:

@@ -128,6 +128,7 @@ def log_run(
     metrics: Mapping[str, float],
     history: Sequence[Mapping[str, Any]] = (),
     texts: Mapping[str, str] | None = None,
+    files: Sequence[Path] = (),
     tags: Mapping[str, str] | None = None,
     status: Status = "FINISHED",
     tracking_uri: str | None = None,
@@ -141,6 +142,7 @@ def log_run(
         metrics: final figures.
         history: rows of figures, each with its "step" and perhaps its TIME; entries that are not numbers are left out.
         texts: artifacts by name.
+        files: further artifacts.
         tags: further tags.
         status: how the run ended; RUNNING if it has not, and more is to be logged.
         tracking_uri: an MLflow tracking URI; None takes MLFLOW_TRACKING_URI, or else SQLite in `out`.
@@ -157,6 +159,8 @@ def log_run(
                 log_figures(client, run, figures)
                 for name, text in {SETTINGS_FILE: facts.settings_text, **(texts or {})}.items():
                     client.log_text(run_id, text, name)
+                for file in files:
+                    client.log_artifact(run_id, str(file))
                 for name, text in (tags or {}).items():
                     client.set_tag(run_id, name, text)
                 set_status(client, run_id, status)

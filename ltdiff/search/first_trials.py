@@ -9,6 +9,7 @@ again.
 import copy
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -53,6 +54,11 @@ def add_first_trials(study: optuna.Study, context: SearchContext, earlier: Seque
 def origin(trial: FrozenTrial) -> str:
     """Where the values of a trial are from."""
     return str(trial.user_attrs.get(ORIGIN, "drawn"))
+
+
+def origin_name(trial: FrozenTrial) -> str:
+    """The same without folders, for MLflow, where others see it."""
+    return origin(trial).rpartition(os.sep)[2]
 
 
 def _read_values(path: Path, context: SearchContext) -> dict[str, Any]:

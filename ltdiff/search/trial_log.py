@@ -3,6 +3,7 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Self
 
 import optuna
@@ -11,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ltdiff.data.manifest import data_fingerprint, read_manifest
 from ltdiff.registry.runs import STATE_TAG, RunFacts, Status, log_run
 from ltdiff.search.config import REMAINING_ERROR
-from ltdiff.search.first_trials import origin
+from ltdiff.search.first_trials import origin, origin_name
+from ltdiff.search.search_report import BEST_FILE, HISTORY_FILE, IMPORTANCE_FILE, REPORT_FILE
 from ltdiff.search.study import describe, ended_trials
 from ltdiff.search.trial import SearchContext, digest
 
@@ -40,6 +42,7 @@ class TrialLog:
         self.search_key = digest({"data": self.data_fingerprint, "out": str(context.out.absolute())})
         self.study: optuna.Study | None = None
         self.texts: dict[str, str] = {}
+        self.files: list[Path] = []
         self.parent = ""
         self.logged: set[int] = set()
         self.is_down = False
@@ -57,6 +60,14 @@ class TrialLog:
         self.update(study)
         self.pool.submit(int).result()
         return self.parent
+
+    def add_report(self, report: str, study: optuna.Study) -> None:
+        """Log the report of a search at its end, with its plots and best settings; it names earlier searches without folders."""
+        for trial in study.get_trials(deepcopy=False):
+            report = report.replace(origin(trial), origin_name(trial))
+        self.texts = {REPORT_FILE: report}
+        files = (self.context.out / name for name in (BEST_FILE, HISTORY_FILE, IMPORTANCE_FILE))
+        self.files = [file for file in files if file.is_file()]
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +117,7 @@ class TrialLog:
             metrics={"num_trials": float(len(ended_trials(study)))},
             history=_best_so_far(study),
             texts=self.texts,
+            files=self.files,
             status=status,
             tracking_uri=self.tracking_uri,
         )
@@ -127,7 +139,7 @@ class TrialLog:
             out=self.context.out,
             metrics=scores[-1] if scores else {},
             history=scores,
-            tags={STATE_TAG: trial.state.name, "ltdiff.origin": origin(trial)},
+            tags={STATE_TAG: trial.state.name, "ltdiff.origin": origin_name(trial)},
             status=STATUS[trial.state],
             tracking_uri=self.tracking_uri,
         )

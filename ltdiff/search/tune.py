@@ -9,7 +9,7 @@ import pandas as pd
 from ltdiff.registry.client import find_tracking_uri
 from ltdiff.search.config import SearchConfig
 from ltdiff.search.finals import final_scores, finalists, log_finals, run_finals
-from ltdiff.search.search_report import REPORT_FILE, write_report
+from ltdiff.search.search_report import write_report
 from ltdiff.search.space import DEFAULT_SPACE, SearchSpace
 from ltdiff.search.sweep import run_trials
 from ltdiff.search.trial import SearchContext, validation_regions
@@ -48,7 +48,7 @@ def search(
             parent = log.wait(study)
             finals = run_finals(study, context, tracking_uri=uri, parent=parent) if train_best else None
             report = write_report(study, context, finals)
-            log.texts = {REPORT_FILE: report}
+            log.add_report(report, study)
         if finals is not None:
             report += f"\nModel: {_finish_best(study, context, finals, tracking_uri=uri)}"
     return report

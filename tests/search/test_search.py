@@ -18,7 +18,8 @@ from tiny_run import tiny_settings, write_pairs
 from ltdiff.cli import run_ltdiff
 from ltdiff.model.ltdiff import load_model
 from ltdiff.search.finals import FINALS_FOLDER, SCORE_FILE
-from ltdiff.search.study import open_study
+from ltdiff.search.search_report import write_report
+from ltdiff.search.study import ORIGIN, open_study
 from ltdiff.search.trial_log import TrialLog
 from ltdiff.training.config import PhaseConfig
 from ltdiff.training.run import METRICS_FILE
@@ -125,3 +126,24 @@ def test_where_mlflow_is_down_one_warning_says_what_is_missing(tmp_path, caplog)
     assert sorted(trials) == ["search", "search-trial-0000", "search-trial-0001"]
     assert trials.pop("search").info.status == "FINISHED"
     assert {one.data.params["training.joint.learning_rate"] for one in trials.values()} == {"0.001", "0.002"}
+
+
+def test_the_report_is_in_mlflow_with_its_plots_and_without_folders(tmp_path, uri):
+    context = make_plan(tmp_path / "search")
+    study = open_study(context)
+    values = {"training.joint.learning_rate": 1e-3, "diffusion.process": "ddpm"}
+    study.enqueue_trial(values, user_attrs={ORIGIN: "/home/jane/first, trial 3 again"})
+    asked = study.ask()
+    context.space.suggest(asked)
+    study.tell(asked, 0.5)
+    with TrialLog(context, tracking_uri=uri) as log:
+        log.update(study)
+        log.add_report(write_report(study, context), study)
+    client = MlflowClient(tracking_uri=uri)
+    trial, search = sorted(client.search_runs(["1"]), key=lambda run: run.info.run_name, reverse=True)
+    assert trial.data.tags["ltdiff.origin"] == "first, trial 3 again"
+    found = {each.path for each in client.list_artifacts(search.info.run_id)}
+    assert found == {"settings.yaml", "report.md", "best.yaml", "history.png"}
+    shown = Path(client.download_artifacts(search.info.run_id, "report.md")).read_text()
+    assert "first, trial 3 again" in shown
+    assert "/home/jane" not in shown
