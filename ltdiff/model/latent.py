@@ -35,13 +35,14 @@ class LatentScaling(nn.Module):
 
     def apply_scaling(self, latents: Latents) -> Latents:
         """Raw → scaled: zero mean, unit variance per channel, in float32."""
-        return [(z.float() - mean) / std for z, (mean, std) in zip(latents, self._moments(), strict=True)]
+        return [(z.float() - mean) / std for z, (mean, std) in zip(latents, self.moments(), strict=True)]
 
     def inverse(self, latents: Latents) -> Latents:
         """Scaled → raw."""
-        return [z * std + mean for z, (mean, std) in zip(latents, self._moments(), strict=True)]
+        return [z * std + mean for z, (mean, std) in zip(latents, self.moments(), strict=True)]
 
-    def _moments(self) -> list[tuple[Tensor, Tensor]]:
+    def moments(self) -> list[tuple[Tensor, Tensor]]:
+        """Mean and standard deviation (1, C_i, 1, 1) of every level: raw = scaled · sd + mean."""
         return [
             (self.get_buffer(f"mean_{i}"), (self.get_buffer(f"variance_{i}") + self.EPSILON).sqrt())
             for i in range(self.num_levels)

@@ -48,8 +48,8 @@ _COMPLETE_TAG = "ltdiff.complete"
 def register_model(model_dir: Path, *, run_id: str, out: Path, tracking_uri: str | None = None) -> dict[str, int] | None:
     """Register a trained model, whole and in parts; return versions by name, or None with one warning.
 
-    A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files, the
-    calibration, where there is one, and what MLflow loads and serves it by.
+    A part's version is a folder of its own weights and a `model.json` that lists only these; the whole has all files and the
+    calibration, where there is one. Each has what MLflow loads and serves it by.
     The newest version becomes `candidate`, and the champion where there is none yet for its kernels; the four names' aliases move
     together. The same model of the same run is registered once: a second call completes what was cut off and moves no alias
     otherwise.
@@ -126,8 +126,7 @@ def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, 
             raise
     # By content: a later model of the same run, or the same one calibrated anew, overwrites no earlier one.
     place = "-".join([f"{name}/{tags[SHA256_TAG][:12]}", *([tags[CALIBRATION_TAG][:12]] if CALIBRATION_TAG in tags else [])])
-    if name == COMPOSED:
-        write_mlmodel(folder, run_id=run_id)
+    write_mlmodel(folder, run_id=run_id)
     client.log_artifacts(run_id, str(folder), place)
     return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
 
