@@ -48,16 +48,24 @@ class KernelPair(NamedTuple):
 
         Kernels with other characters than letters and digits are told apart by a digest: `champion-Br40d_3_to_Bl64-1f0c9a52`.
         """
-        sides = ("-".join(re.sub(r"[^A-Za-z0-9]", "_", name) for name in names) for names in self)
-        text = "_to_".join(sides)
+        text = "_to_".join("-".join(map(_slug, names)) for names in self)
         is_plain = all(_PLAIN.fullmatch(name) for names in self for name in names)
         if not is_plain or len(text) > _MAX_LENGTH:
             digest = hashlib.sha256(json.dumps(self).encode()).hexdigest()[:_DIGEST_LENGTH]
             text = f"{text[:_MAX_LENGTH]}-{digest}"
         return f"{CHAMPION}-{text}"
 
+    @property
+    def plain_text(self) -> str:
+        """In MLflow's pages, which take a description for Markdown: Br40 to Bl64."""
+        return " to ".join(" or ".join(map(_slug, names)) for names in self)
+
     def __str__(self) -> str:
         return f"{either(self.sources)} to {either(self.targets)}"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
 def kernel_tags(pair: KernelPair | None) -> dict[str, str]:

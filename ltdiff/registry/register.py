@@ -128,7 +128,11 @@ def _create_version(client: MlflowClient, name: str, folder: Path, run_id: str, 
     place = "-".join([f"{name}/{tags[SHA256_TAG][:12]}", *([tags[CALIBRATION_TAG][:12]] if CALIBRATION_TAG in tags else [])])
     write_mlmodel(folder, run_id=run_id)
     client.log_artifacts(run_id, str(folder), place)
-    return client.create_model_version(name, source=f"runs:/{run_id}/{place}", run_id=run_id, tags=tags)
+    root = client.get_run(run_id).info.artifact_uri
+    # Pages of a server that keeps the files itself can read the signature there, and not by runs:/.
+    source = f"{root}/{place}" if root.startswith("mlflow-artifacts:") else f"runs:/{run_id}/{place}"
+    pair = KernelPair.of_tags(tags)
+    return client.create_model_version(name, source, run_id, tags=tags, description=pair.plain_text if pair else None)
 
 
 def _set_aliases(client: MlflowClient, versions: dict[str, int], pair: KernelPair | None, tracking_uri: str) -> None:

@@ -63,6 +63,7 @@ def test_the_first_of_each_pair_is_its_champion(client, capsys):
     assert versions_of(client, "champion") == versions_of(client, OF_SIEMENS) == all_at(1)
     assert versions_of(client, OF_GE) == all_at(2)
     assert client.get_model_version("ltdiff", "2").tags[SOURCE_TAG] == '["STANDARD"]'
+    assert client.get_model_version("ltdiff", "2").description == "STANDARD to LUNG"
     assert models("list") == 0
     _, _, *rows = ([cell.strip() for cell in line.split("|")[1:4]] for line in capsys.readouterr().out.splitlines())
     assert rows == [

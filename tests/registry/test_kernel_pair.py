@@ -45,4 +45,5 @@ def test_a_model_that_does_not_know_its_kernels_has_no_pair():
 
 
 def test_a_kernel_is_shown_escaped():
+    assert KernelPair(("Br40d\\3", "<b>"), ("Bl64",)).plain_text == "Br40d_3 or _b_ to Bl64"
     assert str(KernelPair(("Br40\n", "B31"), ("H\u00e4rter",))) == r"'Br40\n' or 'B31' to 'H\xe4rter'"

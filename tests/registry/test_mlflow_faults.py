@@ -5,6 +5,7 @@ import logging
 import socket
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from logged_runs import facts, log, uri_of, write_model
@@ -93,6 +94,8 @@ def test_a_real_server(tmp_path, monkeypatch):
         assert run_id == live_run.run.info.run_id
         assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
         assert register_model(model, run_id=run_id, out=tmp_path, tracking_uri=uri) == dict.fromkeys(NAMES, 1)
+        page = urllib.request.urlopen(f"{uri}/model-versions/get-artifact?path=MLmodel&name=ltdiff-ddpm&version=1").read()
+        assert b"z_t_0" in page  # so MLflow's pages show the signature
         folder = download("models:/ltdiff@champion", out_dir=tmp_path / "cache", tracking_uri=uri)
         assert (folder / "model.json").read_bytes() == (model / "model.json").read_bytes()
         run_id = log(tmp_path, "served-too", tracking_uri=uri)
