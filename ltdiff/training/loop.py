@@ -64,8 +64,11 @@ def train(
         if step == first_step:
             clock.start(elapsed_s)  # reading the first batch is no training
         progress.add(step + 1, trainer.take_step(batch, step, clock.part_done(step)), log=context.rank == 0)
-        is_last, must_save = clock.part_done(step + 1) >= 1, context.must_save()
-        if (step + 1) % (config.checkpoint_every(name) * phase.num_uses) and not is_last and not must_save:
+        is_last = clock.part_done(step + 1) >= 1
+        is_regular = is_last or (step + 1) % (config.checkpoint_every(name) * phase.num_uses) == 0
+        # Not with others: at a regular checkpoint they wait for the first worker.
+        must_save = (not is_regular or context.world_size == 1) and context.must_save()
+        if not is_regular and not must_save:
             continue
         metrics = progress.means()  # before the validation, which is no training
         if is_last or not must_save:  # else the first worker is alone with its last checkpoint

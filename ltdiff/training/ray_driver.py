@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+import ray
 import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 MAX_FAILURES = 3
 STOP_S = 20.0
 """Longest wait for a last checkpoint when a run is told to end."""
-NO_WATCHER = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""A process of Ray's own tells workers that their node is about to be taken away. Ours do not ask: they have checkpoints."""
+WATCHER_VARIABLE = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+"""An actor of Ray's own tells workers that a node is about to be taken away; on a single node there is nothing to be told."""
 RAY_FOLDER = ".ray"
 """Folder of Ray Train's own notes, in that of the run. Nothing is read from it again: checkpoints are ours."""
 
@@ -116,7 +117,7 @@ def _fit(task: TrainingTask, callbacks: Sequence[ray.train.UserCallback]) -> Non
     )
     reason = None
     try:
-        with environment(NO_WATCHER):
+        with environment({WATCHER_VARIABLE: str(int(len(ray.nodes()) > 1))}):
             trainer.fit()
     except ray.train.TrainingFailedError as error:
         reason = _innermost(error)

@@ -16,6 +16,7 @@ import ray
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
+from ray.train.v2._internal.execution.context import get_train_context as internal_context
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
@@ -31,6 +32,8 @@ from ltdiff.training.phase import Batch, PhaseTask
 from ltdiff.training.phase_training import Recorder, Runner, train_pending
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, PendingPhase
 from ltdiff.training.worker_context import BatchSource, Score, WorkerContext, no_score
+
+logger = logging.getLogger(__name__)
 
 NUM_DATA_CPUS = 2
 """Logical CPUs for Ray Data beside the workers' own: with fewer, both would wait for each other for ever."""
@@ -91,12 +94,14 @@ def work(task: TrainingTask) -> None:
 
 
 class Reporter(Recorder):
-    """A recorder that also hands the metrics to Ray Train, and knows when the run is to end."""
+    """A recorder that also hands the metrics to Ray Train, and knows when the run is to end or a node is to be taken away."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.stop_file = folder.parent / STOP_FILE
         self.looked_s = -math.inf
+        self.notice: object = None
+        self.is_alone = False
 
     @override
     def __call__(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
@@ -104,15 +109,35 @@ class Reporter(Recorder):
         if checkpoint is not None and is_listed(self.stop_file):
             self.stop_file.unlink()
             return  # the run ends; the others have nothing to report, and Ray would wait for them
-        ray.train.report(metrics)
+        if not self.is_alone:
+            ray.train.report(metrics)
+        self.is_alone = False
 
     def must_save(self) -> bool:
-        """Tell whether the run must end; it is looked up once in a while, because NFS asks the server."""
+        """Tell whether a checkpoint is wanted that this worker writes alone: the run must end, or a node of it will.
+
+        It is looked up once in a while, because NFS asks the server.
+        """
         now_s = time.monotonic()
         if now_s - self.looked_s < LOOK_EVERY_S:
             return False
         self.looked_s = now_s
-        return is_listed(self.stop_file)
+        notice, before = preemption_notice(), self.notice
+        self.notice = notice
+        if notice is not None and notice != before:
+            logger.warning("a node of this run is about to be taken away: a checkpoint is written, and the run goes on")
+            self.is_alone = True
+        elif is_listed(self.stop_file):
+            self.is_alone = True
+        return self.is_alone
+
+
+def preemption_notice() -> object:
+    """What Ray Train knows of nodes of this run that are about to be taken away; None if nothing.
+
+    Its public function waits for all workers, which look at their clocks at different steps.
+    """
+    return internal_context().preemption_context.preemption_info
 
 
 def is_listed(path: Path) -> bool:

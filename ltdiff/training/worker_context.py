@@ -39,7 +39,7 @@ class WorkerContext:
 
     `wrap` makes a module average its gradients over all workers, except inside `no_sync`; `mean` averages numbers over them.
 
-    `must_save` tells the first worker after every step that a checkpoint is wanted now, because the run is about to be ended.
+    `must_save` tells the first worker after a step that a checkpoint is wanted now: the run, or a node, is about to be ended.
     `score` measures the model at every other checkpoint, on the first worker.
     """
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +34,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 NUM_STEPS, EVERY = 80, 10
+LONG, SELDOM = 4000, 250
+REGULAR = set(range(SELDOM, LONG + 1, SELDOM))
 PHASES = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(NUM_STEPS), "joint": PhaseConfig(0)}
 ORPHANS_S = 10.0
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
@@ -150,9 +153,8 @@ def test_with_no_space_left_it_ends_saying_so_and_goes_on_once_there_is(folder, 
         assert weights_sha256(run / MODEL_FOLDER) == undisturbed
 
 
-def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
-    """Four workers over three nodes; the node of one of them dies, and the two others have room for all."""
-    notes = folder / "nodes"
+def note_nodes(notes, monkeypatch):
+    """A folder with a file for each worker: the nodes that it has been on, line by line."""
     notes.mkdir()
     work = ray_driver.work
 
@@ -163,6 +165,12 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
         work(job)
 
     monkeypatch.setattr(ray_driver, "work", noting)
+    return notes
+
+
+def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
+    """Four workers over three nodes; the node of one of them dies, and the two others have room for all."""
+    notes = note_nodes(folder / "nodes", monkeypatch)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
     try:
         nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=3) for _ in range(3))}
@@ -189,6 +197,40 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
     assert read_description(folder / "spread" / MODEL_FOLDER)["about"]["trained"]["ddpm"]["step"] in steps
     assert steps == sorted(steps)  # it went on from a checkpoint
     assert set(steps) == set(range(EVERY, NUM_STEPS + 1, EVERY))
+
+
+def test_told_that_a_node_will_go_it_writes_a_checkpoint_and_goes_on_elsewhere(folder, monkeypatch, capfd):
+    """As spot instances are taken away: the node is drained, and gone some seconds later."""
+    notes, run = note_nodes(folder / "drained", monkeypatch), folder / "preempted"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
+    try:
+        nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=3) for _ in range(2))}
+        ray.init(address=cluster.address, logging_level="ERROR")
+
+        def preempt():
+            wait_for_checkpoints(run, at_least=1)
+            first = (notes / "0").read_text().split()[0]
+            drain = ["drain-node", "--node-id", first, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+            told = ["--deadline-remaining-seconds", "60", "--address", cluster.address]
+            subprocess.run([Path(sys.executable).with_name("ray"), *drain, *told], check=True)
+            while set(reported_steps(run)) <= REGULAR and LONG not in reported_steps(run):
+                time.sleep(0.05)
+            cluster.remove_node(nodes[first], allow_graceful=False)
+
+        settings_of_run = settings(ddpm=PhaseConfig(LONG), checkpoint_every_steps=SELDOM)
+        with ThreadPoolExecutor(1) as pool:
+            preempting = pool.submit(preempt)
+            train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=run, settings=settings_of_run)
+            preempting.result()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    steps = reported_steps(run)
+    assert len(set(steps) - REGULAR) == 1, "a checkpoint at the notice"
+    assert steps == sorted(steps), "from which it went on"
+    assert steps[-1] == LONG
+    assert len(set((notes / "0").read_text().split())) == 2
+    assert "a node of this run is about to be taken away" in capfd.readouterr().err
 
 
 def test_more_workers_with_as_many_patches_in_all_follow_the_same_loss(folder):
