@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.radiomics.region import Floats
+from ltdiff.radiomics.region import Box, Floats
 
 Spacing = tuple[float, float, float]
-Box = tuple[slice, slice, slice]
 MASK_THRESHOLD = 0.5
 _REACH = {"linear": 1, "cubic": 16}
 """How many voxels away a voxel still counts; of cubic splines the rest is below 1e-9."""

@@ -35,7 +35,7 @@ def test_names_and_ids():
     assert {name.split("_")[0] for name in names} == set(CLASSES)
     assert all(len(ibsi_ids()[name]) == 4 for name in names)
     assert feature_names(["ivh", "stat_mean"]) == ("stat_mean", *(name for name in names if name.startswith("ivh_")))
-    with pytest.raises(ValueError, match="no IBSI feature or class of features 'GLCM'; the classes are morph, "):
+    with pytest.raises(ValueError, match="no feature or class of features 'GLCM'; the classes are morph, "):
         feature_names(["GLCM"])
 
 

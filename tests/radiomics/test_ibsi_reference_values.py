@@ -20,7 +20,8 @@ from ibsi_reference import (
 
 from ltdiff.radiomics.config import IbsiConfig
 from ltdiff.radiomics.ibsi import CLASSES, extract_ibsi, feature_names
-from ltdiff.radiomics.ibsi_chain import ProcessedRegion, find_box, process_region
+from ltdiff.radiomics.ibsi_chain import ProcessedRegion, process_region
+from ltdiff.radiomics.region import find_box
 from ltdiff.radiomics.resampling import Resampling
 
 TABLES = Path(__file__).parents[2] / "build" / "ibsi"
