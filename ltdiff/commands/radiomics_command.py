@@ -22,6 +22,7 @@ def radiomics(
     /,
     *,
     features: Literal["pyradiomics", "catalogue", "ibsi", "wavelet"] = "catalogue",
+    ibsi_configuration: Literal["A", "B", "C", "D", "E", "digital_phantom"] | None = None,
     out: Path | None = None,
     dicom: Path | None = None,
     only: str | None = None,
@@ -38,6 +39,8 @@ def radiomics(
         mask: Its regions: a volume file on the same grid, a DICOM SEG or RT Structure Set, or a folder with one of these.
         features: The catalogue; the 482 of IBSI 1 after IBSI's image processing, which the settings `ibsi` control; four classes
             of PyRadiomics in the plane; or 702 of intensity, texture and wavelets in space.
+        ibsi_configuration: Image processing of IBSI's reference values, of the CT phantom (A to E) or of the digital phantom.
+            --set ibsi.KEY=VALUE changes single settings.
         out: Table with a row per region, .parquet or .csv; without it one line per feature is printed.
         dicom: Folder for the same table as a DICOM Structured Report (SR), with the regions as a DICOM SEG where the mask is none
             of the same study; for a DICOM series.
@@ -50,18 +53,21 @@ def radiomics(
         list_names: Print the names of all features, one a line, and nothing else.
     """
     if list_names:
-        if image or out or dicom or only or model or settings or config != "default":
+        if image or ibsi_configuration or out or dicom or only or model or settings or config != "default":
             raise UsageError("--list takes no other arguments but --features: they would have no effect")
         from ltdiff.radiomics.feature_sets import FEATURE_SETS
 
         print_lines("".join(f"{name}\n" for name in FEATURE_SETS[features].choose(None)))
         return 0
+    if ibsi_configuration is not None and features != "ibsi":
+        raise UsageError("--ibsi_configuration needs --features ibsi: without it, it would have no effect")
     if force and model is None:
         raise UsageError("--force needs --model: without it, it would have no effect")
     if image is None or mask is None:
         missing = "IMAGE and MASK are" if image is None else "MASK is"
         raise UsageError(f"{missing} required")
     from ltdiff.commands.configuration import read_settings_of
+    from ltdiff.radiomics.config import IBSI_CONFIGURATIONS
     from ltdiff.radiomics.extract import extract_radiomics, to_text
     from ltdiff.radiomics.feature_sets import feature_set_of
     from ltdiff.radiomics.feature_table import check_table_path, write_table
@@ -69,7 +75,8 @@ def radiomics(
     if out is not None:
         check_table_path(out)  # before minutes of work
     names = None if only is None else [name.strip() for name in only.split(",")]
-    read = read_settings_of(config, settings, sections=[features])
+    whole = {} if ibsi_configuration is None else {"ibsi": IBSI_CONFIGURATIONS[ibsi_configuration]}
+    read = read_settings_of(config, settings, sections=[features], whole=whole)
     feature_set = feature_set_of(features, catalogue_config=read.catalogue, ibsi_config=read.ibsi)
     standardize, made_by = None, list[str]()
     if model is not None:
