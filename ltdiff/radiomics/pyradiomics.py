@@ -69,7 +69,7 @@ def extract_features(
     """
     box = find_box(mask)
     values_hu, inside = image[box].astype(np.float64), mask[box].astype(bool)
-    _check_range(values_hu[inside], bin_width)
+    check_range(values_hu[inside], bin_width)
     if is_thin(inside):
         return dict.fromkeys(feature_names(classes), float("nan"))
     volume, label = _as_volume(values_hu, spacing_mm), _as_volume(inside.astype(np.uint8), spacing_mm)
@@ -80,7 +80,7 @@ def extract_features(
         # label, force2D and force2Ddimension (slices along the first array axis) as the full extractor passes them
         calculator = _CALCULATORS[name](volume, label, binWidth=bin_width, force2D=in_plane, force2Ddimension=0, label=1)
         features |= {f"{name}_{feature}": float(value) for feature, value in calculator.execute().items()}
-    return _without_undefined(features, values_hu[inside], bin_width)
+    return without_undefined(features, values_hu[inside], bin_width)
 
 
 def is_thin(mask: np.ndarray) -> bool:
@@ -119,7 +119,8 @@ def measure_cubes(spacing_mm: tuple[float, float, float]) -> tuple[np.ndarray, n
     return area, volume, by_place
 
 
-def _check_range(values_hu: np.ndarray, bin_width: float) -> None:
+def check_range(values_hu: np.ndarray, bin_width: float) -> None:
+    """ValueError for values (N,) that are not finite, or of a range of more than MAX_NUM_BINS bins."""
     if not np.isfinite(values_hu).all():
         raise ValueError("A region of interest holds values that are not finite.")
     if np.ptp(values_hu) > bin_width * MAX_NUM_BINS:
@@ -135,7 +136,8 @@ def _as_volume(voxels: np.ndarray, spacing_mm: Spacing) -> sitk.Image:
     return image
 
 
-def _without_undefined(features: dict[str, float], values_hu: np.ndarray, bin_width: float) -> dict[str, float]:
+def without_undefined(features: dict[str, float], values_hu: np.ndarray, bin_width: float) -> dict[str, float]:
+    """The features, with NaN in the place of 0/0 in a region whose values (N,), or their grey levels, are all alike."""
     undefined: tuple[str, ...] = ()
     if np.ptp(values_hu) == 0:
         undefined += _UNDEFINED_FOR_ONE_VALUE

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def find_box(mask: NDArray[np.bool_]) -> Box:
     return box[0], box[1], box[2]
 
 
-def shifted_views(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:
+def shifted_views(levels: NDArray[Any], shift: Shift) -> tuple[NDArray[Any], NDArray[Any]]:
     """Two views of equal shape, in which voxels at that shift have the same place."""
     steps = list(zip(shift, levels.shape, strict=True))
     first = levels[tuple(slice(max(0, -step), max(0, n - max(0, step))) for step, n in steps)]

@@ -16,12 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import pywt
 
-from ltdiff.radiomics import pyradiomics, pyradiomics_tags
+from ltdiff import __version__
+from ltdiff.radiomics import pyradiomics, pyradiomics_tags, space_features
 from ltdiff.radiomics.feature import choose_columns
 from ltdiff.radiomics.pyradiomics_tags import ibsi_columns
-from ltdiff.radiomics.region import find_box
+from ltdiff.radiomics.region import Box, find_box
 from ltdiff.radiomics.resampling import Spacing
+from ltdiff.radiomics.space_features import extract_features_in_space
 
+EXTRACTOR = "ltdiff wavelet"
+EXTRACTOR_VERSION = __version__
 WAVELET = "coif1"
 MARGIN_PX = 6
 """Round a region, more pixels than the 6 taps of the filters reach; a set that reads fewer of them is the same."""
@@ -33,9 +37,6 @@ DISCRETISATION = (
 )
 IMAGE_TYPES = f"Original images, and the 8 bands of one level of a stationary wavelet transform in space ({WAVELET})."
 INTENSITY, TEXTURE, BAND = "intensity", "texture", "wavelet"
-_TEXTURE_CLASSES = ("glcm", "glrlm", "glszm", "ngtdm")
-_CLASSES = ("firstorder", *_TEXTURE_CLASSES)
-_LEFT_OUT = ("glcm_MCC",)
 
 
 class _Column(NamedTuple):
@@ -48,16 +49,14 @@ class _Column(NamedTuple):
 
 def _columns() -> Iterator[tuple[str, _Column]]:
     for band in ("", *BANDS):
-        for name in pyradiomics.feature_names(_CLASSES):
+        for name in space_features.feature_names():
             feature_class, feature = name.split("_", 1)
-            if name in _LEFT_OUT:
-                continue
             if band:
                 yield f"{BAND}_{band}_{name}", _Column(BAND, band, name)
-            elif feature_class in _TEXTURE_CLASSES:
-                yield f"{TEXTURE}_{name}", _Column(TEXTURE, band, name)
-            else:
+            elif feature_class == "firstorder":
                 yield f"{INTENSITY}_{feature}", _Column(INTENSITY, band, name)
+            else:
+                yield f"{TEXTURE}_{name}", _Column(TEXTURE, band, name)
 
 
 _COLUMNS: Mapping[str, _Column] = dict(_columns())
@@ -94,24 +93,28 @@ def extract_wavelet_set(
     NaN and errors as those of `pyradiomics.extract_features`.
     """
     names = feature_names(only)
-    around = tuple(slice(max(0, part.start - MARGIN_PX), part.stop + MARGIN_PX) for part in find_box(mask))
-    hu, mask = hu[around], mask[around]
+    box = find_box(mask)
     wanted = [_COLUMNS[column] for column in names]
-    images = {"": hu.astype(np.float64)}
+    images = {"": hu[box].astype(np.float64)}
     if any(about.band for about in wanted):
-        images |= wavelet_bands(hu)
+        images |= wavelet_bands(hu, box)
     found: dict[tuple[str, str], float] = {}
     for band in dict.fromkeys(about.band for about in wanted):
         classes = dict.fromkeys(about.name.split("_")[0] for about in wanted if about.band == band)
-        values = pyradiomics.extract_features(images[band], mask, spacing_mm=spacing_mm, classes=tuple(classes), in_plane=False)
+        values = extract_features_in_space(
+            images[band], mask[box], spacing_mm=spacing_mm, bin_width=pyradiomics.BIN_WIDTH_HU, classes=tuple(classes)
+        )
         found |= {(band, name): value for name, value in values.items()}
     return {column: found[_COLUMNS[column].band, _COLUMNS[column].name] for column in names}
 
 
-def wavelet_bands(hu: np.ndarray) -> dict[str, np.ndarray]:
-    """The bands of an image (Z, Y, X), each of its shape, by their names."""
-    padding = [(MARGIN_PX, MARGIN_PX + size % 2) for size in hu.shape]  # the transform needs even sizes
-    padded = np.pad(hu.astype(np.float64), padding, mode="symmetric")
-    inside = tuple(slice(MARGIN_PX, MARGIN_PX + size) for size in hu.shape)
+def wavelet_bands(hu: np.ndarray, box: Box) -> dict[str, np.ndarray]:
+    """The bands of an image (Z, Y, X) in a box of it, by their names; the image is mirrored at its edges."""
+    sides = list(zip(box, hu.shape, strict=True))
+    around = tuple(slice(max(0, part.start - MARGIN_PX), part.stop + MARGIN_PX) for part in box)
+    missing = [(max(0, MARGIN_PX - part.start), max(0, part.stop + MARGIN_PX - size)) for part, size in sides]
+    odd = [(0, (part.stop - part.start) % 2) for part in box]  # the transform needs even sizes
+    padded = np.pad(np.pad(hu[around].astype(np.float64), missing, mode="symmetric"), odd, mode="edge")
+    inside = tuple(slice(MARGIN_PX, MARGIN_PX + part.stop - part.start) for part in box)
     (found,) = pywt.swtn(padded, WAVELET, level=1, axes=(2, 1, 0))
     return {band: found[band.replace("L", "a").replace("H", "d")][inside] for band in BANDS}
