@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
+from ltdiff.dicom.scan import Scan
 from ltdiff.radiomics.feature_sets import FeatureSet
 from ltdiff.system.text import printable
 
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 Volume = NDArray[np.float32]
 Standardize = Callable[[NDArray[np.bool_]], Iterable[Volume]]
-"""(which slices (Z,) of the image are concerned) → volumes (Z, Y, X) in HU of which the features are averaged"""
+"""(which slices (Z,) of the image are measured or seen by filters) → volumes (Z, Y, X) in HU of which features are averaged"""
 
 
 def extract_radiomics(
@@ -58,7 +60,7 @@ def extract_radiomics(
     if standardize is not None:
         regions = list(regions)  # without a model, one region at a time is in memory
         concerned = np.any([voxels.any(axis=(1, 2)) for _, voxels in regions], axis=0)
-        volumes = list(standardize(concerned)) if regions else []
+        volumes = list(standardize(_grow(concerned, scan, feature_set))) if regions else []
     for roi, voxels in regions:
         try:
             measured = [
@@ -81,6 +83,16 @@ def extract_radiomics(
         extractor_version=feature_set.extractor_version,
         discretisation=feature_set.discretisation,
     )
+
+
+def _grow(concerned: NDArray[np.bool_], scan: Scan, feature_set: FeatureSet) -> NDArray[np.bool_]:
+    """The slices (Z,) of the regions and, of a regular grid, those beyond that filters and the like see."""
+    if scan.irregularity or not concerned.any():
+        return concerned
+    mm = scan.slice_spacing_mm
+    slices = min(feature_set.reach_mm((mm, *scan.spacing_mm)) / mm, len(concerned))
+    where = np.flatnonzero(concerned)
+    return np.abs(np.arange(len(concerned))[:, None] - where).min(axis=1) <= math.ceil(slices)
 
 
 def to_text(table: pd.DataFrame) -> str:

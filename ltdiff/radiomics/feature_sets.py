@@ -12,7 +12,7 @@ import numpy as np
 from ltdiff.radiomics import catalogue, ibsi, pyradiomics, wavelet_set
 from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
 from ltdiff.radiomics.feature import choose_columns
-from ltdiff.radiomics.ibsi_chain import process_region
+from ltdiff.radiomics.ibsi_chain import process_region, reach_mm
 from ltdiff.radiomics.pyradiomics_tags import ibsi_codes, ibsi_columns
 from ltdiff.radiomics.region import cut_region
 from ltdiff.radiomics.resampling import Spacing
@@ -37,7 +37,7 @@ class FeatureSet:
     `of_whole_slices` in whole slices. The regions of a mask have the features that `choose` names, all or some, and `measure`
     measures. `classes_in_space` says which classes of them need slices on a regular grid. `image_types` says what is measured:
     HU as they are, or the response of filters. `ibsi_ids` has the IBSI id of columns, `aggregation_ids` that of their
-    aggregation.
+    aggregation. `reach_mm` says how far from a region along z its features see the image, of voxels of (z, y, x) mm.
     """
 
     name: str
@@ -50,6 +50,7 @@ class FeatureSet:
     choose: Callable[[Only], tuple[str, ...]]
     classes_in_space: Callable[[Only], set[str]]
     measure: Measure
+    reach_mm: Callable[[Spacing], float]
     image_types: str = UNALTERED
     of_whole_slices: bool = False
     config: CatalogueConfig | IbsiConfig | None = None
@@ -100,6 +101,18 @@ def _nothing_in_space(_: Only) -> set[str]:
     return set()
 
 
+def _nothing_beyond(_: Spacing) -> float:
+    return 0.0
+
+
+def _wavelet_reach_mm(spacing_mm: Spacing) -> float:
+    return wavelet_set.MARGIN_PX * spacing_mm[0]
+
+
+def _ibsi_reach_mm(spacing_mm: Spacing, *, config: IbsiConfig) -> float:
+    return reach_mm(config, spacing_mm=spacing_mm)
+
+
 JUDGED_IBSI_CLASSES = tuple(name for name in ibsi.CLASSES if name not in ("morph", "loc"))
 """Of voxel values in the region: its shape is that of the mask in every image, and the distance of slices is not known here."""
 
@@ -119,6 +132,7 @@ def catalogue_set(config: CatalogueConfig | None = None) -> FeatureSet:
         choose=catalogue.feature_names,
         classes_in_space=catalogue.classes_in_space,
         measure=measure,
+        reach_mm=_nothing_beyond,
         of_whole_slices=True,
         config=config,
         ibsi_ids=catalogue.ibsi_ids(),
@@ -140,7 +154,7 @@ def ibsi_set(config: IbsiConfig | None = None) -> FeatureSet:
         choose=ibsi.feature_names,
         classes_in_space=partial(ibsi.classes_in_space, config=config),
         measure=measure,
-        image_types=UNALTERED,
+        reach_mm=partial(_ibsi_reach_mm, config=config),
         of_whole_slices=True,
         config=config,
         ibsi_ids=ibsi.ibsi_ids(),
@@ -171,6 +185,7 @@ PYRADIOMICS = FeatureSet(
     choose=_choose_pyradiomics,
     classes_in_space=_nothing_in_space,
     measure=_measure_in_plane,
+    reach_mm=_nothing_beyond,
     ibsi_ids=_PYRADIOMICS_IDS,
     aggregation_ids=_PYRADIOMICS_AGGREGATIONS,
 )
@@ -188,6 +203,7 @@ WAVELET = FeatureSet(
     choose=wavelet_set.feature_names,
     classes_in_space=wavelet_set.classes_in_space,
     measure=_measure_wavelet_set,
+    reach_mm=_wavelet_reach_mm,
     image_types=wavelet_set.IMAGE_TYPES,
     ibsi_ids=_WAVELET_IDS,
     aggregation_ids=_WAVELET_AGGREGATIONS,

@@ -11,7 +11,7 @@ from ltdiff.radiomics.image_filter import filter_image, filter_reach_mm
 from ltdiff.radiomics.intensity_volume import IntensityVolume, integrate_histogram
 from ltdiff.radiomics.local_intensity import RADIUS_MM
 from ltdiff.radiomics.region import MAX_LEVELS, Box, Floats, Levels, find_box
-from ltdiff.radiomics.resampling import Resampling, Spacing
+from ltdiff.radiomics.resampling import INTERPOLATION_REACH, Resampling, Spacing
 
 Mask = NDArray[np.bool_]
 
@@ -116,6 +116,13 @@ def process_region(
     if not np.isfinite(response[intensity_mask]).all():
         raise ValueError("A region of interest, or what its filter reaches, holds values that are not finite.")
     return ProcessedRegion(response, shape_mask, intensity_mask, target, config)
+
+
+def reach_mm(config: IbsiConfig, *, spacing_mm: Spacing) -> float:
+    """How far along z from a region the box reaches that `process_region` looks at."""
+    target = spacing_mm if config.spacing_mm is None else (max(config.spacing_mm, spacing_mm[0]),) * 3
+    resampled = 0.0 if config.spacing_mm is None else INTERPOLATION_REACH[config.interpolation] * spacing_mm[0] + target[0]
+    return resampled + max(RADIUS_MM, filter_reach_mm(config.filter, spacing_mm=target)) + 2 * target[0]
 
 
 def _within_limits(image: Floats, mask: Mask, config: IbsiConfig) -> Mask:

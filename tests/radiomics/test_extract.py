@@ -1,6 +1,7 @@
 """The feature catalogue of the regions of a mask, as a table and as text."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,9 @@ from ltdiff.data.read_scan import read_scan
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
-from ltdiff.radiomics.config import CatalogueConfig
+from ltdiff.radiomics.config import CatalogueConfig, FilterConfig, IbsiConfig
 from ltdiff.radiomics.extract import extract_radiomics, to_text
-from ltdiff.radiomics.feature_sets import CATALOGUE, catalogue_set
+from ltdiff.radiomics.feature_sets import CATALOGUE, IBSI, PYRADIOMICS, WAVELET, catalogue_set, ibsi_set
 from ltdiff.radiomics.feature_table import write_table
 from ltdiff.radiomics.region import cut_region
 
@@ -84,6 +85,37 @@ def test_a_region_that_cannot_be_measured_costs_that_region(files, caplog, tmp_p
     labels[2, 30:36, 30:38] = 7
     with pytest.raises(ValueError, match=r"mask\.mha: no region of the mask can be measured"):
         extract_radiomics(image, save_volume(labels, tmp_path / "mask.mha"), feature_set=catalogue_set(config), only=["ID"])
+
+
+@pytest.mark.parametrize(
+    ("feature_set", "beyond"),
+    [
+        (CATALOGUE, 0),
+        (PYRADIOMICS, 0),
+        (WAVELET, 6),
+        (IBSI, 9),  # local intensities: 6.2 mm, and two voxels
+        (ibsi_set(IbsiConfig(filter=FilterConfig("mean", size=41))), 22),
+        (ibsi_set(IbsiConfig(filter=FilterConfig("simoncelli"))), 60),
+    ],
+)
+def test_a_model_standardizes_all_slices_that_features_see(tmp_path, feature_set, beyond):
+    """What it makes of other slices changes nothing."""
+    hu = np.random.default_rng(0).normal(0, 90, (60, 14, 14)).astype(np.float32).round()
+    labels = np.zeros(hu.shape)
+    labels[29:31, 4:10, 4:10] = 1
+    spacing_mm = (1.0, 1.0, 1.0)
+    files = [save_volume(a, tmp_path / f"{k}.nrrd", spacing_mm=spacing_mm) for k, a in enumerate((hu, labels))]
+    asked = []
+
+    def standardize(concerned, *, others):
+        asked.append(np.flatnonzero(concerned))
+        return [np.where(concerned[:, None, None], hu + 1, others)]
+
+    found = [
+        extract_radiomics(*files, feature_set=feature_set, standardize=partial(standardize, others=others)) for others in (0, 90)
+    ]
+    pd.testing.assert_frame_equal(*found)
+    assert asked[0].tolist() == list(range(max(0, 29 - beyond), min(60, 31 + beyond)))
 
 
 def test_a_class_that_there_is_not(tmp_path):
