@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import yaml
@@ -52,17 +52,22 @@ def read_settings_of(
     sections: Collection[str],
     unused: Collection[str] = (),
     options: Mapping[str, Any] | None = None,
+    whole: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """Read a configuration and change it by `assignments` (section.key=value) to the `sections` that a command uses.
 
     A file may hold sections of other commands. `unused` are settings of the sections that have no effect all the same, `options`
-    those that have an option of their own, with its value or None.
+    those that have an option of their own, with its value or None. `whole` has sections of which an option gives all settings.
 
     Raises:
-        UsageError: an assignment that is none, is repeated or has no effect; or one to an unknown setting or of a bad value.
+        UsageError: an assignment that is none, is repeated or has no effect; or one to an unknown setting or of a bad value; a
+            section that is given twice.
         ValueError: no such configuration, or an unknown setting or a bad value in it.
     """
     values = read_configuration(config)
+    if twice := sorted(values.keys() & (whole or {})):
+        raise UsageError(f"the section {twice[0]!r} of {config} is given by an option, too: leave out one of them")
+    values |= {name: asdict(section) for name, section in (whole or {}).items()}
     changes = {name: value for name, value in (options or {}).items() if value is not None}
     for name, value in itertools.chain.from_iterable(map(_read_assignment, assignments)):
         if name in changes:

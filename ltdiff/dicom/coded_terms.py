@@ -62,6 +62,7 @@ UNITS = {
     "HU": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
     "HU2": Code("[hnsf'U]2", "UCUM", "square Hounsfield unit"),
     "HU.mm3": Code("[hnsf'U].mm3", "UCUM", "Hounsfield unit times mm3"),
+    "HU2.mm3": Code("[hnsf'U]2.mm3", "UCUM", "square Hounsfield unit times mm3"),
     "deg": Code("deg", "UCUM", "degree"),
     "voxels": Code("{voxels}", "UCUM", "voxels"),
 }

@@ -53,7 +53,7 @@ def endpoint_table(images: Mapping[str, Slices], scan: ScoredScan) -> pd.DataFra
     """
     rows = []
     for region, label, where, mask in _regions(scan):
-        voxels_ml = _voxels_ml(scan, where)
+        voxels_ml = voxel_volumes_ml(scan.places["z_mm"].to_numpy()[where], scan.spacings_mm[where])
         of_target = region_endpoints(scan.target_hu[where], mask, voxels_ml)
         place = (region, label, scan.first + where[0], len(where), of_target["volume_ml"])
         measured = {method: region_endpoints(hu[where], mask, voxels_ml) for method, hu in images.items()}
@@ -85,9 +85,11 @@ def _regions(scan: ScoredScan) -> Iterator[tuple[str, str, NDArray[np.int64], Bo
             yield LESION, f"label_{label}", where, labels == label
 
 
-def _voxels_ml(scan: ScoredScan, where: NDArray[np.int64]) -> Float:
-    """The volume of a voxel of each slice of one series: a slice reaches half way to the next ones."""
-    places, spacings_mm = scan.places.iloc[where], scan.spacings_mm[where]
-    steps_mm = np.diff(np.unique(places["z_mm"]))
+def voxel_volumes_ml(z_mm: Float, spacings_mm: Float) -> Float:
+    """The volume (N,) of a voxel of each slice of one series, at `z_mm` (N,) with (y, x) `spacings_mm` (N, 2).
+
+    A slice reaches half way to the next ones. Of a single slice it is not known: NaN.
+    """
+    steps_mm = np.diff(np.unique(z_mm))
     depth_mm = steps_mm.min() if len(steps_mm) else np.nan
     return np.asarray(spacings_mm.prod(axis=1) * depth_mm / 1000)

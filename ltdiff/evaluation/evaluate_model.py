@@ -24,6 +24,7 @@ from ltdiff.evaluation.report import REPORT_FILE, add_section, write_report
 from ltdiff.evaluation.risk import RiskEvaluation, RiskResult, risk_section
 from ltdiff.evaluation.risk_command import RiskCommand
 from ltdiff.evaluation.scoring import SOURCE, Expectation, Harmonizer, Scores, score
+from ltdiff.evaluation.unpaired_endpoints import LungScan, group_endpoints
 from ltdiff.evaluation.unpaired_markdown import unpaired_markdown
 from ltdiff.evaluation.unpaired_result import UnpairedResult, collect_unpaired_result
 from ltdiff.evaluation.unpaired_set import UnpairedSet, read_unpaired_set
@@ -66,6 +67,7 @@ def evaluate_model(
     mask: Path | None = None,
     lung_mask: Path | None = None,
     risk: RiskCommand | None = None,
+    endpoints: pd.DataFrame | None = None,
     extract_all: ExtractAll | None = None,
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
@@ -75,6 +77,7 @@ def evaluate_model(
     Of a calibrated model the outputs that were not chosen, and the expectation of the features over samples, have rows of their
     own, unless one output was asked for.
 
+    `endpoints` are those without pairs where they are measured already (a table of `group_endpoints`).
     Features are extracted by processes on this machine, or by `extract_all`. With `risk`, the model of that command scores whole
     scans when the report is written.
 
@@ -101,7 +104,9 @@ def evaluate_model(
         "inference_seed": inference.seed,
     }
     sets = read_scored_sets(manifest, config=config, mask=mask, lung_mask=lung_mask)
-    evaluation = evaluate(*sets, methods=methods, expectations=expectations, out=out, facts=facts, extract_all=extract_all)
+    evaluation = evaluate(
+        *sets, methods=methods, expectations=expectations, endpoints=endpoints, out=out, facts=facts, extract_all=extract_all
+    )
     tables = main_tables(evaluation)
     if risk is None:
         return tables
@@ -173,6 +178,7 @@ def evaluate(
     methods: Mapping[str, Method],
     harmonizers: Mapping[str, Harmonizer] | None = None,
     expectations: Mapping[str, Expectation] | None = None,
+    endpoints: pd.DataFrame | None = None,
     out: Path,
     facts: Mapping[str, Any],
     compared: str | None = None,
@@ -181,8 +187,8 @@ def evaluate(
     """Standardize the source slices with every method, score them against the targets, write the report to `out`.
 
     The source itself, SOURCE, is always in the tables; `harmonizers` and `expectations` give features and no images. On pairs,
-    the report sets the remaining error of the method `compared` against that of all others. `facts` (times, versions, seeds) are
-    for summary.json.
+    the report sets the remaining error of the method `compared` against that of all others. `endpoints` as in `evaluate_model`.
+    `facts` (times, versions, seeds) are for summary.json.
     """
     of_pairs = without_pairs = None
     if paired is not None:
@@ -208,11 +214,22 @@ def evaluate(
             images,
             unpaired_set=unpaired,
             harmonizers=harmonizers or {},
+            endpoints=_endpoints(methods, unpaired) if endpoints is None else endpoints,
             facts={"seconds_per_slice": seconds, **facts},
             extract_all=extract_all,
         )
     write_report(of_pairs, without_pairs, out_dir=out)
     return Evaluation(of_pairs, without_pairs)
+
+
+def _endpoints(methods: Mapping[str, Method], unpaired: UnpairedSet) -> pd.DataFrame:
+    def standardize(scan: LungScan) -> dict[str, Slices]:
+        images, _ = standardize_all(
+            methods, scan.hu, scan.spacings_mm, scan.rows, num_workers=unpaired.config.num_workers, is_shown=False
+        )
+        return {name: hu for name, hu in images.items() if name != SOURCE}
+
+    return group_endpoints(unpaired.source_scans, unpaired.target_scans, after=standardize, num_slices=unpaired.config.num_slices)
 
 
 def _standardize_scans(methods: Mapping[str, Method], paired: EvaluationSet, seconds: dict[str, float]) -> Iterator[ScanImages]:

@@ -35,9 +35,17 @@ def find_lungs(hu: NDArray[np.floating], spacing_mm: tuple[float, float]) -> Boo
     is_lung = np.max(sections, axis=0) >= min_pixels
     is_lung[0] = False
     large = np.flatnonzero(is_lung)
-    is_lung[large] = ndimage.median(smooth, parts, large) >= GAS_HU
+    is_lung[large] = _medians(smooth, parts, large) >= GAS_HU
     lungs: Bool = is_lung[parts]
     return lungs
+
+
+def _medians(values: NDArray[np.float32], parts: NDArray[np.int32], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Median of the values (Z, Y, X) in each of these parts; the rest, most of an image, is not sorted along."""
+    if not len(numbers):
+        return np.empty(0)
+    inside = parts > 0
+    return np.asarray(ndimage.median(values[inside], parts[inside], numbers))
 
 
 def _smooth(plane_hu: NDArray[np.floating], spacing_mm: tuple[float, float]) -> NDArray[np.float32]:
@@ -51,7 +59,7 @@ def _without_airways(dark: Bool, smooth_hu: NDArray[np.float32], *, min_pixels: 
     in_slices[1] = ndimage.generate_binary_structure(2, 1)
     parts, num_parts = ndimage.label(dark, structure=in_slices)
     sizes = np.bincount(parts.ravel(), minlength=num_parts + 1)[1:]
-    medians_hu = np.asarray(ndimage.median(smooth_hu, parts, np.arange(1, num_parts + 1)))
+    medians_hu = _medians(smooth_hu, parts, np.arange(1, num_parts + 1))
     is_lung = (sizes >= min_pixels) & (medians_hu >= GAS_HU)
     if not is_lung.any():
         return np.zeros_like(dark)

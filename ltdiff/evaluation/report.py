@@ -26,7 +26,7 @@ from ltdiff.system.atomic_files import replace_file, write_text
 REPORT_FILE, SUMMARY_FILE = "report.md", "summary.json"
 OPTIONAL_TABLES = (
     *("remaining_error", "group_ccc", "endpoints", "endpoint_agreement", "noise_floor", "repeatability"),
-    *("unpaired_structures", "unpaired_curves"),
+    *("unpaired_structures", "unpaired_curves", "unpaired_endpoints", "unpaired_endpoint_groups"),
 )
 """Tables that only some reports have."""
 OF_PAIRS = (
@@ -34,7 +34,10 @@ OF_PAIRS = (
     *("structure_summary", "content", "slices", "remaining_error", "group_ccc", "features", "rois"),
     *("endpoints", "endpoint_agreement", "noise_floor", "repeatability", "robust_features", "reporting"),
 )
-WITHOUT_PAIRS = ("unpaired", "unpaired_structures", "unpaired_curves", "unpaired_slices", "unpaired_features")
+WITHOUT_PAIRS = (
+    *("unpaired", "unpaired_structures", "unpaired_curves", "unpaired_slices", "unpaired_features"),
+    *("unpaired_endpoints", "unpaired_endpoint_groups"),
+)
 """Names of the files of the two parts of a report, whatever their endings."""
 ADDED_LATER = ("risk_scores", "risk_agreement")
 """Tables of `add_section`."""

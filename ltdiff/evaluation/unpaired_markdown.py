@@ -1,5 +1,6 @@
 """An evaluation without pairs as Markdown."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from ltdiff.evaluation.unpaired_result import UnpairedResult
 
 FLOOR = "target (floor)"
 """The row of two halves of the target against each other."""
+TARGET_GROUP = "target's patients"
+"""The row of the target's own end points."""
 _TABLE_NOTE = (
     "Standardized slices of the source beside slices of the target, of whoever: {source} and {target}. `source` is before, each "
     f"method after; `{FLOOR}` compares two halves of the target's own, which no method can be expected to undercut."
@@ -41,6 +44,19 @@ _STRUCTURES_NOTE = (
     f"Lesions of the mask, vessels and airways, behind a Gaussian of {STRUCTURE_SIGMA_MM:g} mm: found in the source and erased "
     f"in A′ (less than {ERASED_CONTRAST:.0%} of the contrast is left), and found in A′ but created (the source has less of it)."
 )
+_ENDPOINTS_NOTE = (
+    "In the lungs of {source} and of {target}, median (lowest … highest). The lungs of a source are found in it and laid on A′: "
+    "what a method changes is the step from `source` to its row. {others}, so nothing is said about agreement here. The volume "
+    "is that of all slices, the other values are those of {slices} spread through the lungs. Every scan is in "
+    "unpaired_endpoints.csv.{left_out}"
+)
+ENDPOINT_COLUMNS = {
+    "laa_950_percent": ("LAA−950 (%)", ".1f"),
+    "perc15_hu": ("Perc15 (HU)", ".0f"),
+    "mean_hu": ("mean (HU)", ".0f"),
+    "mass_g": ("mass (g)", ".0f"),
+    "volume_ml": ("volume (ml)", ".0f"),
+}
 FEATURE_COLUMNS = {"auc": ("AUC", ""), "frd": ("FRD", ".2f")}
 PROTOCOL_COLUMNS = {
     "noise_difference": ("noise", "+.3f"),
@@ -85,6 +101,8 @@ def unpaired_sections(result: UnpairedResult) -> Iterator[Section]:
         yield Section("### Is the anatomy still the source's?", _CONTENT_NOTE, _texts(content, CONTENT_COLUMNS))
     if len(structures):
         yield Section("### Structures kept", _STRUCTURES_NOTE, _texts(structures, STRUCTURE_COLUMNS))
+    if len(result.tables["unpaired_endpoint_groups"]):
+        yield _endpoints(result)
     yield Section("![One slice of the source by every method, its difference to the source, a region](unpaired_slices.png)")
 
 
@@ -92,6 +110,31 @@ def unpaired_markdown(result: UnpairedResult) -> str:
     """The main table in short."""
     columns = FEATURE_COLUMNS | PROTOCOL_COLUMNS
     return Section("Without pairs:", table=_texts(result.tables["unpaired"], columns)).to_markdown()
+
+
+def _endpoints(result: UnpairedResult) -> Section:
+    table, groups = result.tables["unpaired_endpoints"], result.tables["unpaired_endpoint_groups"]
+    measured = table[table["left_out"] == ""].drop_duplicates(["role", "series_uid"])
+    number = Counter(measured["role"])
+    sizes = {role: f"{number[role]} patient{'s' if number[role] != 1 else ''} of the {role}" for role in ("source", "target")}
+    reasons = Counter(table.loc[table["left_out"] != "", ["role", "left_out"]].itertuples(index=False, name=None))
+    left_out = ", ".join(f"{num} of the {role} ({reason})" for (role, reason), num in reasons.items())
+    low, high = measured["num_slices"].min(), measured["num_slices"].max()
+    slices = f"{low} slices" if low == high else f"{low} to {high} slices"
+    others = "These are groups" if result.facts["num_shared_patients"] else "The target shows other people"
+    note = _ENDPOINTS_NOTE.format(**sizes, others=others, slices=slices, left_out=f" Left out: {left_out}." if left_out else "")
+    rows = []
+    for method, of_method in groups.groupby("method", sort=False):
+        found = {str(row["endpoint"]): row for row in of_method.to_dict("records")}
+        texts = {"method": TARGET_GROUP if method == TARGET else method}
+        for name, (heading, form) in ENDPOINT_COLUMNS.items():
+            texts[heading] = _with_range(found[name], form) if name in found else "–"
+        rows.append(texts)
+    return Section("### Clinical end points", note, pd.DataFrame(rows))
+
+
+def _with_range(row: dict[Hashable, Any], form: str) -> str:
+    return f"{row['median']:{form}} ({row['lowest']:{form}} … {row['highest']:{form}})"
 
 
 def _texts(table: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:

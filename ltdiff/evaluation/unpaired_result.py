@@ -20,6 +20,7 @@ from ltdiff.evaluation.identifiability import UNKNOWN, identifiability
 from ltdiff.evaluation.protocol_distance import measure_protocol, protocol_curves, protocol_distance
 from ltdiff.evaluation.radiomic_distance import radiomic_distance
 from ltdiff.evaluation.scoring import SOURCE, Harmonizer, describe_scoring
+from ltdiff.evaluation.unpaired_endpoints import summarize_groups
 from ltdiff.evaluation.unpaired_set import UnpairedSet
 from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
@@ -51,10 +52,14 @@ def collect_unpaired_result(
     *,
     unpaired_set: UnpairedSet,
     harmonizers: Mapping[str, Harmonizer],
+    endpoints: pd.DataFrame,
     facts: Mapping[str, Any],
     extract_all: ExtractAll | None = None,
 ) -> UnpairedResult:
-    """The result for `images` (N, Y, X) of the source's slices by method, the source's own among them, called SOURCE."""
+    """The result for `images` (N, Y, X) of the source's slices by method, the source's own among them, called SOURCE.
+
+    `endpoints` is a table of `group_endpoints`.
+    """
     source, target = unpaired_set.source, unpaired_set.target
     features = measure_features(images, unpaired_set, harmonizers, extract_all)
     halves = [target.select(unpaired_set.halves == half) for half in np.unique(unpaired_set.halves)]
@@ -84,6 +89,8 @@ def collect_unpaired_result(
             "unpaired": table.merge(content, on="method", how="left"),
             "unpaired_structures": structures,
             "unpaired_curves": protocol_curves(measures, of_target),
+            "unpaired_endpoints": endpoints,
+            "unpaired_endpoint_groups": summarize_groups(endpoints),
             "unpaired_slices": pd.concat(
                 [one.places.drop(columns="patient").assign(role=role) for role, one in (("source", source), ("target", target))]
             ),

@@ -1,6 +1,7 @@
 """What is scored without pairs: slices of source and target, whoever they show, and regions that are alike on both."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.matched_regions import matched_regions
 from ltdiff.evaluation.structures import Neighbours
+from ltdiff.evaluation.unpaired_endpoints import choose_scans
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ class UnpairedSet:
 
     `halves` (N,) says for each slice of the target in which half of the target's groups (see `Ensemble`) it is, 0 or 1; a target
     of one group has the half 0 alone. `shown` is a region of one slice of the source that a reader wants to see, `lesions` are
-    cross-sections of lesions in the source.
+    cross-sections of lesions in the source. `source_scans` and `target_scans` are the rows of the scans whose clinical end points
+    are measured (see `unpaired_endpoints`).
     """
 
     source: Ensemble
@@ -44,6 +47,8 @@ class UnpairedSet:
     target_rois: Regions
     shown: Roi
     lesions: tuple[Roi, ...]
+    source_scans: Sequence[pd.DataFrame]
+    target_scans: Sequence[pd.DataFrame]
     config: EvaluationConfig
     facts: dict[str, Any]
 
@@ -93,6 +98,8 @@ def read_unpaired_set(manifest: pd.DataFrame, *, config: EvaluationConfig, mask:
         target_rois=_through_slices(target_discs, _within_halves(target.blocks, halves), depth),
         shown=max([*lesions, *source_discs], key=lambda roi: (roi in lesions, roi.mask.sum())),
         lesions=lesions,
+        source_scans=choose_scans(manifest, role="source", split=config.split),
+        target_scans=choose_scans(manifest, role="target", split=config.split),
         config=config,
         facts={
             "split": {"spec": manifest.attrs.get("split", ""), "scored": config.split},

@@ -8,6 +8,7 @@ out/reports/ID/                 how like the target the protocol is, before and 
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.series import find_archived_series
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
+from ltdiff.harmonize.archive_endpoints import measure_archive
 from ltdiff.harmonize.plan import SourceProtocol, assigned_models, plan
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig
@@ -81,20 +83,29 @@ def harmonize_archive(
         found=found,
     )
     for protocol, model in fitted:
-        _report(protocol, model, out, inference=inference, num_workers=num_workers)
+        _report(protocol, model, out, results, inference=inference, num_workers=num_workers)
     return results
 
 
-def _report(protocol: SourceProtocol, model: Path, out: Path, *, inference: InferenceConfig, num_workers: int) -> None:
-    """Measure some slices of a protocol before and after, beside the target's, unless that is done."""
+def _report(
+    protocol: SourceProtocol,
+    model: Path,
+    out: Path,
+    results: Sequence[SeriesResult],
+    *,
+    inference: InferenceConfig,
+    num_workers: int,
+) -> None:
+    """Measure some slices of a protocol, and end points of some patients, before and after, unless that is done."""
     protocol_id = protocol.protocol.protocol_id
     report = out / REPORTS_FOLDER / protocol_id
     if (report / REPORT_FILE).is_file():
         return
-    manifest = out / PROTOCOLS_FOLDER / protocol_id / MANIFEST_FILE
+    path = out / PROTOCOLS_FOLDER / protocol_id / MANIFEST_FILE
     config = EvaluationConfig(split=REPORTED_SPLIT, num_slices=NUM_SLICES, num_rois=NUM_ROIS, num_workers=num_workers)
     try:
-        tables = evaluate_model(manifest, model=model, out=report, config=config, inference=inference)
+        endpoints = measure_archive(read_manifest(path), results)
+        tables = evaluate_model(path, model=model, out=report, config=config, inference=inference, endpoints=endpoints)
     except ValueError as error:
         logger.warning("there is no report of protocol %s: %s", protocol_id, error)
         return

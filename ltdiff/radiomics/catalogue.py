@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from ltdiff import __version__
 from ltdiff.radiomics import cooccurrence, intensity_direct, neighbour_difference, run_length
 from ltdiff.radiomics.config import CatalogueConfig
-from ltdiff.radiomics.feature import Feature
+from ltdiff.radiomics.feature import Feature, choose_columns
 from ltdiff.radiomics.histogram import (
     HISTOGRAM_FEATURES,
     ORIENTATION_HISTOGRAM,
@@ -72,18 +72,13 @@ def feature_names(only: Sequence[str] | None = None) -> tuple[str, ...]:
     Raises:
         ValueError: a name that is neither.
     """
-    return _select(None if only is None else tuple(only))
+    return choose_columns(_class_of(), only)
 
 
-@lru_cache(maxsize=8)
-def _select(only: tuple[str, ...] | None) -> tuple[str, ...]:
-    of_class = {feature: name for name, members in _CLASSES.items() for feature in members.names}
-    if only is None:
-        return tuple(of_class)
-    if unknown := [name for name in only if name not in _CLASSES and name not in of_class]:
-        raise ValueError(f"there is no feature or class of features {unknown[0]!r}; the classes are {', '.join(_CLASSES)}")
-    chosen = set(only)
-    return tuple(feature for feature, name in of_class.items() if feature in chosen or name in chosen)
+@cache
+def _class_of() -> dict[str, str]:
+    """Column → class. Thousands of small regions ask for it."""
+    return {column: name for name, members in _CLASSES.items() for column in members.names}
 
 
 def classes_in_space(only: Sequence[str] | None = None) -> set[str]:

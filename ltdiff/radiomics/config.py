@@ -1,6 +1,7 @@
 """Settings of the feature catalogue and of the IBSI features."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -145,3 +146,19 @@ class IbsiConfig:
             "" if self.filter.kind == "none" else f"; response of the {self.filter.kind} filter {_WHERE[self.filter.within]}"
         )
         return f"{bins}; {grid}; voxels {' and '.join(limits) or 'of all HU'}{response} (IBSI)"
+
+
+IBSI_CONFIGURATIONS: Mapping[str, IbsiConfig] = {
+    "A": IbsiConfig(lowest_hu=-500, highest_hu=400, bin_width=25),
+    "B": IbsiConfig(spacing_mm=2, resample="plane", lowest_hu=-500, highest_hu=400, num_bins=32),
+    "C": IbsiConfig(spacing_mm=2, lowest_hu=-1000, highest_hu=400, bin_width=25, ivh_bin_width=2.5),
+    "D": IbsiConfig(spacing_mm=2, lowest_hu=None, outlier_sigma=3, num_bins=32),
+    "E": IbsiConfig(
+        spacing_mm=2, interpolation="cubic", lowest_hu=-1000, highest_hu=400, outlier_sigma=3, num_bins=32, ivh_num_bins=1000
+    ),
+    "digital_phantom": IbsiConfig(lowest_hu=None, bin_width=1),
+}
+"""The image processing of IBSI's reference values (arXiv:1612.07003, 5): A to E of the CT phantom, and of the digital phantom.
+
+A and B are for features in 2-D, C to E for those in 3-D; all have values of both kinds.
+"""

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from ltdiff.radiomics.feature import Feature, entropies, sum_by
 from ltdiff.radiomics.region import Floats, Levels, Shift, shifted_views
 
+_DENSE = 8
+"""Entries of a full matrix for each pair, up to which counting in it is faster than sorting the pairs."""
+
 
 @dataclass(frozen=True, eq=False)
 class CoOccurrences:
@@ -101,8 +104,8 @@ def _divide(above: Floats, below: Floats) -> Floats:
 
 FEATURES: Mapping[str, Feature[CoOccurrences]] = {
     "AutoCorrelation": Feature("QWB0", "Σ i j p(i, j)", lambda m: m.expect(m.i * m.j)),
-    "ClusterProminence": Feature("AE86", "Σ (i + j − 2μ)⁴ p(i, j)", lambda m: m.expect(m.from_cluster**4)),
-    "ClusterShade": Feature("7NFM", "Σ (i + j − 2μ)³ p(i, j)", lambda m: m.expect(m.from_cluster**3)),
+    "ClusterProminence": Feature("AE86", "Σ (i + j − 2μ)⁴ p(i, j)", lambda m: m.expect((m.from_cluster**2) ** 2)),
+    "ClusterShade": Feature("7NFM", "Σ (i + j − 2μ)³ p(i, j)", lambda m: m.expect(m.from_cluster**2 * m.from_cluster)),
     "ClusterTendency": Feature("DG8W", "Σ (i + j − 2μ)² p(i, j)", lambda m: m.expect(m.from_cluster**2)),
     "Contrast": Feature("ACUI", "Σ (i − j)² p(i, j)", lambda m: m.expect(m.difference**2)),
     "Correlation": Feature(
@@ -187,33 +190,51 @@ def count_co_occurrences(levels: Levels, shifts: Sequence[Sequence[Shift]], *, n
     """
     num_levels = num_levels or int(levels.max())
     size = num_levels + 1
-    pairs = {shift: _pair_codes(levels, shift, size) for shift in {shift for group in shifts for shift in group}}
-    codes = [m * size**2 + pairs[shift] for m, group in enumerate(shifts) for shift in group]
-    found, counts = np.unique(np.concatenate(codes), return_counts=True)
-    matrix, pair = np.divmod(found, size**2)
-    low, high = np.divmod(pair, size)
-    share = counts / sum_by(matrix, counts, len(shifts))[matrix]
-    twice = low != high  # such a pair is counted at (i, j) and at (j, i)
-    p = np.where(twice, share / 2, share)
-    return CoOccurrences(
-        matrix=np.concatenate([matrix, matrix[twice]]),
-        i=np.concatenate([low, high[twice]]),
-        j=np.concatenate([high, low[twice]]),
-        p=np.concatenate([p, p[twice]]),
-        num_matrices=len(shifts),
-        num_levels=num_levels,
-    )
+    levels = levels.astype(np.intp)
+    rows = levels * size
+    pairs = {shift: _count_pairs(rows, levels, shift, size) for shift in {shift for group in shifts for shift in group}}
+    found = [_merge([pairs[shift] for shift in group], size) for group in shifts]
+    matrix = np.repeat(np.arange(len(shifts)), [len(codes) for codes, _ in found])
+    i, j = np.divmod(np.concatenate([codes for codes, _ in found]), size)
+    counts = np.concatenate([numbers for _, numbers in found])
+    p = counts / sum_by(matrix, counts, len(shifts))[matrix]
+    return CoOccurrences(matrix=matrix, i=i, j=j, p=p, num_matrices=len(shifts), num_levels=num_levels)
 
 
 def has_pair(levels: Levels, shift: Shift) -> bool:
     """Return True if two voxels of the region lie at that shift."""
-    first, second = shifted_views(levels, shift)
-    return bool(((first > 0) & (second > 0)).any())
+    first, second = shifted_views(levels > 0, shift)
+    return bool((first & second).any())
 
 
-def _pair_codes(levels: Levels, shift: Shift, size: int) -> Levels:
-    """The lower level · size + the higher one, of all pairs of voxels in the region at that shift."""
-    first, second = shifted_views(levels, shift)
+_Counts = tuple[Levels, Levels]
+"""Codes (K,) of pairs of levels, i · size + j, and how often each occurs (K,)."""
+
+
+def _count_pairs(rows: Levels, levels: Levels, shift: Shift, size: int) -> _Counts:
+    """All pairs of voxels in the region at that shift, each as (i, j) and as (j, i); `rows` are levels · size."""
+    codes = (shifted_views(rows, shift)[0] + shifted_views(levels, shift)[1]).ravel()
+    if size**2 <= _DENSE * max(codes.size, 1):
+        counts = np.bincount(codes, minlength=size**2).reshape(size, size)
+        counts[0], counts[:, 0] = 0, 0  # outside the region
+        return _occurring((counts + counts.T).ravel())
+    first, second = np.divmod(codes, size)
     inside = (first > 0) & (second > 0)
-    a, b = first[inside], second[inside]
-    return np.minimum(a, b) * size + np.maximum(a, b)
+    first, second = first[inside], second[inside]
+    found, counts = np.unique(np.concatenate([first * size + second, second * size + first]), return_counts=True)
+    return found, counts
+
+
+def _merge(parts: Sequence[_Counts], size: int) -> _Counts:
+    if len(parts) == 1:
+        return parts[0]
+    codes, counts = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    if size**2 <= _DENSE * max(codes.size, 1):
+        return _occurring(np.bincount(codes, counts, size**2).astype(np.int64))
+    found, index = np.unique(codes, return_inverse=True)
+    return found, np.bincount(index, counts, len(found)).astype(np.int64)
+
+
+def _occurring(counts: Levels) -> _Counts:
+    found = np.flatnonzero(counts)
+    return found, counts[found]

@@ -1,11 +1,11 @@
-"""`ltdiff radiomics`: the features of every region of a mask, of the catalogue or of IBSI, as a table."""
+"""`ltdiff radiomics`: the features of every region of a mask, of any set of features, as a table."""
 
 import csv
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,45 +14,29 @@ from numpy.typing import NDArray
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
-from ltdiff.radiomics import catalogue, ibsi
-from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
-from ltdiff.radiomics.ibsi_chain import process_region
-from ltdiff.radiomics.region import cut_region
+from ltdiff.dicom.scan import Scan
+from ltdiff.radiomics.feature_sets import FeatureSet
 from ltdiff.system.text import printable
 
 logger = logging.getLogger(__name__)
 
 Volume = NDArray[np.float32]
 Standardize = Callable[[NDArray[np.bool_]], Iterable[Volume]]
-"""(which slices (Z,) of the image are concerned) → volumes (Z, Y, X) in HU of which the features are averaged"""
-Values = dict[str, float]
-Measure = Callable[[Volume, NDArray[np.bool_], tuple[float, float, float]], tuple[Values, dict[str, str]]]
-"""(HU (Z, Y, X), mask (Z, Y, X), spacing (z, y, x) in mm) → features, and for each NaN among them the reason"""
-
-
-@dataclass(frozen=True)
-class _Measurement:
-    """The features that are wanted of a set, how a region is measured, and the facts that a table states about it."""
-
-    names: tuple[str, ...]
-    classes_in_space: set[str]
-    measure: Measure
-    extractor: str
-    extractor_version: str
+"""(which slices (Z,) of the image are measured or seen by filters) → volumes (Z, Y, X) in HU of which features are averaged"""
 
 
 def extract_radiomics(
     image: Path,
     mask: Path,
     *,
-    config: CatalogueConfig | IbsiConfig,
+    feature_set: FeatureSet,
     only: Sequence[str] | None = None,
     standardize: Standardize | None = None,
     keep: Callable[[str, NDArray[np.bool_]], None] | None = None,
 ) -> pd.DataFrame:
     """One row per region: roi, num_voxels, volume_mm3, the features in the order of their set, and how they were made.
 
-    `config` says which set it is. `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `only` names some
+    `image` is what `read_scan` reads, `mask` what `read_named_masks` reads; `only` names some
     classes or features, None all.
     `undefined` counts the features that are NaN by reason, as JSON, "" where all are defined. A region that cannot be measured
     is left out with a warning. With `standardize` the features are those of what it makes of the image, their mean over several
@@ -61,9 +45,9 @@ def extract_radiomics(
     Raises:
         ValueError: a feature that there is not; image or mask cannot be read or do not belong together; no region is left.
     """
-    wanted = _measure_by(config, only)  # a name that there is not shows before anything is read
+    names = feature_set.choose(only)  # a name that there is not shows before anything is read
     scan = read_scan(image)
-    if scan.irregularity and (in_space := sorted(wanted.classes_in_space)):
+    if scan.irregularity and (in_space := sorted(feature_set.classes_in_space(only))):
         raise ValueError(
             f"the series of {printable(scan.path)} forms no regular grid in space: {scan.irregularity}. The classes "
             f"{', '.join(in_space)} need one; name others"
@@ -76,14 +60,16 @@ def extract_radiomics(
     if standardize is not None:
         regions = list(regions)  # without a model, one region at a time is in memory
         concerned = np.any([voxels.any(axis=(1, 2)) for _, voxels in regions], axis=0)
-        volumes = list(standardize(concerned)) if regions else []
+        volumes = list(standardize(_grow(concerned, scan, feature_set))) if regions else []
     for roi, voxels in regions:
         try:
-            measured = [wanted.measure(volume, voxels, (scan.slice_spacing_mm, *scan.spacing_mm)) for volume in volumes]
+            measured = [
+                feature_set.measure(volume, voxels, (scan.slice_spacing_mm, *scan.spacing_mm), only) for volume in volumes
+            ]
         except ValueError as error:
             logger.warning("%s: the region %s is left out: %s", printable(mask), roi, error)
             continue
-        values = {name: float(np.mean([each[name] for each, _ in measured])) for name in wanted.names}
+        values = {name: float(np.mean([each[name] for each, _ in measured])) for name in names}
         reasons = {name: reason for _, of_volume in measured for name, reason in of_volume.items()}
         in_slices = np.count_nonzero(voxels, axis=(1, 2))
         size = {"roi": roi, "num_voxels": int(in_slices.sum()), "volume_mm3": float(in_slices @ voxels_mm3)}
@@ -93,29 +79,20 @@ def extract_radiomics(
     if not rows:
         raise ValueError(f"{printable(mask)}: no region of the mask can be measured")
     return pd.DataFrame(rows).assign(
-        extractor=wanted.extractor, extractor_version=wanted.extractor_version, discretisation=config.discretisation
+        extractor=feature_set.extractor,
+        extractor_version=feature_set.extractor_version,
+        discretisation=feature_set.discretisation,
     )
 
 
-def _measure_by(config: CatalogueConfig | IbsiConfig, only: Sequence[str] | None) -> _Measurement:
-    """The set of features that a configuration belongs to. ValueError for a feature that there is not."""
-    if isinstance(config, IbsiConfig):
-        return _Measurement(
-            names=ibsi.feature_names(only),
-            classes_in_space=ibsi.classes_in_space(only, config=config),
-            measure=lambda hu, mask, mm: ibsi.extract_ibsi(process_region(hu, mask, spacing_mm=mm, config=config), only=only),
-            extractor=ibsi.EXTRACTOR,
-            extractor_version=ibsi.EXTRACTOR_VERSION,
-        )
-    return _Measurement(
-        names=catalogue.feature_names(only),
-        classes_in_space=catalogue.classes_in_space(only),
-        measure=lambda hu, mask, mm: catalogue.extract_catalogue(
-            cut_region(hu, mask, spacing_mm=mm[1:]), config=config, only=only
-        ),
-        extractor=catalogue.EXTRACTOR,
-        extractor_version=catalogue.EXTRACTOR_VERSION,
-    )
+def _grow(concerned: NDArray[np.bool_], scan: Scan, feature_set: FeatureSet) -> NDArray[np.bool_]:
+    """The slices (Z,) of the regions and, of a regular grid, those beyond that filters and the like see."""
+    if scan.irregularity or not concerned.any():
+        return concerned
+    mm = scan.slice_spacing_mm
+    slices = min(feature_set.reach_mm((mm, *scan.spacing_mm)) / mm, len(concerned))
+    where = np.flatnonzero(concerned)
+    return np.abs(np.arange(len(concerned))[:, None] - where).min(axis=1) <= math.ceil(slices)
 
 
 def to_text(table: pd.DataFrame) -> str:

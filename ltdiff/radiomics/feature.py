@@ -1,6 +1,6 @@
-"""A feature: its IBSI id, its formula, and the function that computes it; and sums that several classes of features need."""
+"""A feature: its IBSI id, its formula and the function that computes it; which ones are chosen; sums that several need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +22,21 @@ class Feature(Generic[Prepared]):
     ibsi: str
     formula: str
     compute: Callable[[Prepared], Any]
+
+
+def choose_columns(class_of: Mapping[str, str], only: Sequence[str] | None) -> tuple[str, ...]:
+    """All columns of a set, which `class_of` maps to their classes, or `only` those of some classes and single features.
+
+    Raises:
+        ValueError: a name that is neither.
+    """
+    if only is None:
+        return tuple(class_of)
+    classes = dict.fromkeys(class_of.values())
+    if unknown := [name for name in only if name not in classes and name not in class_of]:
+        raise ValueError(f"there is no feature or class of features {unknown[0]!r}; the classes are {', '.join(classes)}")
+    chosen = set(only)
+    return tuple(column for column, name in class_of.items() if column in chosen or name in chosen)
 
 
 def entropies(p: Floats) -> Floats:

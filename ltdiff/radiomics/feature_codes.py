@@ -4,20 +4,25 @@ from collections import Counter
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from ltdiff.radiomics import catalogue, ibsi
 from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
+from ltdiff.radiomics.feature_sets import FeatureSet
 
 _UNITS = {
     "mm": "morph_com morph_diam morph_pca_*_axis",
     "mm2": "morph_area_mesh",
-    "mm3": "morph_volume morph_vol_approx",
+    "mm3": "morph_volume morph_vol_approx wavelet_*_TotalEnergy",
     "/mm": "morph_av",
     "HU.mm3": "morph_integ_int",
-    "HU2": "stat_var stat_energy ID_Energy ID_GlobalVariance",
+    "HU2.mm3": "firstorder_TotalEnergy intensity_TotalEnergy",
+    "HU2": """
+        stat_var stat_energy ID_Energy ID_GlobalVariance firstorder_Energy firstorder_Variance intensity_Energy intensity_Variance
+    """,
     "HU": """
         loc_peak_* stat_mean stat_median stat_min stat_max stat_p[19]0 stat_iqr stat_range stat_mad stat_rmad stat_medad stat_rms
         ivh_i* ivh_diff_i* ID_GlobalM* ID_GlobalStd ID_InterQuartileRange ID_*AbsoluteDeviation ID_R* ID_LocalRange* ID_LocalStd*
         ID_Percentile* ID_Quantile* IH_InterQuartileRange IH_*AbsoluteDeviation IH_Range IH_Percentile* IH_Quantile*
+        firstorder_?0Percentile firstorder_InterquartileRange firstorder_M* firstorder_R*
+        intensity_?0Percentile intensity_InterquartileRange intensity_M* intensity_R*
     """,
     "deg": "GOH_InterQuartileRange GOH_*AbsoluteDeviation GOH_Range GOH_Percentile* GOH_Quantile*",
 }
@@ -35,24 +40,20 @@ class FeatureCode(NamedTuple):
     unit: str
 
 
-def feature_codes(config: CatalogueConfig | IbsiConfig) -> dict[str, FeatureCode]:
-    """Column → code, of all features of the set that a configuration belongs to. No two have the same id and method."""
-    if isinstance(config, CatalogueConfig):
-        columns, ids = catalogue.feature_names(), catalogue.ibsi_ids()
-        aggregations: dict[str, str] = {}
-    else:
-        columns, ids, aggregations = ibsi.feature_names(), ibsi.ibsi_ids(), ibsi.aggregation_ids()
+def feature_codes(feature_set: FeatureSet) -> dict[str, FeatureCode]:
+    """Column → code, of all features of a set. No two have the same id and method."""
+    columns, ids, aggregations = feature_set.choose(None), feature_set.ibsi_ids, feature_set.aggregation_ids
     number = Counter((ids.get(column), aggregations.get(column)) for column in columns)
     found = {}
     for column in columns:
         ibsi_id, aggregation = ids.get(column, ""), aggregations.get(column, "")
         if ibsi_id and number[ids.get(column), aggregations.get(column)] > 1:
             aggregation = column
-        found[column] = FeatureCode(ibsi_id, aggregation, _unit(column, config))
+        found[column] = FeatureCode(ibsi_id, aggregation, _unit(column, feature_set.config))
     return found
 
 
-def _unit(column: str, config: CatalogueConfig | IbsiConfig) -> str:
+def _unit(column: str, config: CatalogueConfig | IbsiConfig | None) -> str:
     unit = next((unit for unit, names in _UNITS.items() if any(fnmatchcase(column, name) for name in names.split())), "1")
     if isinstance(config, IbsiConfig):
         if config.ivh_num_bins is not None and column.startswith("ivh_"):

@@ -33,7 +33,7 @@ from ltdiff.radiomics import (
     size_zone,
 )
 from ltdiff.radiomics.config import IbsiConfig
-from ltdiff.radiomics.feature import Feature
+from ltdiff.radiomics.feature import Feature, choose_columns
 from ltdiff.radiomics.ibsi_chain import ProcessedRegion
 from ltdiff.radiomics.level_matrix import LevelMatrices
 from ltdiff.radiomics.region import DIRECTIONS_2D, DIRECTIONS_3D, Levels, Shift
@@ -171,13 +171,7 @@ def feature_names(only: Sequence[str] | None = None) -> tuple[str, ...]:
     Raises:
         ValueError: a name that is neither.
     """
-    of_class = {column: name for name, columns in _NAMES.items() for column in columns}
-    if only is None:
-        return tuple(of_class)
-    if unknown := [name for name in only if name not in _NAMES and name not in of_class]:
-        raise ValueError(f"there is no IBSI feature or class of features {unknown[0]!r}; the classes are {', '.join(CLASSES)}")
-    chosen = set(only)
-    return tuple(column for column, name in of_class.items() if column in chosen or name in chosen)
+    return choose_columns({column: name for name, columns in _NAMES.items() for column in columns}, only)
 
 
 def classes_in_space(only: Sequence[str] | None = None, *, config: IbsiConfig) -> set[str]:

@@ -5,14 +5,13 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ltdiff.radiomics.config import IbsiConfig
 from ltdiff.radiomics.image_filter import filter_image, filter_reach_mm
 from ltdiff.radiomics.intensity_volume import IntensityVolume, integrate_histogram
 from ltdiff.radiomics.local_intensity import RADIUS_MM
-from ltdiff.radiomics.region import MAX_LEVELS, Floats, Levels
-from ltdiff.radiomics.resampling import Box, Resampling, Spacing
+from ltdiff.radiomics.region import MAX_LEVELS, Box, Floats, Levels, find_box
+from ltdiff.radiomics.resampling import INTERPOLATION_REACH, Resampling, Spacing
 
 Mask = NDArray[np.bool_]
 
@@ -93,15 +92,14 @@ def process_region(
     """
     if hu.shape != mask.shape or hu.ndim != 3:
         raise ValueError(f"A region of interest needs an image and a mask of one shape (Z, Y, X): {hu.shape}, {mask.shape}.")
-    if not mask.any():
-        raise ValueError("The mask of a region of interest is empty.")
+    around = find_box(mask)
     target = spacing_mm
     if config.spacing_mm is not None:
         side = config.spacing_mm
         target = (spacing_mm[0] if config.resample == "plane" else side, side, side)
     resampling = Resampling(hu.shape, spacing_mm, target)
     margin_mm = max(RADIUS_MM, filter_reach_mm(config.filter, spacing_mm=target))
-    box = resampling.new_box(find_box(mask), margin_mm=margin_mm)
+    box = resampling.new_box(around, margin_mm=margin_mm)
     if target == spacing_mm:
         image, shape_mask = hu[box].astype(np.float64), mask[box].astype(bool)
     else:
@@ -120,6 +118,13 @@ def process_region(
     return ProcessedRegion(response, shape_mask, intensity_mask, target, config)
 
 
+def reach_mm(config: IbsiConfig, *, spacing_mm: Spacing) -> float:
+    """How far along z from a region the box reaches that `process_region` looks at."""
+    target = spacing_mm if config.spacing_mm is None else (max(config.spacing_mm, spacing_mm[0]),) * 3
+    resampled = 0.0 if config.spacing_mm is None else INTERPOLATION_REACH[config.interpolation] * spacing_mm[0] + target[0]
+    return resampled + max(RADIUS_MM, filter_reach_mm(config.filter, spacing_mm=target)) + 2 * target[0]
+
+
 def _within_limits(image: Floats, mask: Mask, config: IbsiConfig) -> Mask:
     """Mask (Z, Y, X) of the voxels within the limits of HU and, among these, not too far from the mean of the region's."""
     low = -np.inf if config.lowest_hu is None else config.lowest_hu
@@ -128,9 +133,3 @@ def _within_limits(image: Floats, mask: Mask, config: IbsiConfig) -> Mask:
     if config.outlier_sigma is not None and (values := image[mask & within]).size:
         within &= abs(image - values.mean()) <= config.outlier_sigma * values.std() + 1e-9  # a constant has no outliers
     return within
-
-
-def find_box(mask: Mask) -> Box:
-    """The smallest box round a mask (Z, Y, X) that is not empty."""
-    (box,) = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
-    return box[0], box[1], box[2]

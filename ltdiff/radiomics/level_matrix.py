@@ -3,6 +3,7 @@
 Runs, size zones, distance zones and dependences differ in what j counts, and share their features.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from ltdiff.radiomics.feature import Feature, sum_by
 from ltdiff.radiomics.region import Floats, Levels
+
+_DENSE = 8
+"""Cells for each thing, up to which counting in all of them is faster than sorting the things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +71,35 @@ class LevelMatrices:
         return self.mean((index - self.mean(index)[self.matrix]) ** 2)
 
 
-def tally(matrix: Levels, level: Levels, size: Levels, *, num_matrices: int, num_voxels: Floats | None = None) -> LevelMatrices:
-    """Count things (N,) by matrix, level and size. Without `num_voxels`, a thing's size is its number of voxels."""
+def tally(
+    matrix: Levels,
+    level: Levels,
+    size: Levels,
+    number: Levels | None = None,
+    *,
+    num_matrices: int,
+    num_voxels: Floats | None = None,
+) -> LevelMatrices:
+    """Count things (N,) by matrix, level and size, each once or its `number` of times (N,).
+
+    Without `num_voxels`, a thing's size is its number of voxels.
+    """
     shape = (num_matrices, int(level.max(initial=0)) + 1, int(size.max(initial=0)) + 1)
-    found, counts = np.unique(np.ravel_multi_index((matrix, level, size), shape), return_counts=True)
+    found, counts = _count(np.ravel_multi_index((matrix, level, size), shape), number, math.prod(shape))
     of_matrix, of_level, of_size = np.unravel_index(found, shape)
     if num_voxels is None:
         num_voxels = sum_by(of_matrix, counts * of_size, num_matrices)
     return LevelMatrices(of_matrix, of_level, of_size, counts, num_matrices, num_voxels)
+
+
+def _count(codes: Levels, number: Levels | None, num_codes: int) -> tuple[Levels, Levels]:
+    """The codes that occur, and how often."""
+    if num_codes <= _DENSE * len(codes):
+        counts = np.bincount(codes, number, num_codes).astype(np.int64)
+        found = np.flatnonzero(counts)
+        return found, counts[found]
+    found, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    return found, counts if number is None else np.bincount(index, number, len(found)).astype(np.int64)
 
 
 _ROWS: tuple[tuple[str, Callable[[LevelMatrices], Floats]], ...] = (

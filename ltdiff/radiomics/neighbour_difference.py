@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltdiff.radiomics.feature import Feature, sum_by
 from ltdiff.radiomics.region import Floats, Levels
@@ -91,17 +92,24 @@ IBSI_FEATURES: Mapping[str, Feature[NeighbourDifferences]] = {
 
 def neighbour_differences(levels: Levels, *, size: tuple[int, int, int]) -> NeighbourDifferences:
     """Differences within neighbourhoods of `size` voxels (z, y, x), all odd."""
-    padded = np.pad(levels, [(n // 2, n // 2) for n in size])
-    total, count = np.zeros(levels.shape), np.zeros(levels.shape, np.int64)
-    for offset in np.ndindex(size):
-        if offset != tuple(n // 2 for n in size):
-            part = padded[tuple(slice(o, o + n) for o, n in zip(offset, levels.shape, strict=True))]
-            total += part
-            count += part > 0
-    valid = (levels > 0) & (count > 0)
+    inside = levels > 0
+    count = _sum_box(inside.astype(np.int32), size) - inside
+    total = _sum_box(levels, size) - levels
+    valid = inside & (count > 0)
     level = levels[valid]
     difference = abs(level - total[valid] / count[valid])
-    occupied, index = np.unique(level, return_inverse=True)
+    number = np.bincount(level)
+    occupied = np.flatnonzero(number)
     num_voxels = len(level)
-    p = np.bincount(index, minlength=len(occupied)) / max(num_voxels, 1)
-    return NeighbourDifferences(occupied, p, sum_by(index, difference, len(occupied)), num_voxels)
+    p = number[occupied] / max(num_voxels, 1)
+    return NeighbourDifferences(occupied, p, sum_by(level, difference, len(number))[occupied], num_voxels)
+
+
+def _sum_box(values: NDArray[np.integer], size: tuple[int, int, int]) -> NDArray[np.integer]:
+    """Sum over the box of `size` voxels (z, y, x) round each voxel; nothing lies beyond the edges."""
+    for axis, n in enumerate(size):
+        if n > 1:
+            padded = np.pad(values, [(n // 2, n // 2) if other == axis else (0, 0) for other in range(3)])
+            parts = [padded[(slice(None),) * axis + (slice(k, k + values.shape[axis]),)] for k in range(n)]
+            values = sum(parts[1:], parts[0])
+    return values

@@ -1,4 +1,4 @@
-"""Radiomic features by PyRadiomics (the only import of it), of one 2-D region or in space; the triangles of its marching cubes.
+"""Radiomic features by PyRadiomics (the only import of it), in the plane or in space; the triangles of its marching cubes.
 
 Every value equals that of PyRadiomics' `RadiomicsFeatureExtractor` with the same settings; calling the feature
 classes directly saves a third of the time, which for a 2-D region is nearly all overhead.
@@ -14,7 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 from radiomics import cShape, firstorder, glcm, glrlm, glszm, ngtdm
 
-from ltdiff.data.rois import bounding_box
+from ltdiff.radiomics.region import find_box
+from ltdiff.radiomics.resampling import Spacing
 
 EXTRACTOR = "PyRadiomics (pyradiomics-bhklab)"
 EXTRACTOR_VERSION = importlib.metadata.version("pyradiomics-bhklab")
@@ -50,60 +51,41 @@ _UNDEFINED_FOR_ONE_LEVEL = (
 
 
 def extract_features(
-    image_hu: np.ndarray,
-    mask: np.ndarray,
-    *,
-    spacing_mm: tuple[float, float],
-    bin_width: float = BIN_WIDTH_HU,
-    classes: Sequence[str] = FEATURE_CLASSES,
-) -> dict[str, float]:
-    """Features of the pixels of `image_hu` (Y, X) under the bool `mask` (Y, X), keyed "class_Feature".
-
-    `spacing_mm` is (between rows, between columns), `bin_width` in HU. Only the rectangle round the region is read.
-    NaN stands for what a region does not define: everything for one that is a single pixel high or wide
-    (PyRadiomics refuses it); skewness and kurtosis of a constant; correlation, IMC1, MCC and NGTDM coarseness,
-    contrast, busyness and strength of a single grey level. ValueError for an empty mask, for values that are not
-    finite and for a range of more than MAX_NUM_BINS bins.
-    """
-    box = bounding_box(mask)
-    # slices along the first array axis
-    return _extract(image_hu[box][None], mask[box][None], spacing_mm, bin_width=bin_width, classes=classes, in_plane=True)
-
-
-def extract_features_in_space(
-    image: np.ndarray, mask: np.ndarray, *, spacing_mm: tuple[float, float], bin_width: float, classes: Sequence[str]
-) -> dict[str, float]:
-    """The same of the voxels of `image` (Z, Y, X), HU or a filter's response, under `mask` (Z, Y, X): matrices of 13 directions.
-
-    Slices count as 1 mm apart, which scales the total energy and nothing else.
-    """
-    box = (slice(None), *bounding_box(np.any(mask, axis=0)))
-    return _extract(image[box], mask[box], spacing_mm, bin_width=bin_width, classes=classes, in_plane=False)
-
-
-def _extract(
     image: np.ndarray,
     mask: np.ndarray,
-    spacing_mm: tuple[float, float],
     *,
-    bin_width: float,
-    classes: Sequence[str],
-    in_plane: bool,
+    spacing_mm: Spacing,
+    bin_width: float = BIN_WIDTH_HU,
+    classes: Sequence[str] = FEATURE_CLASSES,
+    in_plane: bool = True,
 ) -> dict[str, float]:
-    """Features of a box (Z, Y, X) round a region."""
-    values_hu, inside = image.astype(np.float64), mask.astype(bool)
-    _check_range(values_hu[inside], bin_width)
-    if min(inside.shape[1:]) < 2:
+    """Features of the voxels of `image` (Z, Y, X), HU or a filter's response, under `mask` (Z, Y, X), keyed "class_Feature".
+
+    `spacing_mm` is (between slices, rows, columns), `bin_width` in HU. Matrices have 4 directions in the plane, each counted over
+    all slices, or with `in_plane=False` 13 in space. Only the box round the region is read.
+    NaN stands for what a region does not define: everything for one that `is_thin` (PyRadiomics refuses it); skewness and
+    kurtosis of a constant; correlation, IMC1, MCC and NGTDM coarseness, contrast, busyness and strength of a single grey level.
+    ValueError for an empty mask, for values that are not finite and for a range of more than MAX_NUM_BINS bins.
+    """
+    box = find_box(mask)
+    values_hu, inside = image[box].astype(np.float64), mask[box].astype(bool)
+    check_range(values_hu[inside], bin_width)
+    if is_thin(inside):
         return dict.fromkeys(feature_names(classes), float("nan"))
     volume, label = _as_volume(values_hu, spacing_mm), _as_volume(inside.astype(np.uint8), spacing_mm)
     # One remark per region about symmetric matrices, and a traceback where a feature becomes NaN, help nobody.
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
     features: dict[str, float] = {}
     for name in classes:
-        # label, force2D and force2Ddimension as the full extractor passes them
+        # label, force2D and force2Ddimension (slices along the first array axis) as the full extractor passes them
         calculator = _CALCULATORS[name](volume, label, binWidth=bin_width, force2D=in_plane, force2Ddimension=0, label=1)
         features |= {f"{name}_{feature}": float(value) for feature, value in calculator.execute().items()}
-    return _without_undefined(features, values_hu[inside], bin_width)
+    return without_undefined(features, values_hu[inside], bin_width)
+
+
+def is_thin(mask: np.ndarray) -> bool:
+    """Return True if the region of a mask (Z, Y, X) is a single pixel high or wide."""
+    return min(part.stop - part.start for part in find_box(mask)[1:]) < 2
 
 
 def feature_names(classes: Sequence[str] = FEATURE_CLASSES) -> list[str]:
@@ -137,7 +119,8 @@ def measure_cubes(spacing_mm: tuple[float, float, float]) -> tuple[np.ndarray, n
     return area, volume, by_place
 
 
-def _check_range(values_hu: np.ndarray, bin_width: float) -> None:
+def check_range(values_hu: np.ndarray, bin_width: float) -> None:
+    """ValueError for values (N,) that are not finite, or of a range of more than MAX_NUM_BINS bins."""
     if not np.isfinite(values_hu).all():
         raise ValueError("A region of interest holds values that are not finite.")
     if np.ptp(values_hu) > bin_width * MAX_NUM_BINS:
@@ -147,14 +130,14 @@ def _check_range(values_hu: np.ndarray, bin_width: float) -> None:
         )
 
 
-def _as_volume(voxels: np.ndarray, spacing_mm: tuple[float, float]) -> sitk.Image:
-    """A volume of slices that are 1 mm thick, so that the volume of a pixel of one slice is its area."""
+def _as_volume(voxels: np.ndarray, spacing_mm: Spacing) -> sitk.Image:
     image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing((spacing_mm[1], spacing_mm[0], 1.0))
+    image.SetSpacing(spacing_mm[::-1])
     return image
 
 
-def _without_undefined(features: dict[str, float], values_hu: np.ndarray, bin_width: float) -> dict[str, float]:
+def without_undefined(features: dict[str, float], values_hu: np.ndarray, bin_width: float) -> dict[str, float]:
+    """The features, with NaN in the place of 0/0 in a region whose values (N,), or their grey levels, are all alike."""
     undefined: tuple[str, ...] = ()
     if np.ptp(values_hu) == 0:
         undefined += _UNDEFINED_FOR_ONE_VALUE

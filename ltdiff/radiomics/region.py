@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ MAX_LEVELS = 65_536
 Floats = NDArray[np.float64]
 Levels = NDArray[np.int64]
 """Grey levels (Z, Y, X): whole numbers from 1 on, 0 outside the region."""
+Box = tuple[slice, slice, slice]
 Shift = tuple[int, int, int]
 """A step (z, y, x) in voxels."""
 DIRECTIONS_2D: Mapping[str, Shift] = {"0": (0, 0, 1), "45": (0, -1, 1), "90": (0, 1, 0), "135": (0, 1, 1)}
@@ -73,17 +75,23 @@ def cut_region(
     """
     if hu.shape != mask.shape or hu.ndim != 3:
         raise ValueError(f"A region of interest needs an image and a mask of one shape (Z, Y, X): {hu.shape}, {mask.shape}.")
-    (box,) = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
-    if box is None:
-        raise ValueError("The mask of a region of interest is empty.")
-    box = (box[0], *(slice(max(0, part.start - 1), part.stop + 1) for part in box[1:]))
+    around = find_box(mask)
+    box = (around[0], *(slice(max(0, part.start - 1), part.stop + 1) for part in around[1:]))
     region = Region(hu[box].astype(np.float64), mask[box].astype(bool), spacing_mm)
     if not np.isfinite(region.values_hu).all():
         raise ValueError("A region of interest holds values that are not finite.")
     return region
 
 
-def shifted_views(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:
+def find_box(mask: NDArray[np.bool_]) -> Box:
+    """The smallest box round the voxels of a mask (Z, Y, X). ValueError where it is empty."""
+    (box,) = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
+    if box is None:
+        raise ValueError("The mask of a region of interest is empty.")
+    return box[0], box[1], box[2]
+
+
+def shifted_views(levels: NDArray[Any], shift: Shift) -> tuple[NDArray[Any], NDArray[Any]]:
     """Two views of equal shape, in which voxels at that shift have the same place."""
     steps = list(zip(shift, levels.shape, strict=True))
     first = levels[tuple(slice(max(0, -step), max(0, n - max(0, step))) for step, n in steps)]

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ltdiff.radiomics.region import Floats
+from ltdiff.radiomics.region import Box, Floats
 
 Spacing = tuple[float, float, float]
-Box = tuple[slice, slice, slice]
 MASK_THRESHOLD = 0.5
-_REACH = {"linear": 1, "cubic": 16}
+INTERPOLATION_REACH = {"linear": 1, "cubic": 16}
 """How many voxels away a voxel still counts; of cubic splines the rest is below 1e-9."""
 _ORDER = {"linear": 1, "cubic": 3}
 
@@ -59,7 +58,7 @@ class Resampling:
         shape = tuple(part.stop - part.start for part in box)
         first = self.origin + self.steps * starts
         last = first + self.steps * (np.array(shape) - 1)
-        reach = _REACH[interpolation]
+        reach = INTERPOLATION_REACH[interpolation]
         low = np.clip(np.floor(first) - reach, 0, np.array(self.shape) - 1).astype(int)
         high = np.clip(np.ceil(last) + reach + 1, low + 1, self.shape).astype(int)
         part = values[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float64)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltdiff.radiomics.feature import Feature
 from ltdiff.radiomics.level_matrix import LevelMatrices, level_features, tally
@@ -48,25 +49,33 @@ IBSI_FEATURES: Mapping[str, Feature[LevelMatrices]] = level_features(
 
 def count_runs(levels: Levels, shifts: Sequence[Sequence[Shift]]) -> LevelMatrices:
     """One matrix for each entry of `shifts`: the runs of equal levels along each of its shifts, counted together."""
-    runs = {shift: _runs(levels, shift) for shift in {shift for group in shifts for shift in group}}
+    reach = max((abs(step) for group in shifts for shift in group for step in shift), default=0)
+    grid = np.pad(levels, reach).astype(np.min_scalar_type(int(levels.max(initial=0))))
+    of_level = np.bincount(grid.ravel())
+    of_level[0] = 0  # outside the region
+    runs = {shift: _runs(grid, of_level, shift) for shift in {shift for group in shifts for shift in group}}
     counted = [(m, *runs[shift]) for m, group in enumerate(shifts) for shift in group]
-    matrix = np.concatenate([np.full_like(level, m) for m, level, _ in counted])
-    level, length = (np.concatenate([part[k] for part in counted]) for k in (1, 2))
-    return tally(matrix, level, length, num_matrices=len(shifts))
+    matrix = np.concatenate([np.full_like(level, m) for m, level, _, _ in counted])
+    level, length, counts = (np.concatenate([part[k] for part in counted]) for k in (1, 2, 3))
+    return tally(matrix, level, length, counts, num_matrices=len(shifts))
 
 
-def _runs(levels: Levels, shift: Shift) -> tuple[Levels, Levels]:
-    """Level and length of every run along a shift (N,)."""
-    grid = np.pad(levels, [(abs(step), abs(step)) for step in shift])
-    padded, step = grid.ravel(), int(np.dot(shift, grid.strides)) // grid.itemsize
-    places = np.flatnonzero(padded)
-    starts = places[padded[places - step] != padded[places]]
-    lengths = np.ones(len(starts), np.int64)
-    growing = np.arange(len(starts))
-    for distance in range(1, len(places)):
-        ends = starts[growing] + distance * step
-        growing = growing[padded[ends] == padded[starts[growing]]]
-        if not len(growing):
-            break
-        lengths[growing] += 1
-    return padded[starts], lengths
+def _runs(grid: NDArray[np.unsignedinteger], of_level: Levels, shift: Shift) -> tuple[Levels, Levels, Levels]:
+    """Levels and lengths of the runs along a shift, and how many there are of both (K,).
+
+    The grid has a border of zeros; `of_level` is the number of its voxels by level.
+    """
+    flat, step = grid.ravel(), abs(int(np.dot(shift, grid.strides))) // grid.itemsize
+    continues = np.zeros(flat.shape, np.bool_)
+    continues[step:] = (flat[step:] == flat[:-step]) & (flat[step:] > 0)
+    inside = np.flatnonzero(continues)
+    # by level, how many runs have a voxel with the number 0, 1, … in them, counted from their start
+    with_number = [of_level - np.bincount(flat[inside], minlength=len(of_level))]
+    growing = inside[~continues[inside - step]]
+    while len(growing):
+        with_number.append(np.bincount(flat[growing], minlength=len(of_level)))
+        growing = growing + step
+        growing = growing[continues[growing]]
+    counts = -np.diff(with_number, axis=0, append=0)
+    length, level = np.nonzero(counts)
+    return level, length + 1, counts[length, level]

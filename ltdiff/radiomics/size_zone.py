@@ -3,15 +3,17 @@
 Voxels are connected through faces, edges and corners: 26 neighbours in space, 8 in the plane.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from ltdiff.radiomics.feature import Feature, sum_by
 from ltdiff.radiomics.level_matrix import LevelMatrices, level_features, tally
-from ltdiff.radiomics.region import Levels, Shift, shifted_views
+from ltdiff.radiomics.region import Levels, Shift
 
 FEATURES: Mapping[str, Feature[LevelMatrices]] = level_features(
     {
@@ -48,21 +50,21 @@ class Zones:
 
 def find_zones(levels: Levels, directions: Sequence[Shift]) -> Zones:
     """Zones of voxels that are connected along `directions`: those of the plane keep slices apart."""
-    inside = levels > 0
-    num_voxels = int(np.count_nonzero(inside))
-    place = np.full(levels.shape, -1, np.int64)
-    place[inside] = np.arange(num_voxels)
-    pairs: list[tuple[Levels, Levels]] = []
+    grid = np.pad(levels, 1).astype(np.min_scalar_type(int(levels.max(initial=0))))
+    flat = grid.ravel()
+    places = np.flatnonzero(flat)
+    number = np.zeros(flat.shape, np.int32)
+    number[places] = np.arange(len(places))
+    ends: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
     for shift in directions:
-        first, second = shifted_views(levels, shift)
-        alike = (first == second) & (first > 0)
-        from_place, to_place = shifted_views(place, shift)
-        pairs.append((from_place[alike], to_place[alike]))
-    rows, columns = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
-    graph = sparse.coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(num_voxels, num_voxels))
+        step = abs(int(np.dot(shift, grid.strides))) // grid.itemsize  # a pair in the other order is the same
+        first = np.flatnonzero((flat[step:] == flat[:-step]) & (flat[step:] > 0))
+        ends.append((number[first], number[first + step]))
+    rows, columns = (np.concatenate(part) for part in zip(*ends, strict=True))
+    graph = sparse.coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(len(places), len(places)))
     num_zones, zone = sparse.csgraph.connected_components(graph, directed=False)
     level, slice_index = np.zeros((2, num_zones), np.int64)
-    level[zone], slice_index[zone] = levels[inside], np.nonzero(inside)[0]
+    level[zone], slice_index[zone] = flat[places], places // math.prod(grid.shape[1:]) - 1
     return Zones(zone, level, np.bincount(zone, minlength=num_zones), slice_index)
 
 

@@ -34,12 +34,18 @@ def filter_mean(image: Floats, *, size: int, in_space: bool) -> Floats:
 def filter_log(image: Floats, *, sigma_mm: float, spacing_mm: Spacing, in_space: bool) -> Floats:
     """Laplacian of Gaussian per squared voxel in the plane (L6PA)."""
     axes = (0, 1, 2) if in_space else (1, 2)
-    sigma = [sigma_mm / mm if axis in axes else 0.0 for axis, mm in enumerate(spacing_mm)]
-    response = np.zeros(image.shape)
-    for axis in axes:
-        order = [2 if other == axis else 0 for other in range(3)]
-        second = ndimage.gaussian_filter(image, sigma, order, mode="reflect", truncate=LOG_CUTOFF)
-        response += second * (spacing_mm[2] / spacing_mm[axis]) ** 2
+
+    def blur(values: Floats, axis: int, order: int) -> Floats:
+        sigma = sigma_mm / spacing_mm[axis]
+        blurred: Floats = ndimage.gaussian_filter1d(values, sigma, axis, order, mode="reflect", truncate=LOG_CUTOFF)
+        return blurred
+
+    smooth, response = image, np.zeros(())
+    for axis in axes:  # the sum of the second derivatives along all axes so far, each smooth along the others
+        second = blur(smooth, axis, 2) * (spacing_mm[2] / spacing_mm[axis]) ** 2
+        response = second if axis == axes[0] else blur(response, axis, 0) + second
+        if axis != axes[-1]:
+            smooth = blur(smooth, axis, 0)
     return response
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+Clock = Callable[[], float]
+
 
 class Benchmark(NamedTuple):
     """One row: how fast ours is, how fast the reference, and the median of the ratios of neighbouring runs."""
@@ -22,10 +24,17 @@ class Benchmark(NamedTuple):
 
 
 def compare_rates(
-    name: str, ours: Callable[[], object], reference: Callable[[], object], *, count: int, unit: str, repetitions: int = 7
+    name: str,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    count: int,
+    unit: str,
+    repetitions: int = 7,
+    clock: Clock = time.perf_counter,
 ) -> Benchmark:
     """Rates, things per second, of two functions that each do `count` things, run in turns; one run of each warms up."""
-    rates = [(count / seconds(ours), count / seconds(reference)) for _ in range(repetitions + 1)][1:]
+    rates = [(count / seconds(ours, clock), count / seconds(reference, clock)) for _ in range(repetitions + 1)][1:]
     return compare_values(name, *zip(*rates, strict=True), unit=unit)
 
 
@@ -40,17 +49,19 @@ def state(name: str, values: Sequence[float], *, unit: str) -> Benchmark:
     return Benchmark(name, statistics.median(values), None, None, unit, len(values))
 
 
-def measure(name: str, ours: Callable[[], object], *, unit: str, repetitions: int = 7) -> Benchmark:
+def measure(
+    name: str, ours: Callable[[], object], *, unit: str, repetitions: int = 7, clock: Clock = time.perf_counter
+) -> Benchmark:
     """The median time of one function."""
-    times = [seconds(ours) for _ in range(repetitions + 1)][1:]
+    times = [seconds(ours, clock) for _ in range(repetitions + 1)][1:]
     return Benchmark(name, statistics.median(times), None, None, unit, repetitions)
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
-    started_s = time.perf_counter()
+def seconds(function: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    """Time of one call: that of the wall or, with `time.process_time`, of the processor."""
+    started_s = clock()
     function()
-    return time.perf_counter() - started_s
+    return clock() - started_s
 
 
 def write(rows: list[Benchmark], path: Path) -> str:

@@ -3,6 +3,8 @@
 import logging
 import multiprocessing
 import resource
+import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -12,11 +14,18 @@ from pyradiomics_names import SHARED_FIRST_ORDER, SHARED_GLCM
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
 
+from ltdiff.radiomics import space_features
 from ltdiff.radiomics.catalogue import extract_catalogue
-from ltdiff.radiomics.feature_sets import CATALOGUE
+from ltdiff.radiomics.config import FilterConfig, IbsiConfig
+from ltdiff.radiomics.feature_sets import CATALOGUE, FEATURE_SETS, ibsi_set
 from ltdiff.radiomics.parallel import ExtractorPool, RegionCut
+from ltdiff.radiomics.pyradiomics_tags import TAGS, ibsi_columns
 from ltdiff.radiomics.region import cut_region
 
+BALL_MM = (0.8, 0.8, 0.8)
+FILTER_MARGIN_PX = 8
+"""Of the scan round a region, which filters reach."""
+LOG_SIGMA_MM = 1.5
 SHARED = {  # by PyRadiomics' classes
     "firstorder": [*SHARED_FIRST_ORDER.values(), "Variance"],
     "glcm": list(SHARED_GLCM.values()),
@@ -64,6 +73,66 @@ def run_catalogue(regions: list[RegionCut], only: list[str] | None = None) -> No
         extract_catalogue(cut_region(region.hu, region.mask, spacing_mm=region.spacing_mm), only=only)
 
 
+def measure_all(region: RegionCut) -> int:
+    """Every feature of the sets in space: the number of values."""
+    sets = [FEATURE_SETS[name] for name in ("catalogue", "ibsi", "wavelet")]
+    return sum(len(one.measure(region.hu, region.mask, BALL_MM, None)[0]) for one in sets)
+
+
+def filter_benchmarks() -> list[Benchmark]:
+    """Features of filtered images beside PyRadiomics' own extractor, and all sets of one region; CPU time on one core."""
+    ball = make_region((45, 45, 45), 20.5, seed=0)
+    hu, mask = np.pad(ball.hu, FILTER_MARGIN_PX, mode="symmetric"), np.pad(ball.mask, FILTER_MARGIN_PX)
+    images = [sitk.GetImageFromArray(array) for array in (hu, mask.astype(np.uint8))]
+    for image in images:
+        image.SetSpacing(BALL_MM[::-1])
+    names = space_features.feature_names()
+    wavelets = filter_extractor(names, Original={}, Wavelet={})
+    log = filter_extractor(TAGS, LoG={"sigma": [LOG_SIGMA_MM]})
+    of_log = ibsi_set(IbsiConfig(filter=FilterConfig(kind="log", log_sigma_mm=LOG_SIGMA_MM)))
+    columns = [*ibsi_columns(TAGS, within="3D").values()]
+    region = RegionCut(hu, mask, BALL_MM[1:])
+    about = f"3-D region of {ball.mask.sum()} voxels"
+    return [
+        compare_rates(
+            f"set of 702 with wavelets, {about}, beside PyRadiomics",
+            lambda: FEATURE_SETS["wavelet"].measure(hu, mask, BALL_MM, None),
+            lambda: wavelets.execute(*images),
+            count=1,
+            unit="regions/s of CPU time",
+            clock=time.process_time,
+        ),
+        compare_rates(
+            f"{len(columns)} features of a Laplacian of Gaussian, {about}, beside PyRadiomics",
+            lambda: of_log.measure(hu, mask, BALL_MM, columns),
+            lambda: log.execute(*images),
+            count=1,
+            unit="regions/s of CPU time",
+            clock=time.process_time,
+        ),
+        measure(
+            f"catalogue, IBSI and wavelets, {measure_all(region)} values of a {about}",
+            lambda: measure_all(region),
+            unit="s of CPU time",
+            clock=time.process_time,
+        ),
+    ]
+
+
+def filter_extractor(names: Iterable[str], **image_types: dict[str, list[float]]) -> RadiomicsFeatureExtractor:
+    """PyRadiomics set up for these features of filtered images, by its names "class_Feature"."""
+    logging.getLogger("radiomics").setLevel(logging.CRITICAL)
+    extractor = RadiomicsFeatureExtractor(binWidth=25, wavelet="coif1", additionalInfo=False)
+    extractor.disableAllFeatures()
+    of_class: dict[str, list[str]] = {}
+    for name in names:
+        feature_class, feature = name.split("_", 1)
+        of_class.setdefault(feature_class, []).append(feature)
+    extractor.enableFeaturesByName(**of_class)
+    extractor.enableImageTypes(**image_types)
+    return extractor
+
+
 def benchmarks() -> list[Benchmark]:
     """All figures of the radiomics."""
     discs = [make_region((1, 41, 41), 9.8, seed=i) for i in range(20)]
@@ -98,6 +167,7 @@ def benchmarks() -> list[Benchmark]:
                 repetitions=5,
             )
         )
+    rows += filter_benchmarks()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         rows.append(Benchmark("peak memory of a worker", pool.submit(peak_mb).result(), None, None, "MB", 1))
     return rows

@@ -70,7 +70,7 @@ def test_feature_table(scores, volumes, rois):
     assert (features["feature_class"].astype(str) + "_" + features["feature"].astype(str)).unique().tolist() == feature_names()
     row = features.query("method == 'source' and roi_index == 3 and feature == 'JointEntropy'").squeeze()
     image_hu = images["source"][rois[3].slice_index]
-    assert row["value"] == extract_features(image_hu, rois[3].mask, spacing_mm=(0.8, 0.7))["glcm_JointEntropy"]
+    assert row["value"] == extract_features(image_hu[None], rois[3].mask[None], spacing_mm=(1, 0.8, 0.7))["glcm_JointEntropy"]
     assert (row["feature_class"], row["label"], row["slice_index"]) == ("glcm", rois[3].label, rois[3].slice_index)
 
 
@@ -91,7 +91,7 @@ class _Perfect:
     """A harmonizer that knows the target's features, and remembers what it was given."""
 
     def __init__(self, target_hu, rois):
-        rows = [extract_features(target_hu[roi.slice_index], roi.mask, spacing_mm=(0.8, 0.7)) for roi in rois]
+        rows = [extract_features(target_hu[[roi.slice_index]], roi.mask[None], spacing_mm=(1, 0.8, 0.7)) for roi in rois]
         self.target = pd.DataFrame(rows)
 
     def harmonize(self, features):

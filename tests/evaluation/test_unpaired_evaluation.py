@@ -24,6 +24,8 @@ FILES = {
     "unpaired.csv",
     "unpaired_structures.csv",
     "unpaired_curves.csv",
+    "unpaired_endpoints.csv",
+    "unpaired_endpoint_groups.csv",
     "unpaired_slices.csv",
     "unpaired_features.parquet",
     "unpaired.png",
@@ -117,8 +119,24 @@ def test_what_makes_no_image_is_judged_by_its_features_alone(table):
     assert abs(table["content_bias_hu"]["oracle"]) < 2
 
 
-def test_every_slice_of_the_source_is_standardized_once(evaluated):
-    assert evaluated[0].asked == NUM_SLICES * len(SOURCE_SEEDS)
+def test_every_slice_of_the_source_is_standardized_once_and_for_the_end_points(evaluated):
+    assert evaluated[0].asked == 2 * NUM_SLICES * len(SOURCE_SEEDS)
+
+
+def test_end_points_are_those_of_groups(evaluated):
+    """The method makes the target's images of the source's patients; noise of the sharp kernel counts as emphysema."""
+    _, evaluation, out = evaluated
+    groups = evaluation.unpaired.tables["unpaired_endpoint_groups"].set_index(["endpoint", "method"])
+    assert set(groups["num_scans"]) == {2}
+    medians = groups["median"].unstack()
+    assert list(medians) == ["oracle", "source", "target"]
+    assert medians.loc["laa_950_percent", "source"] < 0.5 * medians.loc["laa_950_percent", "oracle"]
+    assert medians.loc["perc15_hu", "oracle"] == pytest.approx(medians.loc["perc15_hu", "target"], abs=10)
+    assert medians.loc["volume_ml", "oracle"] == medians.loc["volume_ml", "source"] != medians.loc["volume_ml", "target"]
+    text = (out / "report.md").read_text()
+    assert "In the lungs of 2 patients of the source and of 2 patients of the target" in text
+    assert "those of 3 slices spread through the lungs" in text
+    assert "| target's patients |" in text
 
 
 def test_the_report_has_every_file(evaluated):

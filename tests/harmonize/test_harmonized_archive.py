@@ -17,6 +17,7 @@ from ltdiff.dicom.header import read_header
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import write_ct_series
+from ltdiff.evaluation.lung_mask import find_lungs
 from ltdiff.harmonize.harmonized_archive import harmonize_archive
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
@@ -112,6 +113,22 @@ def test_the_report_shows_the_protocol_before_and_after(harmonized):
     (table,) = out.glob("reports/*/unpaired.csv")
     distance = pd.read_csv(table).set_index("method")["frd"]
     assert distance["ltdiff"] < distance["source"] - 1
+
+
+def test_the_report_has_the_end_points_of_the_whole_images(archive, harmonized):
+    out, results = harmonized
+    (path,) = out.glob("reports/*/unpaired_endpoints.csv")
+    table = pd.read_csv(path)
+    assert table["method"].tolist() == ["source", "ltdiff"] * 2 + ["target"] * 2
+    assert (table["num_slices"] == NUM_SLICES).all()
+    originals = {one.series_instance_uid: one for one in find_series(archive)[0]}
+    outputs = {result.source: result.output for result in results if result.output is not None}
+    for uid, rows in table[table["role"] == "source"].groupby("series_uid"):
+        hu = originals[uid].read_hu()
+        lungs = find_lungs(hu, originals[uid].spacing_mm)
+        (derived,), _ = find_series(outputs[originals[uid].path])
+        assert rows["mean_hu"].tolist() == pytest.approx([hu[lungs].mean(), derived.read_hu()[lungs].mean()], abs=1e-3)
+    assert "In the lungs of 2 patients of the source" in (path.parent / "report.md").read_text()
 
 
 def test_a_model_that_is_its_match_has_one_row(harmonized):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ltdiff.radiomics.config import IbsiConfig
+from ltdiff.radiomics.config import IBSI_CONFIGURATIONS
 
 FOLDER = Path(__file__).parent
 DIGITAL_PHANTOM = np.array(
@@ -24,15 +24,8 @@ DIGITAL_PHANTOM = np.array(
 DIGITAL_PHANTOM_MASK = np.ones(DIGITAL_PHANTOM.shape, dtype=bool)
 DIGITAL_PHANTOM_MASK[[1, 2, 2, 2, 3, 3], [2, 0, 0, 2, 0, 0], [0, 3, 4, 2, 3, 4]] = False
 DIGITAL_PHANTOM_MM = (2.0, 2.0, 2.0)
-CONFIGURATIONS = {
-    "A": IbsiConfig(lowest_hu=-500, highest_hu=400, bin_width=25),
-    "B": IbsiConfig(spacing_mm=2, resample="plane", lowest_hu=-500, highest_hu=400, num_bins=32),
-    "C": IbsiConfig(spacing_mm=2, lowest_hu=-1000, highest_hu=400, bin_width=25, ivh_bin_width=2.5),
-    "D": IbsiConfig(spacing_mm=2, lowest_hu=None, outlier_sigma=3, num_bins=32),
-    "E": IbsiConfig(
-        spacing_mm=2, interpolation="cubic", lowest_hu=-1000, highest_hu=400, outlier_sigma=3, num_bins=32, ivh_num_bins=1000
-    ),
-}
+CONFIGURATIONS = {name: config for name, config in IBSI_CONFIGURATIONS.items() if name != "digital_phantom"}
+"""Those of the CT phantom."""
 
 
 @dataclass(frozen=True)

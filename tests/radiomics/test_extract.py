@@ -1,6 +1,7 @@
 """The feature catalogue of the regions of a mask, as a table and as text."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,14 @@ from ltdiff.data.read_scan import read_scan
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.radiomics.catalogue import extract_catalogue, feature_names
-from ltdiff.radiomics.config import CatalogueConfig
+from ltdiff.radiomics.config import CatalogueConfig, FilterConfig, IbsiConfig
 from ltdiff.radiomics.extract import extract_radiomics, to_text
+from ltdiff.radiomics.feature_sets import CATALOGUE, IBSI, PYRADIOMICS, WAVELET, catalogue_set, ibsi_set
 from ltdiff.radiomics.feature_table import write_table
 from ltdiff.radiomics.region import cut_region
 
 SIZES = ["roi", "num_voxels", "volume_mm3"]
 PROVENANCE = ["undefined", "extractor", "extractor_version", "discretisation"]
-CONFIG = CatalogueConfig()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(files):
-    return extract_radiomics(*files, config=CONFIG)
+    return extract_radiomics(*files, feature_set=CATALOGUE)
 
 
 def test_a_row_per_region_in_the_order_of_the_catalogue(table):
@@ -46,14 +47,14 @@ def test_a_row_per_region_in_the_order_of_the_catalogue(table):
     assert table["roi"].tolist() == ["label_1", "label_7"]
     assert table["num_voxels"].tolist() == [432, 48]
     assert table["volume_mm3"].tolist() == pytest.approx([432 * np.prod(SPACING_MM), 48 * np.prod(SPACING_MM)])
-    assert set(table["discretisation"]) == {CONFIG.discretisation}
+    assert set(table["discretisation"]) == {CATALOGUE.discretisation}
 
 
 def test_values_are_those_of_the_catalogue(table, files):
     hu = read_scan(files[0]).read_volume().hu
     mask = np.zeros(hu.shape, dtype=bool)
     mask[1:4, 10:22, 10:22] = True
-    values, _ = extract_catalogue(cut_region(hu, mask, spacing_mm=SPACING_MM[1:]), config=CONFIG)
+    values, _ = extract_catalogue(cut_region(hu, mask, spacing_mm=SPACING_MM[1:]))
     found = table[list(feature_names())].iloc[0].to_numpy(dtype=float)
     np.testing.assert_array_equal(found, [values[name] for name in feature_names()])
 
@@ -67,7 +68,7 @@ def test_what_is_undefined_is_counted_by_reason(table):
 
 
 def test_some_classes(files):
-    table = extract_radiomics(*files, config=CONFIG, only=["IH", "ID"])
+    table = extract_radiomics(*files, feature_set=CATALOGUE, only=["IH", "ID"])
     names = [name for name in feature_names() if name.startswith(("ID_", "IH_"))]
     assert list(table) == [*SIZES, *names, *PROVENANCE]
     assert table["undefined"].tolist() == ["", ""]
@@ -78,17 +79,48 @@ def test_a_region_that_cannot_be_measured_costs_that_region(files, caplog, tmp_p
     hu[2, 30, 30:32] = -1000, 30_000
     image = save_volume(hu, tmp_path / "scan.nii.gz")
     config = CatalogueConfig(bin_width=0.1)
-    assert extract_radiomics(image, files[1], config=config, only=["ID"])["roi"].tolist() == ["label_1"]
+    assert extract_radiomics(image, files[1], feature_set=catalogue_set(config), only=["ID"])["roi"].tolist() == ["label_1"]
     assert "the region label_7 is left out: A region of interest spans" in caplog.text
     labels = np.zeros(hu.shape)
     labels[2, 30:36, 30:38] = 7
     with pytest.raises(ValueError, match=r"mask\.mha: no region of the mask can be measured"):
-        extract_radiomics(image, save_volume(labels, tmp_path / "mask.mha"), config=config, only=["ID"])
+        extract_radiomics(image, save_volume(labels, tmp_path / "mask.mha"), feature_set=catalogue_set(config), only=["ID"])
+
+
+@pytest.mark.parametrize(
+    ("feature_set", "beyond"),
+    [
+        (CATALOGUE, 0),
+        (PYRADIOMICS, 0),
+        (WAVELET, 6),
+        (IBSI, 9),  # local intensities: 6.2 mm, and two voxels
+        (ibsi_set(IbsiConfig(filter=FilterConfig("mean", size=41))), 22),
+        (ibsi_set(IbsiConfig(filter=FilterConfig("simoncelli"))), 60),
+    ],
+)
+def test_a_model_standardizes_all_slices_that_features_see(tmp_path, feature_set, beyond):
+    """What it makes of other slices changes nothing."""
+    hu = np.random.default_rng(0).normal(0, 90, (60, 14, 14)).astype(np.float32).round()
+    labels = np.zeros(hu.shape)
+    labels[29:31, 4:10, 4:10] = 1
+    spacing_mm = (1.0, 1.0, 1.0)
+    files = [save_volume(a, tmp_path / f"{k}.nrrd", spacing_mm=spacing_mm) for k, a in enumerate((hu, labels))]
+    asked = []
+
+    def standardize(concerned, *, others):
+        asked.append(np.flatnonzero(concerned))
+        return [np.where(concerned[:, None, None], hu + 1, others)]
+
+    found = [
+        extract_radiomics(*files, feature_set=feature_set, standardize=partial(standardize, others=others)) for others in (0, 90)
+    ]
+    pd.testing.assert_frame_equal(*found)
+    assert asked[0].tolist() == list(range(max(0, 29 - beyond), min(60, 31 + beyond)))
 
 
 def test_a_class_that_there_is_not(tmp_path):
     with pytest.raises(ValueError, match="no feature or class of features 'GLCM'; the classes are GLCM25D, "):
-        extract_radiomics(tmp_path / "a.nrrd", tmp_path / "b.nrrd", config=CONFIG, only=["ID", "GLCM"])
+        extract_radiomics(tmp_path / "a.nrrd", tmp_path / "b.nrrd", feature_set=CATALOGUE, only=["ID", "GLCM"])
 
 
 @pytest.mark.parametrize(("name", "read"), [("t.parquet", pd.read_parquet), ("T.CSV", pd.read_csv)])
@@ -126,7 +158,7 @@ def test_a_series_and_its_structure_set(tmp_path):
     series = read_scan(folder)
     rois = [("GTV", [rectangle(series, z, (9.5, 21.5), (9.5, 21.5)) for z in (1, 2, 3)])]
     write_structure_set(folder / "rs.dcm", series, rois)
-    table = extract_radiomics(folder, folder, config=CONFIG, only=["ID"])
+    table = extract_radiomics(folder, folder, feature_set=CATALOGUE, only=["ID"])
     assert table["roi"].tolist() == ["GTV"]
     assert table["ID_GlobalMean"][0] == pytest.approx(np.maximum(hu, -1024)[1:4, 10:22, 10:22].mean())
     assert table["volume_mm3"][0] == pytest.approx(432 * np.prod(SPACING_MM))
@@ -147,7 +179,7 @@ def test_slices_without_a_regular_grid_have_the_features_of_slices(tmp_path, kin
             [np.add(header.position_mm, [column * 0.7, row * 0.8, 0]) for row, column in corners] for header in series.slices[1:4]
         ]
         path = write_structure_set(tmp_path / "rs.dcm", series, [("A", contours)])
-        return extract_radiomics(folder, path, config=CONFIG, only=only).set_index("roi")
+        return extract_radiomics(folder, path, feature_set=CATALOGUE, only=only).set_index("roi")
 
     corners = [(9.5, 9.5), (9.5, 21.5), (21.5, 21.5), (21.5, 9.5)]
     regular = measure(only)
@@ -165,4 +197,4 @@ def test_slices_without_a_regular_grid_have_the_features_of_slices(tmp_path, kin
             measure(names)
     mask = save_volume(np.ones(hu.shape), tmp_path / "mask.nii.gz")
     with pytest.raises(ValueError, match=r"slice_0001\.dcm forms no regular grid in space: its (gantry|slices)"):
-        extract_radiomics(folder, mask, config=CONFIG, only=only)
+        extract_radiomics(folder, mask, feature_set=CATALOGUE, only=only)

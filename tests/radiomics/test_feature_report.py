@@ -13,10 +13,10 @@ from ltdiff.data.read_scan import read_scan
 from ltdiff.data.region_report import RegionReport
 from ltdiff.dicom.coded_terms import feature_term, method_term
 from ltdiff.dicom.write_original import write_ct_series
-from ltdiff.radiomics.config import CatalogueConfig, IbsiConfig
 from ltdiff.radiomics.extract import extract_radiomics
 from ltdiff.radiomics.feature_codes import feature_codes
 from ltdiff.radiomics.feature_report import write_report
+from ltdiff.radiomics.feature_sets import CATALOGUE, FEATURE_SETS
 
 NO_FEATURES = ["undefined", "extractor", "extractor_version", "discretisation"]
 
@@ -41,10 +41,18 @@ def parameters_of(group):
     return [item.TextValue for item in group[0].ContentSequence if item.name.meaning == "Algorithm Parameters"]
 
 
-@pytest.mark.parametrize(("config", "only"), [(CatalogueConfig(), "ID,GOH,NID3D,GLRLM25D"), (IbsiConfig(), "morph,stat,ivh,szm")])
-def test_the_command_writes_table_and_report(files, tmp_path, config, only, capsys):
+@pytest.mark.parametrize(
+    ("features", "only"),
+    [
+        ("catalogue", "ID,GOH,NID3D,GLRLM25D"),
+        ("ibsi", "morph,stat,ivh,szm"),
+        ("pyradiomics", "firstorder,glcm"),
+        ("wavelet", "intensity,texture,wavelet_HHL_glszm_ZonePercentage,wavelet_LLL_firstorder_TotalEnergy"),
+    ],
+)
+def test_the_command_writes_table_and_report(files, tmp_path, features, only, capsys):
     """Every value that is defined, under the name, method and unit of its column; the region in one slice lacks some."""
-    features = "catalogue" if isinstance(config, CatalogueConfig) else "ibsi"
+    feature_set = FEATURE_SETS[features]
     arguments = [*files, "--features", features, "--only", only, "--out", tmp_path / "t.parquet", "--dicom", tmp_path / "report"]
     for _ in range(2):  # the same again writes the same
         assert run_ltdiff(["radiomics", *map(str, arguments)]) == 0
@@ -53,7 +61,7 @@ def test_the_command_writes_table_and_report(files, tmp_path, config, only, caps
     if conformance_checker() is not None:
         assert [*find_conformance_errors(segmentation), *find_conformance_errors(report)] == []
     table = pd.read_parquet(tmp_path / "t.parquet").set_index("roi").drop(columns=NO_FEATURES)
-    groups, codes = groups_of(report), feature_codes(config)
+    groups, codes = groups_of(report), feature_codes(feature_set)
     assert [group.tracking_identifier for group in groups] == table.index.tolist()
     columns = {
         (feature_term(column, code.ibsi).value, method_term(code.method).value if code.method else None): column
@@ -62,16 +70,16 @@ def test_the_command_writes_table_and_report(files, tmp_path, config, only, caps
     for group in groups:
         found = {columns[m.name.value, m.method and m.method.value]: m.value for m in group.get_measurements()}
         assert found == table.loc[group.tracking_identifier].dropna().to_dict()
-    assert table.isna().any(axis=1).tolist() == [False, True]
-    assert parameters_of(groups[0])[0] == config.discretisation.replace("…", "to")
-    assert "bin_width=25.0" in parameters_of(groups[0])[1]
+    assert table.isna().any(axis=1).tolist() == [False, features in ("catalogue", "ibsi")]
+    assert parameters_of(groups[0])[0] == feature_set.discretisation.replace("…", "to")
+    assert [one for one in parameters_of(groups[0])[1:] if "bin_width=25.0" not in one] == []
 
 
 def test_it_says_how_an_image_was_made(files, tmp_path):
     folder, mask = files
-    report, config = RegionReport(read_scan(folder), mask), CatalogueConfig()
-    table = extract_radiomics(folder, mask, config=config, only=["ID_GlobalMean"], keep=report.add)
-    _, path = write_report(report, table, config=config, folder=tmp_path / "report", made_by=["by a model"])
+    report = RegionReport(read_scan(folder), mask)
+    table = extract_radiomics(folder, mask, feature_set=CATALOGUE, only=["ID_GlobalMean"], keep=report.add)
+    _, path = write_report(report, table, feature_set=CATALOGUE, folder=tmp_path / "report", made_by=["by a model"])
     assert [parameters_of(group)[0] for group in groups_of(path)] == ["by a model"] * 2
 
 

@@ -1,6 +1,8 @@
 """The IBSI features: what does not change them, shapes of known size, what a small region does not define, and the command."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from simulated_region import simulated_region
 from tiny_run import SPACING_MM, make_volumes, save_volume
 
 from ltdiff.cli import run_ltdiff
-from ltdiff.radiomics.config import FilterConfig, IbsiConfig
+from ltdiff.radiomics.config import IBSI_CONFIGURATIONS, FilterConfig, IbsiConfig
 from ltdiff.radiomics.ibsi import CLASSES, ONE_SLICE, ONE_VALUE, classes_in_space, extract_ibsi, feature_names, ibsi_ids
 from ltdiff.radiomics.ibsi_chain import process_region
 from ltdiff.radiomics.mesh import measure_mesh
@@ -18,6 +20,7 @@ from ltdiff.radiomics.morphology import Shape
 from ltdiff.radiomics.resampling import Resampling
 
 MM = (2.0, 0.8, 0.7)
+LOG = FilterConfig(kind="log")
 
 
 def process(hu, mask, **settings):
@@ -35,7 +38,7 @@ def test_names_and_ids():
     assert {name.split("_")[0] for name in names} == set(CLASSES)
     assert all(len(ibsi_ids()[name]) == 4 for name in names)
     assert feature_names(["ivh", "stat_mean"]) == ("stat_mean", *(name for name in names if name.startswith("ivh_")))
-    with pytest.raises(ValueError, match="no IBSI feature or class of features 'GLCM'; the classes are morph, "):
+    with pytest.raises(ValueError, match="no feature or class of features 'GLCM'; the classes are morph, "):
         feature_names(["GLCM"])
 
 
@@ -225,3 +228,41 @@ def test_the_command(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-482:] == list(feature_names())
     assert run_ltdiff(["radiomics", *files, "--features", "ibsi", "--set", "catalogue.bin_width=5"]) != 0
     assert "--set catalogue.bin_width has no effect here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", IBSI_CONFIGURATIONS)
+def test_the_command_has_the_configurations_of_the_reference_values(name, tmp_path):
+    hu = np.random.default_rng(2).normal(0, 200, (4, 12, 12)).round()
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[1:3, 2:9, 2:9] = 1
+    files = [str(save_volume(array, tmp_path / f"{k}.nrrd", spacing_mm=MM)) for k, array in enumerate((hu, mask))]
+    arguments = ["radiomics", *files, "--features", "ibsi", "--only", "stat,ih,ivh", "--ibsi_configuration", name]
+    for more, changed in (
+        ([], {}),
+        (["--set", "ibsi.filter.kind=log", "--set", "ibsi.num_bins=8"], {"filter": LOG, "num_bins": 8}),
+    ):
+        assert run_ltdiff([*arguments, *more, "--out", str(tmp_path / "table.parquet")]) == 0
+        (row,) = pd.read_parquet(tmp_path / "table.parquet").to_dict("records")
+        config = replace(IBSI_CONFIGURATIONS[name], **changed)
+        values, _ = extract_ibsi(process_region(hu, mask > 0, spacing_mm=MM, config=config), only=["stat", "ih", "ivh"])
+        assert {column: row[column] for column in values} == pytest.approx(values, rel=1e-6)
+        assert row["discretisation"] == config.discretisation
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features", "ibsi", "--ibsi_configuration", "F"], 'Choose from: "A", "B", "C", "D", "E", "digital_phantom"'),
+        (["--ibsi_configuration", "A"], "--ibsi_configuration needs --features ibsi"),
+        (
+            ["--features", "ibsi", "--ibsi_configuration", "A", "--config", "mine.yaml"],
+            "'ibsi' of mine.yaml is given by an option, too",
+        ),
+    ],
+)
+def test_configurations_that_are_refused(arguments, message, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("ibsi: {num_bins: 8}")
+    assert run_ltdiff(["radiomics", "scan.nrrd", "mask.nrrd", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

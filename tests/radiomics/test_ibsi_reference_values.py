@@ -18,9 +18,10 @@ from ibsi_reference import (
     write_reached,
 )
 
-from ltdiff.radiomics.config import IbsiConfig
+from ltdiff.radiomics.config import IBSI_CONFIGURATIONS, IbsiConfig
 from ltdiff.radiomics.ibsi import CLASSES, extract_ibsi, feature_names
-from ltdiff.radiomics.ibsi_chain import ProcessedRegion, find_box, process_region
+from ltdiff.radiomics.ibsi_chain import ProcessedRegion, process_region
+from ltdiff.radiomics.region import find_box
 from ltdiff.radiomics.resampling import Resampling
 
 TABLES = Path(__file__).parents[2] / "build" / "ibsi"
@@ -31,7 +32,7 @@ NUM_VALUES = {"A": 346, "B": 346, "C": 210, "D": 210, "E": 210}
 @pytest.fixture(scope="module")
 def digital_phantom_values() -> dict[str, float]:
     region = process_region(
-        DIGITAL_PHANTOM, DIGITAL_PHANTOM_MASK, spacing_mm=DIGITAL_PHANTOM_MM, config=IbsiConfig(lowest_hu=None, bin_width=1)
+        DIGITAL_PHANTOM, DIGITAL_PHANTOM_MASK, spacing_mm=DIGITAL_PHANTOM_MM, config=IBSI_CONFIGURATIONS["digital_phantom"]
     )
     return extract_ibsi(region)[0]
 

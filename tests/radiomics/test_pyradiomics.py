@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from ltdiff.data.rois import disc_mask
+from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, MAX_NUM_BINS, extract_features, feature_names
 
 GOLDEN = json.loads((Path(__file__).parent / "pyradiomics_3_0_1.json").read_text())
@@ -93,44 +94,62 @@ IBSI_STATISTICS = {
 }
 
 
+def extract_plane(image_hu, mask, *, spacing_mm, **settings):
+    """Of one slice."""
+    return extract_features(image_hu[None], mask[None], spacing_mm=(1, *spacing_mm), **settings)
+
+
 def textured_disc(radius: int = 11, size: int = 41) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     mask = disc_mask((size, size), centre_yx=(20, 17), radius_px=radius)
     return rng.normal(-700, 80, (size, size)), mask
 
 
-def full_extractor(image_hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> dict[str, float]:
+def full_extractor(
+    image_hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float], *, between_slices_mm: float = 1.0
+) -> dict[str, float]:
+    """Of an image (Z, Y, X)."""
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
     extractor = RadiomicsFeatureExtractor(binWidth=25, force2D=True, additionalInfo=False)
     extractor.disableAllFeatures()
     for name in FEATURE_CLASSES:
         extractor.enableFeatureClassByName(name)
-    volumes = [sitk.GetImageFromArray(plane[None]) for plane in (image_hu.astype(float), mask.astype(np.uint8))]
+    volumes = [sitk.GetImageFromArray(volume) for volume in (image_hu.astype(float), mask.astype(np.uint8))]
     for volume in volumes:
-        volume.SetSpacing((spacing_mm[1], spacing_mm[0], 1.0))
+        volume.SetSpacing((spacing_mm[1], spacing_mm[0], between_slices_mm))
     return {name.removeprefix("original_"): float(value) for name, value in extractor.execute(*volumes).items()}
 
 
 def test_values_of_pyradiomics_3_0_1():
-    features = extract_features(np.array(GOLDEN["image_hu"]), np.array(GOLDEN["mask"]), spacing_mm=tuple(GOLDEN["spacing_mm"]))
+    features = extract_plane(np.array(GOLDEN["image_hu"]), np.array(GOLDEN["mask"]), spacing_mm=tuple(GOLDEN["spacing_mm"]))
     assert features == pytest.approx(GOLDEN["features"], rel=1e-9)
 
 
 def test_equal_to_the_full_extractor():
     image_hu, mask = textured_disc()
-    expected = full_extractor(image_hu, mask, (0.7, 0.9))
-    assert extract_features(image_hu, mask, spacing_mm=(0.7, 0.9)) == pytest.approx(expected, rel=1e-9)
+    expected = full_extractor(image_hu[None], mask[None], (0.7, 0.9))
+    assert extract_plane(image_hu, mask, spacing_mm=(0.7, 0.9)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_region_of_several_slices_is_measured_in_the_plane():
+    """The matrices of all slices together, as PyRadiomics' force2D has them."""
+    image_hu, mask = textured_disc()
+    volume, region = np.stack([image_hu, image_hu[::-1], image_hu.T]), np.stack([mask, mask & (image_hu > -750), mask])
+    expected = full_extractor(volume, region, (0.7, 0.9), between_slices_mm=2.0)
+    values = extract_features(volume, region, spacing_mm=(2.0, 0.7, 0.9))
+    assert values == pytest.approx(expected, rel=1e-9)
+    assert PYRADIOMICS.measure(volume, region, (2.0, 0.7, 0.9), ["glcm"])[0] == {n: values[n] for n in feature_names(["glcm"])}
 
 
 def test_ibsi_texture_values():
-    slices = [extract_features(plane, plane > 0, spacing_mm=(2, 2), bin_width=1) for plane in IBSI_PHANTOM]
+    slices = [extract_plane(plane, plane > 0, spacing_mm=(2, 2), bin_width=1) for plane in IBSI_PHANTOM]
     means = {name: np.mean([features[name] for features in slices]) for name in IBSI_TEXTURE}
     assert means == pytest.approx(IBSI_TEXTURE, rel=5e-3)
 
 
 def test_ibsi_intensity_statistics():
     plane = IBSI_PHANTOM.reshape(-1, 5)
-    features = extract_features(plane, plane > 0, spacing_mm=(2, 2), bin_width=1, classes=["firstorder"])
+    features = extract_plane(plane, plane > 0, spacing_mm=(2, 2), bin_width=1, classes=["firstorder"])
     assert {name: features[name] for name in IBSI_STATISTICS} == pytest.approx(IBSI_STATISTICS, rel=5e-3)
     assert features["firstorder_Kurtosis"] - 3 == pytest.approx(-0.355, rel=5e-3)  # IBSI's is excess kurtosis
 
@@ -150,7 +169,7 @@ def test_ngtdm_worked_example():
         "ngtdm_Busyness": (probability @ differences) / np.abs(i * p_i - j * p_j).sum(),
         "ngtdm_Strength": ((p_i + p_j) * (i - j) ** 2).sum() / differences.sum(),
     }
-    features = extract_features(image, np.ones((4, 4)), spacing_mm=(1, 1), bin_width=1, classes=["ngtdm"])
+    features = extract_plane(image, np.ones((4, 4)), spacing_mm=(1, 1), bin_width=1, classes=["ngtdm"])
     assert {name: features[name] for name in expected} == pytest.approx(expected, rel=1e-3)
 
 
@@ -158,14 +177,14 @@ def test_only_the_region_counts():
     image_hu, mask = textured_disc()
     spoilt = np.where(mask, image_hu, np.nan)
     padded = np.pad(spoilt, ((30, 5), (0, 12)), constant_values=1e9)
-    expected = extract_features(image_hu, mask, spacing_mm=(1, 1))
-    assert extract_features(spoilt, mask, spacing_mm=(1, 1)) == expected
-    assert extract_features(padded, np.pad(mask, ((30, 5), (0, 12))), spacing_mm=(1, 1)) == expected
+    expected = extract_plane(image_hu, mask, spacing_mm=(1, 1))
+    assert extract_plane(spoilt, mask, spacing_mm=(1, 1)) == expected
+    assert extract_plane(padded, np.pad(mask, ((30, 5), (0, 12))), spacing_mm=(1, 1)) == expected
 
 
 def test_names():
     image_hu, mask = textured_disc()
-    assert list(extract_features(image_hu, mask, spacing_mm=(1, 1))) == feature_names()
+    assert list(extract_plane(image_hu, mask, spacing_mm=(1, 1))) == feature_names()
     assert len(feature_names()) == 18 + 24 + 16 + 5
     assert all(name.startswith("ngtdm_") for name in feature_names(["ngtdm"]))
 
@@ -174,12 +193,12 @@ def test_bins_start_at_a_multiple_of_the_width():
     """24 and 26 HU share no bin of 25 HU although they are 2 HU apart; 26 and 49 share one."""
     mask = np.ones((2, 2), bool)
     apart, together = np.array([[24, 26], [26, 24]]), np.array([[26, 49], [49, 26]])
-    assert extract_features(apart, mask, spacing_mm=(1, 1))["firstorder_Entropy"] == pytest.approx(1)
-    assert extract_features(together, mask, spacing_mm=(1, 1))["firstorder_Entropy"] == pytest.approx(0, abs=1e-9)
+    assert extract_plane(apart, mask, spacing_mm=(1, 1))["firstorder_Entropy"] == pytest.approx(1)
+    assert extract_plane(together, mask, spacing_mm=(1, 1))["firstorder_Entropy"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_constant_region_defines_no_ratio():
-    features = extract_features(np.full((9, 9), -800), np.ones((9, 9), bool), spacing_mm=(1, 1))
+    features = extract_plane(np.full((9, 9), -800), np.ones((9, 9), bool), spacing_mm=(1, 1))
     undefined = {name for name, value in features.items() if math.isnan(value)}
     assert undefined == {
         "firstorder_Skewness",
@@ -200,29 +219,29 @@ def test_a_constant_region_defines_no_ratio():
 def test_a_region_without_two_dimensions_defines_nothing(region):
     mask = np.zeros((9, 9), bool)
     mask[region] = True
-    features = extract_features(np.random.default_rng(0).normal(size=(9, 9)), mask, spacing_mm=(1, 1))
+    features = extract_plane(np.random.default_rng(0).normal(size=(9, 9)), mask, spacing_mm=(1, 1))
     assert list(features) == feature_names()
     assert all(math.isnan(value) for value in features.values())
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_two_pixels_on_a_diagonal_do_not_crash():
-    features = extract_features(np.array([[0, 100], [300, 700]]), np.eye(2, dtype=bool), spacing_mm=(1, 1))
+    features = extract_plane(np.array([[0, 100], [300, 700]]), np.eye(2, dtype=bool), spacing_mm=(1, 1))
     assert features["firstorder_Mean"] == 350
 
 
 def test_bad_values_are_refused():
     mask = np.ones((4, 4), bool)
     with pytest.raises(ValueError, match="not finite"):
-        extract_features(np.full((4, 4), np.nan), mask, spacing_mm=(1, 1))
+        extract_plane(np.full((4, 4), np.nan), mask, spacing_mm=(1, 1))
     with pytest.raises(ValueError, match=f"{MAX_NUM_BINS} bins"):
-        extract_features(np.linspace(0, 1e6, 16).reshape(4, 4), mask, spacing_mm=(1, 1))
+        extract_plane(np.linspace(0, 1e6, 16).reshape(4, 4), mask, spacing_mm=(1, 1))
     with pytest.raises(ValueError, match="empty"):
-        extract_features(np.zeros((4, 4)), ~mask, spacing_mm=(1, 1))
+        extract_plane(np.zeros((4, 4)), ~mask, spacing_mm=(1, 1))
 
 
 def test_pyradiomics_is_quiet(capfd):
     image_hu, mask = textured_disc()
-    extract_features(image_hu, mask, spacing_mm=(1, 1))
+    extract_plane(image_hu, mask, spacing_mm=(1, 1))
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""

@@ -1,6 +1,7 @@
 """Features of what a model makes of a scan: of the output that validation chose, or their mean over samples."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.model_folder import CALIBRATION_FILE, weights_sha256
-from ltdiff.radiomics.config import CatalogueConfig
 from ltdiff.radiomics.extract import extract_radiomics
+from ltdiff.radiomics.feature_sets import CATALOGUE
 from ltdiff.uncertainty.calibration import calibrate_run
 from ltdiff.uncertainty.standardized_volumes import describe_volumes, standardized_volumes
 from ltdiff.uncertainty.validation_ccc import ValidationRegions
@@ -72,16 +73,9 @@ def test_where_an_output_is_better_it_is_measured_alone(folder, output):
 def test_features_are_the_mean_over_the_volumes(folder):
     _choose(folder, output="mean", best="expected")
     volumes = _volumes(folder)
-    config, only = CatalogueConfig(), ["ID"]
-    found = extract_radiomics(
-        folder / "scan.nrrd", folder / "mask.nrrd", config=config, only=only, standardize=lambda concerned: iter(volumes)
-    )
-    singles = [
-        extract_radiomics(
-            folder / "scan.nrrd", folder / "mask.nrrd", config=config, only=only, standardize=lambda *scan, v=v: [v]
-        )
-        for v in volumes
-    ]
+    measure = partial(extract_radiomics, folder / "scan.nrrd", folder / "mask.nrrd", feature_set=CATALOGUE, only=["ID"])
+    found = measure(standardize=lambda concerned: iter(volumes))
+    singles = [measure(standardize=lambda *scan, v=v: [v]) for v in volumes]
     names = [name for name in found.columns if name.startswith("ID")]
     assert names
     np.testing.assert_allclose(found[names].iloc[0], np.mean([one[names].iloc[0] for one in singles], axis=0), rtol=1e-9)
