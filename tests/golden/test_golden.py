@@ -32,8 +32,8 @@ from ltdiff.training.worker_context import local_context
 VALUES = Path(__file__).with_name("values.json")
 NUM_STEPS = 20
 LOSS_TOLERANCE = 1e-3
-"""Relative: processors round differently (2e-4 between two makes), and twenty steps carry that on. A change of the computation shows
-above it."""
+"""Relative: processors round differently (2e-4 between two makes), and twenty steps carry that on. A change of the computation
+shows above it."""
 CCC_TOLERANCE = 2e-3
 PIXEL_TOLERANCE_HU = 1.0
 """A value may lie next to the middle of two whole HU."""
