@@ -195,8 +195,8 @@ def main() -> None:
             pairs = make_pairs(setting, folder)
             compare(pairs, folder / "comparison", minutes=options.minutes, seed=seed)
             rows.append(read_scores(folder / "comparison").assign(setting=name, seed=seed))
-            table = pd.concat(rows).reset_index().set_index(["setting", "seed", "method"])
-            (options.out / "table.md").write_text(table.to_markdown(floatfmt=".3f") + "\n")
+            table = pd.concat(rows).reset_index().set_index(["setting", "seed", "method"]).reset_index()
+            (options.out / "table.md").write_text(table.to_markdown(index=False, floatfmt=".3f") + "\n")
             sys.stdout.write(rows[-1].to_markdown(floatfmt=".3f") + "\n")
 
 

@@ -111,8 +111,8 @@ def main() -> None:
             folder = options.out / f"{name}_{seed}" / "comparison"
             compare(unpaired, scored, folder, minutes=options.minutes, seed=seed)
             rows.append(read_scores(folder).assign(setting=name, seed=seed))
-            table = pd.concat(rows).reset_index().set_index(["setting", "seed", "method"])
-            (options.out / "table.md").write_text(table.to_markdown(floatfmt=".4f") + "\n")
+            table = pd.concat(rows).reset_index().set_index(["setting", "seed", "method"]).reset_index()
+            (options.out / "table.md").write_text(table.to_markdown(index=False, floatfmt=".4f") + "\n")
             sys.stdout.write(rows[-1].to_markdown(floatfmt=".4f") + "\n")
 
 
