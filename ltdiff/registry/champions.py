@@ -17,7 +17,7 @@ from ltdiff.registry.kernel_pair import CHAMPION, SOURCE_TAG, KernelPair
 
 KernelsOf = Callable[[int], KernelPair | None]
 """The kernels of the version with a number."""
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def find_champion(pair: KernelPair | None, aliases: Mapping[str, int], kernels_of: KernelsOf) -> int | None:
@@ -55,7 +55,7 @@ def read_kernels(client: MlflowClient, version: Any, tracking_uri: str) -> Kerne
             path = download_artifacts(artifact_uri=place, dst_path=temporary, tracking_uri=tracking_uri)
             return KernelPair.of_description(json.loads(Path(path).read_bytes()))
     except Exception as error:  # whatever an object store or MLflow itself raises, or a file that was changed
-        _logger.warning("the kernels of version %s are not known: %s", version.version, first_line(error))
+        logger.warning("the kernels of version %s are not known: %s", version.version, first_line(error))
         return None
 
 

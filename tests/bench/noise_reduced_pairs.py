@@ -7,19 +7,16 @@ raw data, with another kernel and its noise taken away. Each method trains for a
 anew after each setting; the same command goes on where it was stopped.
 """
 
-import argparse
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pydicom
 import torch
+from method_table import compare, make_table
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional
@@ -162,43 +159,11 @@ def make_pairs(setting: Setting, folder: Path) -> Path:
     return manifest
 
 
-def compare(pairs: Path, out: Path, *, minutes: float, seed: int) -> None:
-    """Train and score on one core, in a process of its own; resumes."""
-    command = ["compare", str(pairs), "--out", str(out), "--methods", METHODS, "--minutes", str(minutes)]
-    options = ["--set", f"training.seed={seed}", "--set", "evaluation.num_workers=1"]
-    subprocess.run([Path(sys.executable).with_name("ltdiff"), *command, *options], check=True)
-
-
-def read_scores(out: Path) -> pd.DataFrame:
-    """A row for each method: MAE of its image in HU, and its mean CCC in each class of features."""
-    ccc = pd.read_csv(out / "ccc.csv")
-    is_main = (ccc["definition"] == "across_rois") & (ccc["roi_set"] == "random")
-    scores = ccc[is_main].pivot(index="method", columns="feature_class", values="ccc_mean")
-    mae = pd.read_csv(out / "image_metrics.csv").set_index("method")["mae_hu"]
-    return scores.join(mae, how="left")
-
-
-def main() -> None:
-    """Run what is missing, and write the table after each setting."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--only", default="")
-    options = parser.parse_args()
-    rows = []
-    for seed in map(int, options.seeds.split(",")):
-        for name, setting in settings(seed).items():
-            if options.only and name not in options.only.split(","):
-                continue
-            folder = options.out / f"{name}_{seed}"
-            pairs = make_pairs(setting, folder)
-            compare(pairs, folder / "comparison", minutes=options.minutes, seed=seed)
-            rows.append(read_scores(folder / "comparison").assign(setting=name, seed=seed))
-            table = pd.concat(rows).reset_index().set_index(["setting", "seed", "method"]).reset_index()
-            (options.out / "table.md").write_text(table.to_markdown(index=False, floatfmt=".3f") + "\n")
-            sys.stdout.write(rows[-1].to_markdown(floatfmt=".3f") + "\n")
+def run(name: str, seed: int, minutes: float, folder: Path) -> Path:
+    """Make the pairs of a setting and compare the methods on them."""
+    pairs = make_pairs(settings(seed)[name], folder)
+    return compare([pairs, "--methods", METHODS], folder / "comparison", minutes=minutes, seed=seed)
 
 
 if __name__ == "__main__":
-    main()
+    make_table(__doc__, names=settings(0), seeds="0,1,2", run=run)

@@ -7,13 +7,10 @@ target's protocol. The floor of all errors is what one more such scan reaches. E
 is written anew after each setting; the same command goes on where it was stopped.
 """
 
-import argparse
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
+from method_table import compare, make_table
 
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.manifest_rows import build_manifest
@@ -45,9 +42,9 @@ def scan(folder: Path, config: SimulationConfig, patient: int, side: str) -> Ser
     return series
 
 
-def make_manifests(name: str, seed: int, out: Path) -> tuple[Path, Path]:
-    """The manifest without pairs, and that of the scored pairs with their repeats."""
-    unpaired, scored = out / f"{name}_{seed}" / "unpaired.parquet", out / f"{name}_{seed}" / "scored.parquet"
+def make_manifests(name: str, seed: int, folder: Path) -> tuple[Path, Path]:
+    """The manifest without pairs, and that of the scored pairs with their repeats, in the folder of a setting."""
+    unpaired, scored, out = folder / "unpaired.parquet", folder / "scored.parquet", folder.parent
     if scored.is_file():
         return unpaired, scored
     source, target = settings(seed)[name], settings(seed)["same"]
@@ -69,52 +66,11 @@ def make_manifests(name: str, seed: int, out: Path) -> tuple[Path, Path]:
     return unpaired, scored
 
 
-def compare(unpaired: Path, scored: Path, out: Path, *, minutes: float, seed: int) -> None:
-    """Train and score on one core, in a process of its own; resumes."""
-    command = [
-        "compare",
-        str(unpaired),
-        "--test",
-        str(scored),
-        "--out",
-        str(out),
-        "--methods",
-        METHODS,
-        "--minutes",
-        str(minutes),
-    ]
-    options = ["--set", f"training.seed={seed}", "--set", "evaluation.num_workers=1"]
-    subprocess.run([Path(sys.executable).with_name("ltdiff"), *command, *options], check=True)
-
-
-def read_scores(out: Path) -> pd.DataFrame:
-    """A row for each method: its mean CCC in each class of features, and MAE in HU."""
-    ccc = pd.read_csv(out / "ccc.csv")
-    is_main = (ccc["definition"] == "across_rois") & (ccc["roi_set"] == "random")
-    scores = ccc[is_main].pivot(index="method", columns="feature_class", values="ccc_mean")
-    mae = pd.read_csv(out / "image_metrics.csv").set_index("method")["mae_hu"]
-    return scores.join(mae, how="left")
-
-
-def main() -> None:
-    """Run what is missing, and write the table after each setting."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--seeds", default="77")
-    parser.add_argument("--only", default="")
-    options = parser.parse_args()
-    rows = []
-    for seed in map(int, options.seeds.split(",")):
-        for name in options.only.split(",") if options.only else settings(seed):
-            unpaired, scored = make_manifests(name, seed, options.out)
-            folder = options.out / f"{name}_{seed}" / "comparison"
-            compare(unpaired, scored, folder, minutes=options.minutes, seed=seed)
-            rows.append(read_scores(folder).assign(setting=name, seed=seed))
-            table = pd.concat(rows).reset_index().set_index(["setting", "seed", "method"]).reset_index()
-            (options.out / "table.md").write_text(table.to_markdown(index=False, floatfmt=".4f") + "\n")
-            sys.stdout.write(rows[-1].to_markdown(floatfmt=".4f") + "\n")
+def run(name: str, seed: int, minutes: float, folder: Path) -> Path:
+    """Make the manifests of a setting and compare the methods on them."""
+    unpaired, scored = make_manifests(name, seed, folder)
+    return compare([unpaired, "--test", scored, "--methods", METHODS], folder / "comparison", minutes=minutes, seed=seed)
 
 
 if __name__ == "__main__":
-    main()
+    make_table(__doc__, names=settings(0), seeds="77", run=run)
