@@ -85,7 +85,7 @@ def measure_core(dtype: torch.dtype) -> Machine:
 def stages(model: LTDiff, settings: Settings) -> dict[str, Callable[[], object]]:
     """One slice of 512², stage by stage, and a step of each phase on patches of 128²."""
     x = torch.randn(1, 1, SLICE_PX, SLICE_PX).contiguous(memory_format=torch.channels_last)
-    places = torch.randn(1, 2, SLICE_PX, SLICE_PX)
+    places = torch.linspace(-200, 200, SLICE_PX).expand(1, 2, SLICE_PX, SLICE_PX)
     hu, precision = torch.randn(1, SLICE_PX, SLICE_PX) * 500, resolve_precision("auto", "cpu")
 
     def use(function: Callable[[], Any]) -> Callable[[], Any]:
@@ -112,7 +112,8 @@ def stages(model: LTDiff, settings: Settings) -> dict[str, Callable[[], object]]
 def _training_step(phase: Phase, precision: str) -> Callable[[], object]:
     """Forward and backward pass of a batch, without the optimizer's own work."""
     shape = (BATCH_SIZE, PATCH_PX, PATCH_PX)
-    batch = {name: (torch.randn(shape) * 500).to(torch.int16) for name in ("image", "source", "target", "y_mm", "x_mm")}
+    batch = {name: (torch.randn(shape) * 500).to(torch.int16) for name in ("image", "source", "target")}
+    batch |= {name: torch.arange(PATCH_PX, dtype=torch.int16).expand(shape) for name in ("y_mm", "x_mm")}
     phase.train()
 
     def run() -> None:
