@@ -1,4 +1,4 @@
-# Nine verbs: setup, demo, test, test-ray, test-faults, fuzz, lint, docs, bench.
+# Ten verbs: setup, demo, test, test-ray, test-faults, test-pythons, fuzz, lint, docs, bench.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Ray's workers are nice by default, and starve beside other tests.
 export RAY_worker_niceness := 0
 
-.PHONY: setup demo test test-ray test-faults fuzz lint docs bench
+.PHONY: setup demo test test-ray test-faults test-pythons fuzz lint docs bench
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -29,6 +29,10 @@ test-ray: setup
 # What takes minutes: killed drivers, lost nodes, submitted jobs, servers that are down.
 test-faults: setup
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+
+# A cross-section on the other Pythons of this machine; the first time downloads their dependencies, 3 GB with CUDA.
+test-pythons:
+	.ci/test-pythons
 
 # 20,000 broken files in some minutes. A fault is printed with the number that makes it again.
 fuzz: setup

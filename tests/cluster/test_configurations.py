@@ -14,7 +14,9 @@ import pytest
 import ray.autoscaler
 import yaml
 from mlflow.server.security_utils import is_allowed_host_header
+from ray._private.ray_constants import RAY_RUNTIME_ENV_CREATE_WORKING_DIR_ENV_VAR
 from ray.dashboard.modules.job import job_supervisor
+from ray.runtime_env import RuntimeEnv
 
 import ltdiff
 from ltdiff import cli
@@ -129,6 +131,23 @@ def test_the_image_is_built_from_files_and_extras_that_exist():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(re.findall(r"\.\[(\w+)\]", text)) <= set(extras)
     assert re.search(r"apt-get install .*\bgcc\b", text)  # PyRadiomics is compiled; the slim image has no compiler
+
+
+def test_a_job_brings_the_dependencies_and_codecs_along_but_for_ray():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    constraint, *packages = read("runtime-env.yaml")["pip"]["packages"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["codecs"]]
+    assert packages == [package for package in needed if not package.startswith("ray[")]
+    folder, name = constraint.removeprefix("--constraint ").split("/")
+    assert folder == f"${{{RAY_RUNTIME_ENV_CREATE_WORKING_DIR_ENV_VAR}}}"  # pip's way to write a variable
+    assert f"!/{name}" in (ROOT / ".rayignore").read_text().splitlines()
+
+
+def test_ray_takes_the_environment_of_a_job():
+    config = read("runtime-env.yaml")
+    environment = RuntimeEnv(**config)
+    assert environment.pip_config()["packages"] == config["pip"]["packages"]
+    assert int(config["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) > STOP_S
 
 
 def test_the_rayjob_runs_a_command_of_this_release(tmp_path, capsys):

@@ -47,7 +47,7 @@ def test_a_job_without_arguments_says_which_it_needs(job):
 
 def test_a_submitted_folder_takes_code_and_settings_and_no_images_along(tmp_path):
     shutil.copy(REPOSITORY / ".rayignore", tmp_path)
-    taken = ["jobs/train_ddpm.py", "ltdiff/configs/paper.yaml", "tuning/trial.py", "mine.yaml"]
+    taken = ["jobs/train_ddpm.py", "ltdiff/configs/paper.yaml", "tuning/trial.py", "mine.yaml", "constraints.txt"]
     left = ["derived/1.2/slice_0001.dcm", "pairs.parquet", "runs/first/model/model.json", "scan.nii.gz"]
     for name in [*taken, *left]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
