@@ -17,7 +17,7 @@ MIN_SHARE = 0.001
 MIN_INNER_SHARE = 0.002
 """The same of an area away from the border, as where a face was removed."""
 RUN = 9
-"""Pixels in a row that noise gives the same value nowhere."""
+"""Pixels in a row that noise gives the same value nowhere; a filled area in a small image has as many, but for a corner."""
 NUM_VALUES = 2
 """A scanner has at most so many fillers in one slice."""
 VALUES_SHARE = 0.5
@@ -46,7 +46,7 @@ def find_filler(hu: NDArray[np.float32], *, tagged: NDArray[np.bool_] | None = N
 def _dark_areas(hu: NDArray[np.float32], dark: NDArray[np.bool_], *, values_share: float) -> NDArray[np.bool_]:
     areas, num_areas = ndimage.label(dark, structure=np.ones((3, 3)))
     sizes = np.bincount(areas.ravel(), minlength=num_areas + 1)
-    is_large = sizes >= np.where(_reach_border(areas, num_areas), MIN_SHARE, MIN_INNER_SHARE) * hu.size
+    is_large = sizes >= np.maximum(np.where(_reach_border(areas, num_areas), MIN_SHARE, MIN_INNER_SHARE) * hu.size, RUN)
     is_large[areas[[0, 0, -1, -1], [0, -1, 0, -1]]] = True
     is_large[0] = False  # what is not dark
     filler = np.zeros(hu.shape, dtype=bool)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
-from ltdiff.dicom.scan import Scan
 from ltdiff.radiomics.feature_sets import FeatureSet
 from ltdiff.system.text import printable
 
@@ -60,7 +59,10 @@ def extract_radiomics(
     if standardize is not None:
         regions = list(regions)  # without a model, one region at a time is in memory
         concerned = np.any([voxels.any(axis=(1, 2)) for _, voxels in regions], axis=0)
-        volumes = list(standardize(_grow(concerned, scan, feature_set))) if regions else []
+        if not scan.irregularity:
+            spacing_mm = (scan.slice_spacing_mm, *scan.spacing_mm)
+            concerned = _grow(concerned, feature_set.reach_mm(spacing_mm) / scan.slice_spacing_mm)
+        volumes = list(standardize(concerned)) if regions else []
     for roi, voxels in regions:
         try:
             measured = [
@@ -85,14 +87,12 @@ def extract_radiomics(
     )
 
 
-def _grow(concerned: NDArray[np.bool_], scan: Scan, feature_set: FeatureSet) -> NDArray[np.bool_]:
-    """The slices (Z,) of the regions and, of a regular grid, those beyond that filters and the like see."""
-    if scan.irregularity or not concerned.any():
+def _grow(concerned: NDArray[np.bool_], num_slices: float) -> NDArray[np.bool_]:
+    """The slices (Z,) of the regions, and so many beyond, which filters and the like see."""
+    if not concerned.any():
         return concerned
-    mm = scan.slice_spacing_mm
-    slices = min(feature_set.reach_mm((mm, *scan.spacing_mm)) / mm, len(concerned))
-    where = np.flatnonzero(concerned)
-    return np.abs(np.arange(len(concerned))[:, None] - where).min(axis=1) <= math.ceil(slices)
+    distance = np.abs(np.arange(len(concerned))[:, None] - np.flatnonzero(concerned)).min(axis=1)
+    return np.asarray(distance <= math.ceil(min(num_slices, len(concerned))))
 
 
 def to_text(table: pd.DataFrame) -> str:

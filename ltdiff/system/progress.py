@@ -45,6 +45,7 @@ def progress(items: Iterable[Any] = (), *, name: str, unit: str, total: int | No
         return tqdm(items, desc=name, unit=unit, total=total)
     often: dict[str, Any] = {"mininterval": LINE_EVERY_S, "delay": LINE_EVERY_S, "miniters": 1}
     line = LINE if total or length_hint(items) else LINE_WITHOUT_END
+    line = line.replace("{unit}s", "{unit}") if unit.endswith("s") else line  # series
     return tqdm(items, desc=name, unit=unit, total=total, file=_LogLines(), bar_format=line, **often)
 
 
