@@ -23,6 +23,9 @@ EXPLAINED_VARIANCE = 0.95
 CONVERGED = 1e-10
 """Largest relative change of δ² in the last iteration of empirical Bayes."""
 MAX_ITERATIONS = 1000
+OUTLYING = 1000.0
+"""A δ² so many times the median over the features plays no part in the prior. Textures of wavelet bands reach 10⁸, to which all
+other features would be drawn."""
 
 
 class Rows(NamedTuple):
@@ -102,10 +105,11 @@ def estimate_batches(standardized: Values, batches: Codes, *, shrunk: bool = Tru
 def _empirical_bayes(means: Values, variances: Values, counts: Codes) -> tuple[Values, Values]:
     """γ* and δ²* (B, F): modes under a normal and an inverse gamma prior (Johnson 2007, equations 3.1 to 3.3).
 
-    The moments of a batch's priors are those of its own estimates over the features.
+    The moments of a batch's priors are those of its own estimates over the features, but for what is OUTLYING.
     """
     mean, spread = means.mean(axis=1, keepdims=True), means.var(axis=1, ddof=1, keepdims=True)
-    typical, varied = variances.mean(axis=1, keepdims=True), variances.var(axis=1, ddof=1, keepdims=True)
+    usual = np.where(variances <= OUTLYING * np.median(variances, axis=1, keepdims=True), variances, np.nan)
+    typical, varied = np.nanmean(usual, axis=1, keepdims=True), np.nanvar(usual, axis=1, ddof=1, keepdims=True)
     varied = np.maximum(varied, 1e-12 * typical**2)  # features that are copies of each other
     shape, scale = typical**2 / varied + 2, typical**3 / varied + typical
     delta2 = variances

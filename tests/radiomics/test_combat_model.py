@@ -102,6 +102,18 @@ def test_estimates_shrink_towards_those_of_the_other_features():
     assert (np.abs(deltas - 1).mean(axis=1) < 0.8 * np.abs(raw_deltas - 1).mean(axis=1)).all()
 
 
+def test_a_feature_of_another_order_draws_no_other_to_it():
+    """As texture of a wavelet band does, whose variance in one batch is 10⁸ times that in the other."""
+    random = np.random.default_rng(0)
+    standardized = random.normal(size=(40, 12)) * np.linspace(0.5, 2, 12)
+    batches = np.repeat([0, 1], 20)
+    _, alone = estimate_batches(standardized, batches)
+    wild = np.column_stack([standardized, 1e4 * random.normal(size=40)])
+    _, together = estimate_batches(wild, batches)
+    np.testing.assert_allclose(together[:, :-1], alone, rtol=0.05)
+    np.testing.assert_allclose(together[:, -1], wild[:20, -1].std(ddof=1), rtol=0.6)
+
+
 def test_one_feature_alone_is_not_shrunk():
     standardized = np.random.default_rng(0).normal(size=(20, 1))
     gamma, delta = estimate_batches(standardized, np.repeat([0, 1], 10))
