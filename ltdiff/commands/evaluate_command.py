@@ -1,5 +1,6 @@
 """`ltdiff evaluate`, and the job that extracts the features on Ray."""
 
+import json
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,20 +64,20 @@ def evaluate(
         inference=configuration.inference,
         extract_all=extract if on_ray else None,
     )
-    _log_report(out, pairs=pairs, model=folder, scored=f"{configuration.evaluation.split}-{configuration.evaluation.features}")
+    _log_report(out, model=folder, scored=f"{configuration.evaluation.split}-{configuration.evaluation.features}")
     print(f"{tables}\nreport: {out / 'report.md'}")
     return 0
 
 
-def _log_report(out: Path, *, pairs: Path, model: Path, scored: str) -> None:
+def _log_report(out: Path, *, model: Path, scored: str) -> None:
     """Of a registered model: add to its run what the report says of all scans together."""
-    from ltdiff.data.manifest import data_fingerprint, read_manifest
-    from ltdiff.evaluation.report import copy_shareable
+    from ltdiff.evaluation.report import SUMMARY_FILE, copy_shareable
     from ltdiff.registry.model_reports import log_report
 
+    fingerprint = json.loads((out / SUMMARY_FILE).read_text())["data_fingerprint"]
     with TemporaryDirectory(prefix="ltdiff-") as shareable:
         copy_shareable(out, Path(shareable))
-        log_report(model, Path(shareable), place=f"evaluation/{data_fingerprint(read_manifest(pairs))[:10]}-{scored}")
+        log_report(model, Path(shareable), place=f"evaluation/{fingerprint[:10]}-{scored}")
 
 
 def _parse_risk(command: str | None, timeout_minutes: float | None) -> "RiskCommand | None":

@@ -31,7 +31,7 @@ _SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -118,7 +118,7 @@ def attempt(action: Callable[[], _T], consequence: str) -> _T | None:
     except queue.Empty:
         result, error = None, TimeoutError(f"no answer within {MAX_DELAY_S:.0f} s")
     if error is not None:
-        _logger.warning("%s; the same command, run again, does it. Cause: %s", consequence, first_line(error))
+        logger.warning("%s; the same command, run again, does it. Cause: %s", consequence, first_line(error))
     return result
 
 

@@ -17,7 +17,7 @@ UPDATE_EVERY_S = 10.0
 LAST_UPDATE_S = 60.0
 """Longest wait for the last update; more than a server that hangs is given."""
 
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class LiveRun:
@@ -40,7 +40,7 @@ class LiveRun:
             self.is_down = False
         except Exception as error:  # whatever a database, an object store or MLflow itself raises: the work goes on
             if not self.is_down:
-                _logger.warning(
+                logger.warning(
                     "MLflow does not take the figures of %s; they are kept, and logged when it does. Cause: %s",
                     self.facts.name,
                     first_line(error),

@@ -21,7 +21,7 @@ from ltdiff.registry.kernel_pair import CHAMPION, KernelPair
 
 _PROMOTION_TAG = "ltdiff.promoted."
 """Beginning of the tag; its time follows, so an earlier promotion stays on record."""
-_logger = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _name_others(client: MlflowClient, version: Any, tracking_uri: str) -> None:
     others = [alias for alias, number in aliases.items() if alias.startswith(f"{CHAMPION}-") and number != int(version.version)]
     if others:
         pair = read_kernels(client, version, tracking_uri)
-        _logger.warning(
+        logger.warning(
             "the champion is version %s, for %s; those for other kernels are %s",
             version.version,
             pair or "unknown kernels",
