@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from ltdiff.model.drawn_noise import DrawnNoise
 from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.physics.noise_match import NoiseMatch
 
@@ -43,9 +44,10 @@ class SamplingMethod(Method, Protocol):
 
 
 class LinearMatch(Method):
-    """Ã = h∗A, clipped to the target's range (see `KernelMatch`); and where the target has another dose, with its noise."""
+    """Ã = h∗A, clipped to the target's range (see `KernelMatch`); and where the target has another dose, or the source was
+    noise-reduced, with the target's noise."""
 
-    def __init__(self, kernel_match: KernelMatch, noise_match: NoiseMatch | None = None) -> None:
+    def __init__(self, kernel_match: KernelMatch, noise_match: NoiseMatch | DrawnNoise | None = None) -> None:
         self.kernel_match, self.noise_match = kernel_match, noise_match
 
     @override

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.config import ModelConfig, Output
+from ltdiff.model.drawn_noise import DrawnNoise
 from ltdiff.model.model_folder import (
     MATCH_PHASE,
     NOISE_MATCH,
@@ -41,7 +42,7 @@ class Procedure:
     inference: InferenceConfig = InferenceConfig()
     output: Output = "mean"
     residual: ResidualModel | None = None
-    noise_match: NoiseMatch | None = None
+    noise_match: NoiseMatch | DrawnNoise | None = None
     series_noise: SeriesNoise | None = None
 
     @classmethod
@@ -65,7 +66,7 @@ class Procedure:
             residual = require_residual_model(folder) if output == "sample" else read_residual_model(folder)
         with description_errors(folder):
             values = description["about"].get(NOISE_MATCH) if output == "match" else None
-            noise_match = TypeAdapter(NoiseMatch).validate_python(values) if values else None
+            noise_match = TypeAdapter(NoiseMatch | DrawnNoise).validate_python(values) if values else None
         series_noise = read_series_noise(folder) if output == "match" and _uses_series_noise(folder) else None
         procedure = cls(diffusion, decode, inference, output, residual, noise_match, series_noise)
         procedure.check(num_levels=num_levels)

@@ -13,4 +13,4 @@ class Spectral(Linear):
     @override
     def fit_match(self, manifest: pd.DataFrame) -> None:
         match = fit_spectral_match(manifest)
-        self.kernel_match, self.noise_match = match.kernel_match(), match.noise_match
+        self.kernel_match, self.noise_match = match.kernel_match, match.noise_match

@@ -58,9 +58,12 @@ class ResidualNoiseModel:
         """The σ (Y, X) that B − A' is divided by: not so small that rounding is all that is left."""
         return np.maximum(self.sigma(hu), np.float32(MIN_SIGMA_HU))
 
-    def texture(self, white: NDArray[Any]) -> NDArray[np.float64]:
-        """White noise (…, Y, X) of unit variance → noise of unit variance with the residual's spectrum."""
-        return _filter(white, np.asarray(self.power))
+    def texture(self, white: NDArray[Any], *, pixel: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
+        """White noise (…, Y, X) of unit variance → noise of unit variance with the residual's spectrum.
+
+        Sides of a `pixel` (y, x) are in pixels of the slices that this was fitted to.
+        """
+        return _filter(white, np.asarray(self.power), pixel)
 
     def noise(self, shape: tuple[int, int], *, seed: int, number: int) -> NDArray[np.float64]:
         """The texture (Y, X) of slice `number` of a series, which has as much of it in common with the next as residuals have."""
@@ -203,23 +206,26 @@ def _window_px(standardized: Sequence[NDArray[Any]]) -> int:
     return min(WINDOW_PX, max(min(one.shape) for one in standardized))
 
 
-def _filter(white: NDArray[Any], power: NDArray[np.float64]) -> NDArray[np.float64]:
+def _filter(white: NDArray[Any], power: NDArray[np.float64], pixel: tuple[float, float]) -> NDArray[np.float64]:
     """White noise (…, Y, X) of unit variance → noise of unit variance with this spectrum."""
     gain = np.sqrt(power)
-    on_grid = _on_grid(gain, white.shape[-2:])
-    return apply_gain(white, gain / np.sqrt(np.mean(on_grid**2)))
+    on_grid = _on_grid(gain, white.shape[-2:], pixel)
+    return apply_gain(white, gain / np.sqrt(np.mean(on_grid**2)), pixel=pixel)
 
 
-def apply_gain(image: NDArray[Any], gain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """An image (…, Y, X) with a gain by frequency, at NUM_FREQUENCIES equal steps from 0 to √½ cycles/pixel."""
-    return np.fft.ifft2(np.fft.fft2(image) * _on_grid(gain, image.shape[-2:])).real
+def apply_gain(image: NDArray[Any], gain: NDArray[np.float64], *, pixel: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
+    """An image (…, Y, X) with a gain by frequency, at NUM_FREQUENCIES equal steps from 0 to √½ cycles/pixel.
+
+    Sides of its `pixel` (y, x) are in pixels of the gain.
+    """
+    return np.fft.ifft2(np.fft.fft2(image) * _on_grid(gain, image.shape[-2:], pixel)).real
 
 
-def _on_grid(table: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """A table over the frequency → its values on the grid of an `fft2`."""
-    return np.interp(_frequency_steps(shape), np.arange(NUM_FREQUENCIES), table)
+def _on_grid(table: NDArray[np.float64], shape: tuple[int, ...], pixel: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
+    """A table over the frequency → its values on the grid of an `fft2`; beyond its end as there."""
+    return np.interp(_frequency_steps(shape, pixel), np.arange(NUM_FREQUENCIES), table)
 
 
-def _frequency_steps(shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _frequency_steps(shape: tuple[int, ...], pixel: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
     """Radial frequencies of an `fft2` in steps of the tables: 0 … NUM_FREQUENCIES − 1 at √½ cycles/pixel."""
-    return radial_frequency(shape) / np.sqrt(0.5) * (NUM_FREQUENCIES - 1)
+    return radial_frequency(shape, pixel) / np.sqrt(0.5) * (NUM_FREQUENCIES - 1)

@@ -22,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.physics import noise_windows as noise
-from ltdiff.physics.degradation import Degradation
+from ltdiff.physics.degradation import MAX_INVERSE_GAIN, Degradation
 from ltdiff.physics.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.noise_place import noise_place
+from ltdiff.physics.noise_reduction import NoiseFilter, fit_noise_filters
 from ltdiff.physics.noise_windows import NoiseModel, NoiseWindows
 from ltdiff.physics.series_noise import SeriesNoise
 from ltdiff.physics.window_power import NUM_CLASSES, RING_PER_MM, WindowPower, window_power
@@ -56,6 +57,8 @@ CHECKED_PER_MM, CHECKED_SHARE, NUM_CHECKED = 0.1, 0.9, 24
 """Frequencies at which the match is judged: from where kernels begin to differ to a share of f_max."""
 LARGEST_ERROR, LEAST_DIFFERENCE = 0.3, 0.05
 """Of log h: beyond the first a match does more harm than good, below the second no texture changes."""
+NUM_REDUCED = 4
+"""Targets on which the strength of noise filters is found."""
 SAME_DOSE = 0.3
 """Of the logarithm of the noise's factor: what two patients on each side differ by at one dose."""
 
@@ -70,7 +73,8 @@ class SpectralMatch:
 
     `draws` (B, NUM_TERMS) are the coefficients of resampled series; `log_noise_factor` is that of the target's noise over the
     matched source's, 0 at one dose, where there is no `noise_match`; the ranges are what either protocol stores. `series_noise`,
-    where there are quiet windows, makes the noise match of a series whose dose is not that of most.
+    where there are quiet windows, makes the noise match of a series whose dose is not that of most. `noise_filters` are like the
+    noise reduction of the source, if it has one.
     """
 
     coefficients: Float
@@ -82,6 +86,7 @@ class SpectralMatch:
     target_range_hu: tuple[float, float]
     noise_match: NoiseMatch | None = None
     series_noise: SeriesNoise | None = None
+    noise_filters: tuple[NoiseFilter, ...] = ()
 
     def gain(self, frequencies_per_mm: Float, coefficients: Float | None = None) -> Float:
         """h at frequencies (F,)."""
@@ -95,7 +100,11 @@ class SpectralMatch:
     def degradation(self) -> Degradation:
         """The way back, target → source, by the gains of all draws."""
         gains = np.stack([self.gain(self._knots, draw) for draw in self.draws])
-        return Degradation.inverting(self._knots, gains, self.source_range_hu, self.noise_match)
+        return Degradation.inverting(self._knots, gains, self.source_range_hu, self.noise_match, self.noise_filters)
+
+    def inverse(self) -> KernelMatch:
+        """The filter 1/h, target → source."""
+        return KernelMatch.of(self._knots, np.minimum(1 / self.gain(self._knots), MAX_INVERSE_GAIN), self.source_range_hu)
 
     @property
     def _knots(self) -> Float:
@@ -119,21 +128,18 @@ class _Slice(NamedTuple):
 
 
 class SpectralMatchFit:
-    """Takes slices of the source and of the target protocol, in any order; `solve` gives the match. It holds the sources."""
+    """Takes slices of the source and of the target protocol, in any order; `solve` gives the match. It holds the slices."""
 
     def __init__(self) -> None:
         self._sources: list[_Slice] = []
-        self._targets: list[tuple[WindowPower, NoiseWindows]] = []
+        self._targets: list[_Slice] = []
         self._ranges = {"source": StoredRange(), "target": StoredRange()}
         self._limit_per_mm, self._corner_per_mm = np.inf, 0.0
 
     def add(self, role: str, hu: Image, *, spacing_mm: tuple[float, float], series: int) -> None:
         """Add a slice (H, W) in HU with PixelSpacing (y, x), of series number `series` of its role: source or target."""
         one = _Slice(hu, spacing_mm, noise_place(hu, spacing_mm), series)
-        if role == "source":
-            self._sources.append(one)
-        else:
-            self._targets.append(_measure(one, number=len(self._targets)))
+        (self._sources if role == "source" else self._targets).append(one)
         self._ranges[role].add(hu)
         self._limit_per_mm = min(self._limit_per_mm, 0.5 / max(spacing_mm))
         self._corner_per_mm = max(self._corner_per_mm, corner_frequency(spacing_mm))
@@ -146,7 +152,8 @@ class SpectralMatchFit:
         """
         limit, generator = self._limit_per_mm, np.random.default_rng(0)
         sources = [_measure(one, number=number) for number, one in enumerate(self._sources)]
-        source, target = _join(sources, role="source"), _join(self._targets, role="target")
+        targets = [_measure(one, number=number) for number, one in enumerate(self._targets)]
+        source, target = _join(sources, role="source"), _join(targets, role="target")
         first = self._match(_fit(source, target, limit, is_one_dose=True))
         matched = _join([self._measure_matched(number, first.kernel_match()) for number in range(len(sources))], role="source")
         resampled = [(_resample(matched, generator), _resample(target, generator)) for _ in range(NUM_BOOTSTRAPS)]
@@ -165,7 +172,15 @@ class SpectralMatchFit:
             match,
             noise_match=None if is_one_dose else NoiseMatch.of(*models, gains, is_reduced=is_reduced),
             series_noise=SeriesNoise.of(*models, gains, is_reduced=is_reduced),
+            noise_filters=self._fit_noise_filters(match, models[0]) if is_reduced else (),
         )
+
+    def _fit_noise_filters(self, match: SpectralMatch, noise_model: NoiseModel) -> tuple[NoiseFilter, ...]:
+        """Those that leave the source's noise of some targets seen through 1/h."""
+        chosen = [self._targets[k] for k in np.unique(np.linspace(0, len(self._targets) - 1, NUM_REDUCED).round().astype(int))]
+        inverse = match.inverse()
+        images = [inverse(torch.from_numpy(one.hu), one.spacing_mm).numpy() for one in chosen]
+        return fit_noise_filters(images, [one.spacing_mm for one in chosen], noise_model, max_per_mm=match.max_per_mm)
 
     def _match(self, fitted: "_Fitted", draws: Sequence[Float] = ()) -> SpectralMatch:
         return SpectralMatch(

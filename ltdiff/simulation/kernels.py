@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_STEP = 0.2  # of the noise reduction; at most 1/4 keeps the explicit scheme stable
 _FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the detector's Nyquist frequency
 
 
@@ -53,7 +52,8 @@ KERNELS = {kernel.name: kernel for kernel in (BR40_LIKE, STANDARD, BL64_LIKE, SM
 
 @dataclass(frozen=True)
 class NoiseReduction:
-    """Anisotropic diffusion.
+    """Anisotropic diffusion (`physics.noise_reduction.diffuse`): a simple stand-in for iterative reconstruction, with the same
+    signature. No vendor's algorithm is modelled.
 
     Args:
         num_iterations: how often neighbouring pixels are brought nearer to each other.
@@ -69,23 +69,3 @@ class NoiseReduction:
                 f"noise reduction needs at least one iteration and a positive edge_hu, not {self.num_iterations} and "
                 f"{self.edge_hu}"
             )
-
-
-def reduce_noise(hu: np.ndarray, *, setting: NoiseReduction) -> np.ndarray:
-    """Smooth an image (Y, X) in HU where its steps are small (Perona & Malik 1990, conductance exp(−(∇/edge)²)).
-
-    A simple stand-in for iterative reconstruction, with the same signature: noise falls in flat tissue, edges stay, and
-    the response depends on contrast. No vendor's algorithm is modelled.
-    """
-    result = hu.astype(np.float32)
-    for _ in range(setting.num_iterations):
-        change = np.zeros_like(result)
-        for axis in (0, 1):
-            step = np.diff(result, axis=axis)
-            flow = _STEP * step * np.exp(-((step / setting.edge_hu) ** 2))
-            before = (slice(None, -1), slice(None)) if axis == 0 else (slice(None), slice(None, -1))
-            after = (slice(1, None), slice(None)) if axis == 0 else (slice(None), slice(1, None))
-            change[before] += flow
-            change[after] -= flow
-        result += change
-    return result

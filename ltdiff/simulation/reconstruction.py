@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
+from ltdiff.physics.noise_reduction import diffuse
 from ltdiff.simulation.config import SimulationConfig
-from ltdiff.simulation.kernels import reduce_noise
 from ltdiff.simulation.phantom import Z_RANGE_MM, Phantom, build_phantom
 from ltdiff.simulation.shapes import Grid
 
@@ -69,7 +69,8 @@ def reconstruct_pair(sinogram: np.ndarray, config: SimulationConfig) -> np.ndarr
     scanner = config.scanner
     images = scanner.reconstruct(sinogram, config.kernels(), matrix=config.matrix, fov_mm=config.fov_mm)
     if config.iterative is not None:
-        images[0] = reduce_noise(images[0], setting=config.iterative)
+        setting = config.iterative
+        images[0] = diffuse(images[0], edge_hu=setting.edge_hu, num_steps=setting.num_iterations)
     images[:, ~scanner.inside_scan_field(matrix=config.matrix, fov_mm=config.fov_mm)] = MIN_HU
     return np.clip(np.rint(images), MIN_HU, MAX_HU)
 

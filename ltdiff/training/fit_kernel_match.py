@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import logging
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from ltdiff.data.manifest import evenly_spaced, in_plane_spacing_mm, read_hu
 from ltdiff.data.slice_items import is_target_without_pair, paired_rows
 from ltdiff.data.slice_pairs import has_validation_pairs
 from ltdiff.inference.method import LinearMatch
+from ltdiff.model.drawn_noise import DrawnNoise
 from ltdiff.physics.degradation import Degradation
 from ltdiff.physics.kernel_match import KernelMatch, KernelMatchFit, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
@@ -28,19 +30,21 @@ MAX_PAIRS = 256
 """About a hundred numbers are fitted: more pairs than this, spread evenly over the training set, change nothing."""
 MAX_SLICES = 256
 """Of each protocol, for the same reason."""
+NUM_MADE_SLICES = 12
+"""Targets whose sources are made to see what noise reduction takes away."""
 NUM_CHOOSING_PAIRS, NUM_CHOOSING_ROIS = 16, 100
 """Validation pairs and regions on which the match is chosen: some ten seconds."""
 
 
 class FittedMatch(NamedTuple):
-    """A kernel match; what it was fitted to, "pairs" or "spectra"; what matches the noise of another dose, if it is another; what
-    makes sources for targets without a pair, if there are any; and, of one fitted to spectra, what matches the noise of a series
-    of another dose than most."""
+    """A kernel match; what it was fitted to, "pairs" or "spectra"; and of one fitted to spectra: what gives a matched source the
+    target's noise, if the dose is another or the source was noise-reduced; what makes sources for targets without a pair; and
+    what matches the noise of a series of another dose than most."""
 
     kernel_match: KernelMatch
     fitted_to: str
-    noise_match: NoiseMatch | None
-    degradation: Degradation | None
+    noise_match: NoiseMatch | DrawnNoise | None = None
+    degradation: Degradation | None = None
     series_noise: SeriesNoise | None = None
 
 
@@ -54,23 +58,17 @@ def fit_match(manifest: pd.DataFrame) -> FittedMatch:
     """
     has_pairs = bool(((manifest["split"] == "train") & manifest["pair_id"].notna()).any())
     needs_sources = bool(((manifest["split"] == "train") & is_target_without_pair(manifest)).any())
-    matches = {"pairs": fit_kernel_match(manifest)} if has_pairs else {}
-    noise_match: NoiseMatch | None = None
-    series_noise: SeriesNoise | None = None
+    matches = {"pairs": FittedMatch(fit_kernel_match(manifest), "pairs")} if has_pairs else {}
     degradation: Degradation | None = None
     if needs_sources or not has_pairs or has_validation_pairs(manifest):
         try:
-            spectral = fit_spectral_match(manifest)
-            matches["spectra"] = spectral.kernel_match()
-            noise_match, series_noise = spectral.noise_match, spectral.series_noise
-            degradation = spectral.degradation() if needs_sources else None
+            matches["spectra"] = fit_spectral_match(manifest)
+            degradation = matches["spectra"].degradation if needs_sources else None
         except ValueError:
             if needs_sources or not has_pairs:
                 raise
-    chosen = _choose(matches, manifest)
-    if chosen == "pairs":
-        noise_match = series_noise = None
-    return FittedMatch(matches[chosen], chosen, noise_match, degradation, series_noise)
+    chosen = _choose({name: match.kernel_match for name, match in matches.items()}, manifest)
+    return matches[chosen]._replace(degradation=degradation)
 
 
 def fit_target_range(manifest: pd.DataFrame) -> KernelMatch:
@@ -142,7 +140,7 @@ def match_scan(
     return fit.solve()(torch.from_numpy(source_hu), spacing_mm).round().numpy()
 
 
-def fit_spectral_match(manifest: pd.DataFrame) -> SpectralMatch:
+def fit_spectral_match(manifest: pd.DataFrame) -> FittedMatch:
     """The spectral match of all sources and targets of split `train`, paired or not. What cannot be read is named in the log.
 
     Raises:
@@ -164,7 +162,25 @@ def fit_spectral_match(manifest: pd.DataFrame) -> SpectralMatch:
             fit.add(row["role"], read_hu(row), spacing_mm=in_plane_spacing_mm(row), series=number)
         except ValueError as error:
             logger.warning("left out of the spectral match: %s", error)
-    return fit.solve()
+    match = fit.solve()
+    if not match.noise_filters:
+        return FittedMatch(match.kernel_match(), "spectra", match.noise_match, match.degradation(), match.series_noise)
+    drawn_noise = _fit_drawn_noise(match, rows[rows["role"] == "target"])
+    return FittedMatch(match.kernel_match(), "spectra", drawn_noise, match.degradation())
+
+
+def _fit_drawn_noise(match: SpectralMatch, targets: pd.DataFrame) -> DrawnNoise:
+    """What noise-reduced sources lack, from sources that are made of some targets."""
+    degradation, kernel_match, generator = match.degradation(), match.kernel_match(), np.random.default_rng(0)
+    matched, slices, spacings_mm = [], [], []
+    for row in targets.iloc[evenly_spaced(len(targets), at_most=NUM_MADE_SLICES)].to_dict("records"):
+        with suppress(ValueError):  # the match named it
+            hu, spacing_mm = read_hu({str(key): value for key, value in row.items()}), in_plane_spacing_mm(row)
+            made = degradation(hu, spacing_mm)(hu, (0, 0), generator)
+            matched.append(kernel_match(torch.from_numpy(made), spacing_mm).numpy())
+            slices.append(hu)
+            spacings_mm.append(spacing_mm)
+    return DrawnNoise.fit(matched, slices, spacings_mm, range_hu=match.target_range_hu)
 
 
 class KernelMatcher:

@@ -24,9 +24,9 @@ from torch.nn import functional
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_archive
 from ltdiff.model.blocks import ResidualBlock
+from ltdiff.physics.noise_reduction import diffuse, smooth_total_variation
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.dataset import SOURCE_NAME, simulate
-from ltdiff.simulation.kernels import NoiseReduction, reduce_noise
 from ltdiff.simulation.reconstruction import scan_patient
 
 Image = NDArray[np.float32]
@@ -43,21 +43,6 @@ class Setting:
 
     config: SimulationConfig
     denoise: Denoise | None = None
-
-
-def smooth_total_variation(hu: Image, *, weight_hu: float, num_iterations: int = 40) -> Image:
-    """Minimize ½‖u − hu‖² + weight·TV(u) by Chambolle's projection (2004)."""
-    p = np.zeros((2, *hu.shape), np.float32)
-    for _ in range(num_iterations):
-        gradient = np.stack([np.diff(_total_variation_image(hu, p, weight_hu) / weight_hu, axis=a, append=0) for a in (0, 1)])
-        gradient[0, -1], gradient[1, :, -1] = 0, 0
-        p = (p + 0.24 * gradient) / (1 + 0.24 * np.sqrt((gradient**2).sum(axis=0)))
-    return _total_variation_image(hu, p, weight_hu)
-
-
-def _total_variation_image(hu: Image, p: NDArray[np.float32], weight_hu: float) -> Image:
-    divergence = sum(np.diff(p[axis], axis=axis, prepend=0) for axis in (0, 1))
-    return hu + weight_hu * np.asarray(divergence, np.float32)
 
 
 def average_similar_patches(hu: Image, *, strength_hu: float, reach_px: int = 4) -> Image:
@@ -118,7 +103,7 @@ def settings(seed: int) -> dict[str, Setting]:
         return Setting(replace(BASE, seed=seed, doses=(dose,), source_kernel=source), denoise)
 
     def iterative(num_iterations: int, edge_hu: float) -> Denoise:
-        return partial(reduce_noise, setting=NoiseReduction(num_iterations, edge_hu))
+        return partial(diffuse, num_steps=num_iterations, edge_hu=edge_hu)
 
     learned = make(0.06, "standard")
     return {
@@ -128,7 +113,7 @@ def settings(seed: int) -> dict[str, Setting]:
         "iterative_medium": make(0.06, denoise=iterative(5, 40.0)),
         "iterative_strong": make(0.05, denoise=iterative(6, 60.0)),
         "non_local_means": make(0.08, "standard", partial(average_similar_patches, strength_hu=40.0)),
-        "total_variation": make(0.06, "standard", partial(smooth_total_variation, weight_hu=25.0)),
+        "total_variation": make(0.06, "standard", partial(smooth_total_variation, weight_hu=25.0, num_iterations=40)),
         "learned": replace(learned, denoise=lambda hu: train_denoiser(learned.config)(hu)),
     }
 

@@ -1,4 +1,4 @@
-"""The spectral match and LTDiff++ without pairs, where the source has another dose than the target: a table of all doses.
+"""The spectral match and LTDiff++ without pairs, where the source has another dose than the target or was noise-reduced: a table.
 
     python tests/bench/unpaired_doses.py OUT [--minutes 8] [--seeds 77] [--only half,quarter]
 
@@ -8,9 +8,11 @@ is written anew after each setting; the same command goes on where it was stoppe
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from method_table import compare, make_table
+from noise_reduced_pairs import Denoise, average_similar_patches, reduce_series, train_denoiser
 
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.manifest_rows import build_manifest
@@ -26,18 +28,24 @@ SOURCES, TARGETS, SCORED = (0, 1), (2, 3), (4, 5)
 METHODS = "source,spectral,ltdiff"
 
 
-def settings(seed: int) -> dict[str, SimulationConfig]:
-    """How the source was scanned, by name."""
+def settings(seed: int) -> dict[str, tuple[SimulationConfig, Denoise | None]]:
+    """How the source was scanned, and what was done to it then, by name."""
     same = SimulationConfig(num_patients=6, num_slices=12, doses=(TARGET_DOSE,), seed=seed)
     factors = {"same": 1.0, "half": 0.5, "quarter": 0.25, "double": 2.0, "fourfold": 4.0}
-    by_dose = {name: replace(same, doses=(factor * TARGET_DOSE,)) for name, factor in factors.items()}
-    return by_dose | {"reduced": replace(same, iterative=NoiseReduction(5, 40.0))}
+    return {
+        **{name: (replace(same, doses=(factor * TARGET_DOSE,)), None) for name, factor in factors.items()},
+        "reduced": (replace(same, iterative=NoiseReduction(5, 40.0)), None),
+        "non_local_means": (same, partial(average_similar_patches, strength_hu=20.0)),
+        "learned": (same, lambda hu: train_denoiser(same)(hu)),
+    }
 
 
-def scan(folder: Path, config: SimulationConfig, patient: int, side: str) -> Series:
+def scan(folder: Path, config: SimulationConfig, patient: int, side: str, denoise: Denoise | None = None) -> Series:
     """One series of a patient, simulated if it is not there yet."""
     if not patient_folder(folder, patient).exists():
-        simulate_patient(folder, config, patient)
+        simulated = simulate_patient(folder, config, patient)
+        if denoise is not None:
+            reduce_series(simulated / SOURCE_NAME, denoise)
     (series,), _ = find_series(patient_folder(folder, patient) / side)
     return series
 
@@ -47,14 +55,15 @@ def make_manifests(name: str, seed: int, folder: Path) -> tuple[Path, Path]:
     unpaired, scored, out = folder / "unpaired.parquet", folder / "scored.parquet", folder.parent
     if scored.is_file():
         return unpaired, scored
-    source, target = settings(seed)[name], settings(seed)["same"]
+    (source, denoise), (target, _) = settings(seed)[name], settings(seed)["same"]
     source_scans, target_scans = out / f"scans_{name}_{seed}", out / f"scans_same_{seed}"
     again, repeated = out / f"scans_again_{seed}", out / f"scans_repeated_{seed}"
-    sources = [scan(source_scans, source, patient, SOURCE_NAME) for patient in SOURCES]
+    sources = [scan(source_scans, source, patient, SOURCE_NAME, denoise) for patient in SOURCES]
     targets = [scan(target_scans, target, patient, TARGET_NAME) for patient in TARGETS]
     pairs = [
         SeriesPair.of(
-            scan(source_scans, source, patient, SOURCE_NAME), scan(again, replace(target, repeat=1), patient, TARGET_NAME)
+            scan(source_scans, source, patient, SOURCE_NAME, denoise),
+            scan(again, replace(target, repeat=1), patient, TARGET_NAME),
         )
         for patient in SCORED
     ]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ltdiff.simulation.kernels import BL64_LIKE, KERNELS, LUNG, Kernel
+from ltdiff.simulation.kernels import BL64_LIKE, KERNELS, LUNG, Kernel, NoiseReduction
 
 NYQUIST = 0.9
 
@@ -30,3 +30,9 @@ def test_sharp_kernel_enhances():
 def test_bad_windows_are_refused(window):
     with pytest.raises(ValueError, match="'odd'"):
         Kernel("odd", window)
+
+
+@pytest.mark.parametrize("change", [{"num_iterations": 0}, {"edge_hu": 0.0}])
+def test_a_noise_reduction_that_does_nothing_is_refused(change):
+    with pytest.raises(ValueError, match="noise reduction"):
+        NoiseReduction(**change)
