@@ -54,11 +54,13 @@ class PixelRefinement(nn.Module):
     def _position_features(self, image: Tensor, position_mm: Tensor | None) -> Tensor:
         if position_mm is None:
             position_mm = image.new_zeros(1, 2, *image.shape[-2:])
+        position_mm = functional.avg_pool2d(position_mm, self.scale)  # places change slowly, and a quarter of them is enough
         middles_mm = torch.linspace(-REACH_MM, REACH_MM, NUM_BASIS_FUNCTIONS)
         spacing_mm = 2 * REACH_MM / (NUM_BASIS_FUNCTIONS - 1)
         away = (position_mm[:, :, None] - middles_mm.to(position_mm.device)[:, None, None]) / spacing_mm
         basis = torch.exp(-0.5 * away**2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         features: Tensor = POSITION_GAIN * self.position(basis)
+        features = functional.interpolate(features, size=image.shape[-2:], mode="bilinear", align_corners=False)
         return features.expand(len(image), -1, -1, -1)
 
 

@@ -143,7 +143,7 @@ class _Trainer:
         self.phase: Phase = phase.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(self.phase, multi_avg_fn=_moving_average(config.ema_decay))
         self.parameters = [p for p in self.phase.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, betas=BETAS, weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(self.parameters, betas=BETAS, weight_decay=1e-4, fused=True)
         self.wrapped = context.wrap(self.phase)
         self.halves = self._make_halves()
 
