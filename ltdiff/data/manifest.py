@@ -289,8 +289,8 @@ def smallest_step_mm(z_mm: pd.Series) -> float:
 
 def slice_numbers(manifest: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
     """The place (N,) of the slice of each row in its whole series, all of which is in `manifest`."""
-    by_series = manifest.drop_duplicates(["path", "slice_index"]).groupby("series_uid")["z_mm"]
-    positions_mm = {uid: np.sort(z_mm) for uid, z_mm in by_series}
+    # a slice has a row for each of its pairs, and its file perhaps other rows as a copy of another name
+    positions_mm = {uid: np.unique(z_mm) for uid, z_mm in manifest.groupby("series_uid")["z_mm"]}
     places = zip(rows["series_uid"], rows["z_mm"], strict=True)
     return np.array([np.searchsorted(positions_mm[uid], z_mm) for uid, z_mm in places])
 

@@ -18,6 +18,7 @@ from ltdiff.data.manifest import (
     limit_pairs,
     read_hu,
     read_manifest,
+    slice_numbers,
     split_manifest,
     write_manifest,
 )
@@ -272,6 +273,18 @@ def test_training_pairs_are_limited_evenly_and_others_stay(pair_of):
 def test_a_limit_beyond_the_training_pairs_is_refused(manifest, num_pairs):
     with pytest.raises(ValueError, match=rf"num_pairs must lie in 1…4, .* got {num_pairs}"):
         limit_pairs(manifest, num_pairs)
+
+
+def test_slices_have_their_place_in_the_whole_series(pair_of, make_series):
+    """Also where it is in several pairs, and where its files stand in the manifest once more under another name."""
+    pair = pair_of()
+    both = build_manifest([pair, SeriesPair(make_series("3", kernel="D"), pair.target)])
+    copies = both.assign(series_uid="copy of " + both["series_uid"], pair_id="copy of " + both["pair_id"])
+    joined = pd.concat([both, copies], ignore_index=True)
+    joined = joined[(joined["z_mm"] != 5) | (joined["role"] == "target")]
+    expected = {"source": {0.0: 0, 10.0: 1, 15.0: 2}, "target": {0.0: 0, 5.0: 1, 10.0: 2, 15.0: 3}}
+    rows = joined.iloc[::-1]
+    assert slice_numbers(joined, rows).tolist() == [expected[row.role][row.z_mm] for row in rows.itertuples()]
 
 
 def test_reads_the_slice_of_a_row(manifest, tmp_path):
