@@ -110,7 +110,7 @@ def evaluate_model(
     tables = main_tables(evaluation)
     if risk is None:
         return tables
-    scored = RiskEvaluation(risk, methods, _identity(model, inference), config.num_workers).score(scans, manifest, out=out)
+    scored = RiskEvaluation(risk, methods, _identity(model, inference), config.num_workers).score(scans, out=out)
     return f"{tables}\n\n{_add_risk(scored, out)}"
 
 

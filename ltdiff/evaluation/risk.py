@@ -65,14 +65,14 @@ class RiskEvaluation:
     identity: str
     num_workers: int = 1
 
-    def score(self, scans: Sequence[PairedScan], manifest: pd.DataFrame, *, out: Path) -> RiskResult:
-        """Score the scans of a manifest; what fails costs itself alone. ValueError where another job writes `out`."""
+    def score(self, scans: Sequence[PairedScan], *, out: Path) -> RiskResult:
+        """Score the scans; what fails costs itself alone. ValueError where another job writes `out`."""
         images = (SOURCE, *self.methods, TARGET)
         found: dict[tuple[int, str], RiskScores] = {}
         with only_writer(out / FOLDER), progress(name="risk", unit="score", total=len(scans) * len(images)) as bar:
             remove_partial_folders(out / FOLDER)
             for number, scan in enumerate(scans):
-                unfit = _unfit(scan, manifest)
+                unfit = _unfit(scan)
                 for name in images:
                     try:
                         if unfit:
@@ -138,10 +138,10 @@ class RiskEvaluation:
         return folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.csv"
 
 
-def _unfit(scan: PairedScan, manifest: pd.DataFrame) -> str:
+def _unfit(scan: PairedScan) -> str:
     """Why a scan cannot be given to a risk model; "" where it can."""
     try:
-        reason = axial_difference(scan, manifest)
+        reason = axial_difference(scan)
     except ValueError as error:
         return str(error)
     return f"it is no stack of axial slices at equal distances: {reason}" if reason else ""

@@ -74,7 +74,7 @@ def make(tmp_path, log):
 
 
 def run(evaluation: RiskEvaluation, manifest: pd.DataFrame, out: Path):
-    return evaluation.score(find_paired_scans(manifest, split="test"), manifest, out=out)
+    return evaluation.score(find_paired_scans(manifest, split="test"), out=out)
 
 
 def num_calls(log: Path) -> int:
