@@ -265,9 +265,8 @@ def standardize_all(
     images, seconds = {SOURCE: source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        of_slices = [method.for_series(uid) for uid in series] if isinstance(method, SeriesMethod) else method
         made = standardize_slices(
-            of_slices, source_hu, spacings_mm, numbers=numbers, num_workers=num_workers, name=name, is_shown=is_shown
+            method, source_hu, spacings_mm, numbers=numbers, series=series, num_workers=num_workers, name=name, is_shown=is_shown
         )
         images[name] = np.stack(made)
         seconds[name] = (time.perf_counter() - started_s) / len(source_hu)

@@ -41,6 +41,7 @@ from ltdiff.evaluation.lung_mask import find_lungs
 from ltdiff.evaluation.noise_power import count_windows
 from ltdiff.evaluation.structures import Neighbours
 from ltdiff.inference.method import Method, Slices
+from ltdiff.inference.series_method import SeriesMethod
 from ltdiff.radiomics.feature_sets import FEATURE_SETS, FeatureSet
 from ltdiff.system.progress import progress
 
@@ -118,20 +119,23 @@ class EvaluationSet:
 
 
 def standardize_slices(
-    method: Method | Sequence[Method],
+    method: Method,
     slices_hu: Sequence[Slices] | Slices,
     spacings_mm: Iterable[Sequence[float]],
     *,
     numbers: Iterable[int],
+    series: Iterable[str] | None = None,
     num_workers: int,
     name: str = "standardize",
     is_shown: bool = True,
 ) -> list[Slices]:
     """A' (Y, X) of source slices (Y, X), several at a time, with PixelSpacings (y, x) and their numbers in their series.
 
-    Each slice has a method of its own where several are given. Progress `is_shown`, or not.
+    A `SeriesMethod` needs to be told the `series` of each slice in its manifest. Progress `is_shown`, or not.
     """
-    methods = method if isinstance(method, Sequence) else repeat(method)
+    methods: Iterable[Method] = repeat(method)
+    if isinstance(method, SeriesMethod) and series is not None:
+        methods = [method.for_series(uid) for uid in series]
 
     def standardize(one: Method, hu: Slices, spacing_mm: Sequence[float], number: int) -> Slices:
         return one.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]

@@ -29,7 +29,6 @@ from ltdiff.evaluation.risk_command import RiskCommand, RiskCommandError, RiskSc
 from ltdiff.evaluation.scoring import SOURCE
 from ltdiff.inference.anonymous_series import write_anonymous_series
 from ltdiff.inference.method import Method, Slices
-from ltdiff.inference.series_method import SeriesMethod
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, remove_partial_folders, write_text
 from ltdiff.system.lock import only_writer
 from ltdiff.system.progress import progress
@@ -121,13 +120,15 @@ class RiskEvaluation:
         source = scan.read_source()
         if name == SOURCE:
             return source
-        spacings_mm = np.tile(scan.spacing_mm[1:], (len(source), 1))
-        method = self.methods[name]
-        if isinstance(method, SeriesMethod):
-            method = method.standardizer.for_series(
-                source.__getitem__, num_slices=len(source), spacing_mm=(scan.spacing_mm[1], scan.spacing_mm[2])
-            )
-        made = standardize_slices(method, source, spacings_mm, numbers=scan.numbers, num_workers=self.num_workers, name=name)
+        made = standardize_slices(
+            self.methods[name],
+            source,
+            np.tile(scan.spacing_mm[1:], (len(source), 1)),
+            numbers=scan.numbers,
+            series=scan.sources["series_uid"],
+            num_workers=self.num_workers,
+            name=name,
+        )
         return np.stack(made)
 
     def _kept(self, scan: PairedScan, name: str, folder: Path) -> Path:
