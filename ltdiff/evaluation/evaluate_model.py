@@ -67,7 +67,7 @@ def evaluate_model(
     mask: Path | None = None,
     lung_mask: Path | None = None,
     risk: RiskCommand | None = None,
-    endpoints: pd.DataFrame | None = None,
+    endpoints: Callable[[], pd.DataFrame] | None = None,
     extract_all: ExtractAll | None = None,
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
@@ -77,7 +77,7 @@ def evaluate_model(
     Of a calibrated model the outputs that were not chosen, and the expectation of the features over samples, have rows of their
     own, unless one output was asked for.
 
-    `endpoints` are those without pairs where they are measured already (a table of `group_endpoints`).
+    `endpoints` measures those without pairs in another way (a table of `group_endpoints`); it is called where they are reported.
     Features are extracted by processes on this machine, or by `extract_all`. With `risk`, the model of that command scores whole
     scans when the report is written.
 
@@ -178,7 +178,7 @@ def evaluate(
     methods: Mapping[str, Method],
     harmonizers: Mapping[str, Harmonizer] | None = None,
     expectations: Mapping[str, Expectation] | None = None,
-    endpoints: pd.DataFrame | None = None,
+    endpoints: Callable[[], pd.DataFrame] | None = None,
     out: Path,
     facts: Mapping[str, Any],
     compared: str | None = None,
@@ -214,7 +214,7 @@ def evaluate(
             images,
             unpaired_set=unpaired,
             harmonizers=harmonizers or {},
-            endpoints=_endpoints(methods, unpaired) if endpoints is None else endpoints,
+            endpoints=_endpoints(methods, unpaired) if endpoints is None else endpoints(),
             facts={"seconds_per_slice": seconds, **facts},
             extract_all=extract_all,
         )
