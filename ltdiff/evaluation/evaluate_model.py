@@ -30,9 +30,10 @@ from ltdiff.evaluation.unpaired_result import UnpairedResult, collect_unpaired_r
 from ltdiff.evaluation.unpaired_set import UnpairedSet, read_unpaired_set
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method, Slices
+from ltdiff.inference.procedure import Procedure
 from ltdiff.inference.series_method import SeriesMethod
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.config import OUTPUTS
+from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description, weights_sha256
 from ltdiff.model.residual_model import read_residual_model
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
@@ -125,8 +126,12 @@ def _methods(
     if inference.output is not None or read_residual_model(model) is None:
         return methods, {}
     others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
-    methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
-    return methods, {"ltdiff_expected": Expectation(Standardizer.load(model, replace(inference, output="sample")))}
+
+    def used(output: Output) -> Standardizer:
+        return standardizer.with_procedure(Procedure.read(model, replace(inference, output=output)))
+
+    methods |= {f"ltdiff_{other}": used(other) for other in others}
+    return methods, {"ltdiff_expected": Expectation(used("sample"))}
 
 
 def _find_scans(manifest: pd.DataFrame, split: str) -> list[PairedScan]:
