@@ -166,10 +166,15 @@ def read_scored_sets(
     """Read the pairs of a split, and if slices of source or target in it have no partner, what is scored without pairs.
 
     Raises:
-        ValueError: as `read_evaluation_set` and `read_unpaired_set`.
+        ValueError: as `read_evaluation_set` and `read_unpaired_set`; lungs are given, and there are no pairs to lay them on.
     """
     unpaired = has_unpaired(manifest, config.split)
     has_pairs = ((manifest["split"] == config.split) & manifest["pair_id"].notna()).any()
+    if lung_mask is not None and unpaired and not has_pairs:
+        raise ValueError(
+            f"{printable(lung_mask)}: lungs are given for pairs, and the manifest has none in its split {config.split!r}; "
+            "without pairs they are found in every scan, on both sides alike"
+        )
     return ScoredSets(
         read_evaluation_set(manifest, config=config, mask=mask, lung_mask=lung_mask) if has_pairs or not unpaired else None,
         read_unpaired_set(manifest, config=config, mask=mask) if unpaired else None,

@@ -199,6 +199,12 @@ def test_sides_without_content_in_common_are_refused(tmp_path):
         read_unpaired_set(manifest, config=CONFIG)
 
 
+def test_lungs_are_not_given_without_pairs(manifest, tmp_path):
+    sentence = r"lungs\.nrrd: lungs are given for pairs, and the manifest has none in its split 'test'"
+    with pytest.raises(ValueError, match=sentence):
+        read_scored_sets(manifest, config=CONFIG, lung_mask=tmp_path / "lungs.nrrd")
+
+
 def test_end_points_are_not_measured_in_vain(tmp_path):
     """Not where there is no report, nor where it has pairs alone."""
     lung, soft = (np.full((2, 64, 64), level, np.float32) for level in (-850, 40))
