@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from tiny_run import make_volumes, one_thread, save_tiny_model, tiny_settings, write_pairs  # noqa: F401
 
-from ltdiff.data.manifest import read_manifest, split_manifest, write_manifest
+from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.data.manifest_split import split_manifest
 from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.evaluation import evaluation_set
 from ltdiff.evaluation.config import EvaluationConfig
