@@ -17,12 +17,13 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.data.paired_scans import PairedScan, find_paired_scans
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluation_result import EvaluationResult, ScanMeasures, collect_result
-from ltdiff.evaluation.evaluation_set import EvaluationSet, ScanImages, ScoredScan, read_evaluation_set, standardize_slices
+from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.report import REPORT_FILE, add_section, write_report
 from ltdiff.evaluation.risk import RiskEvaluation, RiskResult, risk_section
 from ltdiff.evaluation.risk_command import RiskCommand
+from ltdiff.evaluation.scored_scan import ScanImages, ScoredScan
 from ltdiff.evaluation.scoring import SOURCE, Expectation, Harmonizer, Scores, score
 from ltdiff.evaluation.unpaired_endpoints import LungScan, group_endpoints
 from ltdiff.evaluation.unpaired_markdown import unpaired_markdown
@@ -32,6 +33,7 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method, Slices
 from ltdiff.inference.procedure import Procedure
 from ltdiff.inference.series_method import SeriesMethod
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description, weights_sha256

@@ -22,13 +22,13 @@ import pandas as pd
 import ltdiff
 from ltdiff.data.paired_scans import PairedScan, axial_difference
 from ltdiff.evaluation.agreement import AGREEMENT_COLUMNS, agreement, agreement_headings
-from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.evaluation.markdown import Section
 from ltdiff.evaluation.risk_command import RiskCommand, RiskCommandError, RiskScores, parse_scores
 from ltdiff.evaluation.scoring import SOURCE
 from ltdiff.inference.anonymous_series import write_anonymous_series
 from ltdiff.inference.method import Method, Slices
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, remove_partial_folders, write_text
 from ltdiff.system.lock import only_writer
 from ltdiff.system.progress import progress
