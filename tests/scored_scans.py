@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data.rois import Roi, VolumeRoi
-from ltdiff.evaluation.evaluation_set import ScanImages, ScoredScan
+from ltdiff.evaluation.scored_scan import ScanImages, ScoredScan
 from ltdiff.evaluation.scoring import Scores, score
 
 

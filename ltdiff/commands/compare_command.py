@@ -42,7 +42,8 @@ def compare(
         split: "z:0.7" or "patient:0.7"; without it the manifest's own, or with --test all of the pairs train.
         num_pairs: Train on so many of the training pairs only, spread evenly.
         mask: Lesion mask of the scored pairs: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
-        lung_mask: Mask of the lungs for the clinical end points; without it, lungs are found in the target by thresholds.
+        lung_mask: Mask of the lungs of pairs, for the clinical end points; without it, lungs are found in the target by
+            thresholds.
         features: Four classes of PyRadiomics (the default), all 1,450 features of the catalogue, the 455 of IBSI, or 702 of
             intensity, texture and wavelets.
     """

@@ -34,7 +34,8 @@ def evaluate(
         model: Folder of a trained model, or models:/ltdiff@champion.
         out: Folder for tables (CSV, Markdown) and figures (PNG).
         mask: Lesion mask: a volume file, a DICOM SEG, or a folder of DICOM SEG files.
-        lung_mask: Mask of the lungs for the clinical end points; without it, lungs are found in the target by thresholds.
+        lung_mask: Mask of the lungs of pairs, for the clinical end points; without it, lungs are found in the target by
+            thresholds.
         risk_command: Command of a risk model, which reads the DICOM files in {dir} and writes the scores of years 1 to 6 to
             the CSV file {out}. It is run on source, standardized images and target of every scan. Run it again to resume.
         risk_timeout_minutes: Time of each of its runs, after which it is ended; 60 without this.

@@ -4,8 +4,9 @@ They come from volume files (NIfTI, NRRD, MHA), DICOM SEG files and, by name, RT
 """
 
 import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ltdiff.data.manifest_series import find_manifest_series, paths_by_series
 from ltdiff.data.volume_files import is_volume_file, orientation_code, read_mask, read_volume
 from ltdiff.data.volume_header import GRID_TOLERANCE_VOXELS
 from ltdiff.dicom.drawn_region import DrawnOn, DrawnRegion
 from ltdiff.dicom.scan import Scan, Volume
 from ltdiff.dicom.segmentation import find_segmentations, read_segmentation
-from ltdiff.dicom.series import Series, find_series
+from ltdiff.dicom.series import Series
 from ltdiff.dicom.structure_set import find_structure_sets, read_structures
-from ltdiff.system.remote_input import fetch_whole_folder
 from ltdiff.system.text import printable, quoted
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,9 @@ def read_labels_by_series(mask: Path, manifest: pd.DataFrame, *, parts: Iterable
     if is_volume_file(mask):
         yield from (_from_volume(mask, manifest, pairs) for pairs in parts)
         return
-    found, is_used = find_segmentations(mask), False
+    found, is_used = _ManifestSegmentations.of(find_segmentations(mask), manifest), False
     for pairs in parts:
-        labels, used = _from_segmentations(found, manifest, pairs)
+        labels, used = _from_segmentations(found, pairs)
         is_used = is_used or bool(used)
         yield labels
     if not is_used:
@@ -67,7 +68,8 @@ def _from_volume(mask: Path, manifest: pd.DataFrame, pairs: pd.DataFrame) -> NDA
     path = Path(pairs["path"].iloc[0])
     if is_volume_file(path):
         return _numbered(_read_on_grid(mask, read_volume(path)))[pairs["slice_index"]]
-    series = find_manifest_series(str(series_uids[0]), manifest)
+    series_uid = str(series_uids[0])
+    series = find_manifest_series(series_uid, paths_by_series(manifest)[series_uid])
     return _of_slices(pairs["path"], _numbered(_read_on_grid(mask, series.read_volume())), series)
 
 
@@ -85,36 +87,53 @@ def _numbered(labels: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(numbered, dtype=np.uint16)
 
 
-def _from_segmentations(
-    found: Mapping[Path, DrawnOn], manifest: pd.DataFrame, pairs: pd.DataFrame
-) -> tuple[NDArray[Any], dict[int, Path]]:
+@dataclass(frozen=True)
+class _ManifestSegmentations:
+    """Segmentations, and what is looked up in their manifest, in one pass for all series.
+
+    `by_series` are those that name a series of the manifest, `strangers` name none of them. `paths` are the files of each series,
+    `targets` the rows of that role by `pair_id`.
+    """
+
+    origins: Mapping[Path, DrawnOn]
+    by_series: Mapping[str, Set[Path]]
+    strangers: Set[Path]
+    paths: Mapping[str, Set[str]]
+    targets: pd.DataFrame
+
+    @classmethod
+    def of(cls, origins: Mapping[Path, DrawnOn], manifest: pd.DataFrame) -> "_ManifestSegmentations":
+        paths = paths_by_series(manifest)
+        by_series: dict[str, set[Path]] = defaultdict(set)
+        for path, origin in origins.items():
+            for series_uid in origin.series & paths.keys():
+                by_series[series_uid].add(path)
+        strangers = origins.keys() - set[Path]().union(*by_series.values())
+        is_target = (manifest["role"] == "target") & manifest["pair_id"].notna()
+        return cls(origins, by_series, strangers, paths, manifest[is_target].set_index("pair_id"))
+
+
+def _from_segmentations(found: _ManifestSegmentations, pairs: pd.DataFrame) -> tuple[NDArray[Any], dict[int, Path]]:
     """The labels, and the segmentation that they are of by slice."""
     labels = np.zeros((len(pairs), int(pairs["rows"].iloc[0]), int(pairs["columns"].iloc[0])), np.uint16)
-    strangers = {path for path, origin in found.items() if origin.series.isdisjoint(manifest["series_uid"])}
+    sources = pairs.reset_index(drop=True)
+    paired = sources.dropna(subset="pair_id")  # a slice without a partner has no target
+    targets = found.targets.loc[paired["pair_id"]].set_axis(paired.index)
     used: dict[int, Path] = {}  # by the slices in `labels`
-    for role, is_named in (("source", True), ("target", True), ("source", False)):  # it may be drawn on a third kernel
-        rows = _rows_of(role, manifest, pairs)
+    for rows, is_named in ((sources, True), (targets, True), (sources, False)):  # it may be drawn on a third kernel
         for series_uid, slices in rows.groupby("series_uid"):
-            candidates = strangers | {path for path, origin in found.items() if is_named and series_uid in origin.series}
+            named = found.by_series.get(str(series_uid), set()) if is_named else set()
+            candidates = found.strangers | named
             if not candidates or (not is_named and used.keys() & set(slices.index)):
                 continue
-            series = find_manifest_series(str(series_uid), manifest)
-            fitting = sorted(path for path in candidates if _fits(found[path], series, is_named=is_named))
+            series = find_manifest_series(str(series_uid), found.paths[str(series_uid)])
+            fitting = sorted(path for path in candidates if _fits(found.origins[path], series, is_named=is_named))
             images = _label_images(fitting, series, is_named=is_named)
             if path := _only(list(images)):
                 _only([*{used[index] for index in slices.index if index in used}, path])
                 labels[slices.index] = _of_slices(slices["path"], _numbered(images[path]), series)
                 used |= dict.fromkeys(slices.index, path)
     return labels, used
-
-
-def _rows_of(role: str, manifest: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a role that show the slices of `pairs`, by their numbers there; a slice without a partner has no target."""
-    sources = pairs.reset_index(drop=True)
-    if role == "source":
-        return sources
-    paired = sources.dropna(subset="pair_id")
-    return manifest[manifest["role"] == role].set_index("pair_id").loc[paired["pair_id"]].set_axis(paired.index)
 
 
 def _fits(origin: DrawnOn, series: Series, *, is_named: bool) -> bool:
@@ -187,23 +206,13 @@ def _of_slices(paths: pd.Series, labels: NDArray[Any], series: Series) -> NDArra
 
 def check_regular(manifest: pd.DataFrame, *, pairs: pd.DataFrame) -> None:
     """ValueError naming a series of `pairs` (source rows of `manifest`) whose slices form no regular grid in space."""
+    paths = paths_by_series(manifest)
     for series_uid, path in pairs.drop_duplicates("series_uid")[["series_uid", "path"]].itertuples(index=False):
-        if not is_volume_file(Path(path)) and (series := find_manifest_series(series_uid, manifest)).irregularity:
+        if not is_volume_file(Path(path)) and (series := find_manifest_series(series_uid, paths[series_uid])).irregularity:
             raise ValueError(
                 f"features in space need a regular grid, and the series of {printable(series.path)} forms none: "
                 f"{series.irregularity}"
             )
-
-
-def find_manifest_series(series_uid: str, manifest: pd.DataFrame) -> Series:
-    """A whole series of the manifest, whose slices may lie in several folders."""
-    paths = set(manifest.loc[manifest["series_uid"] == series_uid, "path"])
-    folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
-    fetch_whole_folder(folder)
-    found = {one.series_instance_uid: one for one in find_series(folder)[0]}
-    if series_uid not in found or not paths <= {str(header.path) for header in found[series_uid].slices}:
-        raise ValueError(f"{printable(folder)}: a series here is no longer what it was when it was paired")
-    return found[series_uid]
 
 
 def read_named_masks(mask: Path, scan: Scan, *, hu: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -1,6 +1,6 @@
 """The whole scans behind the pairs of a split: what a program that judges patients needs, not slices."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ltdiff.data.manifest import data_fingerprint, read_hu, slice_numbers
-from ltdiff.data.masks import find_manifest_series
+from ltdiff.data.manifest_series import find_manifest_series, paths_by_series
 from ltdiff.data.volume_files import is_volume_file
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -26,13 +26,14 @@ def read_all_hu(rows: pd.DataFrame) -> np.ndarray:
 class PairedScan:
     """Two series of one scan, by the rows of their slices (N) in a manifest, in ascending z.
 
-    `numbers` (N,) are the places of the slices in the whole source series, `fingerprint` stands for all of it. `num_trained`
-    slices are in the split that trains.
+    `numbers` (N,) are the places of the slices in the whole source series, whose files in the manifest are `paths`; `fingerprint`
+    stands for the scan. `num_trained` slices are in the split that trains.
     """
 
     sources: pd.DataFrame
     targets: pd.DataFrame
     numbers: np.ndarray
+    paths: Set[str]
     fingerprint: str
     num_trained: int
 
@@ -65,19 +66,29 @@ def find_paired_scans(manifest: pd.DataFrame, *, split: str) -> list[PairedScan]
     paired = manifest[manifest["pair_id"].notna()]
     sources = paired[paired["role"] == "source"].set_index("pair_id", drop=False)
     targets = paired[paired["role"] == "target"].set_index("pair_id", drop=False).loc[sources.index]
+    numbers = pd.Series(slice_numbers(manifest, sources), index=sources.index)
+    paths = paths_by_series(manifest)
     scans = []
-    for _, rows in sources.groupby([sources["series_uid"], targets["series_uid"]], sort=False):
+    for (series_uid, _), rows in sources.groupby([sources["series_uid"], targets["series_uid"]], sort=False):
         if not (rows["split"] == split).any():
             continue
         of_source = rows.sort_values("z_mm")
         of_target = targets.loc[of_source.index]
         fingerprint = data_fingerprint(pd.concat([of_source, of_target]).assign(split="", patient=""))
-        numbers = slice_numbers(manifest, of_source)
-        scans.append(PairedScan(of_source, of_target, numbers, fingerprint, int((rows["split"] == "train").sum())))
+        scans.append(
+            PairedScan(
+                sources=of_source,
+                targets=of_target,
+                numbers=numbers[of_source.index].to_numpy(),
+                paths=paths[str(series_uid)],
+                fingerprint=fingerprint,
+                num_trained=int((rows["split"] == "train").sum()),
+            )
+        )
     return scans
 
 
-def axial_difference(scan: PairedScan, manifest: pd.DataFrame) -> str:
+def axial_difference(scan: PairedScan) -> str:
     """Why a scan is no stack of axial slices at equal distances, seen as usual, in words; "" when it is one."""
     steps_mm = np.diff(scan.sources["z_mm"])
     if len(steps_mm) == 0:
@@ -86,7 +97,7 @@ def axial_difference(scan: PairedScan, manifest: pd.DataFrame) -> str:
         return f"its slices lie {steps_mm.min():.3g} to {steps_mm.max():.3g} mm apart"
     if is_volume_file(Path(scan.sources["path"].iloc[0])):
         return ""  # read in this orientation
-    series = find_manifest_series(str(scan.sources["series_uid"].iloc[0]), manifest)
+    series = find_manifest_series(str(scan.sources["series_uid"].iloc[0]), scan.paths)
     return _describe_orientation(series.orientation) or series.irregularity
 
 

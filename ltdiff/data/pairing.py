@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from ltdiff.data.manifest import split_manifest
 from ltdiff.data.manifest_rows import build_manifest, kernel_table
+from ltdiff.data.manifest_split import split_manifest
 from ltdiff.data.noise_coherence import Verdict, compare_noise
 from ltdiff.data.read_scan import read_scan
 from ltdiff.data.same_grid import MIN_SHARED, grid_difference, slice_overlap

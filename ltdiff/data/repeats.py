@@ -15,7 +15,7 @@ import pandas as pd
 
 from ltdiff.data.manifest import REPEAT, SCHEMA
 from ltdiff.data.manifest_rows import add_rows
-from ltdiff.data.masks import find_manifest_series
+from ltdiff.data.manifest_series import find_manifest_series, paths_by_series
 from ltdiff.data.noise_coherence import Verdict, compare_noise
 from ltdiff.data.same_grid import grid_difference, shared_slices
 from ltdiff.data.unpaired import read_originals, scan_name
@@ -74,9 +74,10 @@ def _read_targets(manifest: pd.DataFrame) -> list[Scan]:
     if rows.empty:
         raise ValueError("there are no pairs, and a repeat is one of a pair's target")
     targets: list[Scan] = []
+    paths = paths_by_series(manifest)
     for uid, path, patient in rows[["series_uid", "path", "patient"]].itertuples(index=False):
         is_file = is_volume_file(Path(path))
-        scan: Scan = read_volume_scan(Path(path)) if is_file else find_manifest_series(uid, manifest)
+        scan: Scan = read_volume_scan(Path(path)) if is_file else find_manifest_series(uid, paths[uid])
         targets.append(replace(scan, patient_key=patient))
     return targets
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ltdiff.data.manifest import split_manifest
 from ltdiff.data.manifest_rows import build_manifest, kernel_table
+from ltdiff.data.manifest_split import split_manifest
 from ltdiff.data.pairing import PairingResult, read_archive
 from ltdiff.data.volume_files import VolumeFile, is_volume_file, read_volume_scan
 from ltdiff.dicom.archive_files import Issue

@@ -118,6 +118,83 @@ class _Window:
         return self.content[offset : offset + num_bytes]
 
 
+class _Walk:
+    """What was met on the way through a file: the levels that were entered and not left, and the elements that were kept."""
+
+    def __init__(self, file: BinaryIO, order: _Order, *, is_implicit: bool, wanted: Collection[int]) -> None:
+        self.window, self.order, self.wanted = _Window(file), order, wanted
+        self.is_implicit = _is_really_implicit(self.window, self.window.start, is_implicit)
+        self.series_instance_uid = ""
+        self.elements: dict[int, FoundElement] = {}
+        self.levels: list[_Level] = []
+        self.depth = self.num_bytes = 0
+        self.outer = (0, 0)  # start and tag of the sequence that was entered first, if a delimiter ends it
+
+    def refuse(self, reason: str) -> LayoutError:
+        return LayoutError(reason, self.series_instance_uid)
+
+    def stop(self, start: int, tag: int, length: int, position: int) -> FileLayout:
+        """The layout of a file whose walk ends with this element, which is that of the pixels but for meta information."""
+        num_left, is_encapsulated = self.window.size - position, length == UNDEFINED and tag in _PIXELS
+        if is_encapsulated:
+            length = _skip_fragments(self.window, position, self.order, at_most=MAX_FRAGMENT_BYTES) - position
+        return FileLayout(
+            self.series_instance_uid, start, self.is_implicit, tag, length, num_left, is_encapsulated, self.elements
+        )
+
+    def is_sequence(self, tag: int, length: int, position: int) -> bool:
+        """Whether an element of unknown VR is a sequence, by what it begins with (PS3.5 6.2.2)."""
+        offset = position - self.window.start
+        begin = self.window.content[offset : offset + 4]
+        if len(begin) < 4:
+            begin = self.window.read(position, 4)
+        return begin in self.order.starts and not (length == UNDEFINED and tag in _PIXELS)
+
+    def enter_item(self, length: int, position: int, *, is_implicit: bool) -> None:
+        self.levels.append(_Level(None if length == UNDEFINED else position + length, is_implicit, False))
+
+    def enter_sequence(self, start: int, tag: int, vr: bytes, length: int, position: int, *, is_implicit: bool) -> None:
+        if not self.levels:
+            self.outer = start, tag if length == UNDEFINED else 0
+            if tag in self.wanted and length != UNDEFINED:
+                self.elements[tag] = FoundElement(vr.decode(), length, self.window.read(position, length))
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.refuse(f"has sequences nested more than {MAX_DEPTH} deep")
+        end = None if length == UNDEFINED else position + length
+        # a sequence of unknown VR is implicit (PS3.5 6.2.2), though not every writer knows
+        is_inner_implicit = _is_really_implicit(self.window, position + 8, True) if vr == b"UN" else is_implicit or not vr
+        self.levels.append(_Level(end, is_inner_implicit, True))
+
+    def leave(self) -> None:
+        self.depth -= self.levels.pop().is_sequence
+
+    def delimit(self, position: int) -> None:
+        """Leave the item or sequence that ends with a delimiter before `position`."""
+        if not self.levels:
+            self.wanted = ()  # to pydicom, a data set ends here
+            return
+        self.leave()
+        start, tag = self.outer
+        if not self.levels and tag in self.wanted:  # it had no length
+            self.elements[tag] = FoundElement("SQ", UNDEFINED, self.window.read(start, position - start))
+
+    def pass_value(self, tag: int, vr: bytes, length: int, position: int) -> None:
+        """Count the bytes of a value that is no sequence, and keep it where it is wanted."""
+        if position + length > self.window.size:
+            raise self.refuse("is cut short in its header")
+        group = tag >> 16
+        self.num_bytes += 0 if group % 2 or group in _UNDECODED_GROUPS else length
+        if self.num_bytes > MAX_HEADER_BYTES:
+            raise self.refuse(f"has a header of more than {MAX_HEADER_BYTES // 2**20} MiB")
+        if self.levels:
+            return
+        if tag in self.wanted and 0 < length <= MAX_HEADER_BYTES:
+            self.elements[tag] = FoundElement(vr.decode(), length, self.window.read(position, length))
+        if tag == _SERIES_INSTANCE_UID:
+            self.series_instance_uid = self.window.read(position, min(length, 64)).decode("ascii", "replace").strip("\0 ")
+
+
 def find_layout(
     file: BinaryIO, *, is_implicit: bool, is_little_endian: bool, wanted: Collection[int] = (), is_meta: bool = False
 ) -> FileLayout:
@@ -129,94 +206,53 @@ def find_layout(
         LayoutError: nesting, number or size of the elements is beyond what a CT slice has, or they end before their end.
     """
     order = _LITTLE if is_little_endian else _BIG
-    implicit, explicit, long_length = order.implicit.unpack_from, order.explicit.unpack_from, order.length.unpack_from
-    window = _Window(file)
-    position, size = window.start, window.size
-    series_instance_uid, num_elements, num_bytes = "", 0, 0
-    elements: dict[int, FoundElement] = {}
-    levels: list[_Level] = []
-    depth, outer = 0, (0, 0)  # start and tag of the sequence that was entered first
-    is_implicit = _is_really_implicit(window, position, is_implicit)
-    top = _Level(None, is_implicit, False)
-    content, base = window.content, window.start
+    read_implicit, read_explicit, read_length = order.implicit.unpack_from, order.explicit.unpack_from, order.length.unpack_from
+    walk = _Walk(file, order, is_implicit=is_implicit, wanted=wanted)
+    window, levels = walk.window, walk.levels
+    position, num_elements = window.start, 0
     while True:
         while levels and levels[-1].end is not None and position >= levels[-1].end:
-            depth -= levels.pop().is_sequence
-        level = levels[-1] if levels else top
+            walk.leave()
         # PS3.5 7.1. In place, and not in a function: this loop is most of the time that a header takes
-        if content is not window.content:
-            content, base = window.content, window.start
-        offset = position - base
-        if not 0 <= offset <= len(content) - 12:
+        level_is_implicit = levels[-1].is_implicit if levels else walk.is_implicit
+        offset = position - window.start
+        if not 0 <= offset <= len(window.content) - 12:
             window.move(position)
-            content, base, offset = window.content, position, 0
-            if len(content) < 8:
+            offset = 0
+            if len(window.content) < 8:
                 break
-        first, vr = position, b""
-        if not level.is_implicit:
-            group, number, vr, length = explicit(content, offset)
-        if level.is_implicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":  # as pydicom: some writers change to implicit
-            group, number, length = implicit(content, offset)
+        content, start, vr = window.content, position, b""
+        if not level_is_implicit:
+            group, number, vr, length = read_explicit(content, offset)
+        if level_is_implicit or group == 0xFFFE or not b"AA" <= vr <= b"ZZ":  # as pydicom: some writers change to implicit
+            group, number, length = read_implicit(content, offset)
             vr, position = b"", position + 8
         elif vr in _LONG_VRS:
             if len(content) - offset < 12:
                 break
-            length, position = long_length(content, offset + 8)[0], position + 12
+            length, position = read_length(content, offset + 8)[0], position + 12
         else:
             position += 8
         tag = group << 16 | number
         num_elements += 1
         if num_elements > MAX_ELEMENTS:
-            raise LayoutError(f"has more than {MAX_ELEMENTS} elements in its header", series_instance_uid)
+            raise walk.refuse(f"has more than {MAX_ELEMENTS} elements in its header")
         if not levels and (group != 2 if is_meta else tag in _PIXELS):
-            num_left, is_encapsulated = size - position, length == UNDEFINED and tag in _PIXELS
-            if is_encapsulated:
-                length = _skip_fragments(window, position, order, at_most=MAX_FRAGMENT_BYTES) - position
-            return FileLayout(series_instance_uid, first, is_implicit, tag, length, num_left, is_encapsulated, elements)
-        is_sequence = vr == b"SQ"
-        if length >= 8 and (not vr or vr == b"UN"):  # by what it begins with (PS3.5 6.2.2)
-            start = content[position - base : position - base + 4]
-            start = start if len(start) == 4 else window.read(position, 4)
-            is_sequence = start in order.starts and not (length == UNDEFINED and tag in _PIXELS)
+            return walk.stop(start, tag, length, position)
         if tag == _ITEM:
-            levels.append(_Level(None if length == UNDEFINED else position + length, level.is_implicit, False))
+            walk.enter_item(length, position, is_implicit=level_is_implicit)
         elif tag in (_ITEM_END, _SEQUENCE_END):
-            if not levels:
-                wanted = ()  # to pydicom, a data set ends here
-            else:
-                depth -= levels.pop().is_sequence
-                if not levels and outer[1] in wanted:  # it had no length
-                    value = window.read(outer[0], position - outer[0])
-                    elements[outer[1]] = FoundElement("SQ", UNDEFINED, value)
-        elif is_sequence:
-            if not levels:
-                outer = first, tag if length == UNDEFINED else 0
-                if tag in wanted and length != UNDEFINED:
-                    elements[tag] = FoundElement(vr.decode(), length, window.read(position, length))
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise LayoutError(f"has sequences nested more than {MAX_DEPTH} deep", series_instance_uid)
-            end = None if length == UNDEFINED else position + length
-            # a sequence of unknown VR is implicit (PS3.5 6.2.2), though not every writer knows
-            is_inner_implicit = _is_really_implicit(window, position + 8, True) if vr == b"UN" else level.is_implicit or not vr
-            levels.append(_Level(end, is_inner_implicit, True))
+            walk.delimit(position)
+        elif vr == b"SQ" or (length >= 8 and (not vr or vr == b"UN") and walk.is_sequence(tag, length, position)):
+            walk.enter_sequence(start, tag, vr, length, position, is_implicit=level_is_implicit)
         elif length == UNDEFINED:
             position = _skip_fragments(window, position, order)
         else:
-            if position + length > size:
-                raise LayoutError("is cut short in its header", series_instance_uid)
-            num_bytes += 0 if group % 2 or group in _UNDECODED_GROUPS else length
-            if num_bytes > MAX_HEADER_BYTES:
-                raise LayoutError(f"has a header of more than {MAX_HEADER_BYTES // 2**20} MiB", series_instance_uid)
-            if not levels:
-                if tag in wanted and 0 < length <= MAX_HEADER_BYTES:
-                    elements[tag] = FoundElement(vr.decode(), length, window.read(position, length))
-                if tag == _SERIES_INSTANCE_UID:
-                    series_instance_uid = window.read(position, min(length, 64)).decode("ascii", "replace").strip("\0 ")
+            walk.pass_value(tag, vr, length, position)
             position += length
-    if size > position:
-        raise LayoutError("is cut short in its header", series_instance_uid)
-    return FileLayout(series_instance_uid, size, is_implicit, elements=elements)
+    if window.size > position:
+        raise walk.refuse("is cut short in its header")
+    return FileLayout(walk.series_instance_uid, window.size, walk.is_implicit, elements=walk.elements)
 
 
 def _is_really_implicit(window: _Window, position: int, is_implicit: bool) -> bool:

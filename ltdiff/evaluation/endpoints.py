@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ltdiff.evaluation.agreement import AGREEMENT_COLUMNS, agreement
-from ltdiff.evaluation.evaluation_set import ScoredScan
+from ltdiff.evaluation.scored_scan import ScoredScan
 from ltdiff.inference.method import Slices
 
 Bool = NDArray[np.bool_]

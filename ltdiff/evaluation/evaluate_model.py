@@ -17,12 +17,13 @@ from ltdiff.data.manifest import data_fingerprint, read_manifest, series_digests
 from ltdiff.data.paired_scans import PairedScan, find_paired_scans
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluation_result import EvaluationResult, ScanMeasures, collect_result
-from ltdiff.evaluation.evaluation_set import EvaluationSet, ScanImages, ScoredScan, read_evaluation_set, standardize_slices
+from ltdiff.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from ltdiff.evaluation.feature_values import ExtractAll
 from ltdiff.evaluation.markdown import ccc_markdown
 from ltdiff.evaluation.report import REPORT_FILE, add_section, write_report
 from ltdiff.evaluation.risk import RiskEvaluation, RiskResult, risk_section
 from ltdiff.evaluation.risk_command import RiskCommand
+from ltdiff.evaluation.scored_scan import ScanImages, ScoredScan
 from ltdiff.evaluation.scoring import SOURCE, Expectation, Harmonizer, Scores, score
 from ltdiff.evaluation.unpaired_endpoints import LungScan, group_endpoints
 from ltdiff.evaluation.unpaired_markdown import unpaired_markdown
@@ -30,9 +31,11 @@ from ltdiff.evaluation.unpaired_result import UnpairedResult, collect_unpaired_r
 from ltdiff.evaluation.unpaired_set import UnpairedSet, read_unpaired_set
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import LinearMatch, Method, Slices
+from ltdiff.inference.procedure import Procedure
 from ltdiff.inference.series_method import SeriesMethod
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.inference.standardizer import Standardizer
-from ltdiff.model.config import OUTPUTS
+from ltdiff.model.config import OUTPUTS, Output
 from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, read_description, weights_sha256
 from ltdiff.model.residual_model import read_residual_model
 from ltdiff.radiomics.feature_sets import FEATURE_SETS
@@ -67,7 +70,7 @@ def evaluate_model(
     mask: Path | None = None,
     lung_mask: Path | None = None,
     risk: RiskCommand | None = None,
-    endpoints: pd.DataFrame | None = None,
+    endpoints: Callable[[], pd.DataFrame] | None = None,
     extract_all: ExtractAll | None = None,
 ) -> str:
     """Score the source, the linear match and the model; write the report to `out`; return the main tables as Markdown.
@@ -77,7 +80,7 @@ def evaluate_model(
     Of a calibrated model the outputs that were not chosen, and the expectation of the features over samples, have rows of their
     own, unless one output was asked for.
 
-    `endpoints` are those without pairs where they are measured already (a table of `group_endpoints`).
+    `endpoints` measures those without pairs in another way (a table of `group_endpoints`); it is called where they are reported.
     Features are extracted by processes on this machine, or by `extract_all`. With `risk`, the model of that command scores whole
     scans when the report is written.
 
@@ -110,7 +113,7 @@ def evaluate_model(
     tables = main_tables(evaluation)
     if risk is None:
         return tables
-    scored = RiskEvaluation(risk, methods, _identity(model, inference), config.num_workers).score(scans, manifest, out=out)
+    scored = RiskEvaluation(risk, methods, _identity(model, inference), config.num_workers).score(scans, out=out)
     return f"{tables}\n\n{_add_risk(scored, out)}"
 
 
@@ -125,8 +128,12 @@ def _methods(
     if inference.output is not None or read_residual_model(model) is None:
         return methods, {}
     others = [output for output in OUTPUTS if output not in (standardizer.procedure.output, "match")]  # "linear" is the match
-    methods |= {f"ltdiff_{other}": Standardizer.load(model, replace(inference, output=other)) for other in others}
-    return methods, {"ltdiff_expected": Expectation(Standardizer.load(model, replace(inference, output="sample")))}
+
+    def used(output: Output) -> Standardizer:
+        return standardizer.with_procedure(Procedure.read(model, replace(inference, output=output)))
+
+    methods |= {f"ltdiff_{other}": used(other) for other in others}
+    return methods, {"ltdiff_expected": Expectation(used("sample"))}
 
 
 def _find_scans(manifest: pd.DataFrame, split: str) -> list[PairedScan]:
@@ -161,10 +168,15 @@ def read_scored_sets(
     """Read the pairs of a split, and if slices of source or target in it have no partner, what is scored without pairs.
 
     Raises:
-        ValueError: as `read_evaluation_set` and `read_unpaired_set`.
+        ValueError: as `read_evaluation_set` and `read_unpaired_set`; lungs are given, and there are no pairs to lay them on.
     """
     unpaired = has_unpaired(manifest, config.split)
     has_pairs = ((manifest["split"] == config.split) & manifest["pair_id"].notna()).any()
+    if lung_mask is not None and unpaired and not has_pairs:
+        raise ValueError(
+            f"{printable(lung_mask)}: lungs are given for pairs, and the manifest has none in its split {config.split!r}; "
+            "without pairs they are found in every scan, on both sides alike"
+        )
     return ScoredSets(
         read_evaluation_set(manifest, config=config, mask=mask, lung_mask=lung_mask) if has_pairs or not unpaired else None,
         read_unpaired_set(manifest, config=config, mask=mask) if unpaired else None,
@@ -178,7 +190,7 @@ def evaluate(
     methods: Mapping[str, Method],
     harmonizers: Mapping[str, Harmonizer] | None = None,
     expectations: Mapping[str, Expectation] | None = None,
-    endpoints: pd.DataFrame | None = None,
+    endpoints: Callable[[], pd.DataFrame] | None = None,
     out: Path,
     facts: Mapping[str, Any],
     compared: str | None = None,
@@ -214,7 +226,7 @@ def evaluate(
             images,
             unpaired_set=unpaired,
             harmonizers=harmonizers or {},
-            endpoints=_endpoints(methods, unpaired) if endpoints is None else endpoints,
+            endpoints=_endpoints(methods, unpaired) if endpoints is None else endpoints(),
             facts={"seconds_per_slice": seconds, **facts},
             extract_all=extract_all,
         )
@@ -265,9 +277,8 @@ def standardize_all(
     images, seconds = {SOURCE: source_hu}, {}
     for name, method in methods.items():
         started_s = time.perf_counter()
-        of_slices = [method.for_series(uid) for uid in series] if isinstance(method, SeriesMethod) else method
         made = standardize_slices(
-            of_slices, source_hu, spacings_mm, numbers=numbers, num_workers=num_workers, name=name, is_shown=is_shown
+            method, source_hu, spacings_mm, numbers=numbers, series=series, num_workers=num_workers, name=name, is_shown=is_shown
         )
         images[name] = np.stack(made)
         seconds[name] = (time.perf_counter() - started_s) / len(source_hu)

@@ -10,12 +10,13 @@ import pandas as pd
 from ltdiff.data.rois import Roi
 from ltdiff.evaluation.endpoints import endpoint_agreement, endpoint_table
 from ltdiff.evaluation.error_ratio import largest_shares, remaining_error_ratios
-from ltdiff.evaluation.evaluation_set import EvaluationSet, ScanImages
+from ltdiff.evaluation.evaluation_set import EvaluationSet
 from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.evaluation.noise_floor import noise_floor, repeatability
 from ltdiff.evaluation.noise_power import NoisePower, largest_differences
 from ltdiff.evaluation.paper import group_ccc
 from ltdiff.evaluation.robust_features import robust_features
+from ltdiff.evaluation.scored_scan import ScanImages
 from ltdiff.evaluation.scoring import Scores
 from ltdiff.evaluation.slice_correlation import neighbour_correlations, slice_correlation
 from ltdiff.evaluation.structures import count_changed_places, describe_lesions, scan_structure_table, structure_summary

@@ -6,13 +6,12 @@ is kept of all scans is where regions lie and, compressed, the masks.
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise, repeat
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,12 +34,11 @@ from ltdiff.data.rois import (
     volume_mask_rois,
     whole_slices,
 )
-from ltdiff.data.slice_pairs import find_neighbours
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.lung_mask import find_lungs
 from ltdiff.evaluation.noise_power import count_windows
-from ltdiff.evaluation.structures import Neighbours
-from ltdiff.inference.method import Method, Slices
+from ltdiff.evaluation.scored_scan import ScoredScan
+from ltdiff.inference.method import Slices
 from ltdiff.radiomics.feature_sets import FEATURE_SETS, FeatureSet
 from ltdiff.system.progress import progress
 
@@ -48,53 +46,6 @@ logger = logging.getLogger(__name__)
 
 _LESIONS_RANK, _WHOLE_RANK = sys.maxsize - 1, sys.maxsize
 """Lesions and whole slices come after all discs, in the order of the scans."""
-
-
-@dataclass(frozen=True)
-class ScoredScan:
-    """The slice pairs (Z, Y, X) in HU of one source series, and the regions drawn on their targets.
-
-    `first` is the number of its first slice in the whole set; regions count slices from there. `spacings_mm` (Z, 2) is (y, x);
-    `series` (Z,) numbers the pairs of series that slices belong to, for a source may have several targets; `places` has a row for
-    each slice: slice_index (in the whole set), series_uid, z_mm and slice_number, its place in the whole series.
-    `repeat_hu` (Z, Y, X) are the targets scanned again, NaN where they were not, None where none of any scan was.
-    `lungs` (Z, Y, X) bool is one mask for all images; `labels` (Z, Y, X) uint16 numbers the lesions, None without a mask.
-    Features are extracted from `scored`, whose `ranks` give their order among those of all scans (equal ones as the scans come).
-    """
-
-    first: int
-    source_hu: Slices
-    target_hu: Slices
-    spacings_mm: NDArray[np.float64]
-    series: NDArray[np.int64]
-    places: pd.DataFrame
-    scored: Sequence[Roi | VolumeRoi]
-    ranks: Sequence[int]
-    lungs: NDArray[np.bool_]
-    labels: NDArray[np.uint16] | None
-    repeat_hu: Slices | None = None
-
-    @property
-    def slice_numbers(self) -> NDArray[np.int64]:
-        """The places (Z,) of the slices in their whole series, which decide the noise of a method that draws some."""
-        return self.places["slice_number"].to_numpy()
-
-    @property
-    def neighbours(self) -> Neighbours:
-        """Slices that follow each other in one series, counted from the scan's first on."""
-        return find_neighbours(zip(self.series.tolist(), self.slice_numbers.tolist(), strict=True))
-
-    @property
-    def lesions(self) -> list[Roi]:
-        """The cross-sections of lesions that are large enough."""
-        return [] if self.labels is None else mask_rois(self.labels)
-
-
-class ScanImages(NamedTuple):
-    """A scan, and the images (Z, Y, X) of its source and of every method."""
-
-    scan: ScoredScan
-    images: dict[str, Slices]
 
 
 @dataclass(frozen=True)
@@ -115,30 +66,6 @@ class EvaluationSet:
     num_cross_sections: int | None
     config: EvaluationConfig
     facts: dict[str, Any]
-
-
-def standardize_slices(
-    method: Method | Sequence[Method],
-    slices_hu: Sequence[Slices] | Slices,
-    spacings_mm: Iterable[Sequence[float]],
-    *,
-    numbers: Iterable[int],
-    num_workers: int,
-    name: str = "standardize",
-    is_shown: bool = True,
-) -> list[Slices]:
-    """A' (Y, X) of source slices (Y, X), several at a time, with PixelSpacings (y, x) and their numbers in their series.
-
-    Each slice has a method of its own where several are given. Progress `is_shown`, or not.
-    """
-    methods = method if isinstance(method, Sequence) else repeat(method)
-
-    def standardize(one: Method, hu: Slices, spacing_mm: Sequence[float], number: int) -> Slices:
-        return one.standardize(hu[None], (float(spacing_mm[0]), float(spacing_mm[1])), first_slice=int(number))[0]
-
-    with ThreadPoolExecutor(num_workers) as pool:
-        made = pool.map(standardize, methods, slices_hu, spacings_mm, numbers)
-        return list(progress(made, name=name, unit="slice", total=len(slices_hu), is_shown=is_shown))
 
 
 def read_evaluation_set(

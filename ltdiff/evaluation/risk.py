@@ -22,14 +22,13 @@ import pandas as pd
 import ltdiff
 from ltdiff.data.paired_scans import PairedScan, axial_difference
 from ltdiff.evaluation.agreement import AGREEMENT_COLUMNS, agreement, agreement_headings
-from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.feature_values import TARGET
 from ltdiff.evaluation.markdown import Section
 from ltdiff.evaluation.risk_command import RiskCommand, RiskCommandError, RiskScores, parse_scores
 from ltdiff.evaluation.scoring import SOURCE
 from ltdiff.inference.anonymous_series import write_anonymous_series
 from ltdiff.inference.method import Method, Slices
-from ltdiff.inference.series_method import SeriesMethod
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, remove_partial_folders, write_text
 from ltdiff.system.lock import only_writer
 from ltdiff.system.progress import progress
@@ -65,14 +64,14 @@ class RiskEvaluation:
     identity: str
     num_workers: int = 1
 
-    def score(self, scans: Sequence[PairedScan], manifest: pd.DataFrame, *, out: Path) -> RiskResult:
-        """Score the scans of a manifest; what fails costs itself alone. ValueError where another job writes `out`."""
+    def score(self, scans: Sequence[PairedScan], *, out: Path) -> RiskResult:
+        """Score the scans; what fails costs itself alone. ValueError where another job writes `out`."""
         images = (SOURCE, *self.methods, TARGET)
         found: dict[tuple[int, str], RiskScores] = {}
         with only_writer(out / FOLDER), progress(name="risk", unit="score", total=len(scans) * len(images)) as bar:
             remove_partial_folders(out / FOLDER)
             for number, scan in enumerate(scans):
-                unfit = _unfit(scan, manifest)
+                unfit = _unfit(scan)
                 for name in images:
                     try:
                         if unfit:
@@ -121,13 +120,15 @@ class RiskEvaluation:
         source = scan.read_source()
         if name == SOURCE:
             return source
-        spacings_mm = np.tile(scan.spacing_mm[1:], (len(source), 1))
-        method = self.methods[name]
-        if isinstance(method, SeriesMethod):
-            method = method.standardizer.for_series(
-                source.__getitem__, num_slices=len(source), spacing_mm=(scan.spacing_mm[1], scan.spacing_mm[2])
-            )
-        made = standardize_slices(method, source, spacings_mm, numbers=scan.numbers, num_workers=self.num_workers, name=name)
+        made = standardize_slices(
+            self.methods[name],
+            source,
+            np.tile(scan.spacing_mm[1:], (len(source), 1)),
+            numbers=scan.numbers,
+            series=scan.sources["series_uid"],
+            num_workers=self.num_workers,
+            name=name,
+        )
         return np.stack(made)
 
     def _kept(self, scan: PairedScan, name: str, folder: Path) -> Path:
@@ -138,10 +139,10 @@ class RiskEvaluation:
         return folder / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.csv"
 
 
-def _unfit(scan: PairedScan, manifest: pd.DataFrame) -> str:
+def _unfit(scan: PairedScan) -> str:
     """Why a scan cannot be given to a risk model; "" where it can."""
     try:
-        reason = axial_difference(scan, manifest)
+        reason = axial_difference(scan)
     except ValueError as error:
         return str(error)
     return f"it is no stack of axial slices at equal distances: {reason}" if reason else ""

@@ -18,9 +18,9 @@ import ltdiff
 from ltdiff.data.rois import RoiSummary
 from ltdiff.evaluation import concordance
 from ltdiff.evaluation.concordance import Concordance, Values, ccc_across_features, ccc_across_rois, ccc_per_column
-from ltdiff.evaluation.evaluation_set import ScanImages
 from ltdiff.evaluation.feature_values import REPEAT, TARGET, ExtractAll, FeatureArray, RegionsOfScan, feature_arrays
 from ltdiff.evaluation.image_metrics import ImageMetrics
+from ltdiff.evaluation.scored_scan import ScanImages
 from ltdiff.inference.method import SamplingMethod, Slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS, FeatureSet
 

@@ -16,7 +16,7 @@ from ltdiff.data.rois import Roi
 from ltdiff.evaluation.anatomy_kept import content_kept, structures_kept
 from ltdiff.evaluation.feature_sample import FeatureSample
 from ltdiff.evaluation.feature_values import TARGET, ExtractAll, feature_array
-from ltdiff.evaluation.identifiability import UNKNOWN, identifiability
+from ltdiff.evaluation.identifiability import UNKNOWN, Identifiability, identifiability
 from ltdiff.evaluation.protocol_distance import measure_protocol, protocol_curves, protocol_distance
 from ltdiff.evaluation.radiomic_distance import radiomic_distance
 from ltdiff.evaluation.scoring import SOURCE, Harmonizer, describe_scoring
@@ -114,7 +114,7 @@ def measure_features(
     harmonizers: Mapping[str, Harmonizer] | None = None,
     extract_all: ExtractAll | None = None,
 ) -> dict[str, FeatureTable]:
-    """Features (regions, features) of every method's images, of those that change features, and of the target."""
+    """Features (regions, features) of every method's images, of those that change features (of SOURCE), and of the target."""
     config = unpaired_set.config
     names: list[str] = []
     values: dict[str, FeatureTable] = {}
@@ -132,9 +132,21 @@ def measure_features(
         )
         values |= dict(zip(of_side, of_rois, strict=True))
         names = list(found)
-    before = pd.DataFrame(values[SOURCE], columns=names)
-    harmonized = {name: harmonizer.harmonize(before)[names].to_numpy(float) for name, harmonizer in (harmonizers or {}).items()}
+    harmonized = {
+        name: harmonizer.harmonize(pd.DataFrame(values[SOURCE], columns=names))[names].to_numpy(float)
+        for name, harmonizer in (harmonizers or {}).items()
+    }
     return {**{name: values[name] for name in images}, **harmonized, TARGET: values[TARGET]}
+
+
+def identify_source(features: Mapping[str, FeatureTable], unpaired_set: UnpairedSet) -> dict[str, Identifiability]:
+    """How well the source can be told from the target by its `features` (of `measure_features`), for every method."""
+    target, seed = FeatureSample(features[TARGET], unpaired_set.target_groups), unpaired_set.config.seed
+    return {
+        name: identifiability(FeatureSample(values, unpaired_set.source_groups), target, seed=seed)
+        for name, values in features.items()
+        if name != TARGET
+    }
 
 
 def compare_features(features: Mapping[str, FeatureTable], unpaired_set: UnpairedSet) -> pd.DataFrame:
@@ -143,10 +155,8 @@ def compare_features(features: Mapping[str, FeatureTable], unpaired_set: Unpaire
     The FRD is the mean of those to the two halves, which have as many regions as the source. The floor has no AUC where a half
     shows one patient and the other another: it would be that of telling patients apart.
     """
-    seed = unpaired_set.config.seed
-    of_source = unpaired_set.source.groups[[roi.slice_index for roi in unpaired_set.source_rois]]
     slices = np.array([roi.slice_index for roi in unpaired_set.target_rois])
-    target = FeatureSample(features[TARGET], unpaired_set.target.groups[slices])
+    target = FeatureSample(features[TARGET], unpaired_set.target_groups)
     of_halves = unpaired_set.halves[slices]
     halves = []
     for half in np.unique(of_halves):
@@ -155,15 +165,13 @@ def compare_features(features: Mapping[str, FeatureTable], unpaired_set: Unpaire
         groups[chosen] = unpaired_set.target.select(chosen).groups  # of a single patient smaller blocks
         halves.append(FeatureSample(features[TARGET], groups[slices]).select(of_halves == half))
     rows = []
-    for name, values in features.items():
-        if name == TARGET and len(halves) == 2:
-            tells_patients = 1 < unpaired_set.target.places["patient"].nunique() < MIN_PATIENTS
-            auc = UNKNOWN if tells_patients else identifiability(*halves, seed=seed)
-            rows.append((name, *auc, radiomic_distance(*halves, reference=target)))
-        elif name != TARGET:
-            sample = FeatureSample(values, of_source)
-            frd = float(np.mean([radiomic_distance(sample, half, reference=target) for half in halves]))
-            rows.append((name, *identifiability(sample, target, seed=seed), frd))
+    for name, told in identify_source(features, unpaired_set).items():
+        sample = FeatureSample(features[name], unpaired_set.source_groups)
+        rows.append((name, *told, float(np.mean([radiomic_distance(sample, half, reference=target) for half in halves]))))
+    if len(halves) == 2:
+        tells_patients = 1 < unpaired_set.target.places["patient"].nunique() < MIN_PATIENTS
+        told = UNKNOWN if tells_patients else identifiability(*halves, seed=unpaired_set.config.seed)
+        rows.append((TARGET, *told, radiomic_distance(*halves, reference=target)))
     return pd.DataFrame(rows, columns=["method", "auc", "auc_low", "auc_high", "frd"])
 
 

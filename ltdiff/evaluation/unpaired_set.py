@@ -53,6 +53,16 @@ class UnpairedSet:
     facts: dict[str, Any]
 
     @property
+    def source_groups(self) -> NDArray[np.int64]:
+        """The group (regions,) of each region of the source (see `Ensemble`)."""
+        return self.source.groups[[roi.slice_index for roi in self.source_rois]]
+
+    @property
+    def target_groups(self) -> NDArray[np.int64]:
+        """The group (regions,) of each region of the target."""
+        return self.target.groups[[roi.slice_index for roi in self.target_rois]]
+
+    @property
     def neighbours(self) -> Neighbours:
         """Indices of slices of the source that follow each other in one series."""
         places = self.source.places

@@ -104,8 +104,14 @@ def _report(
     path = out / PROTOCOLS_FOLDER / protocol_id / MANIFEST_FILE
     config = EvaluationConfig(split=REPORTED_SPLIT, num_slices=NUM_SLICES, num_rois=NUM_ROIS, num_workers=num_workers)
     try:
-        endpoints = measure_archive(read_manifest(path), results)
-        tables = evaluate_model(path, model=model, out=report, config=config, inference=inference, endpoints=endpoints)
+        tables = evaluate_model(
+            path,
+            model=model,
+            out=report,
+            config=config,
+            inference=inference,
+            endpoints=lambda: measure_archive(read_manifest(path), results),
+        )
     except ValueError as error:
         logger.warning("there is no report of protocol %s: %s", protocol_id, error)
         return

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ltdiff.data.manifest import split_manifest
 from ltdiff.data.manifest_rows import build_manifest
+from ltdiff.data.manifest_split import split_manifest
 from ltdiff.data.pairing import ArchiveContent
 from ltdiff.data.scan_protocol import Protocol
 from ltdiff.data.series_pair import SeriesPair

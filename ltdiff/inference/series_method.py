@@ -17,7 +17,8 @@ class SeriesMethod(Method):
 
     def __init__(self, standardizer: Standardizer, manifest: pd.DataFrame) -> None:
         self.standardizer = standardizer
-        self._slices = manifest[manifest["role"] == "source"].drop_duplicates(["path", "slice_index"]).sort_values("z_mm")
+        slices = manifest[manifest["role"] == "source"].drop_duplicates(["series_uid", "path", "slice_index"])
+        self._slices = slices.sort_values("z_mm")
         self._known: dict[str, Standardizer] = {}
 
     @override

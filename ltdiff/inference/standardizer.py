@@ -52,9 +52,13 @@ class Standardizer:
         model, _ = load_model(folder)
         return cls(model, Procedure.read(folder, inference), device=device)
 
+    def with_procedure(self, procedure: Procedure) -> "Standardizer":
+        """The same networks on the same device, used by another procedure."""
+        return Standardizer(self.model, procedure, device=self.device)
+
     def used_otherwise(self, **changes: Any) -> "Standardizer":
         """The same networks on the same device, with these changes of the procedure."""
-        return Standardizer(self.model, replace(self.procedure, **changes), device=self.device)
+        return self.with_procedure(replace(self.procedure, **changes))
 
     def for_series(
         self, read_slice: Callable[[int], Image], *, num_slices: int, spacing_mm: tuple[float, float]

@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 
 from ltdiff import __version__
-from ltdiff.data.manifest import LEFT_OUT, limit_pairs, read_manifest, split_manifest
+from ltdiff.data.manifest import LEFT_OUT, read_manifest
+from ltdiff.data.manifest_split import limit_pairs, split_manifest
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate, main_tables, read_scored_sets
 from ltdiff.evaluation.report import add_to_summary

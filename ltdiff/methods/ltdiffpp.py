@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 from typing_extensions import override
@@ -12,6 +12,7 @@ from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.method import Method, Slices
+from ltdiff.inference.procedure import Procedure
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.methods.protocol import Comparator, FitError
 from ltdiff.model.config import OUTPUTS, Output
@@ -50,7 +51,7 @@ class LTDiffMethod(Comparator):
             raise FitError(str(error)) from error
         if self.is_calibrated:
             calibrate_run(manifest, model=self.model, num_workers=self.num_workers)
-        self.standardizer = self._load()
+        self.standardizer = Standardizer.load(self.model, self._inference())
 
     @override
     def standardize(self, hu: Slices, spacing_mm: tuple[float, float], *, first_slice: int = 0) -> Slices:
@@ -61,10 +62,10 @@ class LTDiffMethod(Comparator):
         """Return the mean with another number of steps, and the outputs that were not chosen."""
         steps = (2, "2_steps") if self.settings.diffusion.num_steps == 1 else (1, "1_step")
         ending = "" if self.standardizer.procedure.output == "mean" else "_mean"
-        variants: dict[str, Method] = {f"{ending}_{steps[1]}": self._load(output="mean", num_inference_steps=steps[0])}
+        variants: dict[str, Method] = {f"{ending}_{steps[1]}": self._used(output="mean", num_inference_steps=steps[0])}
         if (self.model / CALIBRATION_FILE).is_file():
             others = [output for output in OUTPUTS if output != self.standardizer.procedure.output]
-            variants |= {f"_{other}": self._load(output=other) for other in others}
+            variants |= {f"_{other}": self._used(output=other) for other in others}
         return variants
 
     @override
@@ -72,14 +73,15 @@ class LTDiffMethod(Comparator):
         """Return that of the model's samples, where it is calibrated."""
         if read_residual_model(self.model) is None:
             return {}
-        return {"_expected": Expectation(self._load(output="sample"))}
+        return {"_expected": Expectation(self._used(output="sample"))}
 
-    def _load(
-        self, model: Path | None = None, *, output: Output | None = None, num_inference_steps: int | None = None
-    ) -> Standardizer:
-        precision = self.settings.training.precision
-        inference = InferenceConfig(output=output, num_inference_steps=num_inference_steps, precision=precision)
-        return Standardizer.load(model or self.model, inference)
+    def _used(self, *, output: Output, num_inference_steps: int | None = None) -> Standardizer:
+        """The trained networks, used in another way."""
+        inference = self._inference(output=output, num_inference_steps=num_inference_steps)
+        return self.standardizer.with_procedure(Procedure.read(self.model, inference))
+
+    def _inference(self, **changes: Any) -> InferenceConfig:
+        return InferenceConfig(precision=self.settings.training.precision, **changes)
 
 
 class PretrainedLTDiffMethod(LTDiffMethod):
@@ -96,7 +98,7 @@ class PretrainedLTDiffMethod(LTDiffMethod):
     def variants(self) -> Mapping[str, Method]:
         """Add the pretrained weights as they were before the training."""
         ending = "" if self.standardizer.procedure.output == "mean" else "_mean"
-        return {**super().variants(), f"{ending}_untrained": self._load(self.folder / START_FOLDER)}
+        return {**super().variants(), f"{ending}_untrained": Standardizer.load(self.folder / START_FOLDER, self._inference())}
 
 
 class PaperLTDiffMethod(LTDiffMethod):

@@ -11,8 +11,8 @@ import pandas as pd
 from typing_extensions import override
 
 from ltdiff.data.slice_pairs import ValidationPair, find_neighbours, read_validation_pairs
-from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.inference.method import LinearMatch, Method, SamplingMethod, Slices
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.residual_model import FlowUse, ResidualModel
 from ltdiff.model.residual_noise import ResidualNoiseModel, fit_flow_gain, fit_mean_gain, fit_residual_noise

@@ -16,10 +16,10 @@ from ltdiff.data.masks import read_named_masks
 from ltdiff.data.read_scan import read_scan
 from ltdiff.data.rois import MIN_LESION_PIXELS, Roi, mask_rois
 from ltdiff.data.volume_files import write_volume
-from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.feature_values import feature_array
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import check_domain, read_training_domain
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.model.model_folder import read_calibration
 from ltdiff.model.residual_model import require_residual_model

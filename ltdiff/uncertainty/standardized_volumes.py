@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ltdiff.data.acquisition import AcquisitionInfo
 from ltdiff.data.read_scan import read_scan
-from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.evaluation.scoring import Expectation
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.inference.models import TrainedModel, check_domain, read_training_domain
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.inference.standardizer import Standardizer
 from ltdiff.system.text import printable
 from ltdiff.uncertainty.calibration import EXPECTED, read_choice

@@ -14,7 +14,8 @@ import pandas as pd
 
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import standardize_all
-from ltdiff.evaluation.unpaired_result import compare_features, measure_features
+from ltdiff.evaluation.scoring import SOURCE
+from ltdiff.evaluation.unpaired_result import identify_source, measure_features
 from ltdiff.evaluation.unpaired_set import read_unpaired_set
 from ltdiff.inference.method import Method
 from ltdiff.model.config import Output
@@ -44,8 +45,9 @@ def measure_auc(methods: Mapping[Output, Method], manifest: pd.DataFrame, *, num
     source = unpaired_set.source
     by_name = {str(output): method for output, method in methods.items()}
     images, _ = standardize_all(by_name, source.hu, source.spacings_mm, source.places, num_workers=num_workers)
-    found = compare_features(measure_features(images, unpaired_set), unpaired_set).set_index("method")["auc"]
-    return {output: float(found[output]) for output in methods}
+    del images[SOURCE]  # which is no output
+    told = identify_source(measure_features(images, unpaired_set), unpaired_set)
+    return {output: told[output].auc for output in methods}
 
 
 def choose_output(made_ccc: Mapping[Output, float], auc: Mapping[Output, float]) -> Output:

@@ -11,8 +11,8 @@ from ltdiff.data.patches import MakeSource
 from ltdiff.data.rois import random_rois
 from ltdiff.data.slice_pairs import MAX_VALIDATION_PAIRS, ValidationPair, read_validation_pairs
 from ltdiff.evaluation.concordance import ccc_per_column
-from ltdiff.evaluation.evaluation_set import standardize_slices
 from ltdiff.inference.method import Method, SamplingMethod
+from ltdiff.inference.standardized_slices import standardize_slices
 from ltdiff.radiomics.feature_sets import PYRADIOMICS
 from ltdiff.radiomics.parallel import RegionCut, extract_regions
 

@@ -17,7 +17,8 @@ import pydicom
 from measure import Benchmark, compare_rates, state
 from synthetic_pairs import make_noise, write_series
 
-from ltdiff.data.manifest import data_fingerprint, read_manifest, split_manifest, write_manifest
+from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
+from ltdiff.data.manifest_split import split_manifest
 from ltdiff.data.patches import make_loader
 from ltdiff.dicom import header_index, header_scan
 from ltdiff.dicom.header_index import HeaderIndex

@@ -16,7 +16,7 @@ from tiny_run import save_tiny_model, write_pairs
 from ltdiff.cli import run_ltdiff
 from ltdiff.commands.command_line import IN_PLACE, run
 from ltdiff.data.manifest import read_hu, read_manifest
-from ltdiff.data.masks import find_manifest_series
+from ltdiff.data.manifest_series import find_manifest_series, paths_by_series
 from ltdiff.dicom.series import find_series
 from ltdiff.dicom.write_dataset import stable_uid
 from ltdiff.dicom.write_original import write_ct_series
@@ -179,7 +179,7 @@ def test_a_manifest_of_urls_is_one_on_any_machine(archive, bucket, local_archive
     here = local_archive / Path(row["path"]).relative_to(copy)
     np.testing.assert_array_equal(read_hu(row), read_hu(row | {"path": str(here)}))
     assert len(files(copy)) == 1
-    series = find_manifest_series(row["series_uid"], read_manifest(manifest_path))
+    series = find_manifest_series(row["series_uid"], paths_by_series(read_manifest(manifest_path))[row["series_uid"]])
     assert series.num_slices == NUM_SLICES
     assert len(files(copy)) == NUM_SLICES
 

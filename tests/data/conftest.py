@@ -10,6 +10,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
+from ltdiff.data.series_pair import SeriesPair
 from ltdiff.dicom.raw_data import KEYWORDS
 from ltdiff.dicom.scan import SliceHeader
 from ltdiff.dicom.series import Series
@@ -65,6 +66,18 @@ def _series(
 def make_series() -> SeriesFactory:
     """make_series(uid, kernel=…, patient=…, z_mm=…, …): an axial series of four slices unless told otherwise."""
     return _series
+
+
+@pytest.fixture
+def pair_of(make_series):
+    """pair_of(name, patient, num_slices): two series of one acquisition."""
+
+    def pair(name="1", patient="p1", num_slices=4, step_mm=5.0):
+        z_mm = tuple(step_mm * np.arange(num_slices))
+        soft, sharp = (make_series(f"{name}.{k}", kernel=k, patient=patient, z_mm=z_mm, thickness_mm=5.0) for k in ("B", "L"))
+        return SeriesPair(source=soft, target=sharp)
+
+    return pair
 
 
 def _write_dicom(

@@ -171,6 +171,31 @@ def test_labels_of_one_series_after_the_other(dicom_pairs, segmented, write_dico
         list(read_labels_by_series(tmp_path / "masks", both, parts=[strangers]))
 
 
+class Watched(pd.DataFrame):
+    """A table that counts how often its columns or rows are taken."""
+
+    _metadata = ("num_taken",)
+
+    def __getitem__(self, key):
+        self.num_taken += 1
+        return super().__getitem__(key)
+
+
+def test_a_manifest_is_gone_through_once_for_all_its_series(dicom_pairs, segmented):
+    manifest, _ = dicom_pairs
+    sources = manifest[manifest["role"] == "source"].sort_values("z_mm")
+    segmented("source")
+    path = segmented("target")
+    watched = Watched(manifest)
+    num_taken = []
+    for parts in ([sources], [sources.iloc[:2], sources.iloc[2:4], sources.iloc[4:]]):
+        watched.num_taken = 0
+        labels = np.concatenate(list(read_labels_by_series(path, watched, parts=parts)))
+        assert labels.any()
+        num_taken.append(watched.num_taken)
+    assert num_taken[0] == num_taken[1] > 0
+
+
 def test_a_mask_that_is_not_there_is_said_to_be_missing(dicom_pairs, tmp_path):
     manifest, _ = dicom_pairs
     with pytest.raises(ValueError, match=r"leison\.dcm: there is no such file or folder"):

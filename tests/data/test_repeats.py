@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from tiny_run import save_volume
 
-from ltdiff.data.manifest import check_manifest, data_fingerprint, limit_pairs, read_manifest, split_manifest, write_manifest
+from ltdiff.data.manifest import check_manifest, data_fingerprint, read_manifest, write_manifest
+from ltdiff.data.manifest_split import limit_pairs, split_manifest
 from ltdiff.data.pairing import pair_archive, pair_named
 from ltdiff.data.patches import make_items
 from ltdiff.data.repeats import add_repeats

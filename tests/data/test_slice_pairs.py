@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from tiny_run import SPACING_MM, make_volumes, write_pairs
 
-from ltdiff.data.manifest import limit_pairs, read_manifest
+from ltdiff.data.manifest import read_manifest
+from ltdiff.data.manifest_split import limit_pairs
 from ltdiff.data.patches import make_loader
 from ltdiff.data.slice_pairs import find_neighbours, read_stacks, read_validation_pairs
 

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from tiny_run import save_volume
 
-from ltdiff.data.manifest import check_manifest, split_manifest
+from ltdiff.data.manifest import check_manifest
 from ltdiff.data.manifest_rows import build_manifest
+from ltdiff.data.manifest_split import split_manifest
 from ltdiff.data.unpaired import assign_roles, collect_archive, collect_named, collect_surveyed
 from ltdiff.dicom.series import find_series
 

@@ -10,8 +10,9 @@ from scored_scans import make_scan, score_volume
 from ltdiff.data.rois import RoiSummary, mask_rois, random_rois
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluation_result import ScanMeasures, collect_result
-from ltdiff.evaluation.evaluation_set import EvaluationSet, ScanImages
+from ltdiff.evaluation.evaluation_set import EvaluationSet
 from ltdiff.evaluation.noise_power import count_windows
+from ltdiff.evaluation.scored_scan import ScanImages
 
 
 @pytest.fixture(scope="session")

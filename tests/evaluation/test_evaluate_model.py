@@ -6,13 +6,16 @@ import pandas as pd
 import pytest
 from tiny_run import make_volumes, one_thread, save_tiny_model, tiny_settings, write_pairs  # noqa: F401
 
-from ltdiff.data.manifest import read_manifest, split_manifest, write_manifest
+from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.data.manifest_split import split_manifest
 from ltdiff.data.paired_scans import read_all_hu
 from ltdiff.evaluation import evaluation_set
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate, evaluate_model
 from ltdiff.evaluation.evaluation_result import ScanMeasures
+from ltdiff.inference import standardizer
 from ltdiff.inference.config import InferenceConfig
+from ltdiff.model.ltdiff import load_model
 from ltdiff.model.residual_model import read_output
 from ltdiff.training.run import describe_model
 from ltdiff.uncertainty.calibration import calibrate_run
@@ -41,6 +44,8 @@ def test_of_a_calibrated_model_all_outputs_and_the_expectation_have_a_row(tmp_pa
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
     calibrate_run(read_manifest(pairs), model=model, num_workers=1)
     others = {f"ltdiff_{output}" for output in ("mean", "sample") if output != read_output(model)}
+    loaded = []
+    monkeypatch.setattr(standardizer, "load_model", lambda folder: loaded.append(folder) or load_model(folder))
     for inference, rows in (
         (InferenceConfig(), {"source", "linear", "ltdiff"} | others),
         (InferenceConfig(output="mean"), {"source", "linear", "ltdiff"}),
@@ -50,6 +55,7 @@ def test_of_a_calibrated_model_all_outputs_and_the_expectation_have_a_row(tmp_pa
         assert set(pd.read_csv(tmp_path / "report" / "image_metrics.csv")["method"]) == rows
         expected = {"ltdiff_expected"} if others <= rows else set()
         assert set(pd.read_csv(tmp_path / "report" / "ccc.csv")["method"]) == rows | expected
+    assert loaded == [model, model]  # once for each evaluation
 
 
 def test_slices_that_may_have_trained_the_model_are_named(tmp_path, caplog):

@@ -1,6 +1,7 @@
 """Risk scores of source, standardized images and target: known values, failures, and going on after them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from ltdiff.data.paired_scans import find_paired_scans
 from ltdiff.evaluation.risk import RiskEvaluation, risk_section
 from ltdiff.evaluation.risk_command import RiskCommand
 from ltdiff.inference.method import Method
+from ltdiff.inference.series_method import SeriesMethod
 from ltdiff.system.lock import only_writer
 
 STAND_IN = """
 import array
 import sys
+from dataclasses import replace
 from pathlib import Path
 stored = array.array("H")
 for path in Path(sys.argv[1]).iterdir():
@@ -74,7 +77,7 @@ def make(tmp_path, log):
 
 
 def run(evaluation: RiskEvaluation, manifest: pd.DataFrame, out: Path):
-    return evaluation.score(find_paired_scans(manifest, split="test"), manifest, out=out)
+    return evaluation.score(find_paired_scans(manifest, split="test"), out=out)
 
 
 def num_calls(log: Path) -> int:
@@ -99,6 +102,28 @@ def test_scores_and_their_agreement(make, manifest, log, tmp_path):
     assert "Whole scans (2)" in text
     assert "| -0.1000 |" in text.replace("  ", "")
     assert "Missing" not in text
+
+
+class Flattener(Brighter):
+    """Looks at a whole series, and gives all its slices the HU of the first."""
+
+    def __init__(self, level_hu=0.0):
+        self.level_hu = level_hu
+
+    def for_series(self, read_slice, *, num_slices, spacing_mm):
+        return Flattener(read_slice(0).mean())
+
+    def standardize(self, hu, spacing_mm, *, first_slice=0):
+        return np.full_like(hu, np.round(self.level_hu))
+
+
+def test_a_method_that_looks_at_whole_series_does(make, manifest, tmp_path):
+    method = SeriesMethod(Flattener(), manifest)
+    result = run(replace(make(), methods={"flat": method}), manifest, tmp_path / "out")
+    scores = result.scores.query("method == 'flat' and year == 6")
+    expected = [(1000 + round(float(method.for_series(uid).level_hu))) / 1000 for uid in scores["series_uid"]]
+    np.testing.assert_allclose(scores["score"], expected, rtol=1e-6)
+    assert np.diff(scores["score"]) == pytest.approx(0.02, abs=0.002)
 
 
 def test_the_same_command_again_goes_on(make, manifest, log, tmp_path):

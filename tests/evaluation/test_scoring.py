@@ -12,7 +12,7 @@ from scored_scans import make_scan, score_volume
 from ltdiff.data.rois import Roi, mask_rois, random_rois
 from ltdiff.data.volume_files import read_mask
 from ltdiff.evaluation.concordance import ccc_across_features, ccc_across_rois
-from ltdiff.evaluation.evaluation_set import ScanImages
+from ltdiff.evaluation.scored_scan import ScanImages
 from ltdiff.evaluation.scoring import REPRODUCIBLE_CCC, SOURCE, TARGET, Expectation, reproducible_shares, score
 from ltdiff.model.residual_noise import fit_residual_noise
 from ltdiff.radiomics.pyradiomics import FEATURE_CLASSES, extract_features, feature_names

@@ -199,6 +199,24 @@ def test_sides_without_content_in_common_are_refused(tmp_path):
         read_unpaired_set(manifest, config=CONFIG)
 
 
+def test_lungs_are_not_given_without_pairs(manifest, tmp_path):
+    sentence = r"lungs\.nrrd: lungs are given for pairs, and the manifest has none in its split 'test'"
+    with pytest.raises(ValueError, match=sentence):
+        read_scored_sets(manifest, config=CONFIG, lung_mask=tmp_path / "lungs.nrrd")
+
+
+def test_end_points_are_not_measured_in_vain(tmp_path):
+    """Not where there is no report, nor where it has pairs alone."""
+    lung, soft = (np.full((2, 64, 64), level, np.float32) for level in (-850, 40))
+    path = write_unpaired(tmp_path, sources=[lung], targets=[soft])
+    model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
+    in_vain = {"endpoints": lambda: pytest.fail("they were measured"), "out": tmp_path / "report"}
+    with pytest.raises(ValueError, match="no content in common"):
+        evaluate_model(path, model=model, config=CONFIG, inference=InferenceConfig(), **in_vain)
+    pairs = read_manifest(write_pairs(tmp_path / "pairs")).query("split == 'test'")
+    evaluate(*read_scored_sets(pairs, config=EvaluationConfig(num_rois=1, num_workers=1)), methods={}, facts={}, **in_vain)
+
+
 def test_pixels_of_other_sizes_are_spoken_of(manifest, caplog):
     coarse = manifest.assign(spacing_y_mm=manifest["spacing_y_mm"].where(manifest["role"] == "source", 1.0))
     coarse["spacing_x_mm"] = coarse["spacing_y_mm"]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from doses import OTHER_HU, SIZE, USUAL_HU, save_match_model, write_doses
 from tiny_run import one_thread  # noqa: F401
@@ -58,6 +59,13 @@ def test_a_model_that_does_not_look_at_it_reads_no_slice(standardizer):
 def test_slices_that_cannot_be_read_leave_the_protocol_s(standardizer, manifest):
     gone = manifest.assign(path=manifest["path"] + ".gone")
     assert SeriesMethod(standardizer, gone).for_series(_uids(manifest)[1]) is standardizer
+
+
+def test_files_that_stand_in_the_manifest_under_another_name_leave_the_protocol_s(standardizer, manifest):
+    renamed = manifest.assign(series_uid="copy of " + manifest["series_uid"])
+    method = SeriesMethod(standardizer, pd.concat([manifest, renamed]))
+    assert method.for_series(f"copy of {_uids(manifest)[1]}") is standardizer
+    assert method.for_series(_uids(manifest)[1]) is not standardizer
 
 
 def test_an_archive_and_an_evaluation_give_the_same_images(standardizer, model, manifest, root, tmp_path):
