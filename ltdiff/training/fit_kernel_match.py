@@ -3,8 +3,9 @@
 import copy
 import hashlib
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,26 +21,28 @@ from ltdiff.physics.degradation import Degradation
 from ltdiff.physics.kernel_match import KernelMatch, KernelMatchFit, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.series_noise import SeriesNoise
-from ltdiff.physics.spectral_match import SpectralMatch, SpectralMatchFit
+from ltdiff.physics.spectral_match import SpectralMatchFit
 from ltdiff.system.progress import progress
 from ltdiff.uncertainty.validation_ccc import ValidationRegions, overall
 
 logger = logging.getLogger(__name__)
 
+Row = Mapping[str, Any]
+
 MAX_PAIRS = 256
 """About a hundred numbers are fitted: more pairs than this, spread evenly over the training set, change nothing."""
 MAX_SLICES = 256
 """Of each protocol, for the same reason."""
-NUM_MADE_SLICES = 12
-"""Targets whose sources are made to see what noise reduction takes away."""
+NUM_DRAWN_SLICES = 12
+"""Targets that show what noise is missing in matched sources."""
 NUM_CHOOSING_PAIRS, NUM_CHOOSING_ROIS = 16, 100
 """Validation pairs and regions on which the match is chosen: some ten seconds."""
 
 
 class FittedMatch(NamedTuple):
-    """A kernel match; what it was fitted to, "pairs" or "spectra"; and of one fitted to spectra: what gives a matched source the
-    target's noise, if the dose is another or the source was noise-reduced; what makes sources for targets without a pair; and
-    what matches the noise of a series of another dose than most."""
+    """A kernel match; what it was fitted to, "pairs" or "spectra"; what gives a matched source the target's noise, if the dose is
+    another or the source was noise-reduced; what makes sources for targets without a pair, if there are any; and what matches the
+    noise of a series of another dose than most, of a match fitted to spectra."""
 
     kernel_match: KernelMatch
     fitted_to: str
@@ -91,22 +94,48 @@ def fit_target_range(manifest: pd.DataFrame) -> KernelMatch:
     return match
 
 
+def fit_match_with_noise(manifest: pd.DataFrame) -> FittedMatch:
+    """As `fit_match`, of a match that is to be used alone: with what its images lack of the target's noise.
+
+    Pairs tell what that is, and validation pairs whether features agree better with it. Without validation pairs it is as
+    `fit_match` found it.
+
+    Raises:
+        ValueError: nothing can be matched.
+    """
+    match = fit_match(manifest)
+    regions = _read_regions(manifest)
+    if regions is None:
+        return match
+    drawn = _fit_drawn_noise(match.kernel_match, _training_pairs(manifest, at_most=NUM_DRAWN_SLICES))
+    noises = {"none": None, "drawn": drawn} | ({} if match.noise_match is None else {"matched": match.noise_match})
+    chosen = _best(regions, {name: LinearMatch(match.kernel_match, noise) for name, noise in noises.items()}, what="noise")
+    return match._replace(noise_match=noises[chosen], series_noise=None if chosen == "drawn" else match.series_noise)
+
+
 def _choose(matches: dict[str, KernelMatch], manifest: pd.DataFrame) -> str:
-    if len(matches) == 1 or not has_validation_pairs(manifest):
+    regions = _read_regions(manifest) if len(matches) > 1 else None
+    if regions is None:
         return next(iter(matches))
+    return _best(regions, {name: LinearMatch(match) for name, match in matches.items()}, what="kernel match")
+
+
+def _read_regions(manifest: pd.DataFrame) -> ValidationRegions | None:
+    """On which a match is chosen, if there are any."""
+    if not has_validation_pairs(manifest):
+        return None
     try:
-        regions = ValidationRegions.read(manifest, num_pairs=NUM_CHOOSING_PAIRS, num_rois=NUM_CHOOSING_ROIS)
+        return ValidationRegions.read(manifest, num_pairs=NUM_CHOOSING_PAIRS, num_rois=NUM_CHOOSING_ROIS)
     except ValueError as error:
-        logger.warning("the kernel match is that of the pairs: %s", error)
-        return next(iter(matches))
-    ccc = regions.ccc({name: LinearMatch(match) for name, match in matches.items()})
-    scores = {name: overall(of_match) for name, of_match in ccc.items()}
+        logger.warning("no validation pair chooses the kernel match: %s", error)
+        return None
+
+
+def _best(regions: ValidationRegions, methods: dict[str, LinearMatch], *, what: str) -> str:
+    scores = {name: overall(of_method) for name, of_method in regions.ccc(methods).items()}
     chosen = max(scores, key=lambda name: scores[name])
-    logger.info(
-        "kernel match: that of the %s is better on the validation pairs (CCC %s)",
-        chosen,
-        ", ".join(f"{name} {score:.3f}" for name, score in scores.items()),
-    )
+    told = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    logger.info("%s: %s is better on the validation pairs (CCC %s)", what, chosen, told)
     return chosen
 
 
@@ -116,11 +145,9 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
     Raises:
         ValueError: there are no such pairs, or none can be read.
     """
-    rows = paired_rows(manifest, split="train")
-    if rows[0].empty:
+    pairs = _training_pairs(manifest, at_most=MAX_PAIRS)
+    if not pairs:
         raise ValueError("the manifest has no pair in its split 'train'")
-    chosen = evenly_spaced(len(rows[0]), at_most=MAX_PAIRS)
-    pairs = list(zip(*(of_role.iloc[chosen].to_dict("records") for of_role in rows), strict=True))
     fit = KernelMatchFit(max_frequency=max(corner_frequency(in_plane_spacing_mm(source)) for source, _ in pairs))
     for source, target in progress(pairs, name="kernel match", unit="pair"):
         try:
@@ -128,6 +155,13 @@ def fit_kernel_match(manifest: pd.DataFrame) -> KernelMatch:
         except ValueError as error:
             logger.warning("left out of the kernel match: %s", error)
     return fit.solve()
+
+
+def _training_pairs(manifest: pd.DataFrame, *, at_most: int) -> list[tuple[Row, Row]]:
+    """Source and target rows of some pairs of split `train`, spread evenly."""
+    rows = paired_rows(manifest, split="train")
+    chosen = evenly_spaced(len(rows[0]), at_most=at_most)
+    return list(zip(*(of_role.iloc[chosen].to_dict("records") for of_role in rows), strict=True))
 
 
 def match_scan(
@@ -165,22 +199,31 @@ def fit_spectral_match(manifest: pd.DataFrame) -> FittedMatch:
     match = fit.solve()
     if not match.noise_filters:
         return FittedMatch(match.kernel_match(), "spectra", match.noise_match, match.degradation(), match.series_noise)
-    drawn_noise = _fit_drawn_noise(match, rows[rows["role"] == "target"])
+    targets = rows[rows["role"] == "target"]
+    some = targets.iloc[evenly_spaced(len(targets), at_most=NUM_DRAWN_SLICES)].to_dict("records")
+    pairs: list[tuple[Row | None, Row]] = [(None, {str(key): value for key, value in row.items()}) for row in some]
+    drawn_noise = _fit_drawn_noise(match.kernel_match(), pairs, match.degradation())
     return FittedMatch(match.kernel_match(), "spectra", drawn_noise, match.degradation())
 
 
-def _fit_drawn_noise(match: SpectralMatch, targets: pd.DataFrame) -> DrawnNoise:
-    """What noise-reduced sources lack, from sources that are made of some targets."""
-    degradation, kernel_match, generator = match.degradation(), match.kernel_match(), np.random.default_rng(0)
-    matched, slices, spacings_mm = [], [], []
-    for row in targets.iloc[evenly_spaced(len(targets), at_most=NUM_MADE_SLICES)].to_dict("records"):
+def _fit_drawn_noise(
+    kernel_match: KernelMatch, pairs: Sequence[tuple[Row | None, Row]], degradation: Degradation | None = None
+) -> DrawnNoise:
+    """What matched sources lack of their targets; a `degradation` makes sources that there are not."""
+    generator, matched, targets, spacings_mm = np.random.default_rng(0), [], [], []
+    for source, target in pairs:
         with suppress(ValueError):  # the match named it
-            hu, spacing_mm = read_hu({str(key): value for key, value in row.items()}), in_plane_spacing_mm(row)
-            made = degradation(hu, spacing_mm)(hu, (0, 0), generator)
-            matched.append(kernel_match(torch.from_numpy(made), spacing_mm).numpy())
-            slices.append(hu)
+            hu, spacing_mm = read_hu(target), in_plane_spacing_mm(target)
+            if source is not None:
+                source_hu = read_hu(source)
+            else:
+                assert degradation is not None
+                source_hu = degradation(hu, spacing_mm)(hu, (0, 0), generator)
+            matched.append(kernel_match(torch.from_numpy(source_hu.copy()), spacing_mm).numpy())
+            targets.append(hu)
             spacings_mm.append(spacing_mm)
-    return DrawnNoise.fit(matched, slices, spacings_mm, range_hu=match.target_range_hu)
+    low, high = (float(value) for value in kernel_match.range_hu)
+    return DrawnNoise.fit(matched, targets, spacings_mm, range_hu=(low, high))
 
 
 class KernelMatcher:

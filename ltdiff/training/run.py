@@ -30,7 +30,7 @@ from ltdiff.model.model_folder import CHANGES, DATA_CHANGES, NOISE_MATCH, SERIES
 from ltdiff.system.atomic_files import finish_folder
 from ltdiff.system.folder_claim import claim, find_changes, read_claim, write_claim
 from ltdiff.training.config import Settings
-from ltdiff.training.fit_kernel_match import FittedMatch, fit_match
+from ltdiff.training.fit_kernel_match import FittedMatch, fit_match_with_noise
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class DataFit(NamedTuple):
 
 def fit_data(manifest: pd.DataFrame) -> DataFit:
     """Fit the kernel match and describe the data, which reads some slices."""
-    return DataFit(fit_match(manifest), _describe_data(manifest))
+    return DataFit(fit_match_with_noise(manifest), _describe_data(manifest))
 
 
 def prepare_run(
