@@ -157,7 +157,7 @@ class _Walk:
         if not self.levels:
             self.outer = start, tag if length == UNDEFINED else 0
             if tag in self.wanted and length != UNDEFINED:
-                self.elements[tag] = FoundElement(vr.decode(), length, self.window.read(position, length))
+                self.elements[tag] = FoundElement(vr.decode("latin-1"), length, self.window.read(position, length))
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise self.refuse(f"has sequences nested more than {MAX_DEPTH} deep")
@@ -190,7 +190,7 @@ class _Walk:
         if self.levels:
             return
         if tag in self.wanted and 0 < length <= MAX_HEADER_BYTES:
-            self.elements[tag] = FoundElement(vr.decode(), length, self.window.read(position, length))
+            self.elements[tag] = FoundElement(vr.decode("latin-1"), length, self.window.read(position, length))
         if tag == _SERIES_INSTANCE_UID:
             self.series_instance_uid = self.window.read(position, min(length, 64)).decode("ascii", "replace").strip("\0 ")
 

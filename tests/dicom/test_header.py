@@ -78,6 +78,15 @@ def test_a_bad_slice_fails(one_slice, change, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_a_broken_value_representation_names_the_element(one_slice):
+    rows = b"\x28\x00\x10\x00"
+    content = one_slice.read_bytes()
+    assert content.count(rows + b"US") == 1
+    one_slice.write_bytes(content.replace(rows + b"US", rows + b"U\xff"))
+    with pytest.raises(BadFile, match="has an unreadable Rows"):
+        read_header(one_slice)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
