@@ -21,7 +21,7 @@ DIFFUSION_STEP = 0.2
 """At most 1/4 keeps the explicit scheme stable."""
 NUM_PROJECTIONS = 20
 """Iterations of total variation: more change less than the strength is known."""
-EDGES_SIGMA = (1.0, 2.0, 3.0)
+EDGES_SIGMA = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Heights of edges of the diffusions, in standard deviations of the noise that is to be reduced."""
 MAX_DIFFUSION_STEPS, MAX_WEIGHT_SIGMA = 20.0, 4.0
 LEAST_STRENGTH, STRENGTH_TOLERANCE = 0.02, 0.05

@@ -57,7 +57,7 @@ CHECKED_PER_MM, CHECKED_SHARE, NUM_CHECKED = 0.1, 0.9, 24
 """Frequencies at which the match is judged: from where kernels begin to differ to a share of f_max."""
 LARGEST_ERROR, LEAST_DIFFERENCE = 0.3, 0.05
 """Of log h: beyond the first a match does more harm than good, below the second no texture changes."""
-NUM_REDUCED = 4
+NUM_REDUCED = 3
 """Targets on which the strength of noise filters is found."""
 SAME_DOSE = 0.3
 """Of the logarithm of the noise's factor: what two patients on each side differ by at one dose."""
