@@ -24,7 +24,7 @@ NUM_PROJECTIONS = 20
 EDGES_SIGMA = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Heights of edges of the diffusions, in standard deviations of the noise that is to be reduced."""
 MAX_DIFFUSION_STEPS, MAX_WEIGHT_SIGMA = 20.0, 4.0
-LEAST_STRENGTH, STRENGTH_TOLERANCE = 0.02, 0.05
+LEAST_STRENGTH, STRENGTH_TOLERANCE = 0.02, 0.02
 """Share of the largest strength from which on it is looked for, and how near it is found, as a logarithm."""
 SHAPE_TOLERANCE = 2.0
 """Filters are used whose noise has at most so many times the spectral misfit of the best one's."""
@@ -117,7 +117,7 @@ class _FilterFit:
         self.images, self.spacings_mm, self.wanted = images, spacings_mm, wanted
         self.places = [noise_place(image, spacing_mm) for image, spacing_mm in zip(images, spacings_mm, strict=True)]
         before = self._quiet(images)
-        num_rings = min(before.power.shape[1], len(wanted.power), int(max_per_mm / RING_PER_MM) + 1)
+        num_rings = min(before.power.shape[1], len(wanted.power), int(max_per_mm / RING_PER_MM + 0.5) + 1)
         self.rings_per_mm = np.arange(FIRST_RING, num_rings) * RING_PER_MM
         self.is_possible = len(before) > 0 and len(self.rings_per_mm) > 0
         if self.is_possible:
