@@ -18,8 +18,8 @@ settings.register_profile("ltdiff", deadline=None)  # a busy machine is no failu
 settings.load_profile("ltdiff")
 
 REPOSITORY = Path(__file__).parents[1]
-LONGEST = ("test_guides", "test_compare_methods", "test_pretrain_command", "test_jobs")
-"""Files that take a minute or more."""
+LONGEST = ("test_guides", "test_methods", "test_compare_methods", "test_parallel")
+"""Files that take half a minute or more."""
 
 
 def pytest_collection_modifyitems(items):
