@@ -45,6 +45,11 @@ _DENIED = re.compile(
 )
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _NO_ANSWER = re.compile(r"NETWORK_CONNECTION|curlCode|Could not connect|Couldn't connect|REQUEST_TIMEOUT", re.IGNORECASE)
+_NOT_NOW = re.compile(r"HTTP status (429|5\d\d)\b|SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING", re.IGNORECASE)
+
+
+class UnavailableError(ValueError):
+    """The storage does not answer, or says that it cannot now: in a minute it may."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ def find(url: Url) -> Stamp | None:
     """The stamp of an object; None where there is no object of that name.
 
     Raises:
-        ValueError: as all functions here: the storage does not answer, or refuses; or there is no such bucket.
+        ValueError: as all functions here: the storage refuses, or there is no such bucket.
+        UnavailableError: as all functions here: the storage does not answer, or cannot now.
     """
     with _named_errors(url):
         info = _filesystem(url.scheme).get_file_info(url.place)
@@ -250,7 +256,8 @@ def _named_errors(url: Url) -> Iterator[None]:
         is_local = isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
         if is_local or (isinstance(error, OSError) and error.filename):
             raise
-        raise ValueError(f"{url}: {_reason(url, error)}") from error
+        is_passing = _NO_ANSWER.search(str(error)) or _NOT_NOW.search(str(error))
+        raise (UnavailableError if is_passing else ValueError)(f"{url}: {_reason(url, error)}") from error
 
 
 def _reason(url: Url, error: Exception) -> str:
