@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[: int(len(content) * share)])
         self.close_connection |= share < 1
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on
 
     @override
     def log_message(self, *_: object) -> None:

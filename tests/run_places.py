@@ -1,13 +1,13 @@
 """Where a command writes: a folder; or object storage, where another machine goes on that has no local copies."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from object_storage_server import forget_connections
 
 from ltdiff.system import remote_output as remote_output_module
 from ltdiff.system.commit_object import read_snapshot
@@ -16,11 +16,12 @@ from ltdiff.system.remote_input import fetch
 from ltdiff.system.remote_output import remote_output
 from ltdiff.system.storage_url import Url
 
-OFTEN_S = 0.2
+OFTEN = (0.5, 1.0)
+"""Files are put up so often, in seconds, or as long after the last time as that took."""
 PROMPT = f"""
 import runpy, sys
 from ltdiff.system import remote_output
-remote_output.PUT_EVERY_S = {OFTEN_S}
+remote_output.PUT_EVERY_S, remote_output.PAUSE_RATIO = {OFTEN}
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -43,7 +44,8 @@ class FolderPlace:
 
     def names(self) -> set[str]:
         """Files that whoever goes on finds."""
-        return {str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file()}
+        walk = os.walk(self.path)  # passes over what goes meanwhile
+        return {str(Path(folder, name).relative_to(self.path)) for folder, _, names in walk for name in names}
 
     def read(self, name: str) -> str:
         """One of them."""
@@ -73,7 +75,8 @@ class StoragePlace:
     @contextmanager
     def written(self) -> Iterator[Path]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(remote_output_module, "PUT_EVERY_S", OFTEN_S)
+            for name, value in zip(("PUT_EVERY_S", "PAUSE_RATIO"), OFTEN, strict=True):
+                patch.setattr(remote_output_module, name, value)
             with remote_output(self.url) as path:
                 yield path
 
@@ -94,21 +97,3 @@ Place = FolderPlace | StoragePlace
 def reported_steps(place: Place, phase: str) -> list[int]:
     """Of the checkpoints of a training there."""
     return [json.loads(line)["step"] for line in place.read(f"{phase}/metrics.jsonl").splitlines()]
-
-
-@pytest.fixture
-def storage_place(bucket, monkeypatch, tmp_path) -> StoragePlace:
-    """On the server of `bucket`."""
-    machines = iter(range(9))
-
-    def change_machine() -> None:
-        monkeypatch.setenv("LTDIFF_CACHE", str(tmp_path / f"machine {next(machines)}"))
-        forget_connections()
-
-    return StoragePlace(bucket.child("results/out"), change_machine)
-
-
-@pytest.fixture(params=["folder", "storage"])
-def place(request, tmp_path) -> Place:
-    """Either of both; for tests that import it together with `storage_place`."""
-    return FolderPlace(tmp_path / "out") if request.param == "folder" else request.getfixturevalue("storage_place")

@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 WRITE = "write"
 FILE_SUFFIXES = (".parquet", ".csv", ".zip")
 """Of results that are one file."""
-PUT_EVERY_S = 15.0
-"""Files are put up so often, or as long after the last time as that took ten times, whichever is later."""
+PUT_EVERY_S, PAUSE_RATIO = 15.0, 10.0
+"""Files are put up so often, or as long after the last time as so many times what that took, whichever is later."""
 PATIENCE_S, TRY_EVERY_S = 120.0, 5.0
 """At the end of a command, a storage that cannot be reached is tried again for so long, and so often."""
 PASSING = (PARTIAL_PREFIX, LOCK_FILE, ".ray", ".stop", ".failure")
@@ -318,7 +318,7 @@ def _put_now_and_then(output: RemoteOutput, ended: threading.Event) -> None:
             output.put_new()
         except (ValueError, OSError) as error:
             logger.warning("files were not put up, and will be later: %s", error)
-        pause_s = max(PUT_EVERY_S, 10 * (time.monotonic() - begun_s))
+        pause_s = max(PUT_EVERY_S, PAUSE_RATIO * (time.monotonic() - begun_s))
 
 
 @contextmanager

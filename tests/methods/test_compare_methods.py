@@ -9,15 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bodies import make_bodies
-from tiny_run import (  # noqa: F401
-    few_validation_patches,
-    make_volumes,
-    one_thread,
-    save_volume,
-    tiny_settings,
-    write_pairs,
-    write_unpaired,
-)
+from tiny_run import few_validation_patches, make_volumes, one_thread, save_volume, tiny_settings, write_pairs, write_unpaired  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.evaluation.config import EvaluationConfig

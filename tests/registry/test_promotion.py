@@ -15,7 +15,6 @@ from ltdiff.registry.versions import list_models
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
-
 NUM_ROIS = 12
 
 

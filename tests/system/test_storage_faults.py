@@ -50,10 +50,11 @@ def result(run):
     return run
 
 
-def write(path):
+def write(path, *, then=lambda: None):
     path.mkdir(parents=True, exist_ok=True)
     for name, content in CONTENTS.items():
         (path / name).write_bytes(content)
+    then()
 
 
 def marks(url):
@@ -135,9 +136,11 @@ def test_a_server_that_is_away_when_the_command_ends_is_waited_for(method, proxy
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("mark", [WRITING, COMMITTED])
 def test_what_cannot_be_put_up_at_the_end_is_put_up_by_the_same_command(mark, proxy, run):
+    def refuse(method, name):
+        return 503 if method == "PUT" and name.endswith(mark) else None
+
     with pytest.raises(ValueError, match=f"{run}/{mark}: the storage"), remote_output(run) as path:
-        write(path)
-        proxy.fault = lambda method, name: 503 if method == "PUT" and name.endswith(mark) else None
+        write(path, then=lambda: setattr(proxy, "fault", refuse))
     proxy.fault = lambda method, name: None
     assert marks(run) == {WRITING}
     with pytest.raises(ValueError, match="is not finished"):
@@ -151,9 +154,12 @@ def test_what_cannot_be_put_up_at_the_end_is_put_up_by_the_same_command(mark, pr
 @pytest.mark.usefixtures("impatient")
 def test_an_end_that_is_not_heard_of_is_one_all_the_same(proxy, run):
     """It was committed, and the mark of its writing stays."""
+
+    def refuse(method, _):
+        return 503 if method == "DELETE" else None
+
     with pytest.raises(ValueError, match=f"{run}/{WRITING}: the storage"), remote_output(run) as path:
-        write(path)
-        proxy.fault = lambda method, name: 503 if method == "DELETE" else None
+        write(path, then=lambda: setattr(proxy, "fault", refuse))
     proxy.fault = lambda method, name: None
     assert files(fetch(run)) == CONTENTS
     with remote_output(run) as path:
