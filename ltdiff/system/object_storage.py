@@ -31,6 +31,7 @@ NUM_TRANSFERS = 16
 CHUNK_BYTES = 8 << 20
 """Read or written at a time of each."""
 CONNECT_S = 10.0
+MAX_READINGS = 10
 STALE_S = 86_400.0
 """A partial file that is as old as this was left by a process that was killed."""
 _ACCOUNT = {
@@ -111,9 +112,19 @@ def check_bucket(url: Url) -> None:
 
 
 def read_object(url: Url) -> bytes:
-    """The content of a small object."""
-    with _named_errors(url), _filesystem(url.scheme).open_input_stream(url.place) as stream:
-        return bytes(stream.read())
+    """The content of a small object, of which another machine may write the next version meanwhile.
+
+    Raises:
+        ValueError: it is written again and again.
+    """
+    for _ in range(MAX_READINGS):
+        with _named_errors(url), _filesystem(url.scheme).open_input_stream(url.place) as stream:
+            content = bytes(stream.read())
+        stamp = find(url)
+        # pyarrow asks for the size and then reads so much: of a version that was put up in between, the beginning.
+        if stamp is None or stamp.size == len(content):
+            return content
+    raise ValueError(f"{url} was changed while it was read: run the same command again")
 
 
 def write_object(url: Url, content: bytes) -> None:

@@ -4,13 +4,14 @@ import os
 import time
 from contextlib import ExitStack
 
+import boto3
 import pytest
 from failing_storage import CUT, SILENT, failing_storage
 from object_storage_server import files, forget_connections
 
 from ltdiff.system import remote_output as remote_output_module
 from ltdiff.system.commit_object import COMMITTED, WRITING
-from ltdiff.system.object_storage import list_objects
+from ltdiff.system.object_storage import list_objects, read_object, write_object
 from ltdiff.system.remote_input import fetch
 from ltdiff.system.remote_output import remote_output
 
@@ -179,6 +180,22 @@ def test_what_is_read_is_whole_or_not_there(fault, proxy, result, bucket):
     assert not list(copies.parents[1].glob("partial/*"))
     proxy.fault = lambda method, name: None
     assert files(fetch(result)) == CONTENTS
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_whole(proxy, bucket, s3_address):
+    """By a longer one, after its size was asked for: a `_WRITING` that was cut off would be called damaged."""
+    client = boto3.client(
+        "s3", endpoint_url=s3_address, aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1"
+    )
+    contents = iter((b"2" * 20, b"3" * 30))
+
+    def replace(method, _):
+        if method == "GET" and (content := next(contents, None)):
+            client.put_object(Bucket=bucket.bucket, Key="x", Body=content)
+
+    write_object(bucket.child("x"), b"1")
+    proxy.fault = replace
+    assert read_object(bucket.child("x")) == b"3" * 30
 
 
 @pytest.mark.slow

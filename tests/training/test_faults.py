@@ -71,7 +71,7 @@ def checkpoints(place):
 
 
 def wait_for_checkpoints(place, *, process=None, at_least=1):
-    deadline_s = time.monotonic() + 200
+    deadline_s = time.monotonic() + 300
     while len(checkpoints(place)) < at_least:
         assert time.monotonic() < deadline_s
         assert process is None or process.poll() is None
