@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 # Ray's workers are nice by default, and starve beside other tests.
 export RAY_worker_niceness := 0
+# Where it is set, every process compiles the package and its tests anew: 30 CPU seconds of `make test`.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-ray test-faults test-pythons fuzz lint docs bench
 setup: $(STAMP)

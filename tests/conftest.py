@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from object_storage_server import CREDENTIALS, forget_connections, make_bucket, s3_server
+from run_places import FolderPlace, Place, StoragePlace
 
 from ltdiff.system.storage_url import Url
 
@@ -18,8 +19,8 @@ settings.register_profile("ltdiff", deadline=None)  # a busy machine is no failu
 settings.load_profile("ltdiff")
 
 REPOSITORY = Path(__file__).parents[1]
-LONGEST = ("test_guides", "test_compare_methods", "test_pretrain_command", "test_jobs")
-"""Files that take a minute or more."""
+LONGEST = ("test_guides", "test_methods", "test_compare_methods", "test_parallel")
+"""Files that take half a minute or more."""
 
 
 def pytest_collection_modifyitems(items):
@@ -56,6 +57,24 @@ def bucket(s3_address, monkeypatch, tmp_path) -> Iterator[Url]:
     forget_connections()
     yield make_bucket(s3_address)
     forget_connections()
+
+
+@pytest.fixture
+def storage_place(bucket, monkeypatch, tmp_path) -> StoragePlace:
+    """On the server of `bucket`."""
+    machines = iter(range(9))
+
+    def change_machine() -> None:
+        monkeypatch.setenv("LTDIFF_CACHE", str(tmp_path / f"machine {next(machines)}"))
+        forget_connections()
+
+    return StoragePlace(bucket.child("results/out"), change_machine)
+
+
+@pytest.fixture(params=["folder", "storage"])
+def place(request, tmp_path) -> Place:
+    """A folder, and object storage."""
+    return FolderPlace(tmp_path / "out") if request.param == "folder" else request.getfixturevalue("storage_place")
 
 
 @pytest.fixture

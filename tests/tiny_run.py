@@ -19,6 +19,7 @@ from ltdiff.dicom.scan import Volume
 from ltdiff.diffusion.config import DiffusionConfig
 from ltdiff.model.config import AutoencoderConfig, DenoiserConfig, ModelConfig, ResidualFlowConfig
 from ltdiff.model.ltdiff import LTDiff, save_model
+from ltdiff.training import loop, worker_context
 from ltdiff.training.config import LossConfig, PhaseConfig, Settings, TrainingConfig
 
 SPACING_MM = (5.0, 0.8, 0.7)  # z, y, x
@@ -123,6 +124,15 @@ def write_unpaired(
             )
     write_manifest(pd.concat(rows), folder / "unpaired.parquet")
     return folder / "unpaired.parquet"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_validation_patches() -> Iterator[None]:
+    """For modules that import it: else a validation takes longer than the few steps before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (loop, worker_context):
+            patch.setattr(module, "NUM_VALIDATION_PATCHES", 4)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -30,7 +30,8 @@ def train(
         pairs: Manifest written by `ltdiff pair`.
         out: Folder of the run; the model will be in its folder `model`.
         minutes: Training time, instead of the settings' steps, on one worker. Trials of three learning rates come on top.
-        allow_changes: Resume a run that began with other settings (not of the networks) or data; its model says so.
+        allow_changes: Resume a run that began with other settings (not of the networks) or data; its model says so. Another
+            number of workers needs no such leave.
         tracking_uri: MLflow server; without it MLFLOW_TRACKING_URI, or a SQLite file in the run's folder.
     """
     from ltdiff.commands.configuration import TRAINING_SECTIONS, read_settings_of

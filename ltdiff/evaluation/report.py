@@ -136,7 +136,7 @@ def _draw_figures(result: EvaluationResult | None, unpaired: UnpairedResult | No
         if figure is None:
             path.unlink(missing_ok=True)
         else:
-            replace_file(path, partial(figure.savefig, format="png", dpi=100, pil_kwargs={"optimize": True}))
+            replace_file(path, partial(figure.savefig, format="png", dpi=100))
 
 
 def _describe_rois(found: tuple[RoiSummary, ...]) -> dict[str, Any]:

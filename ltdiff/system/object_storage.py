@@ -31,6 +31,7 @@ NUM_TRANSFERS = 16
 CHUNK_BYTES = 8 << 20
 """Read or written at a time of each."""
 CONNECT_S = 10.0
+MAX_READINGS = 10
 STALE_S = 86_400.0
 """A partial file that is as old as this was left by a process that was killed."""
 _ACCOUNT = {
@@ -45,6 +46,11 @@ _DENIED = re.compile(
 )
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _NO_ANSWER = re.compile(r"NETWORK_CONNECTION|curlCode|Could not connect|Couldn't connect|REQUEST_TIMEOUT", re.IGNORECASE)
+_NOT_NOW = re.compile(r"HTTP status (429|5\d\d)\b|SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING", re.IGNORECASE)
+
+
+class UnavailableError(ValueError):
+    """The storage does not answer, or says that it cannot now: in a minute it may."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def find(url: Url) -> Stamp | None:
     """The stamp of an object; None where there is no object of that name.
 
     Raises:
-        ValueError: as all functions here: the storage does not answer, or refuses; or there is no such bucket.
+        ValueError: as all functions here: the storage refuses, or there is no such bucket.
+        UnavailableError: as all functions here: the storage does not answer, or cannot now.
     """
     with _named_errors(url):
         info = _filesystem(url.scheme).get_file_info(url.place)
@@ -105,9 +112,19 @@ def check_bucket(url: Url) -> None:
 
 
 def read_object(url: Url) -> bytes:
-    """The content of a small object."""
-    with _named_errors(url), _filesystem(url.scheme).open_input_stream(url.place) as stream:
-        return bytes(stream.read())
+    """The content of a small object, of which another machine may write the next version meanwhile.
+
+    Raises:
+        ValueError: it is written again and again.
+    """
+    for _ in range(MAX_READINGS):
+        with _named_errors(url), _filesystem(url.scheme).open_input_stream(url.place) as stream:
+            content = bytes(stream.read())
+        stamp = find(url)
+        # pyarrow asks for the size and then reads so much: of a version that was put up in between, the beginning.
+        if stamp is None or stamp.size == len(content):
+            return content
+    raise ValueError(f"{url} was changed while it was read: run the same command again")
 
 
 def write_object(url: Url, content: bytes) -> None:
@@ -250,7 +267,8 @@ def _named_errors(url: Url) -> Iterator[None]:
         is_local = isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
         if is_local or (isinstance(error, OSError) and error.filename):
             raise
-        raise ValueError(f"{url}: {_reason(url, error)}") from error
+        is_passing = _NO_ANSWER.search(str(error)) or _NOT_NOW.search(str(error))
+        raise (UnavailableError if is_passing else ValueError)(f"{url}: {_reason(url, error)}") from error
 
 
 def _reason(url: Url, error: Exception) -> str:

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256 as new_sha256
@@ -22,7 +22,17 @@ from pathlib import Path
 from ltdiff.system.atomic_files import PARTIAL_PREFIX, file_sha256, write_text
 from ltdiff.system.commit_object import COMMITTED, WRITING, Snapshot, new_number, read_snapshot, write_snapshot
 from ltdiff.system.lock import LOCK_FILE, only_writer
-from ltdiff.system.object_storage import Stamp, check_bucket, delete_object, find, for_each, get_file, list_objects, put_file
+from ltdiff.system.object_storage import (
+    Stamp,
+    UnavailableError,
+    check_bucket,
+    delete_object,
+    find,
+    for_each,
+    get_file,
+    list_objects,
+    put_file,
+)
 from ltdiff.system.remote_input import check_room
 from ltdiff.system.storage_url import Url, copies_folder, make_copies_folder
 
@@ -31,8 +41,10 @@ logger = logging.getLogger(__name__)
 WRITE = "write"
 FILE_SUFFIXES = (".parquet", ".csv", ".zip")
 """Of results that are one file."""
-PUT_EVERY_S = 15.0
-"""Files are put up so often, or as long after the last time as that took ten times, whichever is later."""
+PUT_EVERY_S, PAUSE_RATIO = 15.0, 10.0
+"""Files are put up so often, or as long after the last time as so many times what that took, whichever is later."""
+PATIENCE_S, TRY_EVERY_S = 120.0, 5.0
+"""At the end of a command, a storage that cannot be reached is tried again for so long, and so often."""
 PASSING = (PARTIAL_PREFIX, LOCK_FILE, ".ray", ".stop", ".failure")
 """How names begin that mean nothing when a command has ended: what is being written, locks, signs between processes."""
 DATABASE_SUFFIX = ".db"
@@ -132,7 +144,9 @@ class RemoteOutput:
         self.put_new()
         if not self._record.files:
             self.leave()
-        elif self._mark != COMMITTED:
+        elif self._mark == COMMITTED:
+            delete_object(self.url.child(WRITING))  # it stays where the storage went away at the last moment
+        else:
             write_snapshot(self.url, COMMITTED, number=self._record.numbers[-1], files=self._record.listed)
             delete_object(self.url.child(WRITING))
             self._mark = COMMITTED
@@ -249,7 +263,8 @@ class RemoteOutput:
 def remote_output(url: Url) -> Iterator[Path]:
     """The local path where a command makes what shall be at `url`; it is put up meanwhile, and committed when the block ends.
 
-    If the block raises, what is there is put up without being committed, and the same command goes on with it.
+    If the block raises, what is there is put up without being committed, and the same command goes on with it. A storage that
+    cannot be reached when it ends is tried again for `PATIENCE_S`.
 
     Raises:
         ValueError: another command on this machine writes there; `url` is a whole bucket; or see `RemoteOutput.begin`.
@@ -272,12 +287,27 @@ def remote_output(url: Url) -> Iterator[Path]:
                 logger.warning("the last files were not put up: %s", error)
             raise
         _end(ended, thread)
-        output.commit()
+        _try_again(output.commit)
 
 
 def _end(ended: threading.Event, thread: threading.Thread) -> None:
     ended.set()
     thread.join()
+
+
+def _try_again(commit: Callable[[], None]) -> None:
+    """A storage that is away for a minute must not cost the last minute of a command, which may be its only result."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            commit()
+        except UnavailableError as error:
+            if time.monotonic() > deadline_s:
+                raise
+            logger.warning("the result is not complete yet, and is tried again: %s", error)
+            time.sleep(TRY_EVERY_S)
+        else:
+            return
 
 
 def _put_now_and_then(output: RemoteOutput, ended: threading.Event) -> None:
@@ -288,7 +318,7 @@ def _put_now_and_then(output: RemoteOutput, ended: threading.Event) -> None:
             output.put_new()
         except (ValueError, OSError) as error:
             logger.warning("files were not put up, and will be later: %s", error)
-        pause_s = max(PUT_EVERY_S, 10 * (time.monotonic() - begun_s))
+        pause_s = max(PUT_EVERY_S, PAUSE_RATIO * (time.monotonic() - begun_s))
 
 
 @contextmanager

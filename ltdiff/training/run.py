@@ -40,6 +40,7 @@ MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.jsonl"
 IGNORED = ("version",)
 """Keys of a run's file that may change: another version resumes the run."""
+NUM_WORKERS, PATCHES_OF_A_WORKER = "settings.training.num_workers", "settings.training.batch_size_per_worker"
 UNCHANGEABLE = "settings.model.", "settings.training.init "
 """Settings that what is trained so far does not fit any more."""
 
@@ -69,8 +70,8 @@ def prepare_run(
 ) -> None:
     """Make the run's folder with its kernel match and untrained networks, or check that it is this very run's.
 
-    With `allow_changes` an unfinished run goes on with other settings or data, which its file and its model then say: on
-    fewer workers, say, after a node is gone. `data` is that of `fit_data`, where it is known.
+    With `allow_changes` an unfinished run goes on with other settings or data, which its file and its model then say. With
+    another number of workers it goes on in any case, for a node may be gone. `data` is that of `fit_data`, where it is known.
 
     Raises:
         ValueError: `out` holds a run with other settings or data; the difference is named. Whatever is accepted, if the networks
@@ -79,7 +80,7 @@ def prepare_run(
     path, description = out / RUN_FILE, describe_run(manifest, settings)
     changes = find_changes(path, description, ignored=IGNORED) if path.is_file() else []
     is_final = any(change.startswith(UNCHANGEABLE) for change in changes) or (out / MODEL_FOLDER).is_dir()
-    is_accepted = bool(changes) and allow_changes and not is_final
+    is_accepted = bool(changes) and not is_final and (allow_changes or _are_of_workers(changes))
     if not is_accepted:
         make_items(manifest, split="train", pairs=True)  # without pairs there is no run, and no folder
         remedy = "another folder" if is_final else "another folder, or --allow_changes"
@@ -88,6 +89,16 @@ def prepare_run(
         _save_start(manifest, out / START_FOLDER, settings, data or fit_data(manifest))
     if is_accepted:
         _accept(changes, path, manifest, description)
+        if _are_of_workers(changes):
+            logger.warning(
+                "a step has %d patches in all from now on", settings.training.num_workers * settings.training.batch_size
+            )
+
+
+def _are_of_workers(changes: list[str]) -> bool:
+    """Whether another number of workers is all that was changed, perhaps with the patches of each."""
+    changed = {change.partition(" ")[0] for change in changes}
+    return NUM_WORKERS in changed and changed <= {NUM_WORKERS, PATCHES_OF_A_WORKER}
 
 
 def _accept(changes: list[str], path: Path, manifest: pd.DataFrame, description: dict[str, Any]) -> None:

@@ -1,14 +1,35 @@
 """Pretrained weights from simulated scans: made once, resumed, and of the shapes that the package ships."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 from safetensors.torch import load_file
-from tiny_run import one_thread  # noqa: F401
+from tiny_run import few_validation_patches, one_thread  # noqa: F401
 
+from ltdiff.commands import pretrain_command
 from ltdiff.commands.pretrain_command import WEIGHTS_FILE, pretrain
 from ltdiff.data.manifest import read_hu, read_manifest
 from ltdiff.model.config import AutoencoderConfig, ModelConfig
 from ltdiff.model.ltdiff import LTDiff
 from ltdiff.model.model_folder import read_description
+from ltdiff.simulation import continuum
+
+SMALL = {"num_views": 300, "num_detectors": 320, "detector_pitch_mm": 2.6}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    """Small scans, simulated in this process: the networks are of the shipped size."""
+    draw = continuum.draw_config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain_command, "OwnProcesses", ThreadPoolExecutor)
+        patch.setattr(continuum, "draw_config", lambda rng: _small(draw(rng)))
+        yield
+
+
+def _small(config):
+    return replace(config, matrix=192, scanner=replace(config.scanner, **SMALL))
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from ltdiff.inference.config import InferenceConfig
 from ltdiff.model.ltdiff import load_model
 from ltdiff.model.residual_model import read_output
 from ltdiff.training.run import describe_model
+from ltdiff.uncertainty import calibration
 from ltdiff.uncertainty.calibration import calibrate_run
 from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
@@ -39,7 +40,8 @@ def test_the_linear_match_is_the_model_s_own(tmp_path):
 
 
 def test_of_a_calibrated_model_all_outputs_and_the_expectation_have_a_row(tmp_path, monkeypatch):
-    monkeypatch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 20)
+    monkeypatch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 6)
+    monkeypatch.setattr(calibration, "NUM_DRAWS", 2)
     pairs = write_pairs(tmp_path / "data")
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp")
     calibrate_run(read_manifest(pairs), model=model, num_workers=1)
@@ -67,7 +69,7 @@ def test_slices_that_may_have_trained_the_model_are_named(tmp_path, caplog):
     write_manifest(manifest.assign(series_uid="other " + manifest["series_uid"]), other)
     facts = describe_model(manifest, tiny_settings())
     model = save_tiny_model(tmp_path / "model", source_kernel="soft", target_kernel="sharp", facts=facts)
-    config = EvaluationConfig(num_rois=3, num_workers=1)
+    config = EvaluationConfig(num_rois=1, num_workers=1)
     for path, is_named in ((pairs, False), (again, True), (other, False)):
         caplog.clear()
         evaluate_model(path, model=model, out=tmp_path / "out", config=config, inference=InferenceConfig())

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 from results import assert_as_standardizer
+from run_places import Place
 from small_disk import small_disk
 
 from ltdiff.dicom.series import find_series
@@ -19,7 +21,10 @@ from ltdiff.inference.local_batch import run_here
 from ltdiff.inference.models import TrainedModel
 from ltdiff.inference.tasks import SeriesTask, WorkerSettings
 
+ROOT = Path(__file__).parents[2]
 INFERENCE = InferenceConfig(precision="fp32")
+SLOW = InferenceConfig(num_inference_steps=150)
+"""A slice takes long enough for a series to be caught in the middle."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +76,28 @@ def test_nothing_heavy_is_loaded_by_the_program_itself(make_series, model, tmp_p
         assert (done.returncode, done.stdout) == (0, "[]\n")
 
 
-def is_writing(out: Path) -> bool:
+def is_writing(place: Place) -> bool:
+    """Whether a series is done, and whoever goes on finds it, and another one has begun."""
     try:
-        return any(out.glob(".partial-*/*/slice_0001.dcm"))
+        has_begun = any(place.path.glob(".partial-*/*/slice_0001.dcm"))
     except FileNotFoundError:  # a folder that was just removed
         return False
+    return has_begun and any(name.endswith("slice_0001.dcm") and not name.startswith(".") for name in place.names())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_the_worker_ends_with_the_program(make_series, model, tmp_path, number, code):
-    make_series(tmp_path / "in", num_slices=60)
-    command = [sys.executable, "-m", "ltdiff.cli", "standardize", tmp_path / "in", "--model", model, "--out", tmp_path / "out"]
+def test_the_worker_ends_with_the_program(make_series, model, tmp_path, place, number, code):
+    """The same command does what is left: in object storage, on another machine."""
+    for name, num_slices in (("first", 14), ("second", 12)):
+        make_series(tmp_path / "in" / name, num_slices=num_slices)
+    command = [*place.python, ROOT / "ltdiff" / "cli.py", "standardize", tmp_path / "in", "--model", model]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    steps = ["--set", "inference.num_inference_steps=500"]
-    with subprocess.Popen([*map(str, command), *steps], stderr=subprocess.PIPE, text=True, env=environment) as program:
-        while not is_writing(tmp_path / "out"):
+    options = ["--out", place.argument, "--set", f"inference.num_inference_steps={SLOW.num_inference_steps}"]
+    with subprocess.Popen([*map(str, command), *options], stderr=subprocess.PIPE, text=True, env=environment) as program:
+        while not is_writing(place):
             assert program.poll() is None
+            time.sleep(0.01)
         workers = psutil.Process(program.pid).children(recursive=True)
         program.send_signal(number)
         assert program.wait() == code
@@ -95,10 +105,13 @@ def test_the_worker_ends_with_the_program(make_series, model, tmp_path, number, 
     for worker in workers:
         worker.wait()
     if number == signal.SIGTERM:
-        assert not list((tmp_path / "out").glob(".partial-*"))
-    results = standardize_archive(tmp_path / "in", model=model, out=tmp_path / "out")
-    assert [one.status for one in results] == ["written"]
-    assert not list((tmp_path / "out").glob(".partial-*"))
+        assert not list(place.path.glob(".partial-*"))
+    place.move()
+    with place.written() as out:
+        results = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW)
+        assert not list(out.glob(".partial-*"))
+    assert [one.status for one in results] == ["present", "written"]
+    assert sorted(one.num_slices for one in find_series(place.result())[0]) == [12, 14]
 
 
 def test_a_full_disk_is_said(make_series, model, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bodies import make_bodies
-from tiny_run import make_volumes, one_thread, save_volume, tiny_settings, write_pairs, write_unpaired  # noqa: F401
+from tiny_run import few_validation_patches, make_volumes, one_thread, save_volume, tiny_settings, write_pairs, write_unpaired  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.evaluation.config import EvaluationConfig
@@ -19,6 +19,7 @@ from ltdiff.methods import METHOD_NAMES, METHODS, compare_methods, make_method, 
 from ltdiff.model.config import OUTPUTS
 from ltdiff.model.ltdiff import ModelConfig
 from ltdiff.system.lock import LOCK_FILE, only_writer
+from ltdiff.training import fit_kernel_match
 from ltdiff.training.config import LossConfig, TrainingConfig
 from ltdiff.uncertainty import calibration
 from ltdiff.uncertainty.calibration import read_choice
@@ -26,7 +27,7 @@ from ltdiff.uncertainty.validation_ccc import ValidationRegions
 
 MINUTES = 0.004
 SETTINGS = tiny_settings()
-SCORING = EvaluationConfig(num_rois=4, num_workers=1)
+SCORING = EvaluationConfig(num_rois=2, num_workers=1)
 CHOSEN = ("source", "linear", "combat", "residual_cnn", "ltdiff")
 FILES = {
     "ccc.csv",
@@ -57,8 +58,9 @@ def _quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_regions, "NUM_ROIS", 10)
         patch.setattr(compare_methods, "num_cores", lambda: 1)
-        patch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 6)
+        patch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 4)
         patch.setattr(calibration, "NUM_DRAWS", 2)
+        patch.setattr(fit_kernel_match, "NUM_CHOOSING_ROIS", 6)
         yield
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_run import SPACING_MM, make_rows, make_volumes, save_volume, write_pairs
+from tiny_run import SPACING_MM, few_validation_patches, make_rows, make_volumes, save_volume, write_pairs  # noqa: F401
 from torch import nn
 
 from ltdiff.data.manifest import read_manifest

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_run import SPACING_MM, tiny_settings, write_pairs
+from tiny_run import SPACING_MM, few_validation_patches, tiny_settings, write_pairs  # noqa: F401
 
 from ltdiff.data.manifest import read_manifest
 from ltdiff.data.network_inputs import to_hu, to_network

@@ -10,9 +10,12 @@ from tiny_run import make_volumes, one_thread, write_pairs  # noqa: F401
 
 from ltdiff.cli import run_ltdiff
 from ltdiff.data.manifest import data_fingerprint, read_manifest, write_manifest
+from ltdiff.registry import promotion
 from ltdiff.registry.versions import list_models
 from ltdiff.training.fit_kernel_match import fit_kernel_match
 from ltdiff.uncertainty.validation_ccc import ValidationRegions
+
+NUM_ROIS = 12
 
 
 def promote(*arguments: str) -> int:
@@ -135,7 +138,8 @@ def pairs(tmp_path_factory):
 @pytest.fixture
 def two(client, tmp_path, pairs, monkeypatch):
     """Version 1 leaves the source as it is, version 2 sharpens it; what is on record says the opposite, on other pairs."""
-    monkeypatch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", 30)
+    monkeypatch.setitem(ValidationRegions.read.__func__.__kwdefaults__, "num_rois", NUM_ROIS)
+    monkeypatch.setattr(promotion, "NUM_WORKERS", 1)
     record(tmp_path / "first", glcm=0.99)
     record(tmp_path / "second", glcm=0.5, seed=1, pairs="b" * 64, kernel_match=fit_kernel_match(read_manifest(pairs)))
 
@@ -143,7 +147,7 @@ def two(client, tmp_path, pairs, monkeypatch):
 def test_both_are_scored_on_the_pairs_that_are_given(client, two, pairs, capsys):
     assert promote("2", "--pairs", str(pairs)) == 0
     shown = capsys.readouterr().out
-    assert f"on 30 regions of the validation pairs {data_fingerprint(read_manifest(pairs))[:10]}\n" in shown
+    assert f"on {NUM_ROIS} regions of the validation pairs {data_fingerprint(read_manifest(pairs))[:10]}\n" in shown
     assert "version 2 is the champion now, in place of version 1\n" in shown
     assert versions_of(client, "champion") == all_at(2)
     (record_of_it,) = list_models()[0].promotions.values()
@@ -160,7 +164,7 @@ def test_pairs_that_cannot_validate_are_named(client, two, pairs, tmp_path, caps
     manifest = read_manifest(pairs)
     write_manifest(manifest[manifest["split"] == "train"], tmp_path / "pairs.parquet")
     assert promote("2", "--pairs", str(tmp_path / "pairs.parquet")) == 1
-    assert "4 pairs of split 'val' have room for 0 of 30 regions, and a CCC needs two" in capsys.readouterr().err
+    assert f"4 pairs of split 'val' have room for 0 of {NUM_ROIS} regions, and a CCC needs two" in capsys.readouterr().err
     assert promote("2", "--pairs", "absent.parquet") == 1
     assert "absent.parquet: there is no such manifest" in capsys.readouterr().err
     assert versions_of(client, "champion") == all_at(1)

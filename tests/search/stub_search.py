@@ -1,12 +1,14 @@
-"""A search whose trials take a second and score by a formula, as a process that can be killed: `stub_search.py OUT NUM_TRIALS`.
+"""A search whose trials take a second and score by a formula, as a process that can be killed.
 
-Everything else is real: Ray Tune, Optuna, ASHA, the study on disk.
+`stub_search.py OUT NUM_TRIALS`, where OUT is a folder or a URL. Everything else is real: Ray Tune, Optuna,
+ASHA, the study on disk.
 """
 
 import math
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -17,6 +19,8 @@ from ltdiff.search import sweep
 from ltdiff.search.config import REMAINING_ERROR, SECONDS, SearchConfig
 from ltdiff.search.space import SearchSpace
 from ltdiff.search.trial import SearchContext
+from ltdiff.system.remote_output import remote_output
+from ltdiff.system.storage_url import parse_url
 
 SPACE = """
 training.joint.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}
@@ -66,4 +70,6 @@ def make_run_trial(pause_s: float):
 
 if __name__ == "__main__":
     sweep.run_trial = make_run_trial(0.1)
-    sweep.run_trials(make_plan(Path(sys.argv[1]), num_trials=int(sys.argv[2])))
+    url = parse_url(sys.argv[1])
+    with nullcontext(Path(sys.argv[1])) if url is None else remote_output(url) as place:
+        sweep.run_trials(make_plan(place, num_trials=int(sys.argv[2])))

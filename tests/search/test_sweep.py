@@ -4,7 +4,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -244,20 +243,19 @@ def test_a_server_that_stops_in_the_middle_costs_no_trial(session, tmp_path, cap
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_at_three_moments_it_is_the_same_search(searched, tmp_path):
-    """With kill −9 of the driver, which takes Ray with it."""
-    out = tmp_path / "search"
-    make_plan(out)
+def test_killed_at_three_moments_it_is_the_same_search(searched, place):
+    """With kill −9 of the driver, which takes Ray with it. In object storage, each time another machine goes on."""
     tests = Path(__file__).parents[1]
-    command = [sys.executable, tests / "search" / "stub_search.py", out, str(NUM_TRIALS)]
+    command = [*place.python, tests / "search" / "stub_search.py", place.argument, str(NUM_TRIALS)]
     environment = os.environ | {"PYTHONPATH": f"{tests}:{tests.parent}"}
     for num_ended in (0, 2, 4):
         process = subprocess.Popen(command, env=environment)
-        _wait_for(out, num_ended=num_ended, process=process)
+        _wait_for(place, num_ended=num_ended, process=process)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        place.move()
     subprocess.run(command, env=environment, check=True)
-    study = _load(out)
+    study = _load(place.result())
     assert _facts(study) == _facts(searched[1])
     assert all(trial.state != optuna.trial.TrialState.RUNNING for trial in study.trials)
 
@@ -275,13 +273,13 @@ def _has_study(path):
         return False
 
 
-def _wait_for(out, *, num_ended, process):
-    """Until so many trials have ended and one more is running."""
+def _wait_for(place, *, num_ended, process):
+    """Until so many trials have ended and one more is running, and there is a study for whoever goes on."""
     deadline_s = time.monotonic() + 200
     while time.monotonic() < deadline_s:
         assert process.poll() is None
-        if _has_study(out / STUDY_FILE):
-            study = _load(out)
+        if _has_study(place.path / STUDY_FILE) and STUDY_FILE in place.names():
+            study = _load(place.path)
             running = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
             if len(ended_trials(study)) >= num_ended and running:
                 return

@@ -267,6 +267,8 @@ def test_without_a_bucket_nothing_is_begun(name, bucket):
 
 
 def test_a_commit_that_fails_is_an_error(run, monkeypatch):
+    monkeypatch.setattr(remote_output_module, "PATIENCE_S", 0)
+
     def lose_the_server(path):
         write(path, a="1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

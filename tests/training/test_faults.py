@@ -1,5 +1,5 @@
 """A phase whose driver is killed, interrupted or told to stop, and a cluster that loses a node: nothing is lost, nothing lingers.
-And one that is trained by more workers.
+In a folder; and in object storage, where another machine goes on. And one that is trained by more workers.
 """
 
 import json
@@ -19,6 +19,7 @@ import pytest
 import ray
 import yaml
 from ray.cluster_utils import Cluster
+from run_places import FolderPlace, reported_steps
 from small_disk import fill, small_disk
 from tiny_run import tiny_settings, write_pairs
 
@@ -33,7 +34,7 @@ from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-NUM_STEPS, EVERY = 80, 10
+NUM_STEPS, EVERY = 160, 10
 LONG, SELDOM = 4000, 250
 REGULAR = set(range(SELDOM, LONG + 1, SELDOM))
 PHASES = {"autoencoder": PhaseConfig(0), "ddpm": PhaseConfig(NUM_STEPS), "joint": PhaseConfig(0)}
@@ -56,21 +57,29 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, name):
-    """The job that trains phase 2 in the run `name`, as a process of its own."""
-    command = [sys.executable, ROOT / "jobs" / "train_ddpm.py", folder / "pairs.parquet"]
-    options = ["--out", folder / name, "--config", folder / "settings.yaml"]
+def start(folder, place, *changes):
+    """The job that trains phase 2 there, as a process of its own."""
+    command = [*place.python, ROOT / "jobs" / "train_ddpm.py", folder / "pairs.parquet"]
+    options = ["--out", place.argument, "--config", folder / "settings.yaml", *changes]
     return subprocess.Popen([*command, *options], cwd=ROOT, env=os.environ | {"RAY_DATA_DISABLE_PROGRESS_BARS": "1"})
 
 
-def wait_for_checkpoints(run, *, process=None, at_least=2):
-    checkpoints = run / "ddpm" / CHECKPOINTS_FOLDER
-    deadline_s = time.monotonic() + 200
-    while len(list(checkpoints.glob("step_*"))) < at_least:
+def checkpoints(place):
+    """The names of those that whoever goes on finds."""
+    start = f"ddpm/{CHECKPOINTS_FOLDER}/step_"
+    return {Path(name).parent.name for name in place.names() if name.startswith(start)}
+
+
+def wait_for_checkpoints(place, *, process=None, at_least=1):
+    deadline_s = time.monotonic() + 300
+    while len(checkpoints(place)) < at_least:
         assert time.monotonic() < deadline_s
         assert process is None or process.poll() is None
         time.sleep(0.05)
-    return find_checkpoint(checkpoints)
+
+
+def checkpoint_name(step):
+    return f"step_{int(step):08d}"
 
 
 def assert_gone(processes):
@@ -85,72 +94,98 @@ def assert_gone(processes):
 @pytest.fixture(scope="module")
 def undisturbed(folder):
     """The weights of a run that nothing disturbs."""
-    assert start(folder, "undisturbed").wait(timeout=300) == 0
+    assert start(folder, FolderPlace(folder / "undisturbed")).wait(timeout=300) == 0
     return weights_sha256(folder / "undisturbed" / MODEL_FOLDER)
 
 
-def reported_steps(run):
-    return [json.loads(line)["step"] for line in (run / "ddpm" / METRICS_FILE).read_text().splitlines()]
-
-
-def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(folder, undisturbed):
-    process = start(folder, "killed")
-    wait_for_checkpoints(folder / "killed", process=process)
+def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(folder, undisturbed, place):
+    process = start(folder, place)
+    wait_for_checkpoints(place, process=process)
     descendants = psutil.Process(process.pid).children(recursive=True)
     assert descendants
     process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=10) == -signal.SIGKILL
     assert_gone(descendants)
-    before = reported_steps(folder / "killed")
+    before = reported_steps(place, "ddpm")
     assert max(before) < NUM_STEPS
-    assert start(folder, "killed").wait(timeout=300) == 0
-    assert reported_steps(folder / "killed")[len(before)] <= max(before) + EVERY  # no more than an interval was done again
-    assert weights_sha256(folder / "killed" / MODEL_FOLDER) == undisturbed
+    place.move()
+    assert start(folder, place).wait(timeout=300) == 0
+    assert EVERY < reported_steps(place, "ddpm")[len(before)] <= max(before) + EVERY  # no more than an interval was done again
+    assert weights_sha256(place.result() / MODEL_FOLDER) == undisturbed
 
 
-def test_interrupted_it_ends_and_says_so(folder, capfd):
+def test_killed_it_goes_on_with_more_workers(folder, undisturbed, place):
+    """With as many patches in all: the loss is that of one worker, but for rounding."""
+    process = start(folder, place)
+    wait_for_checkpoints(place, process=process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    num_before = len(reported_steps(place, "ddpm"))
+    place.move()
+    changes = ("--set", "training.num_workers=2", "--set", "training.batch_size_per_worker=1")
+    assert start(folder, place, *changes).wait(timeout=300) == 0
+    runs = (place.result(), folder / "undisturbed")
+    lines = [[json.loads(line) for line in (run / "ddpm" / METRICS_FILE).read_text().splitlines()] for run in runs]
+    wanted = {line["step"]: line["val_loss"] for line in lines[1]}
+    assert len(lines[0]) > num_before
+    for line in lines[0][num_before:]:
+        assert line["val_loss"] == pytest.approx(wanted[line["step"]], rel=1e-2)
+    assert any("num_workers was 1, now 2" in change for change in read_description(runs[0] / MODEL_FOLDER)["about"]["changes"])
+
+
+def test_interrupted_it_ends_and_says_so(folder, place, capfd):
     """As by Ctrl-C; Ray Train handles it itself, and would end with another exit code."""
-    process = start(folder, "interrupted")
-    wait_for_checkpoints(folder / "interrupted", process=process)
+    process = start(folder, place)
+    wait_for_checkpoints(place, process=process)
     descendants = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "interrupted; the same command goes on" in capfd.readouterr().err
     assert_gone(descendants)
-    assert find_checkpoint(folder / "interrupted" / "ddpm" / CHECKPOINTS_FOLDER)
+    assert max(checkpoints(place)) == checkpoint_name(reported_steps(place, "ddpm")[-1])
 
 
-def test_told_to_stop_it_writes_a_checkpoint_and_says_so_by_its_exit_code(folder, undisturbed):
-    process = start(folder, "stopped")
-    wait_for_checkpoints(folder / "stopped", process=process)
+def test_told_to_stop_it_writes_a_checkpoint_and_says_so_by_its_exit_code(folder, undisturbed, place):
+    process = start(folder, place)
+    wait_for_checkpoints(place, process=process)
     descendants = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert_gone(descendants)
-    last = reported_steps(folder / "stopped")[-1]
-    newest = find_checkpoint(folder / "stopped" / "ddpm" / CHECKPOINTS_FOLDER)
-    assert newest.name == f"step_{int(last):08d}"
-    assert last < NUM_STEPS
-    assert start(folder, "stopped").wait(timeout=300) == 0
-    assert reported_steps(folder / "stopped")[-1] == NUM_STEPS
-    assert weights_sha256(folder / "stopped" / MODEL_FOLDER) == undisturbed
+    before = reported_steps(place, "ddpm")
+    assert max(checkpoints(place)) == checkpoint_name(before[-1])
+    assert before[-1] < NUM_STEPS
+    place.move()
+    assert start(folder, place).wait(timeout=300) == 0
+    steps = reported_steps(place, "ddpm")
+    assert steps[: len(before)] == before
+    assert steps[len(before)] > before[-1]
+    assert steps[-1] == NUM_STEPS
+    assert weights_sha256(place.result() / MODEL_FOLDER) == undisturbed
 
 
-def test_with_no_space_left_it_ends_saying_so_and_goes_on_once_there_is(folder, undisturbed, tmp_path, capfd):
+@pytest.mark.parametrize("is_remote", [False, True], ids=["folder", "storage"])
+def test_with_no_space_left_it_ends_saying_so_and_goes_on_once_there_is(
+    folder, undisturbed, tmp_path, capfd, monkeypatch, request, is_remote
+):
+    """For the run, or for its local copy."""
     with small_disk(tmp_path / "disk", size_kb=16_000) as disk:
-        run = disk / "run"
-        process = start(folder, run)
-        wait_for_checkpoints(run, process=process)
+        place = request.getfixturevalue("storage_place") if is_remote else FolderPlace(disk / "run")
+        monkeypatch.setenv("LTDIFF_CACHE", str(disk / "cache"))
+        run, here = place.path, FolderPlace(place.path)
+        process = start(folder, place)
+        wait_for_checkpoints(here, process=process, at_least=2)
         ballast = fill(disk)
         assert process.wait(timeout=300) == 1
         assert "No space left on device" in capfd.readouterr().err.splitlines()[-1]
-        steps = reported_steps(run)
-        assert find_checkpoint(run / "ddpm" / CHECKPOINTS_FOLDER).name == f"step_{int(steps[-1]):08d}"
+        steps = reported_steps(here, "ddpm")
+        assert find_checkpoint(run / "ddpm" / CHECKPOINTS_FOLDER).name == checkpoint_name(steps[-1])
         assert steps[-1] < NUM_STEPS
         ballast.unlink()
-        assert start(folder, run).wait(timeout=300) == 0
-        assert reported_steps(run)[len(steps)] == steps[-1] + EVERY
-        assert weights_sha256(run / MODEL_FOLDER) == undisturbed
+        assert start(folder, place).wait(timeout=300) == 0
+        assert reported_steps(here, "ddpm")[len(steps)] == steps[-1] + EVERY
+        place.move()
+        assert weights_sha256(place.result() / MODEL_FOLDER) == undisturbed
 
 
 def note_nodes(notes, monkeypatch):
@@ -168,9 +203,9 @@ def note_nodes(notes, monkeypatch):
     return notes
 
 
-def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
+def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, place, tmp_path, monkeypatch):
     """Four workers over three nodes; the node of one of them dies, and the two others have room for all."""
-    notes = note_nodes(folder / "nodes", monkeypatch)
+    notes, here = note_nodes(tmp_path / "nodes", monkeypatch), FolderPlace(place.path)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
     try:
         nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=3) for _ in range(3))}
@@ -178,13 +213,14 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
         lost = []
 
         def lose_a_node():
-            wait_for_checkpoints(folder / "spread")
+            wait_for_checkpoints(here)
             lost.append((notes / "0").read_text().split()[0])
             cluster.remove_node(nodes[lost[0]], allow_graceful=False)
 
         thread = threading.Thread(target=lose_a_node)
         thread.start()
-        train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=folder / "spread", settings=settings(num_workers=4))
+        with place.written() as run:
+            train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=run, settings=settings(num_workers=4))
         thread.join()
     finally:
         ray.shutdown()
@@ -193,39 +229,41 @@ def test_a_cluster_that_loses_a_node_trains_to_the_end(folder, monkeypatch):
     assert len({before for before, *_ in places}) > 1  # spread
     assert lost[0] in {before for before, *_ in places}
     assert all(len(of_rank) == 2 and of_rank[1] != lost[0] for of_rank in places)
-    steps = reported_steps(folder / "spread")
-    assert read_description(folder / "spread" / MODEL_FOLDER)["about"]["trained"]["ddpm"]["step"] in steps
+    place.move()
+    steps = reported_steps(place, "ddpm")
+    assert read_description(place.result() / MODEL_FOLDER)["about"]["trained"]["ddpm"]["step"] in steps
     assert steps == sorted(steps)  # it went on from a checkpoint
     assert set(steps) == set(range(EVERY, NUM_STEPS + 1, EVERY))
 
 
-def test_told_that_a_node_will_go_it_writes_a_checkpoint_and_goes_on_elsewhere(folder, monkeypatch, capfd):
+def test_told_that_a_node_will_go_it_writes_a_checkpoint_and_goes_on_elsewhere(folder, place, tmp_path, monkeypatch, capfd):
     """As spot instances are taken away: the node is drained, and gone some seconds later."""
-    notes, run = note_nodes(folder / "drained", monkeypatch), folder / "preempted"
+    notes, here = note_nodes(tmp_path / "drained", monkeypatch), FolderPlace(place.path)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
     try:
         nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=3) for _ in range(2))}
         ray.init(address=cluster.address, logging_level="ERROR")
 
         def preempt():
-            wait_for_checkpoints(run, at_least=1)
+            wait_for_checkpoints(here)
             first = (notes / "0").read_text().split()[0]
             drain = ["drain-node", "--node-id", first, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
             told = ["--deadline-remaining-seconds", "60", "--address", cluster.address]
             subprocess.run([Path(sys.executable).with_name("ray"), *drain, *told], check=True)
-            while set(reported_steps(run)) <= REGULAR and LONG not in reported_steps(run):
+            while set(steps := reported_steps(here, "ddpm")) <= REGULAR and LONG not in steps:
                 time.sleep(0.05)
             cluster.remove_node(nodes[first], allow_graceful=False)
 
         settings_of_run = settings(ddpm=PhaseConfig(LONG), checkpoint_every_steps=SELDOM)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool, place.written() as run:
             preempting = pool.submit(preempt)
             train_on_ray(["ddpm"], manifest_path=folder / "pairs.parquet", out=run, settings=settings_of_run)
             preempting.result()
     finally:
         ray.shutdown()
         cluster.shutdown()
-    steps = reported_steps(run)
+    place.move()
+    steps = reported_steps(place, "ddpm")
     assert len(set(steps) - REGULAR) == 1, "a checkpoint at the notice"
     assert steps == sorted(steps), "from which it went on"
     assert steps[-1] == LONG

@@ -139,6 +139,18 @@ def test_accepted_changes_go_on_and_the_model_names_them(out, manifest_path):
     ]
 
 
+@pytest.mark.parametrize("num_patches", [1, 2])
+def test_another_number_of_workers_needs_no_leave_and_is_said(out, manifest_path, caplog, num_patches):
+    changed = tiny_settings(num_workers=2, batch_size_per_worker=num_patches)
+    prepare_run(read_manifest(manifest_path), out=out, settings=changed)
+    assert "settings.training.num_workers was 1, now 2" in caplog.text
+    assert f"a step has {2 * num_patches} patches in all from now on" in caplog.text
+    with pytest.raises(ValueError, match="seed was 0, now 1"):
+        prepare_run(read_manifest(manifest_path), out=out, settings=tiny_settings(num_workers=1, seed=1))
+    with pytest.raises(ValueError, match="batch_size_per_worker was"):
+        prepare_run(read_manifest(manifest_path), out=out, settings=tiny_settings(num_workers=2, batch_size_per_worker=7))
+
+
 def test_a_model_that_went_on_with_other_data_knows_all_its_series(out, manifest_path):
     before = read_description(out / START_FOLDER)["about"]
     other = read_manifest(manifest_path).assign(kernel=lambda rows: rows["kernel"].replace("soft", "softer"))
