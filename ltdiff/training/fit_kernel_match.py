@@ -108,8 +108,9 @@ def fit_match_with_noise(manifest: pd.DataFrame) -> FittedMatch:
     if regions is None:
         return match
     drawn = _fit_drawn_noise(match.kernel_match, _training_pairs(manifest, at_most=NUM_DRAWN_SLICES))
-    noises = {"none": None, "drawn": drawn} | ({} if match.noise_match is None else {"matched": match.noise_match})
-    chosen = _best(regions, {name: LinearMatch(match.kernel_match, noise) for name, noise in noises.items()}, what="noise")
+    noises = {"none": None} | {name: one for name, one in (("drawn", drawn), ("matched", match.noise_match)) if one is not None}
+    methods = {name: LinearMatch(match.kernel_match, noise) for name, noise in noises.items()}
+    chosen = _best(regions, methods, what="noise of the target")
     return match._replace(noise_match=noises[chosen], series_noise=None if chosen == "drawn" else match.series_noise)
 
 
@@ -197,19 +198,21 @@ def fit_spectral_match(manifest: pd.DataFrame) -> FittedMatch:
         except ValueError as error:
             logger.warning("left out of the spectral match: %s", error)
     match = fit.solve()
+    fitted = FittedMatch(match.kernel_match(), "spectra", match.noise_match, match.degradation(), match.series_noise)
     if not match.noise_filters:
-        return FittedMatch(match.kernel_match(), "spectra", match.noise_match, match.degradation(), match.series_noise)
+        return fitted
     targets = rows[rows["role"] == "target"]
     some = targets.iloc[evenly_spaced(len(targets), at_most=NUM_DRAWN_SLICES)].to_dict("records")
     pairs: list[tuple[Row | None, Row]] = [(None, {str(key): value for key, value in row.items()}) for row in some]
-    drawn_noise = _fit_drawn_noise(match.kernel_match(), pairs, match.degradation())
-    return FittedMatch(match.kernel_match(), "spectra", drawn_noise, match.degradation())
+    drawn_noise = _fit_drawn_noise(fitted.kernel_match, pairs, fitted.degradation)
+    return fitted if drawn_noise is None else fitted._replace(noise_match=drawn_noise, series_noise=None)
 
 
 def _fit_drawn_noise(
     kernel_match: KernelMatch, pairs: Sequence[tuple[Row | None, Row]], degradation: Degradation | None = None
-) -> DrawnNoise:
-    """What matched sources lack of their targets; a `degradation` makes sources that there are not."""
+) -> DrawnNoise | None:
+    """What matched sources lack of their targets; a `degradation` makes sources that there are not. None where no slice can be
+    read."""
     generator, matched, targets, spacings_mm = np.random.default_rng(0), [], [], []
     for source, target in pairs:
         with suppress(ValueError):  # the match named it
@@ -219,11 +222,12 @@ def _fit_drawn_noise(
             else:
                 assert degradation is not None
                 source_hu = degradation(hu, spacing_mm)(hu, (0, 0), generator)
-            matched.append(kernel_match(torch.from_numpy(source_hu.copy()), spacing_mm).numpy())
-            targets.append(hu)
-            spacings_mm.append(spacing_mm)
+            if source_hu.shape == hu.shape:
+                matched.append(kernel_match(torch.from_numpy(source_hu.copy()), spacing_mm).numpy())
+                targets.append(hu)
+                spacings_mm.append(spacing_mm)
     low, high = (float(value) for value in kernel_match.range_hu)
-    return DrawnNoise.fit(matched, targets, spacings_mm, range_hu=(low, high))
+    return DrawnNoise.fit(matched, targets, spacings_mm, range_hu=(low, high)) if matched else None
 
 
 class KernelMatcher:
