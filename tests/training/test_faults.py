@@ -115,7 +115,8 @@ def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(folder, 
 
 
 def test_killed_it_goes_on_with_more_workers(folder, undisturbed, place):
-    """With as many patches in all: the loss is that of one worker, but for rounding."""
+    """With as many patches in all: the training's loss is that of one worker, but for rounding (each worker has validation patches of
+    its own)."""
     process = start(folder, place)
     wait_for_checkpoints(place, process=process)
     process.send_signal(signal.SIGKILL)
@@ -126,10 +127,10 @@ def test_killed_it_goes_on_with_more_workers(folder, undisturbed, place):
     assert start(folder, place, *changes).wait(timeout=300) == 0
     runs = (place.result(), folder / "undisturbed")
     lines = [[json.loads(line) for line in (run / "ddpm" / METRICS_FILE).read_text().splitlines()] for run in runs]
-    wanted = {line["step"]: line["val_loss"] for line in lines[1]}
+    wanted = {line["step"]: line["loss"] for line in lines[1]}
     assert len(lines[0]) > num_before
     for line in lines[0][num_before:]:
-        assert line["val_loss"] == pytest.approx(wanted[line["step"]], rel=1e-2)
+        assert line["loss"] == pytest.approx(wanted[line["step"]], rel=1e-2)
     assert any("num_workers was 1, now 2" in change for change in read_description(runs[0] / MODEL_FOLDER)["about"]["changes"])
 
 
