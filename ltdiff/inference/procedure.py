@@ -110,7 +110,8 @@ class Procedure:
     def describe_sampling(self, precision: str) -> str:
         """How the latents are sampled, for people."""
         if self.is_match:
-            what = "the kernel match alone" if self.noise_match is None else "the kernel match and the noise match alone"
+            noise = "the noise match" if isinstance(self.noise_match, NoiseMatch) else "drawn noise"
+            what = "the kernel match alone" if self.noise_match is None else f"the kernel match and {noise} alone"
             return what if self.series_noise is None else f"{what}, or with a noise match for a series of another dose"
         process = self.diffusion.process
         text = f"{process} {'drawn' if process == 'ddpm' else 'without noise'} in {precision}"

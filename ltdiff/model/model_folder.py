@@ -31,7 +31,7 @@ _OPTIONAL_PARTS = {"degradation": dict}
 MATCH_PHASE = "match"
 """Among the phases that a model was trained in: of one whose networks are not trained, the only one."""
 NOISE_MATCH = "noise_match"
-"""In what the trainer noted: what matches the noise of another dose (physics/noise_match)."""
+"""In what the trainer noted: what gives a matched source the target's noise (physics/noise_match or model/drawn_noise)."""
 SERIES_NOISE = "series_noise"
 """In what the trainer noted: what matches the noise of a series of another dose than most (physics/series_noise)."""
 USES_SERIES_NOISE = "uses_series_noise"

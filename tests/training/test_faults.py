@@ -115,8 +115,7 @@ def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on(folder, 
 
 
 def test_killed_it_goes_on_with_more_workers(folder, undisturbed, place):
-    """With as many patches in all: the training's loss is that of one worker, but for rounding (each worker has validation patches of
-    its own)."""
+    """With as many patches in all: the loss is that of one worker, but for rounding; validation patches are each worker's own."""
     process = start(folder, place)
     wait_for_checkpoints(place, process=process)
     process.send_signal(signal.SIGKILL)

@@ -53,7 +53,9 @@ def test_a_noise_reduced_source_gets_the_target_s_noise_by_made_sources(manifest
 
 def test_the_model_folder_keeps_it(manifest, match, tmp_path):
     model = fit_match_model(manifest, out=tmp_path / "run", settings=Settings())
-    assert Procedure.read(model, InferenceConfig()).noise_match == match.noise_match
+    procedure = Procedure.read(model, InferenceConfig())
+    assert procedure.noise_match == match.noise_match
+    assert procedure.describe_sampling("fp32") == "the kernel match and drawn noise alone"
 
 
 def _write_pairs(root, soften):
