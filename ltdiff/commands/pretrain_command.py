@@ -12,20 +12,19 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from ltdiff.data.manifest import write_manifest
 from ltdiff.data.pairing import pair_named
 from ltdiff.data.volume_files import write_hu
-from ltdiff.model.ltdiff import NOT_PRETRAINED, load_model
 from ltdiff.simulation.continuum import scan_continuum
-from ltdiff.system.atomic_files import complete_folder, remove_partial_folders, replace_file
+from ltdiff.system.atomic_files import complete_folder, remove_partial_folders
 from ltdiff.system.processes import OwnProcesses
 from ltdiff.system.progress import progress
 from ltdiff.system.resources import num_cores
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.fit_kernel_match import match_scan
 from ltdiff.training.phase_training import train_here
+from ltdiff.training.pretrained_weights import write_pretrained_weights
 
 VALIDATION_SCANS = 12
 """Every so manyth scan validates."""
@@ -52,10 +51,8 @@ def pretrain(*, out: Path, num_scans: int = 192, slices_per_scan: int = 4, minut
     autoencoder = replace(settings.model.autoencoder, refinement_channels=0)  # not among the pretrained weights
     settings = replace(settings, model=replace(settings.model, kernel_match=False, autoencoder=autoencoder))
     torch.set_num_threads(num_cores())
-    model, _ = load_model(train_here(manifest, out=out / "training", settings=settings))
     weights = out / WEIGHTS_FILE
-    state = {key: value.contiguous() for key, value in model.networks.state_dict().items() if not key.startswith(NOT_PRETRAINED)}
-    replace_file(weights, lambda temporary: save_file(state, temporary))
+    write_pretrained_weights(train_here(manifest, out=out / "training", settings=settings), weights)
     print(f"pretrained weights: {weights}")
     return 0
 
