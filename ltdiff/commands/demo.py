@@ -1,4 +1,4 @@
-"""The whole path on simulated scans: scanner → pairs → three phases on Ray → registry → derived series → CCC table."""
+"""The whole path on simulated scans: scanner → pairs → four phases on Ray → registry → derived series → CCC table."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 STAGES = {
     "simulate": "scan simulated patients, and reconstruct each scan with two kernels",
     "pair": "find the pairs of series in the archive",
-    "train": "train the three phases on the pairs of most patients (4 to 9 minutes)",
+    "train": "train the four phases on the pairs of most patients (4 to 9 minutes)",
     "calibrate": "learn from validation slices what the model leaves over",
     "register": "log the run and its model in MLflow",
     "standardize": "write the held-out scans as derived DICOM series",

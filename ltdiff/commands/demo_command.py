@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def demo(*, out: Path = Path("demo")) -> int:
-    """Simulate paired scans, train the three phases, standardize held-out series and score them.
+    """Simulate paired scans, train the four phases, standardize held-out series and score them.
 
     Run it again to resume.
 

@@ -56,7 +56,7 @@ PATCHES_PER_CHECKPOINT = 1600
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Training of the three phases.
+    """Training of the four phases.
 
     Args:
         autoencoder: phase 1, encoder and decoder on all images.

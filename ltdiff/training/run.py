@@ -1,4 +1,4 @@
-"""A whole training run in one folder: kernel match, then the three phases, each starting from the weights before it.
+"""A whole training run in one folder: kernel match, then the four phases, each starting from the weights before it.
 
 out/run.json              settings and data fingerprint; the same command resumes, another one is refused unless told otherwise
 out/start/                untrained networks with the fitted kernel match
