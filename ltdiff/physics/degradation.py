@@ -26,6 +26,11 @@ MAX_INVERSE_GAIN = 20.0
 """Where h is smaller than one over it, the target holds too little to make a source of."""
 
 
+def inverse_gains(gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The gains g = 1/h, as far as the target holds something."""
+    return np.minimum(1 / gains, MAX_INVERSE_GAIN)
+
+
 @dataclass(frozen=True)
 class Degradation:
     """Gains g (B, K) of several draws at `knots_per_mm` (K,), the ends of what a source stores, and where the doses differ what
@@ -48,8 +53,7 @@ class Degradation:
         noise_filters: tuple[NoiseFilter, ...] = (),
     ) -> "Degradation":
         """Of the gains h (B, K), of the noise match source → target, and of the source's noise filters, which come first."""
-        inverse = np.minimum(1 / gains, MAX_INVERSE_GAIN)
-        rows = tuple(tuple(row) for row in inverse.tolist())
+        rows = tuple(tuple(row) for row in inverse_gains(gains).tolist())
         back = None if noise_match is None or noise_filters else noise_match.reversed
         return cls(tuple(knots_per_mm.tolist()), rows, range_hu, back, noise_filters)
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltdiff.physics import noise_windows as noise
-from ltdiff.physics.degradation import MAX_INVERSE_GAIN, Degradation
+from ltdiff.physics.degradation import Degradation, inverse_gains
 from ltdiff.physics.kernel_match import NUM_KNOTS, KernelMatch, StoredRange, corner_frequency
 from ltdiff.physics.noise_match import NoiseMatch
 from ltdiff.physics.noise_place import noise_place
@@ -104,7 +104,7 @@ class SpectralMatch:
 
     def inverse(self) -> KernelMatch:
         """The filter 1/h, target → source."""
-        return KernelMatch.of(self._knots, np.minimum(1 / self.gain(self._knots), MAX_INVERSE_GAIN), self.source_range_hu)
+        return KernelMatch.of(self._knots, inverse_gains(self.gain(self._knots)), self.source_range_hu)
 
     @property
     def _knots(self) -> Float:

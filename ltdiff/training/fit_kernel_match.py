@@ -59,6 +59,10 @@ def fit_match(manifest: pd.DataFrame) -> FittedMatch:
     Raises:
         ValueError: nothing can be matched.
     """
+    return _fit_match(manifest, _read_regions(manifest))
+
+
+def _fit_match(manifest: pd.DataFrame, regions: ValidationRegions | None) -> FittedMatch:
     has_pairs = bool(((manifest["split"] == "train") & manifest["pair_id"].notna()).any())
     needs_sources = bool(((manifest["split"] == "train") & is_target_without_pair(manifest)).any())
     matches = {"pairs": FittedMatch(fit_kernel_match(manifest), "pairs")} if has_pairs else {}
@@ -70,7 +74,9 @@ def fit_match(manifest: pd.DataFrame) -> FittedMatch:
         except ValueError:
             if needs_sources or not has_pairs:
                 raise
-    chosen = _choose({name: match.kernel_match for name, match in matches.items()}, manifest)
+    chosen = next(iter(matches))
+    if len(matches) > 1 and regions is not None:
+        chosen = _best(regions, {name: LinearMatch(match.kernel_match) for name, match in matches.items()}, what="kernel match")
     return matches[chosen]._replace(degradation=degradation)
 
 
@@ -103,8 +109,8 @@ def fit_match_with_noise(manifest: pd.DataFrame) -> FittedMatch:
     Raises:
         ValueError: nothing can be matched.
     """
-    match = fit_match(manifest)
     regions = _read_regions(manifest)
+    match = _fit_match(manifest, regions)
     if regions is None:
         return match
     drawn = _fit_drawn_noise(match.kernel_match, _training_pairs(manifest, at_most=NUM_DRAWN_SLICES))
@@ -112,13 +118,6 @@ def fit_match_with_noise(manifest: pd.DataFrame) -> FittedMatch:
     methods = {name: LinearMatch(match.kernel_match, noise) for name, noise in noises.items()}
     chosen = _best(regions, methods, what="noise of the target")
     return match._replace(noise_match=noises[chosen], series_noise=None if chosen == "drawn" else match.series_noise)
-
-
-def _choose(matches: dict[str, KernelMatch], manifest: pd.DataFrame) -> str:
-    regions = _read_regions(manifest) if len(matches) > 1 else None
-    if regions is None:
-        return next(iter(matches))
-    return _best(regions, {name: LinearMatch(match) for name, match in matches.items()}, what="kernel match")
 
 
 def _read_regions(manifest: pd.DataFrame) -> ValidationRegions | None:
