@@ -1,6 +1,7 @@
-"""What a phase draws: slices, pairs, or slices of several protocols that have nothing to do with each other."""
+"""What a phase draws: slices or pairs, of one source protocol or of several in turn; or slices that have nothing to do with each
+other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ltdiff.data.patches import MakeSource, MatchKernel, PatchLoader, make_loader
+from ltdiff.data.patches import PATCHES_PER_SLICE, MakeSource, MatchKernel, PatchLoader, by_slice, make_loader, stack_patches
 from ltdiff.data.slice_cache import SliceCache
 
 Draw = Literal["images", "pairs", "sides", "kernels"]
@@ -38,6 +39,35 @@ class ProtocolLoader:
         """Read all slices now, if they are kept."""
         for loader in self.loaders.values():
             loader.fill()
+
+
+@dataclass(frozen=True)
+class TurnsLoader:
+    """Samples → patches of several source protocols, slice after slice of another one in turn, each by a loader of its own."""
+
+    loaders: Sequence[PatchLoader]
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.loaders[0].patch_size
+
+    def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
+        """{"id": samples (B,)} → patches (B, patch_size, patch_size), as those of `PatchLoader`."""
+        patches = []
+        for number, samples in by_slice(block["id"]):
+            turn, place = divmod(number, len(self.loaders))
+            earlier = (number - turn) * PATCHES_PER_SLICE  # samples of the other protocols
+            patches += self.loaders[place].load(turn, [sample - earlier for sample in samples])
+        return stack_patches(patches)
+
+    def fill(self) -> None:
+        """Read all slices now, if they are kept."""
+        for loader in self.loaders:
+            loader.fill()
+
+
+Loader = PatchLoader | ProtocolLoader | TurnsLoader
 
 
 def make_batch_loader(

@@ -8,7 +8,7 @@ epoch. Which slice sample k sees (a permutation per epoch), crop and turns are f
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,9 +75,7 @@ class PatchLoader:
     def __call__(self, block: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int16]]:
         """{"id": samples (B,)} → patches (B, patch_size, patch_size): in whole HU, one column per column of the items, and
         `y_mm` and `x_mm`, the place of each pixel in its slice (see `position_mm`)."""
-        by_slice = groupby(map(int, block["id"]), key=lambda sample: sample // PATCHES_PER_SLICE)
-        patches = [patch for number, samples in by_slice for patch in self.load(number, samples)]
-        return {name: _to_int16(np.stack([patch[name] for patch in patches])) for name in patches[0]}
+        return stack_patches(patch for number, samples in by_slice(block["id"]) for patch in self.load(number, samples))
 
     def load(self, number: int, samples: Iterable[int]) -> list[dict[str, Image]]:
         """The patches of some samples to the `number`-th slice of the run (or slice pair), which is decoded once.
@@ -168,6 +166,18 @@ class PatchLoader:
             if reference[top : top + size, left : left + size].mean() > MIN_MEAN_HU:
                 break
         return top, left
+
+
+def by_slice(samples: Iterable[int]) -> Iterator[tuple[int, list[int]]]:
+    """The samples that follow each other to one slice, with its number in the run."""
+    for number, of_slice in groupby(map(int, samples), key=lambda sample: sample // PATCHES_PER_SLICE):
+        yield number, list(of_slice)
+
+
+def stack_patches(patches: Iterable[dict[str, Image]]) -> dict[str, NDArray[np.int16]]:
+    """Patches (patch_size, patch_size) by column → columns (B, patch_size, patch_size) in whole HU and mm."""
+    loaded = list(patches)
+    return {name: _to_int16(np.stack([patch[name] for patch in loaded])) for name in loaded[0]}
 
 
 def columns_of(width: int, fractions: tuple[float, float]) -> tuple[int, int]:

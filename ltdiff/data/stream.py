@@ -3,7 +3,7 @@
 Stages, all lazy and streaming, nothing runs before the worker iterates:
 
 1. `ray.data.range`: the numbers of all samples of the run, in blocks (`samples_per_block`).
-2. `PatchLoader` or `ProtocolLoader` (map_batches): each sample's slice, decoded, matched, cropped and turned. These are functions
+2. A `Loader` of data/batch_loader (map_batches): each sample's slice, decoded, matched, cropped and turned. These are functions
    of (seed, sample) alone: the stream of a resumed run goes on as if it had never stopped, and needs no state but the number of
    the first sample.
 3. `iter_torch_batches` in the worker, over its `WorkerShard` of the samples.
@@ -25,10 +25,7 @@ import ray.data
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ltdiff.data.batch_loader import ProtocolLoader
-    from ltdiff.data.patches import PatchLoader
-
-    Loader = PatchLoader | ProtocolLoader
+    from ltdiff.data.batch_loader import Loader
 
 STREAM_BYTES, BLOCKS_PER_CPU = 256 << 20, 2
 """How far a worker's stream may run ahead of its training, in bytes of patches; or, if that is more, in blocks for each task: the

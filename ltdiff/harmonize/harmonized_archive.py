@@ -1,25 +1,23 @@
 """`ltdiff harmonize`: every series of an archive becomes comparable with those of the target kernel, with pairs or without.
 
 out/survey/                     what the archive holds, and what could be standardized to what (survey/archive_survey)
-out/protocols/ID/pairs.parquet  the manifest of a source protocol, and of the target's series of its slice thickness
-out/protocols/ID/run/           its match, or its training; the model is kept, and series that come later get the same
+out/protocols/ID/run/model      the model of a source protocol (fit_protocols)
 out/images/                     the standardized series, and report.csv
 out/reports/ID/                 how like the target the protocol is, before and after
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ltdiff.data.manifest import read_manifest, write_manifest
+from ltdiff.data.manifest import read_manifest
 from ltdiff.data.pairing import read_archive
-from ltdiff.dicom.archive_files import Issue
 from ltdiff.dicom.series import find_archived_series
 from ltdiff.evaluation.config import EvaluationConfig
 from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.harmonize.archive_endpoints import measure_archive
+from ltdiff.harmonize.fit_protocols import fit_protocols, manifest_path
 from ltdiff.harmonize.plan import SourceProtocol, assigned_models, plan
 from ltdiff.inference.batch import standardize_archive
 from ltdiff.inference.config import InferenceConfig
@@ -27,24 +25,16 @@ from ltdiff.inference.models import Assignment
 from ltdiff.inference.results import SeriesResult
 from ltdiff.survey.archive_survey import draw_survey, survey_archive
 from ltdiff.system.lock import only_writer
-from ltdiff.system.text import printable
 from ltdiff.training.config import Settings
-from ltdiff.training.match_model import fit_match_model
-from ltdiff.training.phase_training import train_here
-from ltdiff.training.run import MODEL_FOLDER
-from ltdiff.uncertainty.calibration import calibrate_run
 
 logger = logging.getLogger(__name__)
 
-SURVEY_FOLDER, PROTOCOLS_FOLDER, IMAGES_FOLDER, RUN_FOLDER = "survey", "protocols", "images", "run"
-MANIFEST_FILE = "pairs.parquet"
+SURVEY_FOLDER, IMAGES_FOLDER = "survey", "images"
 REPORTS_FOLDER, REPORT_FILE = "reports", "report.md"
 REPORTED_SPLIT: Literal["val"] = "val"
 NUM_SLICES, NUM_ROIS = 40, 20
 """Slices of source and target, and regions of each tissue, that the report looks at: a sample, for it shall not take longer than
 the rest (docs/notes/speed.md has what more slices change)."""
-FITTING_SPLIT = "z:1"
-"""All series are matched and standardized: nothing is held back to be scored. The last eighth of each validates a training."""
 
 
 def harmonize_archive(
@@ -59,7 +49,7 @@ def harmonize_archive(
 ) -> list[SeriesResult]:
     """Survey `root`, match every source protocol to the target kernel, standardize its series; return what became of each.
 
-    With `minutes` LTDiff++ is trained, so long in all. Run it again to resume.
+    With `minutes` LTDiff++ is trained, so long in all, once for all protocols. Run it again to resume.
 
     Raises:
         NothingToDoError: there is no original CT series.
@@ -72,7 +62,7 @@ def harmonize_archive(
         draw_survey(survey, out / SURVEY_FOLDER)
         content = read_archive(root, target_kernel=target_kernel, found=found)
         protocols, issues = plan(content, target_kernel=target_kernel)
-        fitted, unfitted = _fit(protocols, out, minutes=minutes, settings=settings)
+        fitted, unfitted = fit_protocols(protocols, out, minutes=minutes, settings=settings)
         issues = [*content.issues, *issues, *unfitted]
     results = standardize_archive(
         root,
@@ -101,7 +91,7 @@ def _report(
     report = out / REPORTS_FOLDER / protocol_id
     if (report / REPORT_FILE).is_file():
         return
-    path = out / PROTOCOLS_FOLDER / protocol_id / MANIFEST_FILE
+    path = manifest_path(protocol, out)
     config = EvaluationConfig(split=REPORTED_SPLIT, num_slices=NUM_SLICES, num_rois=NUM_ROIS, num_workers=num_workers)
     try:
         tables = evaluate_model(
@@ -116,39 +106,3 @@ def _report(
         logger.warning("there is no report of protocol %s: %s", protocol_id, error)
         return
     logger.info("protocol %s (kernel %r), before and after:\n%s", protocol_id, protocol.protocol.kernel, tables)
-
-
-def _fit(
-    protocols: list[SourceProtocol], out: Path, *, minutes: float | None, settings: Settings
-) -> tuple[list[tuple[SourceProtocol, Path]], list[Issue]]:
-    """The model of each protocol; one that cannot be matched costs its own series alone."""
-    fitted, issues = [], []
-    for number, one in enumerate(protocols, start=1):
-        name = f"protocol {number} of {len(protocols)}, {one.protocol.protocol_id}"
-        logger.info("%s: %d series of kernel %r, %d pairs", name, len(one.scans), one.protocol.kernel, len(one.pairs))
-        folder = out / PROTOCOLS_FOLDER / one.protocol.protocol_id
-        share = None if minutes is None else minutes / len(protocols)
-        try:
-            fitted.append((one, _fit_protocol(one, folder, minutes=share, settings=settings)))
-        except (ValueError, FloatingPointError) as error:
-            reason = f"cannot be matched to the target: {error}"
-            issues += [Issue(scan.path, "fail", f"the series of {printable(scan.path)} {reason}") for scan in one.scans]
-    return fitted, issues
-
-
-def _fit_protocol(protocol: SourceProtocol, folder: Path, *, minutes: float | None, settings: Settings) -> Path:
-    model = folder / RUN_FOLDER / MODEL_FOLDER
-    if (folder / MANIFEST_FILE).is_file():  # what an earlier run began with
-        manifest = read_manifest(folder / MANIFEST_FILE)
-    else:
-        manifest = protocol.manifest(FITTING_SPLIT)
-        write_manifest(manifest, folder / MANIFEST_FILE)
-    if model.is_dir():
-        logger.info("its model is there already: %s", printable(model))
-    elif minutes is None:
-        fit_match_model(manifest, out=folder / RUN_FOLDER, settings=settings)
-    else:
-        training = replace(settings.training, minutes=minutes)
-        train_here(manifest, out=folder / RUN_FOLDER, settings=replace(settings, training=training))
-    calibrate_run(manifest, model=model)  # also where an earlier run was interrupted before it
-    return model

@@ -64,9 +64,7 @@ class Procedure:
         residual = None
         if output != "match":
             residual = require_residual_model(folder) if output == "sample" else read_residual_model(folder)
-        with description_errors(folder):
-            values = description["about"].get(NOISE_MATCH) if output == "match" else None
-            noise_match = TypeAdapter(NoiseMatch | DrawnNoise).validate_python(values) if values else None
+        noise_match = read_noise_match(folder) if output == "match" else None
         series_noise = read_series_noise(folder) if output == "match" and _uses_series_noise(folder) else None
         procedure = cls(diffusion, decode, inference, output, residual, noise_match, series_noise)
         procedure.check(num_levels=num_levels)
@@ -131,6 +129,17 @@ def _uses_series_noise(folder: Path) -> bool:
         return read_calibration(folder).get(USES_SERIES_NOISE) is True
     except ValueError:  # damaged: who asks for the match by name, to calibrate anew, does not need it
         return False
+
+
+def read_noise_match(folder: Path) -> NoiseMatch | DrawnNoise | None:
+    """What gives matched sources the target's noise; None where the model has nothing of the kind.
+
+    Raises:
+        ValueError: no model there, or a damaged one.
+    """
+    values = read_description(folder)["about"].get(NOISE_MATCH)
+    with description_errors(folder):
+        return TypeAdapter(NoiseMatch | DrawnNoise).validate_python(values) if values else None
 
 
 def read_series_noise(folder: Path) -> SeriesNoise | None:

@@ -14,7 +14,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +30,7 @@ from ltdiff.training.loop import train
 from ltdiff.training.phase import Phase, PhaseTask
 from ltdiff.training.phases import PHASES
 from ltdiff.training.run import METRICS_FILE, MODEL_FOLDER, PendingPhase, finish_phase, prepare_run, read_metrics, train_phases
-from ltdiff.training.worker_context import BatchSource, WorkerContext, local_context
+from ltdiff.training.worker_context import BatchSource, WorkerContext, local_context, make_loaders
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,12 @@ class Recorder:
 
 def local_runner(manifest: pd.DataFrame) -> Runner:
     """Make the runner that trains in this process."""
-    return Runner(lambda folder: local_context(Recorder(folder)), partial(BatchSource, manifest))
+    return Runner(make_local_context, lambda task, context: BatchSource(make_loaders(manifest, task), task, context))
+
+
+def make_local_context(folder: Path) -> WorkerContext:
+    """Make the context of the only worker, whose checkpoints are kept in `folder`."""
+    return local_context(Recorder(folder))
 
 
 def train_here(manifest: pd.DataFrame, *, out: Path, settings: Settings, runner: Runner | None = None) -> Path:
@@ -85,16 +89,24 @@ def train_here(manifest: pd.DataFrame, *, out: Path, settings: Settings, runner:
         ValueError: see `prepare_run`.
         FloatingPointError: a phase diverged.
     """
-    place = runner or local_runner(manifest)
+    prepare_run(manifest, out=out, settings=settings)
+    return train_run(out, settings=settings, runner=runner or local_runner(manifest))
+
+
+def train_run(out: Path, *, settings: Settings, runner: Runner) -> Path:
+    """Train all phases of the run that was prepared in `out`, or resume it; return the folder of the model.
+
+    Raises:
+        FloatingPointError: a phase diverged.
+    """
 
     def run(pending: list[PendingPhase]) -> None:
         for phase in pending:
             try:
-                train_pending(phase, settings=settings, runner=place)
+                train_pending(phase, settings=settings, runner=runner)
             except FloatingPointError as error:
                 raise FloatingPointError(f"{phase.folder}: {error}") from error
 
-    prepare_run(manifest, out=out, settings=settings)
     if not (out / MODEL_FOLDER).is_dir():
         train_phases(list(settings.training.phases), out=out, settings=settings, run=run)
     return out / MODEL_FOLDER

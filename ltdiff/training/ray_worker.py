@@ -31,7 +31,7 @@ from ltdiff.training.config import Settings
 from ltdiff.training.phase import Batch, PhaseTask
 from ltdiff.training.phase_training import Recorder, Runner, train_pending
 from ltdiff.training.run import MODEL_FOLDER, RUN_FILE, PendingPhase
-from ltdiff.training.worker_context import BatchSource, Score, WorkerContext, no_score
+from ltdiff.training.worker_context import BatchSource, Score, WorkerContext, make_loaders, no_score
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class StreamedBatches(BatchSource):
     def __init__(self, manifest: pd.DataFrame, task: PhaseTask, context: WorkerContext) -> None:
         # for each slice a compressed volume file is decompressed as a whole
         keep_slices = fit_in_memory(manifest) and any(is_volume_file(Path(path)) for path in manifest["path"])
-        super().__init__(manifest, task, context, keep_slices=keep_slices)
+        super().__init__(make_loaders(manifest, task, keep_slices=keep_slices), task, context)
 
     @override
     def batches(self, first_step: int) -> Iterator[Batch]:

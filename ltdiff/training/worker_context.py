@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ltdiff.data.batch_loader import make_batch_loader
+from ltdiff.data.batch_loader import Loader, make_batch_loader
 from ltdiff.data.patches import fit_in_memory
 from ltdiff.data.slice_cache import SliceCache
 from ltdiff.training.phase import Batch, PhaseTask
@@ -64,30 +64,33 @@ def local_context(report: Report) -> WorkerContext:
     return WorkerContext(rank=0, world_size=1, device=local_device(), report=report, wrap=lambda module: module)
 
 
+def make_loaders(manifest: pd.DataFrame, task: PhaseTask, *, keep_slices: bool | None = None) -> dict[str, Loader]:
+    """What a phase is trained and validated with. Slices that fit in memory are kept there, unless `keep_slices` is given."""
+    cache = SliceCache.of(manifest, match=task.match_kernel.digest)
+    return {
+        split: make_batch_loader(
+            manifest,
+            draw=task.draw,
+            split=split,
+            patch_size=task.config.patch_size,
+            seed=task.config.seed,
+            match_kernel=task.match_kernel,
+            make_source=task.make_source,
+            keep_slices=split == "val" or (fit_in_memory(manifest) if keep_slices is None else keep_slices),
+            cache=cache,
+        )
+        for split in ("train", "val")
+    }
+
+
 class BatchSource:
     """Batches for `loop.train`, on the device of the `context`. Slices that fit in memory are read once, others decoded once."""
 
-    def __init__(
-        self, manifest: pd.DataFrame, task: PhaseTask, context: WorkerContext, *, keep_slices: bool | None = None
-    ) -> None:
-        self.context = context
+    def __init__(self, loaders: Mapping[str, Loader], task: PhaseTask, context: WorkerContext) -> None:
+        """`loaders` are those of the splits `train` and `val` (see `make_loaders`)."""
+        self.loaders, self.context = loaders, context
         self.num_steps = task.num_steps or sys.maxsize
         self.batch_size = task.config.batch_size_of(task.name)
-        cache = SliceCache.of(manifest, match=task.match_kernel.digest)
-        self.loaders = {
-            split: make_batch_loader(
-                manifest,
-                draw=task.draw,
-                split=split,
-                patch_size=task.config.patch_size,
-                seed=task.config.seed,
-                match_kernel=task.match_kernel,
-                make_source=task.make_source,
-                keep_slices=split == "val" or (fit_in_memory(manifest) if keep_slices is None else keep_slices),
-                cache=cache,
-            )
-            for split in ("train", "val")
-        }
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Batches from `first_step` to the last step; the next is made while one is used.

@@ -21,10 +21,12 @@ from ltdiff.data.series_pair import SeriesPair
 from ltdiff.dicom.series import Series, find_series
 from ltdiff.simulation.config import SimulationConfig
 from ltdiff.simulation.dataset import SOURCE_NAME, TARGET_NAME, patient_folder, simulate_patient
-from ltdiff.simulation.kernels import NoiseReduction
+from ltdiff.simulation.kernels import Kernel, NoiseReduction
 
 TARGET_DOSE = 0.08
 SOURCES, TARGETS, SCORED = (0, 1), (2, 3), (4, 5)
+BETWEEN = Kernel("between", (1.0, 0.65, 0.33, 0.1, 0.0))
+"""Sharper than `smooth`, and softer than `Br40-like`."""
 METHODS = "source,spectral,ltdiff"
 
 
@@ -34,6 +36,8 @@ def settings(seed: int) -> dict[str, tuple[SimulationConfig, Denoise | None]]:
     factors = {"same": 1.0, "half": 0.5, "quarter": 0.25, "double": 2.0, "fourfold": 4.0}
     return {
         **{name: (replace(same, doses=(factor * TARGET_DOSE,)), None) for name, factor in factors.items()},
+        "br40_quarter": (replace(same, doses=(0.25 * TARGET_DOSE,), source_kernel="Br40-like"), None),
+        "between": (replace(same, doses=(0.35 * TARGET_DOSE,), source_kernel=BETWEEN.name, custom_kernels=(BETWEEN,)), None),
         "reduced": (replace(same, iterative=NoiseReduction(5, 40.0)), None),
         "non_local_means": (same, partial(average_similar_patches, strength_hu=20.0)),
         "learned": (same, lambda hu: train_denoiser(same)(hu)),

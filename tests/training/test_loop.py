@@ -24,7 +24,7 @@ from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.loop import BETAS, NUM_WARMUP_STEPS, Clock, clip_to_usual_norms, learning_rate, train
 from ltdiff.training.phase import Phase, PhaseTask
 from ltdiff.training.phases import PHASES
-from ltdiff.training.worker_context import NUM_VALIDATION_PATCHES, BatchSource, WorkerContext, local_context
+from ltdiff.training.worker_context import NUM_VALIDATION_PATCHES, BatchSource, WorkerContext, local_context, make_loaders
 
 
 class _Killed(BaseException):
@@ -179,11 +179,11 @@ def test_workers_validate_different_patches(manifest_path):
         folder=manifest_path.parent,
         learning_rates=(1e-3,),
     )
+    loaders = make_loaders(manifest, task)
     of_rank = [
-        list(BatchSource(manifest, task, replace(local_context(print), rank=rank, world_size=2)).validation()) for rank in (0, 1)
+        list(BatchSource(loaders, task, replace(local_context(print), rank=rank, world_size=2)).validation()) for rank in (0, 1)
     ]
-    loader = BatchSource(manifest, task, local_context(print)).loaders["val"]
-    whole = loader({"id": np.arange(2 * NUM_VALIDATION_PATCHES)})
+    whole = loaders["val"]({"id": np.arange(2 * NUM_VALIDATION_PATCHES)})
     together = torch.cat([batch["target"] for batches in of_rank for batch in batches])
     np.testing.assert_array_equal(together.numpy(), whole["target"])
 
