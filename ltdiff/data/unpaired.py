@@ -127,7 +127,8 @@ def assign_roles(
     kernels = sorted({one.kernel for one in roles.sources})
     if len(kernels) > 1:
         logger.warning(
-            "the sources have several kernels (%s): one match for all of them fits none; name one with --source_kernel",
+            "the sources have several kernels (%s), and one match fits them all badly: "
+            "name one with --source_kernel, or let `ltdiff harmonize` match each",
             ", ".join(map(repr, kernels)),
         )
     return roles._replace(others=[one for one in series if one.series_instance_uid not in chosen]), issues

@@ -42,6 +42,7 @@ def fit_protocols(
 
     With `minutes` networks are trained for all protocols that have no model yet.
     """
+    settings = replace(settings, training=replace(settings.training, minutes=minutes))
     manifests = {one.protocol.protocol_id: _keep_manifest(one, out) for one in protocols}
     folders = {name: out / PROTOCOLS_FOLDER / name / RUN_FOLDER for name in manifests}
     refused: dict[str, str] = {}
@@ -59,9 +60,8 @@ def fit_protocols(
                 matched[name] = _match(manifests[name], folders[name], settings=settings)
         except ValueError as error:
             refused[name] = str(error)
-    if matched and minutes is not None:
-        training = replace(settings, training=replace(settings.training, minutes=minutes))
-        refused |= _add_networks(matched, out, settings=training)
+    if matched:
+        refused |= _add_networks(matched, out, settings=settings)
     for name in (name for name in manifests if name not in refused):
         calibrate_run(manifests[name], model=folders[name] / MODEL_FOLDER)
     fitted = [(one, folders[name] / MODEL_FOLDER) for one in protocols if (name := one.protocol.protocol_id) not in refused]

@@ -1,8 +1,8 @@
 """One set of networks for several source protocols of one target: trained in turn on the pairs and made sources of each.
 
-Every protocol keeps its own match, so that the networks see all sources at the target's resolution, and differ by what the match
-leaves over. A protocol that comes later gets the same networks where its conditions (model/source_conditions) lie between those
-of the trained ones.
+Every protocol keeps its own match, so that the networks see all sources at the target's resolution, and these differ by what the
+match leaves over. A protocol that comes later gets the same networks where its conditions (model/source_conditions) lie between
+those of the trained ones.
 """
 
 from collections.abc import Mapping
@@ -15,20 +15,23 @@ import torch
 from pydantic import TypeAdapter
 
 from ltdiff import __version__
-from ltdiff.data.batch_loader import SEED_STEP, TurnsLoader
+from ltdiff.data.batch_loader import TurnsLoader
 from ltdiff.data.manifest import data_fingerprint
 from ltdiff.data.patches import PatchLoader, fit_in_memory
+from ltdiff.data.training_domain import TrainingDomain, either
+from ltdiff.inference.models import read_training_domain
 from ltdiff.inference.procedure import read_noise_match
 from ltdiff.model.ltdiff import load_model, save_model
-from ltdiff.model.model_folder import description_errors, read_description
+from ltdiff.model.model_folder import MATCH_PHASE, description_errors, read_description
 from ltdiff.model.source_conditions import SourceConditions
 from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.system.folder_claim import claim, read_claim
+from ltdiff.system.settings_tree import make_settings
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import KernelMatcher
 from ltdiff.training.phase import PhaseTask
 from ltdiff.training.phase_training import Runner, make_local_context, train_run
-from ltdiff.training.run import IGNORED, MODEL_FOLDER, RUN_FILE, START_FOLDER
+from ltdiff.training.run import IGNORED, MODEL_FOLDER, RUN_FILE, START_FOLDER, prepare_run
 from ltdiff.training.worker_context import BatchSource, WorkerContext, make_loaders
 
 TRAINED_CONDITIONS = "trained_conditions"
@@ -64,26 +67,51 @@ def train_shared(protocols: Mapping[str, MatchedProtocol], *, out: Path, setting
     return train_run(out, settings=settings, runner=_runner(protocols))
 
 
+def match_networks(manifest: pd.DataFrame, *, networks: Path, out: Path) -> Path:
+    """Fit the match of a manifest in the run folder `out`, and give it the networks of a trained model; the model's folder.
+
+    Raises:
+        ValueError: the networks were trained for another target, or for other conditions; nothing can be matched; or `out` holds
+            another run.
+    """
+    trained, model = read_description(networks), out / MODEL_FOLDER
+    if model.is_dir() and read_description(model)["files"] != trained["files"]:
+        raise ValueError(f"{out} holds a run with other networks than those of {networks}; choose another folder")
+    with description_errors(networks):
+        settings = make_settings(Settings, trained["about"]["settings"])
+    prepare_run(manifest, out=out, settings=settings)
+    if model.is_dir():
+        return model
+    if outside := find_outside(out / START_FOLDER, networks=networks):
+        raise ValueError(f"the networks of {networks} were not trained for such a protocol ({outside}): train new ones")
+    use_networks(networks, start=out / START_FOLDER, out=model)
+    return model
+
+
 def find_outside(start: Path, *, networks: Path) -> str:
     """In what the conditions of the match in `start` lie outside of those that networks were trained for; "" if in nothing.
 
     Raises:
-        ValueError: a folder is damaged, or `networks` are not shared ones.
+        ValueError: a folder is damaged, or `networks` are not trained.
     """
+    about = read_description(networks)["about"]
+    if not set(about.get("trained", {})) - {MATCH_PHASE}:
+        raise ValueError(f"the networks of {networks} are not trained")
+    targets = [read_training_domain(folder).target_kernels for folder in (networks, start)]
+    if targets[0] != targets[1]:
+        return f"target kernel {either(targets[1])} instead of {either(targets[0])}"
     with description_errors(networks):
-        trained = TypeAdapter(dict[str, SourceConditions]).validate_python(
-            read_description(networks)["about"][TRAINED_CONDITIONS]
-        )
-    return _conditions(start).outside(list(trained.values()))
+        noted = TypeAdapter(dict[str, SourceConditions]).validate_python(about.get(TRAINED_CONDITIONS, {}))
+    return _conditions(start).outside(list(noted.values()) or [_conditions(networks)])
 
 
 def use_networks(networks: Path, *, start: Path, out: Path) -> None:
-    """Write the model `out` of the match in the folder `start` and of shared networks. Raises ValueError where one is damaged."""
+    """Write the model `out` of the match in `start` and of the networks in another folder. ValueError where one is damaged."""
     model, about = load_model(start)
     shared, of_networks = load_model(networks)
     model.networks.load_state_dict(shared.networks.state_dict())
     series = sorted({*about["trained_series"], *of_networks["trained_series"]})
-    kept = {name: of_networks[name] for name in ("settings", "trained", TRAINED_CONDITIONS)}
+    kept = {name: of_networks[name] for name in ("settings", "trained", TRAINED_CONDITIONS) if name in of_networks}
     save_model(model, out, about=about | kept | {"trained_series": series})
 
 
@@ -99,7 +127,10 @@ def _save_start(protocols: Mapping[str, MatchedProtocol], start: Path, descripti
     shared = models[0]
     shared.kernel_match, shared.degradation = KernelMatch(), None
     shared.kernel_match.range_hu.copy_(torch.stack([ranges[:, 0].min(), ranges[:, 1].max()]))
+    domains = [TrainingDomain.from_dict(about["training_domain"]) for about in abouts]
+    targets = sorted({kernel for domain in domains for kernel in domain.target_kernels})
     about = description | {
+        "training_domain": TrainingDomain(target_kernels=tuple(targets)).to_dict(),  # of no source: there is no match
         "trained": {},
         "trained_series": sorted({series for one in abouts for series in one["trained_series"]}),
         TRAINED_CONDITIONS: {name: asdict(_conditions(one.start)) for name, one in protocols.items()},
@@ -119,9 +150,8 @@ def _runner(protocols: Mapping[str, MatchedProtocol]) -> Runner:
                 task,
                 match_kernel=KernelMatcher(model.kernel_match if model.config.kernel_match else None),
                 make_source=model.degradation,
-                config=replace(task.config, seed=task.config.seed + number * SEED_STEP),
             )
-            each.append(make_loaders(one.manifest, of_protocol, keep_slices=keep_slices))
+            each.append(make_loaders(one.manifest, of_protocol, keep_slices=keep_slices, number=number))
         loaders = {split: TurnsLoader([cast(PatchLoader, one[split]) for one in each]) for split in each[0]}
         return BatchSource(loaders, task, context)
 

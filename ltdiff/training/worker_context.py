@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ltdiff.data.batch_loader import Loader, make_batch_loader
+from ltdiff.data.batch_loader import SEED_STEP, Loader, make_batch_loader
 from ltdiff.data.patches import fit_in_memory
 from ltdiff.data.slice_cache import SliceCache
 from ltdiff.training.phase import Batch, PhaseTask
@@ -64,8 +64,13 @@ def local_context(report: Report) -> WorkerContext:
     return WorkerContext(rank=0, world_size=1, device=local_device(), report=report, wrap=lambda module: module)
 
 
-def make_loaders(manifest: pd.DataFrame, task: PhaseTask, *, keep_slices: bool | None = None) -> dict[str, Loader]:
-    """What a phase is trained and validated with. Slices that fit in memory are kept there, unless `keep_slices` is given."""
+def make_loaders(
+    manifest: pd.DataFrame, task: PhaseTask, *, keep_slices: bool | None = None, number: int = 0
+) -> dict[str, Loader]:
+    """What a phase is trained and validated with. Slices that fit in memory are kept there, unless `keep_slices` is given.
+
+    Loaders of another `number` draw other places of the same slices.
+    """
     cache = SliceCache.of(manifest, match=task.match_kernel.digest)
     return {
         split: make_batch_loader(
@@ -73,7 +78,7 @@ def make_loaders(manifest: pd.DataFrame, task: PhaseTask, *, keep_slices: bool |
             draw=task.draw,
             split=split,
             patch_size=task.config.patch_size,
-            seed=task.config.seed,
+            seed=task.config.seed + number * SEED_STEP,
             match_kernel=task.match_kernel,
             make_source=task.make_source,
             keep_slices=split == "val" or (fit_in_memory(manifest) if keep_slices is None else keep_slices),

@@ -21,7 +21,7 @@ from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.phase_training import train_here
-from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, prepare_run
+from ltdiff.training.run import MODEL_FOLDER, START_FOLDER
 from ltdiff.training.shared_networks import MatchedProtocol, find_outside, train_shared, use_networks
 from ltdiff.uncertainty.calibration import calibrate_run
 

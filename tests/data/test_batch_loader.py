@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tiny_run import make_rows, save_volume
 
-from ltdiff.data.batch_loader import by_kernel, make_batch_loader
+from ltdiff.data.batch_loader import TurnsLoader, by_kernel, make_batch_loader
 from ltdiff.data.patches import PATCHES_PER_SLICE, PatchLoader
 
 PATCH = 8
@@ -113,3 +113,23 @@ def test_kernels_are_told_apart_by_name_and_manufacturer(tmp_path):
 def test_a_protocol_without_slices_is_refused(manifest):
     with pytest.raises(ValueError, match="no slice in its split 'train'"):
         _load(manifest[manifest["role"] == "source"], "sides")
+
+
+def test_protocols_take_turns_slice_by_slice(tmp_path):
+    """Each with its own slices and its own match."""
+    manifests = [
+        pd.concat([_rows(tmp_path, f"{name}{role}", role=role, level_hu=level_hu) for role in ("source", "target")])
+        for name, level_hu in (("a", -1000), ("b", 300))
+    ]
+    matches = (_unmatched, lambda hu, spacing_mm: hu + 5000)
+    loaders = [_load(one, "pairs", match_kernel=match) for one, match in zip(manifests, matches, strict=True)]
+    turns = TurnsLoader(loaders)
+    batch = turns(SAMPLES)
+    of_slices = {name: patches.reshape(-1, PATCHES_PER_SLICE, PATCH, PATCH) for name, patches in batch.items()}
+    assert [bool(one.min() >= 300) for one in of_slices["target"]] == [False, True] * 3
+    missing = of_slices["source"] - of_slices["target"]
+    assert [set(one.flat) for one in missing] == [{0}, {5000}] * 3
+    alone = [loader({"id": SAMPLES["id"][: 3 * PATCHES_PER_SLICE]}) for loader in loaders]
+    np.testing.assert_array_equal(np.concatenate(of_slices["target"][0::2]), alone[0]["target"])
+    np.testing.assert_array_equal(np.concatenate(of_slices["target"][1::2]), alone[1]["target"])
+    np.testing.assert_array_equal(turns({"id": SAMPLES["id"][10:14]})["source"], batch["source"][10:14])

@@ -1,5 +1,6 @@
 """An archive in one command: other patients, other protocols, one that does not fit, and the same command twice."""
 
+import shutil
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -20,11 +21,14 @@ from ltdiff.dicom.write_original import write_ct_series
 from ltdiff.evaluation.lung_mask import find_lungs
 from ltdiff.harmonize.harmonized_archive import harmonize_archive
 from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.models import read_training_domain
 from ltdiff.inference.standardizer import Standardizer
+from ltdiff.model.model_folder import read_description, weights_sha256
 from ltdiff.physics.spectrum import half_overlapping_windows, tapered_power
 from ltdiff.uncertainty import calibration
 
 NUM_SLICES, SIZE = 3, 192
+PHASES = ["autoencoder", "ddpm", "joint"]
 SOFT, SHARP = {"blur_px": 1.0, "noise_hu": 18.0, "noise_px": 0.95}, {"blur_px": 0.7, "noise_hu": 30.0, "noise_px": 0.6}
 
 
@@ -174,12 +178,32 @@ def test_a_kernel_that_is_not_there_is_named_with_those_that_are(archive, tmp_pa
 
 
 @pytest.mark.slow
-def test_minutes_train_a_network_for_each_protocol(archive, tmp_path, monkeypatch):
+def test_minutes_train_networks_once_for_all_protocols(archive, tmp_path, monkeypatch):
+    """A protocol that comes later gets them, too, or its match alone where it is too far from those that were trained."""
     monkeypatch.setattr(calibration, "NUM_DRAWS", 3)
-    results = harmonize_archive(
-        archive, target_kernel="L", out=tmp_path / "out", minutes=0.05, settings=tiny_settings(learning_rates=(1e-3,))
-    )
-    assert sorted(result.status for result in results) == ["fail", "skip", "skip", "written", "written"]
-    (run,) = (tmp_path / "out" / "protocols").glob("*/run")
-    assert (run / "joint" / "model").is_dir()
-    assert (run / "model" / "calibration.json").is_file()
+    root, out = tmp_path / "archive", tmp_path / "out"
+    shutil.copytree(archive, root)
+    for patient in range(2):
+        _write(root / f"medium{patient}", patient=30 + patient, kernel="C", blur_px=0.85, noise_hu=24.0, noise_px=0.8)
+
+    def harmonize():
+        settings = tiny_settings(learning_rates=(1e-3,))
+        return harmonize_archive(root, target_kernel="L", out=out, minutes=0.05, settings=settings)
+
+    def models():
+        return {path.parts[-3]: path for path in out.glob("protocols/*/run/model")}
+
+    assert sorted(result.status for result in harmonize()) == ["fail", "skip", "skip", *["written"] * 4]
+    trained = {name: weights_sha256(model) for name, model in models().items()}
+    assert [(model / "calibration.json").is_file() for model in models().values()] == [True, True]
+    parts = [read_description(model)["files"] for model in (out / "networks" / "model", *models().values())]
+    assert parts[0] == parts[1] == parts[2]
+    _write(root / "late", patient=40, kernel="D", blur_px=0.9, noise_hu=22.0, noise_px=0.85)
+    _write(root / "noisy", patient=41, kernel="E", blur_px=0.7, noise_hu=200.0, noise_px=0.6)
+    assert Counter(result.status for result in harmonize())["written"] == 2
+    assert trained == {name: weights_sha256(model) for name, model in models().items() if name in trained}
+    phases = {
+        read_training_domain(model).source_kernels: list(read_description(model)["about"]["trained"])
+        for model in models().values()
+    }
+    assert phases == {("B",): PHASES, ("C",): PHASES, ("D",): PHASES, ("E",): ["match"]}
