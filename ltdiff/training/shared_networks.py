@@ -74,7 +74,7 @@ def match_networks(manifest: pd.DataFrame, *, networks: Path, out: Path) -> Path
         ValueError: the networks were trained for another target, or for other conditions; nothing can be matched; or `out` holds
             another run.
     """
-    trained, model = read_description(networks), out / MODEL_FOLDER
+    trained, model = read_trained(networks), out / MODEL_FOLDER
     if model.is_dir() and read_description(model)["files"] != trained["files"]:
         raise ValueError(f"{out} holds a run with other networks than those of {networks}; choose another folder")
     with description_errors(networks):
@@ -88,15 +88,21 @@ def match_networks(manifest: pd.DataFrame, *, networks: Path, out: Path) -> Path
     return model
 
 
+def read_trained(networks: Path) -> dict[str, Any]:
+    """`model.json` of a folder of networks. ValueError where there is none, or where they are not trained."""
+    description = read_description(networks)
+    if not set(description["about"].get("trained", {})) - {MATCH_PHASE}:
+        raise ValueError(f"the networks of {networks} are not trained")
+    return description
+
+
 def find_outside(start: Path, *, networks: Path) -> str:
     """In what the conditions of the match in `start` lie outside of those that networks were trained for; "" if in nothing.
 
     Raises:
         ValueError: a folder is damaged, or `networks` are not trained.
     """
-    about = read_description(networks)["about"]
-    if not set(about.get("trained", {})) - {MATCH_PHASE}:
-        raise ValueError(f"the networks of {networks} are not trained")
+    about = read_trained(networks)["about"]
     targets = [read_training_domain(folder).target_kernels for folder in (networks, start)]
     if targets[0] != targets[1]:
         return f"target kernel {either(targets[1])} instead of {either(targets[0])}"

@@ -21,7 +21,7 @@ from ltdiff.evaluation.evaluate_model import evaluate_model
 from ltdiff.inference.config import InferenceConfig
 from ltdiff.training.config import PhaseConfig, Settings, TrainingConfig
 from ltdiff.training.phase_training import train_here
-from ltdiff.training.run import MODEL_FOLDER, START_FOLDER
+from ltdiff.training.run import MODEL_FOLDER, START_FOLDER, prepare_run
 from ltdiff.training.shared_networks import MatchedProtocol, find_outside, train_shared, use_networks
 from ltdiff.uncertainty.calibration import calibrate_run
 
@@ -47,32 +47,36 @@ def score(model: Path, unpaired: Path, scored: Path, out: Path) -> pd.DataFrame:
 
 def run(out: Path, *, num_steps: int, seed: int) -> None:
     """Train and score what is missing."""
-    names, rows = (*TRAINED, UNTRAINED), []
-    manifests = {name: make_manifests(name, seed, out / f"{name}_{seed}") for name in names}
+    manifests = {name: make_manifests(name, seed, out / f"{name}_{seed}") for name in (*TRAINED, UNTRAINED)}
+    folders = {name: out / f"{name}_{seed}" for name in manifests}
+    rows: list[pd.DataFrame] = []
+
+    def add(name: str, model: Path, networks: str) -> None:
+        unpaired, scored = manifests[name]
+        rows.append(score(model, unpaired, scored, model.parent / "scores").assign(protocol=name, networks=networks))
+        table = pd.concat(rows).reset_index().set_index(["protocol", "networks", "method"]).reset_index()
+        (out / "table.md").write_text(table.to_markdown(index=False, floatfmt=".4f") + "\n")
+
+    def add_own(name: str) -> None:
+        manifest = read_manifest(manifests[name][0])
+        add(name, train_here(manifest, out=folders[name] / "own", settings=settings(num_steps)), "own")
+
     matched = {}
-    for name, (unpaired, scored) in manifests.items():
-        manifest, own = read_manifest(unpaired), out / f"{name}_{seed}" / "own"
-        model = train_here(manifest, out=own, settings=settings(num_steps))
-        rows.append(score(model, unpaired, scored, own / "scores").assign(protocol=name, networks="own"))
-        matched[name] = MatchedProtocol(manifest, own / START_FOLDER)
-        write(rows, out)
-    trained = {name: matched[name] for name in TRAINED}
-    networks = train_shared(trained, out=out / f"shared_{seed}", settings=settings(num_steps * len(TRAINED)))
-    for name, (unpaired, scored) in manifests.items():
-        folder = out / f"{name}_{seed}" / "shared"
-        if not (folder / MODEL_FOLDER).is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            use_networks(networks, start=matched[name].start, out=folder / MODEL_FOLDER)
-        scores = score(folder / MODEL_FOLDER, unpaired, scored, folder / "scores")
-        outside = find_outside(matched[name].start, networks=networks)
-        rows.append(scores.assign(protocol=name, networks=f"shared, outside: {outside}" if outside else "shared"))
-        write(rows, out)
-
-
-def write(rows: list[pd.DataFrame], out: Path) -> None:
-    """All that is scored so far."""
-    table = pd.concat(rows).reset_index().set_index(["protocol", "networks", "method"]).reset_index()
-    (out / "table.md").write_text(table.to_markdown(index=False, floatfmt=".4f") + "\n")
+    for name, (unpaired, _) in manifests.items():
+        prepare_run(read_manifest(unpaired), out=folders[name] / "own", settings=settings(num_steps))
+        matched[name] = MatchedProtocol(read_manifest(unpaired), folders[name] / "own" / START_FOLDER)
+    for name in TRAINED:
+        add_own(name)
+    together = {name: matched[name] for name in TRAINED}
+    networks = train_shared(together, out=out / f"shared_{seed}", settings=settings(num_steps * len(TRAINED)))
+    for name, one in matched.items():
+        model = folders[name] / "shared" / MODEL_FOLDER
+        if not model.is_dir():
+            model.parent.mkdir(parents=True, exist_ok=True)
+            use_networks(networks, start=one.start, out=model)
+        outside = find_outside(one.start, networks=networks)
+        add(name, model, f"shared, outside: {outside}" if outside else "shared")
+    add_own(UNTRAINED)
 
 
 if __name__ == "__main__":

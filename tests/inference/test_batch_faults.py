@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -137,25 +136,32 @@ def cluster():
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(cluster, make_series, model, tmp_path):
+def test_a_killed_run_leaves_nothing_partial_and_the_next_does_the_rest(cluster, make_series, model, tmp_path, place):
     make_series(tmp_path / "in" / "first", num_slices=6)
     make_series(tmp_path / "in" / "second", num_slices=5)
-    out = tmp_path / "out"
-    command = ["jobs/standardize.py", tmp_path / "in", "--model", model, "--out", out]
+    command = ["jobs/standardize.py", tmp_path / "in", "--model", model, "--out", place.argument]
     command += ["--set", f"inference.num_inference_steps={SLOW.num_inference_steps}"]
     joined = {"PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": cluster.address}
     driver = subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=REPOSITORY, env=os.environ | joined, stderr=subprocess.DEVNULL
+        [*place.python, *map(str, command)], cwd=REPOSITORY, env=os.environ | joined, stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: len(found(out, "*/slice_*.dcm")) == 6 and found(out, ".partial-*/*/slice_0002.dcm"))
+    wait_until(lambda: len(written_slices(place)) == 6 and found(place.path, ".partial-*/*/slice_0002.dcm"))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    assert len(list(out.glob("*/slice_*.dcm"))) == 6
-    results = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW)
+    assert len(written_slices(place)) == 6
+    place.move()
+    with place.written() as out:
+        results = standardize_archive(tmp_path / "in", model=model, out=out, inference=SLOW)
     assert [outcome_of(name, results).status for name in ("first", "second")] == ["present", "written"]
-    assert not list(out.glob(".partial-*"))
+    assert len(written_slices(place)) == 11
+    assert not [name for name in place.names() if name.startswith(".partial-")]
     for name in ("first", "second"):
         assert_as_standardizer(tmp_path / "in" / name, outcome_of(name, results).output, model, SLOW)
+
+
+def written_slices(place) -> list[str]:
+    """The files of derived series that whoever goes on finds."""
+    return [name for name in place.names() if Path(name).match("[!.]*/slice_*.dcm")]
 
 
 def test_a_second_job_on_the_same_output_is_refused_at_once(make_series, model, tmp_path):

@@ -140,7 +140,7 @@ def test_interrupted_it_ends_and_says_so(folder, place, capfd):
     descendants = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert "interrupted; the same command goes on" in capfd.readouterr().err
+    assert "interrupted; run the same command again to resume" in capfd.readouterr().err
     assert_gone(descendants)
     assert max(checkpoints(place)) == checkpoint_name(reported_steps(place, "ddpm")[-1])
 
