@@ -177,7 +177,8 @@ def test_with_no_space_left_it_ends_saying_so_and_goes_on_once_there_is(
         wait_for_checkpoints(here, process=process, at_least=2)
         ballast = fill(disk)
         assert process.wait(timeout=300) == 1
-        assert "No space left on device" in capfd.readouterr().err.splitlines()[-1]
+        written = capfd.readouterr().err
+        assert "No space left on device" in written.splitlines()[-1], written
         steps = reported_steps(here, "ddpm")
         assert find_checkpoint(run / "ddpm" / CHECKPOINTS_FOLDER).name == checkpoint_name(steps[-1])
         assert steps[-1] < NUM_STEPS
