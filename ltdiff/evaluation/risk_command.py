@@ -20,6 +20,8 @@ PLACES = ("{dir}", "{out}")
 DEFAULT_TIMEOUT_MINUTES = 60.0
 NUM_LAST_LINES = 40
 MAX_OUTPUT_BYTES = 100_000
+MAX_TABLE_BYTES = 100_000
+"""A table has six rows; more than 131,072 characters in a field are an error of csv's own."""
 
 
 class RiskCommandError(ValueError):
@@ -69,7 +71,7 @@ class RiskCommand:
         """The table that the command writes for a folder of DICOM files; `work` is a folder for it and for what is printed.
 
         Raises:
-            RiskCommandError: it took too long, failed, or wrote nothing.
+            RiskCommandError: it took too long, failed, or wrote nothing or far too much.
         """
         table, printed = work / "scores.csv", work / "output.txt"
         words = [word.replace("{dir}", str(series.absolute())).replace("{out}", str(table.absolute())) for word in self.words]
@@ -85,7 +87,11 @@ class RiskCommand:
             raise RiskCommandError(f"it ended {how}", _last_lines(printed))
         if not table.is_file():
             raise RiskCommandError("it wrote no table", _last_lines(printed))
-        return table.read_text(encoding="utf-8", errors="replace")
+        with table.open("rb") as file:
+            content = file.read(MAX_TABLE_BYTES + 1)
+        if len(content) > MAX_TABLE_BYTES:
+            raise RiskCommandError(f"its table has more than {MAX_TABLE_BYTES:,} bytes", _last_lines(printed))
+        return content.decode("utf-8-sig", errors="replace")
 
 
 def parse_scores(text: str) -> RiskScores:

@@ -99,6 +99,7 @@ def test_what_is_no_table_of_scores_is_refused(text, named):
         ("import sys; print('what I did'); sys.exit(3)", "ended with exit code 3", "what I did\n"),
         ("import os; os.kill(os.getpid(), 11)", "ended by signal 11", ""),
         ("pass", "wrote no table", ""),
+        ("import sys; open(sys.argv[2], 'w').write('year,score\\n1,' + 200_000 * '0')", "more than 100,000 bytes", ""),
     ],
 )
 def test_a_command_that_fails_says_how_and_what_it_printed_stays_apart(tmp_path, code, named, printed):
@@ -106,6 +107,11 @@ def test_a_command_that_fails_says_how_and_what_it_printed_stays_apart(tmp_path,
         command(code).run(tmp_path, work=tmp_path)
     assert caught.value.output == printed
     assert "did" not in str(caught.value)  # it may name the patient
+
+
+def test_a_table_may_begin_with_a_byte_order_mark(tmp_path):
+    code = "import sys; open(sys.argv[2], 'w', encoding='utf-8-sig').write('year,score\\n1,0.5\\n')"
+    assert parse_scores(command(code).run(tmp_path, work=tmp_path)) == RiskScores({1: 0.5}, {})
 
 
 def test_the_last_lines_are_kept_of_much_that_is_printed(tmp_path):
