@@ -45,6 +45,10 @@ def sqlite_file(tracking_uri: str) -> Path | None:
     return Path(tracking_uri.removeprefix(_SQLITE)) if tracking_uri.startswith(_SQLITE) else None
 
 
+_QUIET = {"urllib3.connectionpool": logging.ERROR, "mlflow.store.db.utils": logging.CRITICAL}
+"""Loggers that tell what we tell in one line: a warning for every attempt, a traceback where a database refuses."""
+
+
 @contextmanager
 def open_client(tracking_uri: str) -> Iterator[MlflowClient]:
     """An MLflow client that is quiet and gives up soon; afterwards the environment is what it was."""
@@ -64,9 +68,10 @@ class _Settings:
     def hold(self) -> Iterator[None]:
         with self.lock:
             if self.num_open == 0:
-                retries = logging.getLogger("urllib3.connectionpool")  # a warning for every attempt
-                self.restore.callback(retries.setLevel, retries.level)
-                retries.setLevel(logging.ERROR)
+                for name, level in _QUIET.items():
+                    noisy = logging.getLogger(name)
+                    self.restore.callback(noisy.setLevel, noisy.level)
+                    noisy.setLevel(level)
                 missing = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
                 self.restore.enter_context(environment(missing))
             self.num_open += 1
