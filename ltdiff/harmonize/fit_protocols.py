@@ -15,6 +15,7 @@ import pandas as pd
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.dicom.archive_files import Issue
 from ltdiff.harmonize.plan import SourceProtocol
+from ltdiff.model.model_folder import verify_model_folder
 from ltdiff.system.text import printable
 from ltdiff.training.config import Settings
 from ltdiff.training.match_model import fit_match_model
@@ -43,8 +44,8 @@ def fit_protocols(
     With `minutes` networks are trained for all protocols that have no model yet.
     """
     settings = replace(settings, training=replace(settings.training, minutes=minutes))
-    manifests = {one.protocol.protocol_id: _keep_manifest(one, out) for one in protocols}
-    folders = {name: out / PROTOCOLS_FOLDER / name / RUN_FOLDER for name in manifests}
+    folders = {name: out / PROTOCOLS_FOLDER / name / RUN_FOLDER for name in (one.protocol.protocol_id for one in protocols)}
+    manifests: dict[str, pd.DataFrame] = {}
     refused: dict[str, str] = {}
     matched: dict[str, MatchedProtocol] = {}
     for number, one in enumerate(protocols, start=1):
@@ -52,7 +53,9 @@ def fit_protocols(
         what = f"protocol {number} of {len(protocols)}, {name}"
         logger.info("%s: %d series of kernel %r, %d pairs", what, len(one.scans), one.protocol.kernel, len(one.pairs))
         try:
+            manifests[name] = _keep_manifest(one, out)
             if (folders[name] / MODEL_FOLDER).is_dir():
+                verify_model_folder(folders[name] / MODEL_FOLDER)
                 logger.info("its model is there already: %s", printable(folders[name] / MODEL_FOLDER))
             elif minutes is None:
                 fit_match_model(manifests[name], out=folders[name], settings=settings)
@@ -63,7 +66,10 @@ def fit_protocols(
     if matched:
         refused |= _add_networks(matched, out, settings=settings)
     for name in (name for name in manifests if name not in refused):
-        calibrate_run(manifests[name], model=folders[name] / MODEL_FOLDER)
+        try:
+            calibrate_run(manifests[name], model=folders[name] / MODEL_FOLDER)
+        except ValueError as error:
+            refused[name] = str(error)
     fitted = [(one, folders[name] / MODEL_FOLDER) for one in protocols if (name := one.protocol.protocol_id) not in refused]
     issues = [
         Issue(scan.path, "fail", f"the series of {printable(scan.path)} cannot be matched to the target: {refused[name]}")
@@ -98,10 +104,19 @@ def _add_networks(matched: Mapping[str, MatchedProtocol], out: Path, *, settings
         networks = train_shared(matched, out=out / NETWORKS_FOLDER, settings=settings)
     except (ValueError, FloatingPointError) as error:
         return dict.fromkeys(matched, str(error))
-    for name, (manifest, start) in matched.items():
-        if outside := find_outside(start, networks=networks):
-            logger.warning("protocol %s gets its match alone, for the networks were not trained for its like: %s", name, outside)
-            fit_match_model(manifest, out=start.parent, settings=settings)
-        else:
-            use_networks(networks, start=start, out=start.parent / MODEL_FOLDER)
-    return {}
+    refused = {}
+    for name, one in matched.items():
+        try:
+            _make_model(name, one, networks, settings=settings)
+        except ValueError as error:
+            refused[name] = str(error)
+    return refused
+
+
+def _make_model(name: str, matched: MatchedProtocol, networks: Path, *, settings: Settings) -> None:
+    manifest, start = matched
+    if outside := find_outside(start, networks=networks):
+        logger.warning("protocol %s gets its match alone, for the networks were not trained for its like: %s", name, outside)
+        fit_match_model(manifest, out=start.parent, settings=settings)
+    else:
+        use_networks(networks, start=start, out=start.parent / MODEL_FOLDER)

@@ -177,6 +177,26 @@ def test_a_kernel_that_is_not_there_is_named_with_those_that_are(archive, tmp_pa
     assert "no series has the target kernel 'X': here are 'B', 'L'" in capsys.readouterr().err
 
 
+def test_a_damaged_manifest_or_model_costs_its_own_protocol(archive, tmp_path):
+    root, out = tmp_path / "archive", tmp_path / "out"
+    shutil.copytree(archive, root)
+    for patient, kernel in ((30, "C"), (31, "D")):
+        _write(root / kernel, patient=patient, kernel=kernel, blur_px=0.85, noise_hu=24.0, noise_px=0.8)
+    assert (
+        Counter(one.status for one in harmonize_archive(root, target_kernel="L", out=out, settings=tiny_settings()))["written"]
+        == 4
+    )
+    shutil.rmtree(out / "images")
+    runs = {read_training_domain(model).source_kernels[0]: model.parent for model in out.glob("protocols/*/run/model")}
+    (runs["C"].parent / "pairs.parquet").write_text("torn")
+    (runs["D"] / "model" / "encoder.safetensors").write_bytes(b"torn")
+    results = harmonize_archive(root, target_kernel="L", out=out, settings=tiny_settings())
+    assert Counter(one.status for one in results) == {"written": 2, "fail": 3, "skip": 2}
+    reasons = " ".join(one.reason for one in results if one.status == "fail")
+    assert "pairs.parquet: this is no Parquet file" in reasons
+    assert "encoder.safetensors" in reasons
+
+
 @pytest.mark.slow
 def test_minutes_train_networks_once_for_all_protocols(archive, tmp_path, monkeypatch):
     """A protocol that comes later gets them, too, or its match alone where it is too far from those that were trained."""
