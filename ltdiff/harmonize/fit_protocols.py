@@ -15,7 +15,8 @@ import pandas as pd
 from ltdiff.data.manifest import read_manifest, write_manifest
 from ltdiff.dicom.archive_files import Issue
 from ltdiff.harmonize.plan import SourceProtocol
-from ltdiff.model.model_folder import verify_model_folder
+from ltdiff.inference.config import InferenceConfig
+from ltdiff.inference.models import TrainedModel
 from ltdiff.system.text import printable
 from ltdiff.training.config import Settings
 from ltdiff.training.match_model import fit_match_model
@@ -55,7 +56,7 @@ def fit_protocols(
         try:
             manifests[name] = _keep_manifest(one, out)
             if (folders[name] / MODEL_FOLDER).is_dir():
-                verify_model_folder(folders[name] / MODEL_FOLDER)
+                TrainedModel.load(folders[name] / MODEL_FOLDER, InferenceConfig())  # verified
                 logger.info("its model is there already: %s", printable(folders[name] / MODEL_FOLDER))
             elif minutes is None:
                 fit_match_model(manifests[name], out=folders[name], settings=settings)
