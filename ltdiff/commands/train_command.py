@@ -64,12 +64,8 @@ def train(
 def _match(pairs: Path, *, networks: str, out: Path, tracking_uri: str | None) -> Path:
     """The model of trained networks and of a match of their own."""
     from ltdiff.data.manifest import read_manifest
-    from ltdiff.system.lock import only_writer
     from ltdiff.training.finish_run import finish_run
-    from ltdiff.training.shared_networks import match_networks, read_trained
+    from ltdiff.training.shared_networks import match_networks
 
-    folder, manifest = resolve_model(networks), read_manifest(pairs)
-    read_trained(folder)  # before there is a folder
-    with only_writer(out):
-        match_networks(manifest, networks=folder, out=out)
+    match_networks(read_manifest(pairs), networks=resolve_model(networks), out=out)
     return finish_run(pairs, out=out, tracking_uri=tracking_uri)

@@ -26,6 +26,7 @@ from ltdiff.model.model_folder import MATCH_PHASE, description_errors, read_desc
 from ltdiff.model.source_conditions import SourceConditions
 from ltdiff.physics.kernel_match import KernelMatch
 from ltdiff.system.folder_claim import claim, read_claim
+from ltdiff.system.lock import only_writer
 from ltdiff.system.settings_tree import make_settings
 from ltdiff.training.config import Settings
 from ltdiff.training.fit_kernel_match import KernelMatcher
@@ -79,12 +80,13 @@ def match_networks(manifest: pd.DataFrame, *, networks: Path, out: Path) -> Path
         raise ValueError(f"{out} holds a run with other networks than those of {networks}; choose another folder")
     with description_errors(networks):
         settings = make_settings(Settings, trained["about"]["settings"])
-    prepare_run(manifest, out=out, settings=settings)
-    if model.is_dir():
-        return model
-    if outside := find_outside(out / START_FOLDER, networks=networks):
-        raise ValueError(f"the networks of {networks} were not trained for such a protocol ({outside}): train new ones")
-    use_networks(networks, start=out / START_FOLDER, out=model)
+    with only_writer(out):
+        prepare_run(manifest, out=out, settings=settings)
+        if model.is_dir():
+            return model
+        if outside := find_outside(out / START_FOLDER, networks=networks):
+            raise ValueError(f"the networks of {networks} were not trained for such a protocol ({outside}): train new ones")
+        use_networks(networks, start=out / START_FOLDER, out=model)
     return model
 
 

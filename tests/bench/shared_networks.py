@@ -27,7 +27,7 @@ from ltdiff.uncertainty.calibration import calibrate_run
 
 TRAINED, UNTRAINED = ("half", "br40_quarter", "reduced"), "between"
 RESIDUAL_SHARE = 12
-"""Of the steps of phase 3, phase 4 has one in so many, each with four times the patches."""
+"""Of the steps of phase 3, phase 4 has one in so many; each uses its patches eight times."""
 
 
 def settings(num_steps: int) -> Settings:

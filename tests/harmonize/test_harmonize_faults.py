@@ -1,4 +1,4 @@
-"""An archive that is harmonized, killed and gone on with elsewhere: the same models and images as without it."""
+"""An archive that is harmonized, killed and gone on with elsewhere: what was fitted stays, and the rest is made."""
 
 import signal
 import subprocess
